@@ -1,0 +1,31 @@
+// Package cluster holds the words of a cluster: Patroni's value for every key,
+// ours beside them, and the Picture that everyone computes from one snapshot.
+//
+// The formats are Patroni's to the letter (compact JSON, its field order and
+// omissions), because patronictl and vip-manager read over our shoulder; golden
+// tests hold them. Nothing here does I/O or knows the time.
+package cluster
+
+// Keys of Patroni's layout, relative to the base.
+const (
+	KeyInitialize = "initialize"
+	KeyConfig     = "config"
+	KeyLeader     = "leader"
+	KeyStatus     = "status"
+	KeySync       = "sync"
+	KeyFailover   = "failover"
+	KeyHistory    = "history"
+	KeyFailsafe   = "failsafe"
+	DirMembers    = "members/"
+)
+
+// Keys of our own.
+const (
+	KeyTerm      = "howdah/term"       // put in the transaction that takes the leader key: its Mod is the epoch
+	KeyHandover  = "howdah/handover"   // a planned change of leader: who may take the key, from where on
+	DirRecorded  = "howdah/members/"   // every member that ever joined; unleased
+	DirPledges   = "howdah/pledges/"   // positions for the election after an epoch
+	DirWhy       = "howdah/why/"       // last decision of each member
+	DirFailovers = "howdah/failovers/" // a page for each change of leader, by epoch
+	DirRequests  = "howdah/requests/"  // what a person asked of one member
+)

@@ -1,0 +1,126 @@
+package pg
+
+import "time"
+
+// DataState says what stands in the data directory.
+type DataState string
+
+// What can stand there.
+const (
+	DataMissing    DataState = "missing"    // absent, or an empty directory
+	DataPartial    DataState = "partial"    // a clone, initdb or rewind that did not finish
+	DataPresent    DataState = "present"    // a database system
+	DataUnreadable DataState = "unreadable" // something that we may not or can not read: touch nothing
+)
+
+// Process says what runs on the data directory.
+type Process string
+
+// What can run there.
+const (
+	ProcessNone     Process = "none"     // verified: no process holds the data directory
+	ProcessRemains  Process = "remains"  // the postmaster is gone, but some of its children are not
+	ProcessStarting Process = "starting" // a postmaster that does not accept connections yet
+	ProcessRunning  Process = "running"
+	ProcessStopping Process = "stopping" // told to shut down
+	ProcessFrozen   Process = "frozen"   // stopped by SIGSTOP or the freezer
+)
+
+// ControlState is pg_controldata's "Database cluster state".
+type ControlState string
+
+// The states of pg_control.h (DBState).
+const (
+	ControlStartingUp         ControlState = "starting up"
+	ControlShutDown           ControlState = "shut down"
+	ControlShutDownInRecovery ControlState = "shut down in recovery"
+	ControlShuttingDown       ControlState = "shutting down"
+	ControlInCrashRecovery    ControlState = "in crash recovery"
+	ControlInArchiveRecovery  ControlState = "in archive recovery"
+	ControlInProduction       ControlState = "in production"
+)
+
+// Control is what global/pg_control says.
+type Control struct {
+	State      ControlState
+	System     SystemID
+	Timeline   Timeline // of the latest checkpoint
+	Checkpoint LSN      // where the latest checkpoint record begins
+	Redo       LSN
+	MinEnd     LSN // "Minimum recovery ending location"
+	MinEndTL   Timeline
+	Checksums  bool
+	LogHints   bool
+}
+
+// Clean says that the server was shut down properly, as primary or as standby.
+func (c Control) Clean() bool {
+	return c.State == ControlShutDown || c.State == ControlShutDownInRecovery
+}
+
+// WasPrimary says that the server last ran (or was recovering to run) as a primary.
+func (c Control) WasPrimary() bool {
+	switch c.State {
+	case ControlShutDown, ControlShuttingDown, ControlInProduction, ControlInCrashRecovery:
+		return true
+	}
+	return false
+}
+
+// A Replica is one row of pg_stat_replication.
+type Replica struct {
+	Name      string // application_name: the member's name
+	State     string // streaming, catchup, backup …
+	Flushed   LSN
+	Replayed  LSN
+	SyncState string
+}
+
+// Status is everything that can be seen of the local server at one moment.
+// A field whose source did not answer is zero.
+type Status struct {
+	Data    DataState
+	Process Process
+	PID     int
+	Started time.Time
+	Control Control // as on disk
+	Standby bool    // standby.signal is present
+
+	// From a query; meaningful only if Answers.
+	Answers    bool
+	Recovering bool
+	Version    int      // server_version_num
+	Timeline   Timeline // insert timeline of a primary, received or replayed timeline of a standby
+	Flushed    LSN      // primary: flushed; standby: received and flushed, at least replayed
+	Replayed   LSN      // standby
+	Replaying  time.Time
+	Streaming  bool   // standby: the WAL receiver streams
+	Upstream   string // standby: host:port of primary_conninfo
+	Slot       string // standby: primary_slot_name
+	Replicas   []Replica
+	Slots      []string // physical slots, sorted
+	Restart    bool     // some setting waits for a restart
+}
+
+// Primary says that the server runs and is certainly not in recovery.
+func (s Status) Primary() bool { return s.Process != ProcessNone && s.Answers && !s.Recovering }
+
+// MayWrite says that the server may be a primary that acknowledges writes:
+// it runs without standby.signal, or said that it is not in recovery.
+func (s Status) MayWrite() bool {
+	if s.Process == ProcessNone {
+		return false
+	}
+	if s.Answers {
+		return !s.Recovering
+	}
+	return !s.Standby
+}
+
+// An Upstream is a server to copy or stream from.
+type Upstream struct {
+	Name string // member name; "" for nobody
+	Host string
+	Port int
+	Slot string // physical slot to use there, if any
+}

@@ -1,0 +1,154 @@
+// Package spec is the desired world: what one cluster and each of its nodes
+// should be, as plain values.
+//
+// A Node is everything the roles of one node need to know; it is written to
+// NODE/node.json by whoever sets the node up and read once by each role.
+package spec
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// A Node is one machine's share of a cluster.
+type Node struct {
+	Cluster   string    `json:"cluster"`   // scope: "demo"
+	Namespace string    `json:"namespace"` // "/service"
+	Member    string    `json:"member"`    // "demo-1"
+	Host      string    `json:"host"`      // address in the inventory: "10.10.10.11"
+	Address   string    `json:"address"`   // address that servers bind and peers dial
+	User      string    `json:"user"`      // OS user of every role but the supervisor; "" = the one that runs
+	Paths     Paths     `json:"paths"`
+	Postgres  Postgres  `json:"postgres"`
+	Etcd      Etcd      `json:"etcd"`
+	Agent     Agent     `json:"agent"`
+	TLS       TLS       `json:"tls"`
+	Bootstrap Bootstrap `json:"bootstrap"`
+}
+
+// Base is the prefix of the cluster's keys, with a slash at both ends.
+func (n Node) Base() string { return n.Namespace + "/" + n.Cluster + "/" }
+
+// Paths are the node's places, all absolute.
+type Paths struct {
+	Dir     string `json:"dir"`     // DIR/<cluster>/<member>
+	Binary  string `json:"binary"`  // the copy of howdah that every role runs
+	Run     string `json:"run"`     // short and in tmpfs: pid files, lock, control sockets
+	Page    string `json:"page"`    // the lease page, in Run
+	Sockets string `json:"sockets"` // PostgreSQL's unix socket, 0700, in Run
+	Log     string `json:"log"`
+	Secrets string `json:"secrets"` // JSON object of secret name -> value, 0600
+}
+
+// Postgres is the node's server.
+type Postgres struct {
+	Major      int               `json:"major"`
+	Bin        string            `json:"bin"` // directory of initdb, postgres …
+	Port       int               `json:"port"`
+	Data       string            `json:"data"`
+	Parameters map[string]string `json:"parameters"`
+	HBA        []string          `json:"hba"`
+}
+
+// Etcd is the store. Member is empty on a node that carries none of it.
+type Etcd struct {
+	Member  string        `json:"member"`
+	Data    string        `json:"data"`
+	Members []EtcdMember  `json:"members"`
+	Quota   int64         `json:"quota"` // bytes
+	Compact time.Duration `json:"compact"`
+}
+
+// Endpoints are the client addresses of every member.
+func (e Etcd) Endpoints() []string {
+	var urls []string
+	for _, m := range e.Members {
+		urls = append(urls, m.Client)
+	}
+	return urls
+}
+
+// An EtcdMember is one server of the store.
+type EtcdMember struct {
+	Name   string `json:"name"`   // the node's member name
+	Client string `json:"client"` // https://10.10.10.11:2379
+	Peer   string `json:"peer"`
+}
+
+// Agent is the high availability of this instance.
+type Agent struct {
+	Listen string `json:"listen"` // host:port of the REST API
+	Timers Timers `json:"timers"`
+}
+
+// Timers rule how fast the cluster notices and how long it is sure.
+type Timers struct {
+	Lease  time.Duration `json:"lease" sim:"3s..30s"`       // how long a silent leader keeps the key
+	Renew  time.Duration `json:"renew" sim:"500ms..3s"`     // between two renewals
+	Margin time.Duration `json:"margin" sim:"300ms..1s"`    // let go this much before the lease may end
+	Retry  time.Duration `json:"retry" sim:"500ms..2s"`     // time allowed to one request to the store
+	Start  time.Duration `json:"start" sim:"10s..300s"`     // time allowed to crash recovery before handing over
+	Grace  time.Duration `json:"grace" sim:"300ms..2s"`     // wait for the positions of live members in an election
+	MaxLag int64         `json:"max_lag" sim:"0..16777216"` // bytes behind the last known position that may still lead
+}
+
+// Safe are the timers of the default profile.
+func Safe() Timers {
+	return Timers{
+		Lease: 5 * time.Second, Renew: time.Second, Margin: 500 * time.Millisecond,
+		Retry: 500 * time.Millisecond, Start: 5 * time.Minute, Grace: 500 * time.Millisecond,
+		MaxLag: 1 << 20,
+	}
+}
+
+// Validate reports every problem and changes nothing.
+func (t Timers) Validate() error {
+	var errs []error
+	if need := t.Renew + 2*t.Retry + t.Margin; t.Lease < need {
+		errs = append(errs, fmt.Errorf("lease: %s is shorter than renew + 2*retry + margin (%s); raise it or lower the others", t.Lease, need))
+	}
+	for _, f := range []struct {
+		name string
+		d    time.Duration
+	}{{"renew", t.Renew}, {"margin", t.Margin}, {"retry", t.Retry}, {"start", t.Start}} {
+		if f.d <= 0 {
+			errs = append(errs, fmt.Errorf("%s: must be more than zero", f.name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// TLS are the files that machines know each other by.
+type TLS struct {
+	CA   string `json:"ca"`
+	Cert string `json:"cert"`
+	Key  string `json:"key"`
+}
+
+// Bootstrap is what the first initdb of the cluster creates besides its own
+// roles. Passwords are names of secrets, never the secrets themselves.
+type Bootstrap struct {
+	Databases []Database `json:"databases"`
+	Users     []User     `json:"users"`
+}
+
+// A Database is created once.
+type Database struct {
+	Name  string `json:"name"`
+	Owner string `json:"owner"`
+}
+
+// A User is a login role.
+type User struct {
+	Name   string `json:"name"`
+	Secret string `json:"secret"`
+}
+
+// Names of the secrets and roles every cluster has.
+const (
+	Superuser       = "postgres"
+	Replicator      = "replicator"
+	SecretSuper     = "postgres"
+	SecretReplicate = "replicator"
+)
