@@ -29,3 +29,6 @@ const (
 	DirFailovers = "howdah/failovers/" // a page for each change of leader, by epoch
 	DirRequests  = "howdah/requests/"  // what a person asked of one member
 )
+
+// keyOptime is where Patroni before 2.1 kept the leader's position.
+const keyOptime = "optime/leader"

@@ -1,0 +1,227 @@
+package cluster
+
+import (
+	"encoding/json"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A Config is the dynamic configuration: whatever object people put there.
+// The getters give Patroni's defaults for what is absent or unreadable.
+type Config struct {
+	Mod  int64
+	Data map[string]any // nil: there is none, or it can not be read
+}
+
+// ParseConfig reads the dynamic configuration.
+func ParseConfig(value []byte) (Config, error) {
+	var c Config
+	err := decode(value, &c.Data)
+	return c, err
+}
+
+// Encode is the value to put.
+func (c Config) Encode() string {
+	if c.Data == nil {
+		return "{}"
+	}
+	return encode(c.Data)
+}
+
+// Lookup follows path through the objects.
+func (c Config) Lookup(path ...string) (any, bool) {
+	var v any = c.Data
+	for _, key := range path {
+		m, ok := v.(map[string]any)
+		if !ok {
+			return nil, false
+		}
+		if v, ok = m[key]; !ok {
+			return nil, false
+		}
+	}
+	return v, v != nil
+}
+
+// TTL is how long Patroni's leader may be silent.
+func (c Config) TTL() time.Duration { return c.seconds("ttl", 30) }
+
+// LoopWait is the pause between two of Patroni's turns.
+func (c Config) LoopWait() time.Duration { return c.seconds("loop_wait", 10) }
+
+// RetryTimeout is the time allowed to one operation.
+func (c Config) RetryTimeout() time.Duration { return c.seconds("retry_timeout", 10) }
+
+// MaximumLagOnFailover is how many bytes behind a candidate may be.
+func (c Config) MaximumLagOnFailover() int64 { return c.Int(1<<20, "maximum_lag_on_failover") }
+
+// PrimaryStartTimeout is the time allowed to a crashed primary to start in place.
+func (c Config) PrimaryStartTimeout() time.Duration {
+	if _, ok := c.Lookup("primary_start_timeout"); ok {
+		return c.seconds("primary_start_timeout", 300)
+	}
+	return c.seconds("master_start_timeout", 300)
+}
+
+// Pause says that nobody may be promoted or demoted by itself.
+func (c Config) Pause() bool { return c.Bool("pause") }
+
+// CheckTimeline excludes candidates behind the cluster's timeline.
+func (c Config) CheckTimeline() bool { return c.Bool("check_timeline") }
+
+// FailsafeMode lets a primary live on without the store while every member agrees.
+func (c Config) FailsafeMode() bool { return c.Bool("failsafe_mode") }
+
+// StandbyCluster says that the cluster follows another one.
+func (c Config) StandbyCluster() bool {
+	for _, key := range []string{"host", "port", "restore_command"} {
+		if v, ok := c.Lookup("standby_cluster", key); ok && v != "" && v != float64(0) {
+			return true
+		}
+	}
+	return false
+}
+
+// Synchronous modes.
+const (
+	SyncOff    = "off"
+	SyncOn     = "on"
+	SyncQuorum = "quorum"
+)
+
+// SynchronousMode is off, on or quorum; a standby cluster has none.
+func (c Config) SynchronousMode() string {
+	v, _ := c.Lookup("synchronous_mode")
+	if s, ok := v.(string); ok && strings.EqualFold(s, SyncQuorum) && !c.StandbyCluster() {
+		return SyncQuorum
+	}
+	if on, _ := boolOf(v); on && !c.StandbyCluster() {
+		return SyncOn
+	}
+	return SyncOff
+}
+
+// SynchronousModeStrict forbids to go on without a synchronous standby.
+func (c Config) SynchronousModeStrict() bool { return c.Bool("synchronous_mode_strict") }
+
+// SynchronousNodeCount is how many standbys must acknowledge.
+func (c Config) SynchronousNodeCount() int {
+	n := int(min(c.Int(1, "synchronous_node_count"), math.MaxInt32))
+	if c.SynchronousModeStrict() {
+		return max(n, 1)
+	}
+	return max(n, 0)
+}
+
+// MaxTimelinesHistory is how many rows of history are kept; 0 is all.
+func (c Config) MaxTimelinesHistory() int {
+	return int(max(0, min(c.Int(0, "max_timelines_history"), math.MaxInt32)))
+}
+
+// Parameters are the server settings under postgresql.parameters, as text.
+func (c Config) Parameters() map[string]string {
+	v, _ := c.Lookup("postgresql", "parameters")
+	m, _ := v.(map[string]any)
+	params := make(map[string]string, len(m))
+	for name, v := range m {
+		switch v := v.(type) {
+		case string:
+			params[name] = v
+		case bool:
+			params[name] = "off"
+			if v {
+				params[name] = "on"
+			}
+		case float64:
+			params[name] = strconv.FormatFloat(v, 'f', -1, 64)
+		}
+	}
+	return params
+}
+
+// Howdah is our own section: the object under howdah.
+func (c Config) Howdah() map[string]any {
+	v, _ := c.Lookup("howdah")
+	m, _ := v.(map[string]any)
+	return m
+}
+
+// Duration reads "5s" or a number of seconds.
+func (c Config) Duration(otherwise time.Duration, path ...string) time.Duration {
+	v, _ := c.Lookup(path...)
+	if s, ok := v.(string); ok {
+		if d, err := time.ParseDuration(s); err == nil {
+			return d
+		}
+	}
+	if f, ok := floatOf(v); ok && math.Abs(f) < math.MaxInt32 {
+		return time.Duration(f * float64(time.Second))
+	}
+	return otherwise
+}
+
+// Int reads a whole number.
+func (c Config) Int(otherwise int64, path ...string) int64 {
+	v, _ := c.Lookup(path...)
+	if n, ok := intOf(v); ok {
+		return n
+	}
+	return otherwise
+}
+
+// Bool reads a switch; absent and unreadable are off.
+func (c Config) Bool(path ...string) bool {
+	v, _ := c.Lookup(path...)
+	b, _ := boolOf(v)
+	return b
+}
+
+func (c Config) seconds(key string, otherwise int) time.Duration {
+	return c.Duration(time.Duration(otherwise)*time.Second, key)
+}
+
+// boolOf reads what Patroni's parse_bool reads.
+func boolOf(v any) (value, ok bool) {
+	switch v := v.(type) {
+	case bool:
+		return v, true
+	case float64:
+		return v == 1, v == 0 || v == 1
+	case string:
+		switch strings.ToLower(v) {
+		case "on", "true", "yes", "1":
+			return true, true
+		case "off", "false", "no", "0":
+			return false, true
+		}
+	}
+	return false, false
+}
+
+func intOf(v any) (int64, bool) {
+	f, ok := floatOf(v)
+	if !ok || math.Abs(f) >= 1<<62 {
+		return 0, false
+	}
+	return int64(f), true
+}
+
+func floatOf(v any) (float64, bool) {
+	switch v := v.(type) {
+	case float64:
+		return v, !math.IsNaN(v)
+	case int:
+		return float64(v), true
+	case int64:
+		return float64(v), true
+	case json.Number:
+		f, err := v.Float64()
+		return f, err == nil
+	case string:
+		f, err := strconv.ParseFloat(strings.TrimSpace(v), 64)
+		return f, err == nil && !math.IsNaN(f)
+	}
+	return 0, false
+}

@@ -1,0 +1,196 @@
+package cluster
+
+import (
+	"encoding/json"
+	"math"
+	"time"
+
+	"howdah/pg"
+)
+
+// Kinds of a change of leader.
+const (
+	KindBootstrap  = "bootstrap"
+	KindSwitchover = "switchover"
+	KindFailover   = "failover" // asked for by a person
+	KindCrash      = "crash"    // the leader was lost
+	KindRestart    = "restart"  // the same leader, started in place
+)
+
+// A Term says who leads from where on. It is put in the transaction that takes
+// the leader key, so its Mod is the epoch, and it outlives that key.
+type Term struct {
+	Mod      int64       `json:"-"`
+	Leader   string      `json:"leader"`
+	Timeline pg.Timeline `json:"timeline"` // that is led; after a promotion the new one, where known
+	LSN      pg.LSN      `json:"lsn"`      // where the leader began
+	Kind     string      `json:"kind"`
+}
+
+// Encode is the value to put.
+func (t Term) Encode() string { return encode(t) }
+
+// ParseTerm reads a term.
+func ParseTerm(value []byte) (Term, error) {
+	var t Term
+	err := decode(value, &t)
+	return t, err
+}
+
+// A Handover is the last will of a leader that shut down cleanly: To may take
+// the key over it, once it has everything up to LSN.
+type Handover struct {
+	Mod      int64       `json:"-"`
+	From     string      `json:"from"`
+	To       string      `json:"to"`
+	Epoch    int64       `json:"epoch"` // of From
+	Timeline pg.Timeline `json:"timeline"`
+	LSN      pg.LSN      `json:"lsn"` // end of From's last record
+}
+
+// Encode is the value to put.
+func (h Handover) Encode() string { return encode(h) }
+
+// ParseHandover reads a handover.
+func ParseHandover(value []byte) (Handover, error) {
+	var h Handover
+	err := decode(value, &h)
+	return h, err
+}
+
+// A Pledge is a member's vote in the election after an epoch: its position,
+// read after it stopped taking WAL of that epoch.
+type Pledge struct {
+	Member     string      `json:"-"`
+	Mod        int64       `json:"-"`
+	Epoch      int64       `json:"epoch"` // of the leader that was lost
+	Timeline   pg.Timeline `json:"timeline"`
+	LSN        pg.LSN      `json:"lsn"`
+	Witness    bool        `json:"witness"` // it streamed from that leader when the leader was lost
+	NoFailover bool        `json:"nofailover"`
+}
+
+// Encode is the value to put.
+func (p Pledge) Encode() string { return encode(p) }
+
+// ParsePledge reads a member's pledge.
+func ParsePledge(member string, value []byte) (Pledge, error) {
+	p := Pledge{Member: member}
+	err := decode(value, &p)
+	return p, err
+}
+
+// A Recorded member once joined and was never removed; it hangs on no lease.
+type Recorded struct {
+	Name   string    `json:"-"`
+	Mod    int64     `json:"-"`
+	Host   string    `json:"host"`
+	Joined time.Time `json:"joined"`
+}
+
+// Encode is the value to put.
+func (r Recorded) Encode() string { return encode(r) }
+
+// ParseRecorded reads a recorded member.
+func ParseRecorded(name string, value []byte) (Recorded, error) {
+	r := Recorded{Name: name}
+	err := decode(value, &r)
+	return r, err
+}
+
+// A Why is a member's last decision.
+type Why struct {
+	Member  string    `json:"-"`
+	Mod     int64     `json:"-"`
+	At      time.Time `json:"at"`
+	Epoch   int64     `json:"epoch"`
+	Trail   []string  `json:"trail"`
+	Actions []string  `json:"actions"`
+	Waiting []string  `json:"waiting,omitempty"` // for whom or what, in words for a person
+}
+
+// Encode is the value to put.
+func (w Why) Encode() string { return encode(w) }
+
+// ParseWhy reads a member's last decision.
+func ParseWhy(member string, value []byte) (Why, error) {
+	w := Why{Member: member}
+	err := decode(value, &w)
+	return w, err
+}
+
+// A FailoverPage tells the story of one change of leader.
+type FailoverPage struct {
+	Epoch     int64       `json:"epoch"` // that began with it
+	Kind      string      `json:"kind"`
+	From      string      `json:"from"`
+	To        string      `json:"to"`
+	Timeline  pg.Timeline `json:"timeline"`
+	At        time.Time   `json:"at"` // when the first sign of it was seen
+	Reason    []string    `json:"reason"`
+	Phases    []Phase     `json:"phases"`
+	LostBytes *int64      `json:"lost_bytes,omitempty"` // of WAL that no later primary has; absent: unknown
+}
+
+// A Phase ended so long after the first sign.
+type Phase struct {
+	Name  string
+	After time.Duration
+}
+
+// MarshalJSON writes milliseconds, as people read them.
+func (p Phase) MarshalJSON() ([]byte, error) {
+	return []byte(encode(phaseJSON{p.Name, float64(p.After.Microseconds()) / 1000})), nil
+}
+
+// UnmarshalJSON reads milliseconds.
+func (p *Phase) UnmarshalJSON(b []byte) error {
+	var j phaseJSON
+	if err := json.Unmarshal(b, &j); err != nil {
+		return err
+	}
+	p.Name, p.After = j.Name, time.Duration(math.Round(j.MS*1000))*time.Microsecond
+	return nil
+}
+
+type phaseJSON struct {
+	Name string  `json:"name"`
+	MS   float64 `json:"ms"`
+}
+
+// Encode is the value to put.
+func (p FailoverPage) Encode() string { return encode(p) }
+
+// ParseFailoverPage reads a page.
+func ParseFailoverPage(value []byte) (FailoverPage, error) {
+	var p FailoverPage
+	err := decode(value, &p)
+	return p, err
+}
+
+// Kinds of a request.
+const (
+	RequestRestart = "restart"
+	RequestReload  = "reload"
+	RequestReinit  = "reinit"
+)
+
+// A Request is what a person asked of one member, which deletes it when done.
+type Request struct {
+	Member string    `json:"-"`
+	Mod    int64     `json:"-"`
+	ID     string    `json:"id"`
+	Kind   string    `json:"kind"`
+	At     time.Time `json:"at"`
+	By     string    `json:"by"` // user@host
+}
+
+// Encode is the value to put.
+func (r Request) Encode() string { return encode(r) }
+
+// ParseRequest reads what is asked of member.
+func ParseRequest(member string, value []byte) (Request, error) {
+	r := Request{Member: member}
+	err := decode(value, &r)
+	return r, err
+}

@@ -1,0 +1,259 @@
+package cluster
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"howdah/pg"
+)
+
+// A KV is one key of the store, relative to the cluster's base.
+type KV struct {
+	Key    string
+	Value  []byte
+	Create int64
+	Mod    int64 // revision of the last put
+	Lease  int64 // 0: none
+}
+
+// A Leader is who holds the leader key. Its Mod is the epoch. A Leader without
+// a Name is one whose key can not be read: someone leads.
+type Leader struct {
+	Name  string
+	Lease int64
+	Mod   int64
+}
+
+// A Problem is a value that can not be (wholly) read.
+type Problem struct {
+	Key string
+	Why string
+}
+
+// A State is everything one snapshot of the store says about the cluster.
+// Slices are sorted by name (Failovers by epoch). A value that can not be read
+// is listed in Problems and is unknown, never absent: ask Unknown before taking
+// a zero value for an answer.
+type State struct {
+	Revision   int64
+	Initialize Initialize
+	Config     Config
+	Leader     *Leader // nil: certainly nobody
+	Members    []Member
+	Status     Status
+	Sync       Sync
+	Failover   Failover
+	History    History
+	Failsafe   Failsafe
+
+	Term      *Term     // nil: none
+	Handover  *Handover // nil: none
+	Recorded  []Recorded
+	Pledges   []Pledge
+	Requests  []Request
+	Whys      []Why
+	Failovers []FailoverPage
+
+	Problems []Problem
+}
+
+// Parse reads a snapshot. It never fails: what can not be read is a Problem.
+func Parse(revision int64, keys map[string]KV) State {
+	s := State{Revision: revision}
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		kv := keys[key]
+		if err := s.read(key, kv); err != nil {
+			s.Problems = append(s.Problems, Problem{key, err.Error()})
+		}
+	}
+	if _, ok := keys[KeyStatus]; !ok {
+		if kv, ok := keys[keyOptime]; ok {
+			var err error
+			if s.Status, err = ParseStatus(kv.Value); err != nil {
+				s.Problems = append(s.Problems, Problem{keyOptime, err.Error()})
+			}
+		}
+	}
+	slices.SortFunc(s.Failovers, func(a, b FailoverPage) int { return int(max(-1, min(1, a.Epoch-b.Epoch))) })
+	return s
+}
+
+func (s *State) read(key string, kv KV) (err error) {
+	switch key {
+	case KeyInitialize:
+		s.Initialize, err = ParseInitialize(kv.Value)
+		s.Initialize.Mod = kv.Mod
+	case KeyConfig:
+		s.Config, err = ParseConfig(kv.Value)
+		s.Config.Mod = kv.Mod
+	case KeyLeader:
+		s.Leader = &Leader{Name: string(kv.Value), Lease: kv.Lease, Mod: kv.Mod}
+		if s.Leader.Name == "" {
+			err = errors.New("empty, the name of a member is expected")
+		}
+	case KeyStatus:
+		s.Status, err = ParseStatus(kv.Value)
+	case KeySync:
+		s.Sync, err = ParseSync(kv.Value)
+		s.Sync.Mod = kv.Mod
+	case KeyFailover:
+		s.Failover, err = ParseFailover(kv.Value)
+		s.Failover.Mod = kv.Mod
+	case KeyHistory:
+		s.History, err = ParseHistory(kv.Value)
+	case KeyFailsafe:
+		s.Failsafe, err = ParseFailsafe(kv.Value)
+	case KeyTerm:
+		var t Term
+		t, err = ParseTerm(kv.Value)
+		t.Mod = kv.Mod
+		s.Term = &t
+	case KeyHandover:
+		var h Handover
+		h, err = ParseHandover(kv.Value)
+		h.Mod = kv.Mod
+		s.Handover = &h
+	default:
+		return s.readBelow(key, kv)
+	}
+	return err
+}
+
+// readBelow reads a key of one of the directories. Keys sort by name within
+// theirs, so appending keeps the order.
+func (s *State) readBelow(key string, kv KV) (err error) {
+	i := strings.LastIndexByte(key, '/')
+	dir, name := key[:i+1], key[i+1:]
+	if name == "" {
+		return errors.New("no name after the slash")
+	}
+	switch dir {
+	case DirMembers:
+		var m Member
+		m, err = ParseMember(name, kv.Value)
+		m.Mod, m.Lease = kv.Mod, kv.Lease
+		s.Members = append(s.Members, m)
+	case DirRecorded:
+		var r Recorded
+		r, err = ParseRecorded(name, kv.Value)
+		r.Mod = kv.Mod
+		s.Recorded = append(s.Recorded, r)
+	case DirPledges:
+		var p Pledge
+		p, err = ParsePledge(name, kv.Value)
+		p.Mod = kv.Mod
+		if err == nil { // a vote that can not be read is no vote
+			s.Pledges = append(s.Pledges, p)
+		}
+	case DirRequests:
+		var r Request
+		r, err = ParseRequest(name, kv.Value)
+		r.Mod = kv.Mod
+		if err == nil {
+			s.Requests = append(s.Requests, r)
+		}
+	case DirWhy:
+		var w Why
+		w, err = ParseWhy(name, kv.Value)
+		w.Mod = kv.Mod
+		s.Whys = append(s.Whys, w)
+	case DirFailovers:
+		var p FailoverPage
+		p, err = ParseFailoverPage(kv.Value)
+		if p.Epoch == 0 {
+			p.Epoch, _ = strconv.ParseInt(name, 10, 64)
+		}
+		s.Failovers = append(s.Failovers, p)
+	}
+	return err // a key of someone else's is none of our business
+}
+
+// Unknown says that the value of key is there and can not be (wholly) read.
+func (s State) Unknown(key string) bool {
+	return slices.ContainsFunc(s.Problems, func(p Problem) bool { return p.Key == key })
+}
+
+// Epoch is the reign that a right to write comes from: that of the leader, or
+// without one, the last that began. 0: there was none yet.
+func (s State) Epoch() int64 {
+	switch {
+	case s.Leader != nil:
+		return s.Leader.Mod
+	case s.Term != nil:
+		return s.Term.Mod
+	}
+	return 0
+}
+
+// LeaderName is the leader's name, or "".
+func (s State) LeaderName() string {
+	if s.Leader == nil {
+		return ""
+	}
+	return s.Leader.Name
+}
+
+// Timeline is the highest timeline that the cluster is known to have begun.
+func (s State) Timeline() pg.Timeline {
+	t := s.History.Timeline()
+	if s.Term != nil {
+		t = max(t, s.Term.Timeline)
+	}
+	return t
+}
+
+// Member returns the member called name, if it has published itself.
+func (s State) Member(name string) (Member, bool) {
+	for _, m := range s.Members {
+		if m.Name == name {
+			return m, true
+		}
+	}
+	return Member{}, false
+}
+
+// Pledge returns member's pledge, whatever its epoch.
+func (s State) Pledge(member string) (Pledge, bool) {
+	for _, p := range s.Pledges {
+		if p.Member == member {
+			return p, true
+		}
+	}
+	return Pledge{}, false
+}
+
+// Request returns what is asked of member.
+func (s State) Request(member string) (Request, bool) {
+	for _, r := range s.Requests {
+		if r.Member == member {
+			return r, true
+		}
+	}
+	return Request{}, false
+}
+
+// Why returns member's last decision.
+func (s State) Why(member string) (Why, bool) {
+	for _, w := range s.Whys {
+		if w.Member == member {
+			return w, true
+		}
+	}
+	return Why{}, false
+}
+
+// Names are those of every member, recorded or present, sorted.
+func (s State) Names() []string {
+	var names []string
+	for _, m := range s.Members {
+		names = append(names, m.Name)
+	}
+	for _, r := range s.Recorded {
+		names = append(names, r.Name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
