@@ -67,9 +67,9 @@ type Member struct {
 	PendingRestart         bool                     `json:"pending_restart,omitempty"`
 	PendingRestartReason   map[string]PendingChange `json:"pending_restart_reason,omitempty"`
 	XlogLocation           pg.LSN                   `json:"xlog_location,omitempty"` // leader: flushed; standby: the further of received and replayed
+	ReplayLSN              pg.LSN                   `json:"replay_lsn,omitempty"`    // standby only
+	ReceiveLSN             pg.LSN                   `json:"receive_lsn,omitempty"`   // standby only
 	ReplicationState       string                   `json:"replication_state,omitempty"`
-	ReceiveLSN             pg.LSN                   `json:"receive_lsn,omitempty"` // standby only
-	ReplayLSN              pg.LSN                   `json:"replay_lsn,omitempty"`  // standby only
 	Timeline               pg.Timeline              `json:"timeline,omitempty"`
 	ScheduledRestart       map[string]any           `json:"scheduled_restart,omitempty"`
 	Pause                  bool                     `json:"pause,omitempty"` // this member has seen the pause
@@ -88,7 +88,7 @@ func (m Member) Encode() string { return encode(m) }
 // something else in it is malformed.
 func ParseMember(name string, value []byte) (Member, error) {
 	m := Member{Name: name}
-	// Patroni before 1.0 published a bare URL and hid the other one in it.
+	// Patroni's ancestor published a bare URL and hid the other one in it.
 	if text := string(value); strings.HasPrefix(text, "postgres") {
 		u, err := url.Parse(text)
 		if err != nil {
@@ -120,7 +120,7 @@ func (m Member) Running() bool { return m.State == StateRunning }
 // RewindSource says that the member, as a primary, has made its checkpoint
 // after the promotion: before it pg_rewind would read the old timeline there.
 func (m Member) RewindSource() bool {
-	return m.CheckpointAfterPromote == nil || *m.CheckpointAfterPromote
+	return m.Role == RolePrimary && (m.CheckpointAfterPromote == nil || *m.CheckpointAfterPromote)
 }
 
 // Host is host and port of the member's PostgreSQL, as published.

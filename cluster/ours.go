@@ -2,7 +2,9 @@ package cluster
 
 import (
 	"encoding/json"
+	"errors"
 	"math"
+	"strconv"
 	"time"
 
 	"howdah/pg"
@@ -51,11 +53,18 @@ type Handover struct {
 // Encode is the value to put.
 func (h Handover) Encode() string { return encode(h) }
 
-// ParseHandover reads a handover.
+// ParseHandover reads a handover. One that is incomplete names nobody: whoever
+// took the key without its position would lead without the last commits.
 func ParseHandover(value []byte) (Handover, error) {
 	var h Handover
 	err := decode(value, &h)
-	return h, err
+	if err == nil && (h.To == "" || h.Epoch == 0 || h.LSN == 0) {
+		err = errors.New("to, epoch and lsn are needed")
+	}
+	if err != nil {
+		return Handover{}, err
+	}
+	return h, nil
 }
 
 // A Pledge is a member's vote in the election after an epoch: its position,
@@ -77,6 +86,9 @@ func (p Pledge) Encode() string { return encode(p) }
 func ParsePledge(member string, value []byte) (Pledge, error) {
 	p := Pledge{Member: member}
 	err := decode(value, &p)
+	if err == nil && p.Epoch == 0 {
+		err = errors.New("epoch is needed")
+	}
 	return p, err
 }
 
@@ -131,6 +143,9 @@ type FailoverPage struct {
 	Phases    []Phase     `json:"phases"`
 	LostBytes *int64      `json:"lost_bytes,omitempty"` // of WAL that no later primary has; absent: unknown
 }
+
+// Key is where the page is kept.
+func (p FailoverPage) Key() string { return DirFailovers + strconv.FormatInt(p.Epoch, 10) }
 
 // A Phase ended so long after the first sign.
 type Phase struct {

@@ -14,12 +14,11 @@ type Role string
 
 // Roles of a picture.
 const (
-	Leads          Role = "leader"
-	LeadsStandby   Role = "standby_leader"
-	Replicates     Role = "replica"
-	SyncStandby    Role = "sync_standby"
-	QuorumStandby  Role = "quorum_standby"
-	unknownLagText      = "unknown"
+	Leads         Role = "leader"
+	LeadsStandby  Role = "standby_leader"
+	Replicates    Role = "replica"
+	SyncStandby   Role = "sync_standby"
+	QuorumStandby Role = "quorum_standby"
 )
 
 // Title is the role as patronictl prints it: "Sync Standby".
@@ -85,32 +84,25 @@ type PictureMember struct {
 // published one.
 type Lag struct {
 	LSN    pg.LSN `json:"lsn"`
-	Behind int64  `json:"behind"` // bytes; 0 also while the leader's position is unknown
+	Behind int64  `json:"behind"` // bytes
+	Known  bool   `json:"known"`  // false: the leader's position is unknown, and so is Behind
 }
 
-// Lag is how many bytes of WAL the member would lose as the leader: what it has
-// not received. It is unknown for who does not say where it stands.
+// Leads says that the member holds the leader key.
+func (m PictureMember) Leads() bool { return m.Role == Leads || m.Role == LeadsStandby }
+
+// Lag is how many bytes of WAL the member does not have: what it would lose as
+// the leader. It is unknown for who does not say where it stands.
 func (m PictureMember) Lag() (bytes int64, known bool) {
-	switch {
-	case m.Role == Leads:
+	if m.Leads() {
 		return 0, true
-	case m.Receive != nil && m.Replay != nil:
-		return min(m.Receive.Behind, m.Replay.Behind), true
-	case m.Receive != nil:
-		return m.Receive.Behind, true
-	case m.Replay != nil:
-		return m.Replay.Behind, true
 	}
-	return 0, false
-}
-
-// LagText is the lag for a table: bytes, or "unknown".
-func (m PictureMember) LagText() string {
-	n, known := m.Lag()
-	if !known {
-		return unknownLagText
+	for _, lag := range []*Lag{m.Receive, m.Replay} { // what was replayed is there too, however it came
+		if lag != nil && lag.Known && (!known || lag.Behind < bytes) {
+			bytes, known = lag.Behind, true
+		}
 	}
-	return strconv.FormatInt(n, 10)
+	return bytes, known
 }
 
 // PictureOf draws the picture of s.
@@ -156,11 +148,11 @@ func pictureMember(s State, m Member) PictureMember {
 	host, port := m.Host()
 	row.Host = host
 	row.Port, _ = strconv.Atoi(port)
-	if row.Role == Leads {
-		return row
-	}
-	if m.ReplicationState != "" {
+	if m.ReplicationState != "" && row.Role != Leads {
 		row.State = m.ReplicationState
+	}
+	if row.Leads() {
+		return row
 	}
 	row.Receive = lagOf(s, m.ReceiveLSN)
 	row.Replay = lagOf(s, m.ReplayLSN)
@@ -174,7 +166,7 @@ func lagOf(s State, at pg.LSN) *Lag {
 	if at == 0 {
 		return nil
 	}
-	return &Lag{LSN: at, Behind: at.Behind(s.Status.Optime)}
+	return &Lag{LSN: at, Behind: at.Behind(s.Status.Optime), Known: s.Status.Optime != 0}
 }
 
 func roleOf(s State, name string) Role {

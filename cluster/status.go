@@ -109,19 +109,25 @@ func ParseSync(value []byte) (Sync, error) {
 	if len(value) == 0 {
 		return s, nil
 	}
-	var j syncJSON
+	var j struct {
+		Leader  string          `json:"leader"`
+		Quorum  json.RawMessage `json:"quorum"`
+		Standby string          `json:"sync_standby"`
+	}
 	if err := decode(value, &j); err != nil {
 		return s, err
 	}
-	if j.Leader == nil || *j.Leader == "" {
+	if j.Leader == "" {
 		return s, nil
 	}
-	s.Leader, s.Quorum = *j.Leader, j.Quorum
-	if j.Standby != nil {
-		for name := range strings.SplitSeq(*j.Standby, ",") {
-			if name = strings.TrimSpace(name); name != "" {
-				s.Standby = append(s.Standby, name)
-			}
+	var quorum uint16
+	if err := unwrap("quorum", j.Quorum, &quorum); err != nil {
+		return s, err
+	}
+	s.Leader, s.Quorum = j.Leader, int(quorum)
+	for name := range strings.SplitSeq(j.Standby, ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			s.Standby = append(s.Standby, name)
 		}
 	}
 	slices.Sort(s.Standby)
@@ -131,10 +137,16 @@ func ParseSync(value []byte) (Sync, error) {
 // A Failover is what a person asked for: a switchover away from Leader, or,
 // without Leader, a failover. The zero Failover asks for nothing.
 type Failover struct {
-	Mod         int64     `json:"-"`
-	Leader      string    `json:"leader,omitempty"`
-	Member      string    `json:"member,omitempty"` // the candidate
-	ScheduledAt time.Time `json:"scheduled_at,omitzero"`
+	Mod         int64
+	Leader      string
+	Member      string    // the candidate
+	ScheduledAt time.Time // zero: now
+}
+
+type failoverJSON struct {
+	Leader      string `json:"leader,omitempty"`
+	Member      string `json:"member,omitempty"`
+	ScheduledAt string `json:"scheduled_at,omitempty"`
 }
 
 // Asked says that something is asked for.
@@ -144,7 +156,9 @@ func (f Failover) Asked() bool { return f.Leader != "" || f.Member != "" }
 func (f Failover) Switchover() bool { return f.Leader != "" }
 
 // Encode is the value to put; that of the zero Failover clears the key.
-func (f Failover) Encode() string { return encode(f) }
+func (f Failover) Encode() string {
+	return encode(failoverJSON{f.Leader, f.Member, FormatTime(f.ScheduledAt)})
+}
 
 // ParseFailover reads a request, also in its legacy form "leader:candidate".
 func ParseFailover(value []byte) (Failover, error) {
@@ -158,11 +172,7 @@ func ParseFailover(value []byte) (Failover, error) {
 		member, _, _ = strings.Cut(member, ":")
 		return Failover{Leader: strings.TrimSpace(leader), Member: strings.TrimSpace(member)}, nil
 	}
-	var j struct {
-		Leader      string `json:"leader"`
-		Member      string `json:"member"`
-		ScheduledAt string `json:"scheduled_at"`
-	}
+	var j failoverJSON
 	if err := decode(value, &j); err != nil {
 		return f, err
 	}
@@ -174,15 +184,29 @@ func ParseFailover(value []byte) (Failover, error) {
 	return Failover{Leader: j.Leader, Member: j.Member, ScheduledAt: at}, nil
 }
 
+// FormatTime writes an instant as Python's isoformat does: six digits of a
+// second or none, and an offset even for UTC. The zero time is "".
+func FormatTime(t time.Time) string {
+	switch {
+	case t.IsZero():
+		return ""
+	case t.Nanosecond() < int(time.Microsecond):
+		return t.Format("2006-01-02T15:04:05-07:00")
+	}
+	return t.Format("2006-01-02T15:04:05.000000-07:00")
+}
+
 // ParseTime reads an instant in the forms that Patroni and its clients write;
 // a time zone is needed. "" is the zero time.
 func ParseTime(text string) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
-	for _, layout := range []string{"2006-01-02T15:04:05.999999999Z07:00", "2006-01-02T15:04:05.999999999Z0700", "2006-01-02T15:04:05.999999999Z07", "2006-01-02T15:04Z07:00"} {
-		for _, form := range []string{layout, strings.Replace(layout, "T", " ", 1)} {
-			if t, err := time.Parse(form, text); err == nil {
+	form := strings.Replace(text, " ", "T", 1)
+	for _, clock := range []string{"15:04:05", "15:04"} {
+		for _, zone := range []string{"Z07:00", "Z0700", "Z07"} {
+			// In UTC, lest the answer depend on the machine's own zone.
+			if t, err := time.ParseInLocation("2006-01-02T"+clock+zone, form, time.UTC); err == nil {
 				return t, nil
 			}
 		}
