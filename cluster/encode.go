@@ -21,13 +21,13 @@ func encode(v any) string {
 	return ascii(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
 }
 
-// ascii escapes what lies beyond ASCII, which in JSON occurs within strings only.
+// ascii escapes what lies beyond printable ASCII, which in encoded JSON occurs within strings only.
 func ascii(text []byte) string {
 	out := make([]byte, 0, len(text))
 	for i := 0; i < len(text); {
 		r, n := utf8.DecodeRune(text[i:])
 		switch {
-		case r < utf8.RuneSelf:
+		case r < 0x7F:
 			out = append(out, text[i])
 		case r > 0xFFFF:
 			r -= 0x10000
