@@ -3,6 +3,7 @@ package cluster
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"strconv"
 	"time"
@@ -24,8 +25,9 @@ const (
 type Term struct {
 	Mod      int64       `json:"-"`
 	Leader   string      `json:"leader"`
-	Timeline pg.Timeline `json:"timeline"` // that is led; after a promotion the new one, where known
-	LSN      pg.LSN      `json:"lsn"`      // where the leader began
+	Over     int64       `json:"over,omitempty"` // the epoch this one was taken over; nobody led in between
+	Timeline pg.Timeline `json:"timeline"`       // that is led; after a promotion the new one, where known
+	LSN      pg.LSN      `json:"lsn"`            // where the leader began
 	Kind     string      `json:"kind"`
 }
 
@@ -39,16 +41,20 @@ func ParseTerm(value []byte) (Term, error) {
 	return t, err
 }
 
-// A Handover is the last will of a leader that shut down cleanly: To may take
-// the key over it, once it has everything up to LSN.
+// A Handover is the leader key held out by a leader whose server is down: To
+// (anyone, if empty) may take the key over it, once it has everything up to LSN.
+// The zero Handover holds out nothing; it is put over an offer to withdraw it.
 type Handover struct {
 	Mod      int64       `json:"-"`
-	From     string      `json:"from"`
-	To       string      `json:"to"`
-	Epoch    int64       `json:"epoch"` // of From
-	Timeline pg.Timeline `json:"timeline"`
-	LSN      pg.LSN      `json:"lsn"` // end of From's last record
+	From     string      `json:"from,omitempty"`
+	To       string      `json:"to,omitempty"`
+	Epoch    int64       `json:"epoch,omitempty"` // of From
+	Timeline pg.Timeline `json:"timeline,omitempty"`
+	LSN      pg.LSN      `json:"lsn,omitempty"` // a standby that has flushed this has all of From's log
 }
+
+// Open says that the key is held out.
+func (h Handover) Open() bool { return h.From != "" }
 
 // Encode is the value to put.
 func (h Handover) Encode() string { return encode(h) }
@@ -58,13 +64,20 @@ func (h Handover) Encode() string { return encode(h) }
 func ParseHandover(value []byte) (Handover, error) {
 	var h Handover
 	err := decode(value, &h)
-	if err == nil && (h.To == "" || h.Epoch == 0 || h.LSN == 0) {
-		err = errors.New("to, epoch and lsn are needed")
+	if err == nil && h != (Handover{}) && (h.From == "" || h.Epoch == 0 || h.LSN == 0 || h.Timeline == 0) {
+		err = errors.New("from, epoch, timeline and lsn are needed")
 	}
 	if err != nil {
 		return Handover{}, err
 	}
 	return h, nil
+}
+
+// A Claim is the right to create the cluster's database system; it hangs on the
+// claimant's lease.
+type Claim struct {
+	Mod    int64
+	Leader string
 }
 
 // A Pledge is a member's vote in the election after an epoch: its position,
@@ -133,6 +146,8 @@ func ParseWhy(member string, value []byte) (Why, error) {
 
 // A FailoverPage tells the story of one change of leader.
 type FailoverPage struct {
+	Number    int64       `json:"-"` // counts from 1; the last part of its key
+	Mod       int64       `json:"-"`
 	Epoch     int64       `json:"epoch"` // that began with it
 	Kind      string      `json:"kind"`
 	From      string      `json:"from"`
@@ -175,6 +190,9 @@ type phaseJSON struct {
 
 // Encode is the value to put.
 func (p FailoverPage) Encode() string { return encode(p) }
+
+// PageKey is the key of the page with the given number.
+func PageKey(number int64) string { return fmt.Sprintf("%s%06d", DirFailovers, number) }
 
 // ParseFailoverPage reads a page.
 func ParseFailoverPage(value []byte) (FailoverPage, error) {

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"errors"
 	"maps"
 	"slices"
@@ -34,7 +35,7 @@ type Problem struct {
 }
 
 // A State is everything one snapshot of the store says about the cluster.
-// Slices are sorted by name (Failovers by epoch). A value that can not be read
+// Slices are sorted by name (Failovers by number). A value that can not be read
 // is listed in Problems and is unknown, never absent: ask Unknown before taking
 // a zero value for an answer.
 type State struct {
@@ -50,6 +51,7 @@ type State struct {
 	Failsafe   Failsafe
 
 	Term      *Term     // nil: none
+	Claim     *Claim    // nil: none, or its node is gone
 	Handover  *Handover // nil: none
 	Recorded  []Recorded
 	Pledges   []Pledge
@@ -77,7 +79,7 @@ func Parse(revision int64, keys map[string]KV) State {
 			}
 		}
 	}
-	slices.SortFunc(s.Failovers, func(a, b FailoverPage) int { return int(max(-1, min(1, a.Epoch-b.Epoch))) })
+	slices.SortFunc(s.Failovers, func(a, b FailoverPage) int { return cmp.Compare(a.Number, b.Number) })
 	return s
 }
 
@@ -111,6 +113,8 @@ func (s *State) read(key string, kv KV) (err error) {
 		t, err = ParseTerm(kv.Value)
 		t.Mod = kv.Mod
 		s.Term = &t
+	case KeyClaim:
+		s.Claim = &Claim{Mod: kv.Mod, Leader: string(kv.Value)}
 	case KeyHandover:
 		var h Handover
 		h, err = ParseHandover(kv.Value)
@@ -163,9 +167,8 @@ func (s *State) readBelow(key string, kv KV) (err error) {
 	case DirFailovers:
 		var p FailoverPage
 		p, err = ParseFailoverPage(kv.Value)
-		if p.Epoch == 0 {
-			p.Epoch, _ = strconv.ParseInt(name, 10, 64)
-		}
+		p.Number, _ = strconv.ParseInt(name, 10, 64)
+		p.Mod = kv.Mod
 		s.Failovers = append(s.Failovers, p)
 	}
 	return err // a key of someone else's is none of our business

@@ -1,6 +1,10 @@
 package pg
 
-import "time"
+import (
+	"net"
+	"strconv"
+	"time"
+)
 
 // DataState says what stands in the data directory.
 type DataState string
@@ -99,6 +103,7 @@ type Status struct {
 	Slot       string // standby: primary_slot_name
 	Replicas   []Replica
 	Slots      []string // physical slots, sorted
+	History    History  // primary: of its timeline
 	Restart    bool     // some setting waits for a restart
 }
 
@@ -123,4 +128,12 @@ type Upstream struct {
 	Host string
 	Port int
 	Slot string // physical slot to use there, if any
+}
+
+// Addr is host:port, as it stands in primary_conninfo.
+func (u Upstream) Addr() string {
+	if u.Host == "" {
+		return ""
+	}
+	return net.JoinHostPort(u.Host, strconv.Itoa(u.Port))
 }

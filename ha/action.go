@@ -1,0 +1,217 @@
+package ha
+
+import (
+	"fmt"
+	"time"
+
+	"howdah/pg"
+)
+
+// An Action is one thing to do: a plain value that compares with == and prints
+// as one line. Three lanes carry them out, each one thing at a time: the lock
+// (requests about lease and leader key), notes (what is published), and the
+// server. Freeze and Thaw belong to no lane: they are done at once.
+type Action interface {
+	String() string
+	Lane() Lane
+}
+
+// A Lane carries out one action at a time.
+type Lane int
+
+// The lanes.
+const (
+	Lock Lane = iota
+	Note
+	Server
+	Now
+)
+
+// Requests about the lease and the leader key.
+type (
+	// GrantLease asks for a lease.
+	GrantLease struct{ TTL time.Duration }
+	// Renew keeps the lease alive and, for a leader (Epoch > 0), confirms in the
+	// same term that the key is still this node's of this epoch, publishing Status.
+	Renew struct {
+		Lease  int64
+		Epoch  int64
+		Status string // "" publishes nothing
+	}
+	// Acquire takes the free leader key over the term that was seen last (After;
+	// 0: there never was one).
+	Acquire struct {
+		Lease         int64
+		After         int64
+		Term          string
+		ClearFailover int64 // Mod of the failover key this answers, or 0
+	}
+	// Retake hangs a key that is ours already on our present lease.
+	Retake struct {
+		Lease int64
+		Epoch int64
+		Term  string
+	}
+	// Take takes the key from a leader that offered it.
+	Take struct {
+		Lease    int64
+		Epoch    int64
+		Handover int64
+		Term     string
+		Failover int64
+	}
+	// Release gives the key up. Only a server that is verifiably dead, or
+	// cleanly shut down, lets its agent do so (law 5).
+	Release struct{ Epoch int64 }
+	// Resign ends the lease, and with it every key of this node.
+	Resign struct{ Lease int64 }
+	// Found claims the right to create the cluster's database system.
+	Found struct {
+		Lease int64
+		Over  int64 // Mod of an abandoned claim, or 0
+	}
+	// Open ends the founding: system identifier, configuration and the leader
+	// key in one transaction over the claim.
+	Open struct {
+		Lease  int64
+		Claim  int64
+		System pg.SystemID
+		Config string
+		Term   string
+	}
+)
+
+// What is published.
+type (
+	// Put sets a key. Lease 0: it stays. Guard > 0: only while this node holds
+	// the key of that epoch. Over: only over this Mod of the key (-1: any).
+	Put struct {
+		Key   string
+		Value string
+		Lease int64
+		Guard int64
+		Over  int64
+	}
+	// Drop removes a key, over the Mod that was seen.
+	Drop struct {
+		Key   string
+		Over  int64
+		Guard int64
+	}
+)
+
+// Work on the server.
+type (
+	// Initdb creates the database system.
+	Initdb struct{}
+	// Clone copies it from another server.
+	Clone struct{ From pg.Upstream }
+	// Rewind takes back what this server has beyond the fork from another.
+	Rewind struct{ From pg.Upstream }
+	// Recover lets crash recovery run without opening the server.
+	Recover struct{}
+	// Start starts it, as a primary or as a standby of Up (named "" for nobody).
+	Start struct {
+		Standby bool
+		Up      pg.Upstream
+	}
+	// Promote ends recovery.
+	Promote struct{}
+	// Stop shuts down, fast.
+	Stop struct{}
+	// Kill ends every process that holds the data directory, verified.
+	Kill struct{}
+	// Follow points a running standby elsewhere.
+	Follow struct{ Up pg.Upstream }
+	// Measure finds the end of the log of a server that does not run.
+	Measure struct{}
+	// Keep copies the log from a position on aside, before it is discarded.
+	Keep struct {
+		From     pg.LSN
+		Timeline pg.Timeline
+	}
+	// MoveAside renames the data directory, so that a clone deletes nothing.
+	MoveAside struct{}
+	// Slots makes the physical slots of a primary exactly these (comma separated).
+	Slots struct{ Names string }
+	// Checkpoint writes one.
+	Checkpoint struct{}
+)
+
+// At once.
+type (
+	// Freeze stops every process of the server where it stands.
+	Freeze struct{}
+	// Thaw lets them go on.
+	Thaw struct{}
+)
+
+func (GrantLease) Lane() Lane { return Lock }
+func (Renew) Lane() Lane      { return Lock }
+func (Acquire) Lane() Lane    { return Lock }
+func (Retake) Lane() Lane     { return Lock }
+func (Take) Lane() Lane       { return Lock }
+func (Release) Lane() Lane    { return Lock }
+func (Resign) Lane() Lane     { return Lock }
+func (Found) Lane() Lane      { return Lock }
+func (Open) Lane() Lane       { return Lock }
+func (Put) Lane() Lane        { return Note }
+func (Drop) Lane() Lane       { return Note }
+func (Initdb) Lane() Lane     { return Server }
+func (Clone) Lane() Lane      { return Server }
+func (Rewind) Lane() Lane     { return Server }
+func (Recover) Lane() Lane    { return Server }
+func (Start) Lane() Lane      { return Server }
+func (Promote) Lane() Lane    { return Server }
+func (Stop) Lane() Lane       { return Server }
+func (Kill) Lane() Lane       { return Server }
+func (Follow) Lane() Lane     { return Server }
+func (Measure) Lane() Lane    { return Server }
+func (Keep) Lane() Lane       { return Server }
+func (MoveAside) Lane() Lane  { return Server }
+func (Slots) Lane() Lane      { return Server }
+func (Checkpoint) Lane() Lane { return Server }
+func (Freeze) Lane() Lane     { return Now }
+func (Thaw) Lane() Lane       { return Now }
+
+func (a GrantLease) String() string { return fmt.Sprintf("grant lease(%s)", a.TTL) }
+func (a Renew) String() string {
+	if a.Epoch > 0 {
+		return fmt.Sprintf("renew(epoch %d)", a.Epoch)
+	}
+	return "renew"
+}
+func (a Acquire) String() string { return fmt.Sprintf("acquire(after %d)", a.After) }
+func (a Retake) String() string  { return fmt.Sprintf("retake(epoch %d)", a.Epoch) }
+func (a Take) String() string    { return fmt.Sprintf("take(epoch %d, handover %d)", a.Epoch, a.Handover) }
+func (a Release) String() string { return fmt.Sprintf("release(epoch %d)", a.Epoch) }
+func (Resign) String() string    { return "resign" }
+func (Found) String() string     { return "found" }
+func (a Open) String() string    { return fmt.Sprintf("open(system %s)", a.System) }
+func (a Put) String() string     { return "put " + a.Key }
+func (a Drop) String() string    { return "drop " + a.Key }
+func (Initdb) String() string    { return "initdb" }
+func (a Clone) String() string   { return "clone(" + a.From.Name + ")" }
+func (a Rewind) String() string  { return "rewind(" + a.From.Name + ")" }
+func (Recover) String() string   { return "recover" }
+func (a Start) String() string {
+	switch {
+	case !a.Standby:
+		return "start(primary)"
+	case a.Up.Name == "":
+		return "start(standby of nobody)"
+	default:
+		return "start(standby of " + a.Up.Name + ")"
+	}
+}
+func (Promote) String() string    { return "promote" }
+func (Stop) String() string       { return "stop" }
+func (Kill) String() string       { return "kill" }
+func (a Follow) String() string   { return "follow(" + a.Up.Name + ")" }
+func (Measure) String() string    { return "measure" }
+func (a Keep) String() string     { return fmt.Sprintf("keep(timeline %d from %s)", a.Timeline, a.From) }
+func (MoveAside) String() string  { return "move aside" }
+func (a Slots) String() string    { return "slots(" + a.Names + ")" }
+func (Checkpoint) String() string { return "checkpoint" }
+func (Freeze) String() string     { return "freeze" }
+func (Thaw) String() string       { return "thaw" }

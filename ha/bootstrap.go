@@ -1,0 +1,89 @@
+package ha
+
+import (
+	"howdah/cluster"
+	"howdah/pg"
+)
+
+// bootstrap is the turn of a member of a cluster that has no database system yet.
+//
+// One node claims the right to create it; the claim carries that node's lease
+// beside it, so a claimant that dies can be followed by another. What an initdb
+// made becomes the cluster's system only in the transaction that turns the claim
+// into the system identifier and takes the leader key: however many initdbs run,
+// one counts.
+func (t *turn) bootstrap() {
+	s, i := t.Server, t.State.Initialize
+	t.note("cluster=new")
+	claim := t.State.Claim
+	switch {
+	case i.Running() && claim != nil && claim.Leader == t.Self.Name && claim.Mod == i.Mod:
+		t.found(claim.Mod)
+	case i.Running() && claim != nil && claim.Leader != t.Self.Name:
+		t.note("awaits=%s", claim.Leader)
+	case s.Data == pg.DataPresent && !t.m.Founding:
+		// Data from an earlier life: never overwritten, and no basis for a new cluster
+		// unless a person says so.
+		t.note("data=present")
+		if f := t.State.Failover; f.Leader == "" && f.Member == t.Self.Name {
+			t.claim(i)
+			return
+		}
+		t.note("awaits=failover --to")
+	case s.Data == pg.DataUnreadable || s.Process != pg.ProcessNone || t.Stopping:
+		t.note("data=%s server=%s", s.Data, s.Process)
+	default:
+		t.claim(i)
+	}
+}
+
+func (t *turn) claim(i cluster.Initialize) {
+	if t.m.Lease.Sent == 0 || t.m.Lease.ID == 0 {
+		t.note("lease=none")
+		return
+	}
+	t.ask(Found{Lease: t.m.Lease.ID, Over: i.Mod})
+}
+
+// found is the claimant's way: initdb, then the transaction that counts.
+func (t *turn) found(claim int64) {
+	s := t.Server
+	t.note("claim=mine")
+	t.m.Founding = true
+	switch {
+	case s.Process != pg.ProcessNone:
+		t.work(Stop{})
+	case s.Data != pg.DataPresent:
+		t.work(Initdb{})
+	case s.Control.System == 0:
+		t.note("system=unknown")
+	default:
+		t.begin(cluster.KindBootstrap, "", "a new cluster")
+		t.ask(Open{
+			Lease: t.m.Lease.ID, Claim: claim, System: s.Control.System,
+			Config: firstConfig, Term: t.term(cluster.KindBootstrap),
+		})
+	}
+}
+
+// firstConfig is the dynamic configuration a new cluster starts with: Patroni's
+// own defaults, which its tools read; our timers rule while every member is ours.
+const firstConfig = `{"ttl":30,"loop_wait":10,"retry_timeout":10,"maximum_lag_on_failover":1048576}`
+
+// foreign stops a node whose data belongs to another cluster (S6).
+func (t *turn) foreign() bool {
+	own, theirs := t.Server.Control.System, t.State.Initialize.System
+	if t.Server.Data != pg.DataPresent || own == 0 || theirs == 0 || own == theirs {
+		return false
+	}
+	t.note("system=%s foreign(%s)", own, theirs)
+	if t.m.Founding && t.Server.Process == pg.ProcessNone {
+		// Our own initdb, which lost the race: nothing was ever in it.
+		t.work(MoveAside{})
+		return true
+	}
+	if t.Server.MayWrite() {
+		t.work(Stop{})
+	}
+	return true
+}

@@ -1,0 +1,261 @@
+package ha
+
+import (
+	"time"
+
+	"howdah/cluster"
+	"howdah/pg"
+)
+
+// elect is the turn of a member of a cluster without a leader.
+//
+// Every member that sees the vacancy publishes where its log ends, for the epoch
+// that ended; who ranks highest takes the key by compare-and-swap over that very
+// epoch, so nobody can win on positions of another. A member that streamed from
+// the lost leader until the end is a witness: the cluster was alive, and whoever
+// does not answer within a moment is as dead as the leader. Without a witness
+// (everything was down) time proves nothing: every recorded member is awaited,
+// for any of them may hold what was acknowledged last; only the last leader
+// itself, which holds all of its epoch, need not wait.
+func (t *turn) elect() {
+	after := t.State.Epoch()
+	v := &t.m.Vacancy
+	if !v.Open || v.After != after {
+		*v = Vacancy{Open: true, After: after, Since: t.Now, Witness: t.witness()}
+		t.begin(cluster.KindCrash, t.lastLeader(), "the leader key is gone")
+	}
+	t.note("leader=none after=%d", after)
+	t.m.Crash, t.m.Switch, t.m.Offer = Crash{}, Switch{}, Offer{}
+	t.m.Rejoin.Leader = ""
+	s := t.Server
+	if s.MayWrite() && s.Process == pg.ProcessFrozen {
+		// Ours, silenced at the deadline. Nobody has taken the key since if it can
+		// be taken over the very epoch under which the server last wrote.
+		if t.m.Under != 0 && t.m.Under == after && t.lastLeader() == t.Self.Name {
+			t.note("fence=reclaim")
+			t.acquire("thawed")
+			return
+		}
+		t.note("fence=foreign")
+		t.work(Kill{})
+		return
+	}
+	if s.MayWrite() && s.Process != pg.ProcessNone {
+		t.note("server=writes") // the fence has spoken already
+		t.lookBy(t.Now + soon)
+		return
+	}
+	p, ok := t.pledge(after)
+	if !ok {
+		return
+	}
+	if t.override(p) {
+		return
+	}
+	if p.NoFailover {
+		t.note("candidate=no")
+		return
+	}
+	if t.lastLeader() == t.Self.Name && t.m.Failed.Times < startsInPlace {
+		t.note("last-leader=self")
+		t.acquire("returned")
+		return
+	}
+	if !t.counted(after) {
+		return
+	}
+	rank, why := t.rank(p)
+	switch {
+	case rank < 0:
+		t.note("candidate=no(%s)", why)
+	default:
+		// Those below the first stand in for it one after another, in case it
+		// lives but cannot act.
+		at := v.Ready + time.Duration(rank)*4*t.Timers.Grace
+		t.note("rank=%d", rank)
+		if t.Now < at {
+			t.wakeBy(at)
+			return
+		}
+		t.acquire("elected")
+	}
+}
+
+// witness says that this server streamed from the leader that was lost, as of
+// the last look.
+func (t *turn) witness() bool {
+	s := t.Server
+	return s.Process == pg.ProcessRunning && s.Recovering && s.Streaming && t.Now-t.ServerAt < 3*t.Timers.Renew
+}
+
+func (t *turn) lastLeader() string {
+	if t.State.Term != nil {
+		return t.State.Term.Leader
+	}
+	return ""
+}
+
+// pledge publishes this member's position for the election after the given
+// epoch, and returns it once the store shows it.
+func (t *turn) pledge(after int64) (cluster.Pledge, bool) {
+	s := t.Server
+	self, _ := t.State.Member(t.Self.Name)
+	p := cluster.Pledge{
+		Member: t.Self.Name, Epoch: after, Witness: t.m.Vacancy.Witness,
+		NoFailover: self.Tags.NoFailover() || t.Stopping || s.Data != pg.DataPresent,
+	}
+	switch {
+	case s.Data != pg.DataPresent:
+		t.note("data=%s", s.Data)
+	case s.Process == pg.ProcessNone:
+		if !t.m.Rejoin.Measured {
+			t.work(Measure{})
+			return p, false
+		}
+		p.Timeline, p.LSN = s.Control.Timeline, max(t.m.Rejoin.End, s.Control.Checkpoint)
+	case !s.Answers:
+		t.note("server=%s", s.Process)
+		t.lookBy(t.Now + soon)
+		return p, false
+	default:
+		if t.ServerAt < t.m.Vacancy.Since {
+			t.note("position=old")
+			t.lookBy(t.Now)
+			return p, false
+		}
+		p.Timeline, p.LSN = s.Timeline, s.Flushed
+	}
+	seen, ok := t.State.Pledge(t.Self.Name)
+	seen.Mod = 0
+	if ok && seen.Epoch == after && seen.Timeline == p.Timeline && seen.LSN >= p.LSN && seen.NoFailover == p.NoFailover {
+		t.m.Story.phase("pledged", t.Wall)
+		return seen, true
+	}
+	t.note("position=%s", p.LSN)
+	t.put(cluster.DirPledges+t.Self.Name, p.Encode(), -1)
+	return p, false
+}
+
+// counted says that the positions of all who count are known.
+func (t *turn) counted(after int64) bool {
+	v := &t.m.Vacancy
+	if v.Ready > 0 {
+		return true
+	}
+	witness := false
+	pledged := map[string]bool{}
+	for _, p := range t.State.Pledges {
+		if p.Epoch == after {
+			pledged[p.Member] = true
+			witness = witness || p.Witness
+		}
+	}
+	var awaited []string
+	if witness {
+		for _, m := range t.State.Members {
+			if !pledged[m.Name] && m.Name != t.lastLeader() {
+				awaited = append(awaited, m.Name)
+			}
+		}
+		if until := v.Since + t.Timers.Grace; len(awaited) > 0 && t.Now >= until {
+			awaited = nil
+		} else {
+			t.wakeBy(until)
+		}
+	} else {
+		for _, name := range t.State.Names() {
+			if !pledged[name] {
+				awaited = append(awaited, name)
+			}
+		}
+	}
+	if len(awaited) > 0 {
+		for _, name := range awaited {
+			t.note("awaits=%s", name)
+		}
+		return false
+	}
+	v.Ready = t.Now
+	t.m.Story.phase("counted", t.Wall)
+	return true
+}
+
+// rank is this member's place among those who may lead, 0 the first; negative
+// with a reason if it may not.
+func (t *turn) rank(own cluster.Pledge) (int, string) {
+	if own.Timeline < t.State.Timeline() && t.lastLeader() != t.Self.Name {
+		return -1, "old-timeline"
+	}
+	if lag := own.LSN.Behind(t.State.Status.Optime); lag > t.Timers.MaxLag {
+		return -1, "lag"
+	}
+	rank := 0
+	for _, p := range t.State.Pledges {
+		m, live := t.State.Member(p.Member)
+		if p.Epoch != own.Epoch || p.Member == own.Member || p.NoFailover || !live {
+			continue
+		}
+		if t.before(p, m, own) {
+			rank++
+		}
+	}
+	return rank, ""
+}
+
+// before says that p goes before own: the later timeline, the longer log, the
+// higher priority, the name.
+func (t *turn) before(p cluster.Pledge, m cluster.Member, own cluster.Pledge) bool {
+	self, _ := t.State.Member(own.Member)
+	switch a, b := m.Tags.FailoverPriority(), self.Tags.FailoverPriority(); {
+	case p.Timeline != own.Timeline:
+		return p.Timeline > own.Timeline
+	case p.LSN != own.LSN:
+		return p.LSN > own.LSN
+	case a != b:
+		return a > b
+	default:
+		return p.Member < own.Member
+	}
+}
+
+// override follows a person who named the next leader, whatever its position.
+func (t *turn) override(own cluster.Pledge) bool {
+	f := t.State.Failover
+	if f.Leader != "" || f.Member == "" || !f.ScheduledAt.IsZero() {
+		return false
+	}
+	if f.Member != t.Self.Name {
+		if p, ok := t.State.Pledge(f.Member); ok && p.Epoch == own.Epoch && !p.NoFailover {
+			t.note("asked-for=%s", f.Member)
+			return true
+		}
+		return false
+	}
+	t.note("asked-for=self")
+	t.m.Story.Kind = cluster.KindFailover
+	t.acquire("asked for")
+	return true
+}
+
+// acquire takes the free key over the epoch that ended.
+func (t *turn) acquire(why string) {
+	switch {
+	case t.Stopping:
+		t.note("stopping")
+	case t.m.Lease.ID == 0 || t.m.Lease.Sent == 0 || t.Now-t.m.Lease.Sent > t.m.Lease.TTL/2:
+		t.note("lease=old") // renew first: taking the key does not extend the lease
+	case t.State.Revision < t.m.Wrote:
+		t.note("store=behind")
+	default:
+		t.m.Story.Reason = append(t.m.Story.Reason[:len(t.m.Story.Reason):len(t.m.Story.Reason)], why)
+		var clear int64
+		if f := t.State.Failover; f.Asked() && f.Member == t.Self.Name {
+			clear = f.Mod
+		}
+		after := int64(0)
+		if t.State.Term != nil {
+			after = t.State.Term.Mod
+		}
+		t.ask(Acquire{Lease: t.m.Lease.ID, After: after, Term: t.term(t.m.Story.Kind), ClearFailover: clear})
+	}
+}

@@ -1,0 +1,116 @@
+package ha
+
+import (
+	"math"
+	"time"
+
+	"howdah/pg"
+)
+
+// fence silences a server that may acknowledge writes while its right to do so
+// is not provable: frozen, not stopped, because most such moments pass (an
+// election of the store, a stalled disk) and a frozen server goes on where it
+// stood. What happens to it is decided once the store can be seen again: the
+// same epoch and it thaws, another and it is killed.
+//
+// The guard in the supervisor does the same from the page alone, whether or not
+// this agent lives.
+func (t *turn) fence() {
+	s := t.Server
+	if !s.MayWrite() {
+		if s.Process == pg.ProcessNone {
+			t.m.Under = 0
+		}
+		return
+	}
+	if t.Known && t.State.Config.Pause() {
+		return
+	}
+	if t.leading() {
+		t.wakeBy(t.deadline())
+		if s.Process != pg.ProcessFrozen {
+			t.m.Under = t.m.Right.Epoch
+		}
+		return
+	}
+	if s.Process == pg.ProcessFrozen {
+		t.note("fence=frozen")
+		return
+	}
+	// Under keeps the epoch under which the server last wrote by right.
+	t.note("fence=deadline")
+	t.do(Freeze{})
+	t.lookBy(t.Now)
+}
+
+// page is what guard and gateway may rely on until the next turn.
+func (t *turn) page() Page {
+	writes := t.Server.MayWrite() || t.promoting()
+	switch {
+	case t.Known && t.State.Config.Pause() && writes:
+		// Maintenance: nothing is fenced, as under Patroni.
+		return Page{Primary: true, Epoch: t.m.Right.Epoch, Deadline: math.MaxInt64}
+	case t.leading():
+		return Page{Primary: true, Epoch: t.m.Right.Epoch, Deadline: t.deadline()}
+	case writes:
+		return Page{Primary: true, Epoch: t.m.Under, Deadline: min(t.Now, t.deadline())}
+	default:
+		return Page{}
+	}
+}
+
+// promoting says that the server is, or is about to be, on its way to write.
+func (t *turn) promoting() bool {
+	is := func(a Action) bool {
+		switch a := a.(type) {
+		case Promote:
+			return true
+		case Start:
+			return !a.Standby
+		}
+		return false
+	}
+	if t.Job.Action != nil && is(t.Job.Action) {
+		return true
+	}
+	for _, a := range t.d.Actions {
+		if is(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// room says that enough of the lease is left to begin something that writes.
+func (t *turn) room() bool {
+	need := min(time.Second, t.Timers.Lease/4)
+	if t.leading() && t.deadline()-t.Now >= need {
+		return true
+	}
+	t.note("right=short")
+	return false
+}
+
+// working says that work on the server is under way, which is left alone but
+// for one case: a server on its way to write whose node may lead no more.
+func (t *turn) working() bool {
+	if t.Job.Action == nil {
+		return false
+	}
+	t.note("job=%s", firstWord(t.Job.Action.String()))
+	t.lookBy(t.Now + soon)
+	switch t.Job.Action.(type) {
+	case Kill:
+		return true
+	}
+	if t.promoting() && t.Known && t.State.LeaderName() != t.Self.Name && !t.leading() && t.State.Revision >= t.m.Under {
+		t.note("right=lost")
+		t.do(Kill{})
+		return true
+	}
+	if a, ok := t.Job.Action.(Start); ok && !a.Standby && t.Now-t.Job.Since > t.Timers.Start {
+		t.note("start=overdue")
+		t.do(Kill{})
+	}
+	return true
+}

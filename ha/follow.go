@@ -1,0 +1,123 @@
+package ha
+
+import (
+	"strconv"
+	"time"
+
+	"howdah/cluster"
+	"howdah/pg"
+)
+
+// stuckAfter is how long a standby may fail to stream from a leader that runs
+// before its log is measured against the leader's history.
+const stuckAfter = 10 * time.Second
+
+// follow is the turn of a member while another one leads.
+func (t *turn) follow() {
+	leader := t.State.LeaderName()
+	t.note("leader=%s", leader)
+	t.m.Crash, t.m.Switch, t.m.Vacancy = Crash{}, Switch{}, Vacancy{}
+	t.m.Offer = Offer{}
+	if t.m.Rejoin.Leader != leader {
+		t.m.Rejoin = Rejoin{Leader: leader}
+	}
+	s := t.Server
+	if s.MayWrite() && s.Process != pg.ProcessNone {
+		// Somebody else holds the key: whatever this server still does is void.
+		t.note("server=writes")
+		t.work(Kill{})
+		return
+	}
+	switch s.Process {
+	case pg.ProcessFrozen:
+		t.note("server=frozen")
+		t.do(Thaw{}) // a standby acknowledges nothing
+		t.lookBy(t.Now + soon)
+	case pg.ProcessNone:
+		t.rejoin()
+	case pg.ProcessStarting, pg.ProcessStopping:
+		t.note("server=%s", s.Process)
+		t.lookBy(t.Now + soon)
+	case pg.ProcessRunning:
+		if !s.Answers {
+			t.note("server=silent")
+			t.lookBy(t.Now + soon)
+			return
+		}
+		t.note("server=standby")
+		if !t.offered() && !t.restartAsked() {
+			t.stream()
+		}
+	}
+}
+
+// upstream is the leader as a server to copy or stream from; ok is false until
+// it has said that it is a primary.
+func (t *turn) upstream() (pg.Upstream, bool) {
+	m, live := t.State.Member(t.State.LeaderName())
+	if !live {
+		return pg.Upstream{}, false
+	}
+	host, text := m.Host()
+	port, _ := strconv.Atoi(text)
+	return pg.Upstream{Name: m.Name, Host: host, Port: port, Slot: cluster.SlotName(t.Self.Name)},
+		m.Role == cluster.RolePrimary && m.Running()
+}
+
+// stream keeps a running standby on its leader.
+func (t *turn) stream() {
+	s := t.Server
+	up, ready := t.upstream()
+	r := &t.m.Rejoin
+	if up.Host == "" {
+		t.note("leader=unpublished")
+		return
+	}
+	if s.Upstream != up.Addr() || s.Slot != up.Slot {
+		t.note("upstream=%s", s.Upstream)
+		t.work(Follow{Up: up})
+		return
+	}
+	if s.Streaming {
+		r.Stuck, r.Tries = 0, 0
+		t.m.Story = Story{}
+		return
+	}
+	t.note("streaming=no")
+	t.lookBy(t.Now + 10*soon)
+	if at, forked := t.fork(s.Timeline); ready && forked && s.Flushed > at {
+		// The leader's timeline left ours before the end of our log.
+		t.note("forked=%d", at.Behind(s.Flushed))
+		r.End, r.Measured = s.Flushed, false
+		t.work(Stop{})
+		return
+	}
+	if !ready {
+		r.Stuck = 0
+		return
+	}
+	if r.Stuck == 0 {
+		r.Stuck = t.Now
+	}
+	if t.Now-r.Stuck < stuckAfter {
+		return
+	}
+	// Nothing forked, and still nothing arrives: look at the whole log; a second
+	// time round only a fresh copy can help (the leader no longer has what we need).
+	t.note("stuck=%s", (t.Now - r.Stuck).Round(time.Second))
+	r.Tries++
+	r.Stuck, r.Measured = 0, false
+	r.Aside = r.Tries > 1
+	t.work(Stop{})
+}
+
+// fork returns where the cluster's history left the given timeline, and whether
+// it did. The leader publishes the history after its promotion.
+func (t *turn) fork(tl pg.Timeline) (pg.LSN, bool) {
+	for _, row := range t.State.History {
+		if row.Timeline == tl {
+			return row.LSN, true
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,180 @@
+package ha
+
+import (
+	"time"
+
+	"howdah/cluster"
+	"howdah/pg"
+)
+
+const (
+	switchFor    = 30 * time.Second // a planned change that has not come to the stop by then is given up
+	handoverFor  = 3 * time.Second  // how long a cleanly shut down leader waits for its successor
+	switchMaxLag = 16 << 20         // a candidate further behind is waited for before anything stops
+)
+
+// switchover carries out a planned change of leader, asked for by a person (the
+// failover key, as Patroni's clients write it) or by the end of this agent.
+//
+// The story: a checkpoint first, so that the shutdown's own is short; the server
+// shuts down, which sends the candidate everything down to the last record; the
+// key is offered to that candidate alone, who takes it in one transaction. There
+// is no moment without a leader, and none with two servers that write.
+func (t *turn) switchover() bool {
+	f := t.State.Failover
+	sw := &t.m.Switch
+	asked := f.Mod
+	switch {
+	case t.Stopping:
+		asked = -1
+	case !f.Asked():
+		*sw = Switch{}
+		return false
+	}
+	if sw.Key != asked {
+		*sw = Switch{Key: asked, Since: t.Now}
+	}
+	if !t.Stopping {
+		if wait := f.ScheduledAt.Sub(t.Wall); !f.ScheduledAt.IsZero() && wait > 0 {
+			t.note("switchover=scheduled")
+			t.wakeBy(t.Now + min(wait, time.Hour))
+			sw.Since = t.Now
+			return false
+		}
+	}
+	to, why := t.candidate(f)
+	switch {
+	case to.Name == "" && t.Stopping:
+		// Nobody can take over: shut down, then give the key up.
+		t.note("candidate=none")
+		sw.Stopped = true
+		t.work(Stop{})
+	case to.Name == "" && (why != waits || t.Now-sw.Since > switchFor/3):
+		t.note("switchover=refused(%s)", why)
+		t.clearFailover()
+	case to.Name == "":
+		t.note("candidate=awaited")
+		t.lookBy(t.Now + 5*soon)
+	case !sw.Checkpointed:
+		t.note("switchover=%s", to.Name)
+		sw.To = to.Name
+		t.begin(t.switchKind(), t.Self.Name, "asked for")
+		t.work(Checkpoint{})
+	default:
+		t.note("switchover=%s", to.Name)
+		sw.To, sw.Stopped = to.Name, true
+		t.m.Story.phase("checkpointed", t.Wall)
+		t.work(Stop{})
+	}
+	return true
+}
+
+func (t *turn) switchKind() string {
+	if t.Stopping || t.State.Failover.Switchover() {
+		return cluster.KindSwitchover
+	}
+	return cluster.KindFailover
+}
+
+const waits = "candidate-behind"
+
+// candidate picks the standby that a planned change goes to, or says why none will do.
+func (t *turn) candidate(f cluster.Failover) (pg.Replica, string) {
+	if t.Stopping {
+		f = cluster.Failover{}
+	}
+	if f.Leader != "" && f.Leader != t.Self.Name {
+		return pg.Replica{}, "not-leader"
+	}
+	if f.Member == t.Self.Name {
+		return pg.Replica{}, "is-leader"
+	}
+	var best pg.Replica
+	why := "no-candidate"
+	for _, r := range t.Server.Replicas {
+		m, live := t.State.Member(r.Name)
+		if f.Member != "" && r.Name != f.Member || !live || m.Tags.NoFailover() || m.State == cluster.StateStopping {
+			continue
+		}
+		if r.State != "streaming" || r.Flushed.Behind(t.Server.Flushed) > switchMaxLag {
+			why = waits
+			continue
+		}
+		if best.Name == "" || r.Flushed > best.Flushed {
+			best = r
+		}
+	}
+	if _, live := t.State.Member(f.Member); best.Name == "" && live {
+		why = waits // it lives, and may stream in a moment
+	}
+	return best, why
+}
+
+// clearFailover answers a request that can not be carried out.
+func (t *turn) clearFailover() {
+	if t.State.Failover.Asked() {
+		t.put(cluster.KeyFailover, cluster.Failover{}.Encode(), t.State.Failover.Mod)
+	}
+	t.m.Switch = Switch{}
+}
+
+// handOver is the leader after its planned shutdown.
+func (t *turn) handOver() {
+	s := t.Server
+	sw := t.m.Switch
+	t.note("server=down(planned)")
+	t.m.Story.phase("stopped", t.Wall)
+	switch {
+	case s.Control.State != pg.ControlShutDown:
+		// It did not end cleanly: an ordinary crash from here on.
+		t.note("shutdown=unclean")
+		t.m.Switch = Switch{}
+	case sw.To == "":
+		t.release()
+	case t.m.Offer.Closed:
+		t.note("handover=refused")
+		t.m.Switch = Switch{}
+	default:
+		// The shutdown checkpoint begins there and is the last record: who has
+		// flushed anything beyond its beginning has all of it.
+		t.offer(sw.To, s.Control.Checkpoint+1, handoverFor)
+	}
+}
+
+// offered is a follower's look at an offer: it takes the key if it has
+// everything the old leader can have acknowledged.
+func (t *turn) offered() bool {
+	h, l, s := t.State.Handover, t.State.Leader, t.Server
+	if h == nil || !h.Open() || l == nil || h.Epoch != l.Mod || h.From != l.Name {
+		return false
+	}
+	if h.To != "" && h.To != t.Self.Name || t.Stopping || t.m.Lease.ID == 0 {
+		return false
+	}
+	self, _ := t.State.Member(t.Self.Name)
+	switch {
+	case s.Process != pg.ProcessRunning || !s.Answers || !s.Recovering || self.Tags.NoFailover():
+		return false
+	case s.Timeline != h.Timeline:
+		t.note("handover=other-timeline")
+		return false
+	case s.Flushed < h.LSN:
+		t.note("handover=behind(%d)", s.Flushed.Behind(h.LSN))
+		t.lookBy(t.Now + soon/4)
+		return false
+	case t.Now-t.m.Lease.Sent > t.Timers.Lease/2:
+		t.note("lease=old")
+		return false
+	}
+	kind, reason := cluster.KindCrash, "the postmaster died; this server has its whole log"
+	if h.To != "" {
+		kind, reason = t.switchKind(), "handed over"
+	}
+	t.begin(kind, h.From, reason)
+	t.note("handover=mine")
+	t.ask(Take{
+		Lease: t.m.Lease.ID, Epoch: l.Mod, Handover: h.Mod,
+		Term: t.term(kind), Failover: t.State.Failover.Mod,
+	})
+	return true
+}

@@ -1,0 +1,114 @@
+package ha
+
+import (
+	"slices"
+	"strings"
+
+	"howdah/cluster"
+	"howdah/pg"
+)
+
+// lead is the turn of the node whose name the leader key carries.
+func (t *turn) lead() {
+	if !t.leading() {
+		// The renewal that confirms it is under way or due; the fence watches the rest.
+		t.note("leader=self(unconfirmed)")
+		t.lookBy(t.Now + soon)
+		return
+	}
+	t.note("leader=self")
+	t.m.Rejoin, t.m.Vacancy = Rejoin{}, Vacancy{}
+	s := t.Server
+	switch s.Process {
+	case pg.ProcessFrozen:
+		t.thaw()
+	case pg.ProcessNone:
+		t.m.Replicas = lastSeen(t.m.Replicas, s.Replicas)
+		t.leadDown()
+	case pg.ProcessStopping:
+		t.note("server=stopping")
+		t.lookBy(t.Now + soon)
+	case pg.ProcessStarting:
+		t.note("server=starting")
+		t.lookBy(t.Now + soon)
+	case pg.ProcessRunning:
+		switch {
+		case !s.Answers:
+			t.note("server=silent")
+			t.lookBy(t.Now + soon)
+		case s.Recovering:
+			t.note("server=standby")
+			if t.room() {
+				t.work(Promote{})
+			}
+		default:
+			t.leadPrimary()
+		}
+	}
+}
+
+// thaw lets a frozen server go on if nobody else may have written since: the
+// key is ours, and taken over the very epoch under which the server last wrote.
+func (t *turn) thaw() {
+	epoch := t.m.Right.Epoch
+	term := t.State.Term
+	switch {
+	case t.m.Under == epoch, t.m.Under != 0 && term != nil && term.Mod == epoch && term.Over == t.m.Under:
+		t.note("fence=over")
+		t.do(Thaw{})
+	case t.State.Revision < epoch:
+		t.note("fence=unsure") // our own taking of the key is not in the snapshot yet
+	default:
+		t.note("fence=foreign")
+		t.work(Kill{})
+	}
+	t.lookBy(t.Now + soon)
+}
+
+// leadPrimary is the steady state: the server writes, and the cluster follows.
+func (t *turn) leadPrimary() {
+	t.note("server=primary")
+	s := t.Server
+	t.m.Replicas = s.Replicas
+	t.m.Crash = Crash{}
+	t.told()
+	switch {
+	case t.switchover():
+	case t.withdraw():
+	case t.restartAsked():
+	case s.Control.Timeline != s.Timeline:
+		// Until then pg_rewind would read the old timeline here.
+		t.note("checkpoint=due")
+		t.work(Checkpoint{})
+	case t.slots():
+	}
+	t.history()
+}
+
+// slots keeps one physical slot for every other member of the cluster.
+func (t *turn) slots() bool {
+	var want []string
+	for _, m := range t.State.Recorded {
+		if m.Name != t.Self.Name {
+			want = append(want, cluster.SlotName(m.Name))
+		}
+	}
+	slices.Sort(want)
+	want = slices.Compact(want)
+	for _, w := range want {
+		if !slices.Contains(t.Server.Slots, w) {
+			t.note("slots=missing")
+			t.work(Slots{Names: strings.Join(want, ",")})
+			return true
+		}
+	}
+	return false
+}
+
+// lastSeen keeps the replicas as they were while the primary still answered.
+func lastSeen(old, new []pg.Replica) []pg.Replica {
+	if len(new) > 0 {
+		return new
+	}
+	return old
+}

@@ -1,0 +1,100 @@
+package ha
+
+import "time"
+
+// deadline is until when this node's right to lead is certain: the lease's
+// length after the confirmed renewal was *sent*, less the margin in which the
+// server is silenced. The store lets the key go no earlier than the lease's
+// length after that, so the holder always lets go first (law 3).
+func (t *turn) deadline() time.Duration {
+	if t.m.Right.Epoch == 0 {
+		return 0
+	}
+	return t.m.Right.Sent + t.m.Right.TTL - t.Timers.Margin
+}
+
+// leading says that the key is certainly ours at this moment.
+func (t *turn) leading() bool { return t.m.Right.Epoch > 0 && t.Now < t.deadline() }
+
+// claimed is the epoch of a key that carries our name, confirmed or not.
+func (t *turn) claimed() int64 {
+	if t.m.Right.Epoch > 0 {
+		return t.m.Right.Epoch
+	}
+	if t.State.LeaderName() == t.Self.Name {
+		return t.State.Leader.Mod
+	}
+	return 0
+}
+
+// lease keeps the lease alive, and with it the key while it is ours. An agent
+// that finds keys of its own name adopts their lease: that is how PostgreSQL
+// outlives its agent without a change of leader.
+func (t *turn) lease() {
+	m := &t.m
+	if t.LockBusy || m.Leaving.Resigned {
+		return
+	}
+	if m.Lease.ID == 0 {
+		if !t.Known {
+			return
+		}
+		m.Lease = Lease{ID: t.inherited(), TTL: t.Timers.Lease}
+		if m.Lease.ID == 0 {
+			if t.lockDue(t.Timers.Renew / 4) {
+				t.ask(GrantLease{TTL: t.Timers.Lease})
+			}
+			return
+		}
+	}
+	epoch := t.claimed()
+	if l := t.State.Leader; epoch > 0 && l != nil && l.Mod == epoch && l.Lease != m.Lease.ID {
+		// The key hangs on a lease that we have lost; hang it on the present one.
+		if t.lockDue(t.Timers.Renew / 4) {
+			t.ask(Retake{Lease: m.Lease.ID, Epoch: epoch, Term: t.term("retaken")})
+		}
+		return
+	}
+	every := t.Timers.Renew
+	if sent := m.Lease.Sent; sent == 0 || t.Now-sent > every+every/4 || (epoch > 0 && m.Right.Epoch == 0) {
+		every /= 4 // behind, or not confirmed yet: hurry
+	}
+	if !t.lockDue(every) {
+		return
+	}
+	r := Renew{Lease: m.Lease.ID, Epoch: epoch}
+	if epoch > 0 && t.Server.Primary() {
+		r.Status = t.status()
+	}
+	t.ask(r)
+}
+
+// inherited is the lease that keys of our own name hang on.
+func (t *turn) inherited() int64 {
+	if l := t.State.Leader; l != nil && l.Name == t.Self.Name && l.Lease != 0 {
+		return l.Lease
+	}
+	own, _ := t.State.Member(t.Self.Name)
+	return own.Lease
+}
+
+// lockDue says that the last request of the lock lane began at least every ago.
+func (t *turn) lockDue(every time.Duration) bool {
+	at := t.m.LastLock + every
+	if t.m.LastLock == 0 || t.Now >= at {
+		return true
+	}
+	t.wakeBy(at)
+	return false
+}
+
+// ask begins a request of the lock lane, one a turn.
+func (t *turn) ask(a Action) bool {
+	if t.LockBusy {
+		return false
+	}
+	t.LockBusy = true
+	t.m.LastLock = t.Now
+	t.do(a)
+	return true
+}

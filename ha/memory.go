@@ -1,0 +1,296 @@
+package ha
+
+import (
+	"time"
+
+	"howdah/cluster"
+	"howdah/pg"
+)
+
+// Memory is what one turn leaves to the next. The zero Memory is that of an
+// agent that has just started; Inherit adds what its predecessor left behind.
+type Memory struct {
+	Lease Lease
+	Right Right
+
+	LastLock time.Duration // when a lock request was last begun
+	LastNote time.Duration // when something was last published
+	Wrote    int64         // revision of our last publication: older snapshots do not show it yet
+
+	Under    int64 // epoch under which the server last wrote by right
+	Vacancy  Vacancy
+	Offer    Offer
+	Crash    Crash
+	Switch   Switch
+	Rejoin   Rejoin
+	Request  int64 // Mod of a request that is being taken off the store
+	Restart  int   // process id of a postmaster that a person wants restarted
+	Founding bool  // this agent ran initdb for a cluster that is being created
+	Failed   Failed
+	Leaving  Leaving
+
+	Replicas []pg.Replica  // as the primary last saw them
+	Story    Story         // of the change of leader that is under way or just done
+	Told     time.Duration // when the last decision was last published
+}
+
+// Inherit is the memory of an agent whose predecessor left a valid page: its
+// right ends when the page says so.
+func Inherit(p Page, ttl, margin time.Duration) Memory {
+	if !p.Primary {
+		return Memory{}
+	}
+	return Memory{Right: Right{Epoch: p.Epoch, Sent: p.Deadline - ttl + margin, TTL: ttl}, Under: p.Epoch}
+}
+
+// Lease is the lease this node's keys hang on.
+type Lease struct {
+	ID   int64
+	TTL  time.Duration
+	Sent time.Duration // when the last renewal that succeeded was sent
+}
+
+// Right is the proof that the leader key is ours: confirmed by the store in
+// answer to what was sent at Sent.
+type Right struct {
+	Epoch int64
+	Sent  time.Duration
+	TTL   time.Duration
+}
+
+// Vacancy is a time without a leader.
+type Vacancy struct {
+	Open  bool
+	After int64 // the epoch that ended
+	Since time.Duration
+	Wall  time.Time
+	// Witness: this node streamed from the leader of that epoch until it was lost.
+	Witness bool
+	// Ready: since when the positions of all that count are known.
+	Ready time.Duration
+}
+
+// Offer is the leader key held out to others.
+type Offer struct {
+	Wanted bool
+	Since  time.Duration
+	Over   int64 // revision of the handover key before
+	Closed bool  // certainly none of ours is open or on its way
+}
+
+// Crash is the death of the primary under a leader that lives.
+type Crash struct {
+	At       time.Duration // 0: none
+	Measured bool
+	End      pg.LSN
+	Offered  bool // an offer was made and withdrawn, or is not worth making
+	Starts   int  // attempts to start in place that failed
+}
+
+// Switch is a planned change of leader.
+type Switch struct {
+	Key          int64 // Mod of the failover key that asked for it; -1: this node is leaving
+	To           string
+	Since        time.Duration
+	Checkpointed bool
+	Stopped      bool // the server was told to stop
+}
+
+// Rejoin is the way back of a server whose history may have forked.
+type Rejoin struct {
+	Leader    string
+	Measured  bool
+	End       pg.LSN
+	Lost      int64 // bytes beyond the fork
+	Kept      bool
+	Recovered bool
+	Failures  int
+	Aside     bool          // decided: a fresh copy
+	Stuck     time.Duration // since when a standby does not stream from a leader that runs
+	Tries     int           // restarts spent on that
+}
+
+// Failed is the last work on the server that failed, and when it may be tried again.
+type Failed struct {
+	What  string
+	Code  string
+	Err   string
+	Times int
+	Until time.Duration
+}
+
+// Leaving is the end of the agent.
+type Leaving struct {
+	Since    time.Duration
+	Resigned bool
+	Done     bool
+}
+
+// Story is what a failover's page will tell.
+type Story struct {
+	Kind   string
+	From   string
+	Reason []string
+	Begun  time.Time
+	Phases []cluster.Phase
+}
+
+// phase notes the end of a phase, once.
+func (s *Story) phase(name string, at time.Time) {
+	if s.Kind == "" {
+		return
+	}
+	for _, p := range s.Phases {
+		if p.Name == name {
+			return
+		}
+	}
+	s.Phases = append(s.Phases[:len(s.Phases):len(s.Phases)], cluster.Phase{Name: name, After: at.Sub(s.Begun)})
+}
+
+// remember folds the answers that came in since the last turn into memory.
+func (t *turn) remember() {
+	if t.Answer != nil {
+		t.answered(*t.Answer)
+	}
+	if t.Noted != nil && t.Noted.OK {
+		t.m.Wrote = t.Noted.Revision
+	}
+	if t.Ended != nil {
+		t.ended(*t.Ended)
+	}
+	t.lost()
+}
+
+// answered folds the answer of the lock lane.
+func (t *turn) answered(a Answer) {
+	m := &t.m
+	if a.NoLease {
+		// The store is certain: whatever hung on the lease is gone or going.
+		m.Lease, m.Right = Lease{}, Right{}
+		return
+	}
+	if a.Unknown {
+		// It may have been applied. The deadline does not move; the watch, or the
+		// next renewal, will tell.
+		return
+	}
+	switch act := a.Action.(type) {
+	case GrantLease:
+		m.Lease = Lease{ID: a.Lease, TTL: a.TTL, Sent: a.Sent}
+	case Renew:
+		m.Lease = Lease{ID: act.Lease, TTL: a.TTL, Sent: a.Sent}
+		switch {
+		case act.Epoch == 0:
+		case a.OK:
+			m.Right = Right{Epoch: act.Epoch, Sent: a.Sent, TTL: a.TTL}
+		case m.Right.Epoch == act.Epoch:
+			m.Right = Right{} // the key is not ours any more
+		}
+	case Acquire, Take, Retake, Open:
+		if a.OK {
+			// The lease was last kept alive at Lease.Sent: taking a key does not extend it.
+			m.Right = Right{Epoch: a.Revision, Sent: m.Lease.Sent, TTL: m.Lease.TTL}
+			m.Story.phase("elected", t.Wall)
+		}
+	case Release:
+		m.Right = Right{}
+	case Resign:
+		m.Lease, m.Right, m.Leaving.Resigned = Lease{}, Right{}, true
+	}
+}
+
+// lost drops a right that the newest snapshot contradicts: a watched delete or
+// overwrite of the key fences at once.
+func (t *turn) lost() {
+	r := &t.m.Right
+	if r.Epoch == 0 || !t.Known || t.State.Revision < r.Epoch {
+		return
+	}
+	if l := t.State.Leader; l == nil || l.Name != t.Self.Name || l.Mod != r.Epoch {
+		*r = Right{}
+	}
+}
+
+// retryAfter is the pause after the n-th failure of the same work.
+func retryAfter(n int) time.Duration {
+	return min(250*time.Millisecond<<min(n, 10), 10*time.Second)
+}
+
+// ended folds the outcome of work on the server.
+func (t *turn) ended(e Ended) {
+	m := &t.m
+	if e.Err != "" {
+		f := &m.Failed
+		if f.What != e.Action.String() {
+			*f = Failed{What: e.Action.String()}
+		}
+		f.Times++
+		f.Code, f.Err, f.Until = e.Code, e.Err, e.At+retryAfter(f.Times)
+	} else if m.Failed.What == e.Action.String() {
+		m.Failed = Failed{}
+	}
+	ok := e.Err == ""
+	switch a := e.Action.(type) {
+	case Measure:
+		if m.Crash.At > 0 {
+			m.Crash.Measured, m.Crash.End = true, e.LSN // 0 when it could not be measured
+		}
+		m.Rejoin.Measured, m.Rejoin.End = true, e.LSN
+		m.Story.phase("measured", t.Wall)
+	case Keep:
+		m.Rejoin.Kept = ok
+	case Recover:
+		m.Rejoin.Recovered = true
+	case Rewind:
+		if ok {
+			m.Rejoin = Rejoin{Leader: m.Rejoin.Leader, Lost: m.Rejoin.Lost, Measured: true}
+		} else {
+			m.Rejoin.Failures++
+		}
+	case MoveAside, Clone:
+		if ok {
+			m.Rejoin = Rejoin{Leader: m.Rejoin.Leader, Lost: m.Rejoin.Lost}
+		}
+	case Start:
+		if !ok && m.Crash.At > 0 {
+			m.Crash.Starts++
+		}
+	case Checkpoint:
+		m.Switch.Checkpointed = true
+	case Promote:
+		if ok {
+			m.Story.phase("promoted", t.Wall)
+		}
+	case Stop, Kill, Initdb, Follow, Slots:
+		_ = a
+	}
+}
+
+// failing says that the given work failed and must not be tried again yet.
+func (t *turn) failing(a Action) bool {
+	f := t.m.Failed
+	if f.What != a.String() || t.Now >= f.Until {
+		return false
+	}
+	t.note("%s=failed(%s)", firstWord(f.What), f.Code)
+	t.wakeBy(f.Until)
+	return true
+}
+
+// work begins a on the server unless it has just failed.
+func (t *turn) work(a Action) {
+	if !t.failing(a) {
+		t.do(a)
+		t.lookBy(t.Now + soon)
+	}
+}
+
+func firstWord(s string) string {
+	for i, r := range s {
+		if r == ' ' || r == '(' {
+			return s[:i]
+		}
+	}
+	return s
+}

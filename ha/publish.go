@@ -1,0 +1,285 @@
+package ha
+
+import (
+	"fmt"
+	"slices"
+
+	"howdah/cluster"
+	"howdah/pg"
+)
+
+// keptPages is how many failover pages stay in the store.
+const keptPages = 50
+
+// publish compares what the store shows of this node with what is true, and
+// puts the difference. Nothing is remembered of what was sent: a put that was
+// lost is a difference still.
+func (t *turn) publish() {
+	if !t.Known || t.ServerAt == 0 || t.m.Lease.ID == 0 || t.m.Lease.Sent == 0 || t.m.Leaving.Resigned {
+		return
+	}
+	t.member()
+	t.recorded()
+	t.lostBytes()
+	t.why()
+}
+
+// quiet says that nothing may be published now: a publication is under way, or
+// the newest snapshot does not show the last one yet.
+func (t *turn) quiet() bool { return t.NoteBusy || t.State.Revision < t.m.Wrote }
+
+// put sets a key that only the leader may set, over the revision seen (-1: any;
+// 0: only if it is absent), and a member's own keys (over -1).
+func (t *turn) put(key, value string, over int64) {
+	if t.quiet() {
+		t.wakeBy(t.Now + soon)
+		return
+	}
+	p := Put{Key: key, Value: value, Over: over}
+	if over >= 0 {
+		p.Guard = t.m.Right.Epoch
+	}
+	t.do(p)
+}
+
+// member publishes this member. Positions alone go out once per renewal; what
+// others decide by goes out at once.
+func (t *turn) member() {
+	want := t.self()
+	seen, ok := t.State.Member(t.Self.Name)
+	same := ok && seen.Lease == t.m.Lease.ID
+	if same && seen.Encode() == want.Encode() {
+		return
+	}
+	urgent := !same || seen.State != want.State || seen.Role != want.Role || seen.Timeline != want.Timeline ||
+		seen.ReplicationState != want.ReplicationState || seen.Pause != want.Pause
+	if at := t.m.LastNote + t.Timers.Renew; !urgent && t.Now < at {
+		t.wakeBy(at)
+		return
+	}
+	if t.quiet() {
+		return
+	}
+	t.m.LastNote = t.Now
+	t.do(Put{Key: cluster.DirMembers + t.Self.Name, Value: want.Encode(), Lease: t.m.Lease.ID, Over: -1})
+}
+
+// self is this member as Patroni's readers expect it.
+func (t *turn) self() cluster.Member {
+	s := t.Server
+	seen, _ := t.State.Member(t.Self.Name)
+	m := cluster.Member{
+		ConnURL: t.Self.ConnURL, APIURL: t.Self.APIURL, Version: t.Self.Version,
+		State: t.state(), Role: cluster.RoleReplica, Tags: seen.Tags,
+		Pause: t.State.Config.Pause(), PendingRestart: s.Restart,
+	}
+	switch {
+	case s.Data != pg.DataPresent:
+		m.Role = cluster.RoleUninitialized
+	case s.MayWrite() && s.Process == pg.ProcessRunning:
+		m.Role = cluster.RolePrimary
+	case t.leading() && !s.Answers && s.Process != pg.ProcessNone && !s.Standby:
+		m.Role = cluster.RolePrimary
+	}
+	if s.Primary() && s.Control.Timeline != s.Timeline {
+		m.CheckpointAfterPromote = new(false)
+	}
+	if s.Answers {
+		m.Timeline, m.XlogLocation = s.Timeline, s.Flushed
+		if s.Recovering {
+			m.ReceiveLSN, m.ReplayLSN = s.Flushed, s.Replayed
+			m.ReplicationState = cluster.ReplicationInRecovery
+			if s.Streaming {
+				m.ReplicationState = cluster.ReplicationStreaming
+			}
+		}
+	}
+	return m
+}
+
+// state is the member's state in Patroni's words.
+func (t *turn) state() string {
+	s := t.Server
+	switch a := t.Job.Action.(type) {
+	case Initdb:
+		return cluster.StateInitializing
+	case Clone:
+		return cluster.StateCreatingReplica
+	case Stop:
+		return cluster.StateStopping
+	case Start:
+		return cluster.StateStarting
+	case nil:
+		_ = a
+	}
+	switch s.Process {
+	case pg.ProcessNone, pg.ProcessRemains:
+		switch {
+		case t.Stopping:
+			return cluster.StateStopping
+		case s.Data == pg.DataMissing || s.Data == pg.DataPartial:
+			return cluster.StateStopped
+		case t.m.Failed.Times > 0 && firstWord(t.m.Failed.What) == "start":
+			return cluster.StateStartFailed
+		case s.Control.Clean():
+			return cluster.StateStopped
+		default:
+			return cluster.StateCrashed
+		}
+	case pg.ProcessStarting:
+		return cluster.StateStarting
+	case pg.ProcessStopping:
+		return cluster.StateStopping
+	}
+	if t.Stopping {
+		return cluster.StateStopping
+	}
+	return cluster.StateRunning
+}
+
+// recorded enters this member in the list that outlives its lease, once it has
+// data of this cluster.
+func (t *turn) recorded() {
+	s := t.Server
+	if s.Data != pg.DataPresent || s.Control.System != t.State.Initialize.System || t.State.Initialize.System == 0 || t.quiet() {
+		return
+	}
+	for _, r := range t.State.Recorded {
+		if r.Name == t.Self.Name {
+			return
+		}
+	}
+	t.do(Put{Key: cluster.DirRecorded + t.Self.Name, Value: cluster.Recorded{Host: t.Self.Host, Joined: t.Wall}.Encode(), Over: -1})
+}
+
+// status is the leader's position, as readers of the store know it.
+func (t *turn) status() string {
+	st := cluster.Status{Optime: t.Server.Flushed, Slots: map[string]pg.LSN{}, RetainSlots: t.State.Status.RetainSlots}
+	for _, r := range t.Server.Replicas {
+		if m, ok := t.State.Member(r.Name); ok {
+			st.Slots[cluster.SlotName(m.Name)] = r.Flushed
+		}
+	}
+	st.Slots[cluster.SlotName(t.Self.Name)] = t.Server.Flushed
+	if st.Encode() == t.State.Status.Encode() {
+		return ""
+	}
+	return st.Encode()
+}
+
+// term is the value that begins a reign.
+func (t *turn) term(kind string) string {
+	over := int64(0)
+	if t.State.Term != nil {
+		over = t.State.Term.Mod
+	}
+	s := t.Server
+	return cluster.Term{
+		Leader: t.Self.Name, Over: over, Timeline: max(s.Timeline, s.Control.Timeline),
+		LSN: s.Flushed, Kind: kind,
+	}.Encode()
+}
+
+// history publishes where each timeline was left, which tells the others
+// whether their own log forked.
+func (t *turn) history() {
+	h := t.Server.History
+	if t.Server.Timeline == 0 || len(h) == 0 && t.State.History != nil {
+		return
+	}
+	rows := cluster.History{}
+	for i, s := range h {
+		row := cluster.HistoryRow{Timeline: s.Timeline, LSN: s.At, Reason: s.Reason}
+		for _, old := range t.State.History {
+			if old.Timeline == s.Timeline && old.LSN == s.At {
+				row.At, row.Leader = old.At, old.Leader
+			}
+		}
+		if i == len(h)-1 && row.At == "" {
+			row.At, row.Leader = t.Wall.Format("2006-01-02T15:04:05.999999-07:00"), t.Self.Name
+		}
+		rows = append(rows, row)
+	}
+	if t.State.History == nil || rows.Encode() != t.State.History.Encode() {
+		t.put(cluster.KeyHistory, rows.Encode(), -1)
+	}
+}
+
+// begin opens the story of a change of leader, unless one of that kind is open.
+func (t *turn) begin(kind, from, reason string) {
+	s := &t.m.Story
+	if s.Kind != "" && s.From == from {
+		return
+	}
+	*s = Story{Kind: s.Kind, From: from, Reason: []string{reason}, Begun: t.Wall}
+}
+
+// told publishes the story as a page, now that the new primary writes.
+func (t *turn) told() {
+	s := &t.m.Story
+	if s.Kind == "" || t.quiet() {
+		return
+	}
+	s.phase("writes", t.Wall)
+	next := int64(1)
+	for _, p := range t.State.Failovers {
+		next = max(next, p.Number+1)
+	}
+	page := cluster.FailoverPage{
+		Epoch: t.m.Right.Epoch, Kind: s.Kind, From: s.From, To: t.Self.Name, Timeline: t.Server.Timeline,
+		At: s.Begun, Reason: s.Reason, Phases: s.Phases,
+	}
+	t.put(cluster.PageKey(next), page.Encode(), 0)
+	*s = Story{}
+	if n := len(t.State.Failovers) - keptPages; n > 0 {
+		t.do(Drop{Key: cluster.PageKey(t.State.Failovers[0].Number), Over: t.State.Failovers[0].Mod})
+	}
+}
+
+// lostBytes adds to the page of the change that deposed this node what its log
+// had and no later primary has.
+func (t *turn) lostBytes() {
+	r := t.m.Rejoin
+	if !r.Measured || r.Leader == "" || t.quiet() {
+		return
+	}
+	at, left := t.fork(t.Server.Control.Timeline)
+	if !left {
+		return
+	}
+	for _, p := range slices.Backward(t.State.Failovers) {
+		if p.From != t.Self.Name || p.To == t.Self.Name || p.LostBytes != nil {
+			continue
+		}
+		lost := at.Behind(r.End)
+		p.LostBytes = &lost
+		t.do(Put{Key: cluster.PageKey(p.Number), Value: p.Encode(), Over: p.Mod})
+		return
+	}
+}
+
+// why publishes the decision itself, at most once per renewal and when it changed.
+func (t *turn) why() {
+	acts := []string{}
+	for _, a := range t.d.Actions {
+		switch a.(type) {
+		case Renew, Put:
+		default:
+			acts = append(acts, a.String())
+		}
+	}
+	w := cluster.Why{At: t.Wall, Epoch: t.State.Epoch(), Trail: t.d.Trail, Actions: acts}
+	if f := t.m.Failed; f.Times > 0 {
+		w.Waiting = append(w.Waiting, fmt.Sprintf("%s failed %d times: %s", f.What, f.Times, f.Err))
+	}
+	seen, ok := t.State.Why(t.Self.Name)
+	if ok && slices.Equal(seen.Trail, w.Trail) && slices.Equal(seen.Actions, w.Actions) && slices.Equal(seen.Waiting, w.Waiting) {
+		return
+	}
+	if at := t.m.Told + t.Timers.Renew; t.Now < at || t.quiet() {
+		t.wakeBy(max(at, t.Now+soon))
+		return
+	}
+	t.m.Told = t.Now
+	t.do(Put{Key: cluster.DirWhy + t.Self.Name, Value: w.Encode(), Over: -1})
+}

@@ -1,0 +1,97 @@
+package ha
+
+import (
+	"howdah/cluster"
+	"howdah/pg"
+)
+
+// rewindTries is how often a rewind may fail before a fresh copy is taken.
+const rewindTries = 2
+
+// rejoin brings a server that does not run back behind the leader.
+//
+// Where its log ends is compared with where the cluster's history left its
+// timeline. What lies beyond that point no later primary has: it is copied aside
+// (law 7), then taken back by pg_rewind; where that is impossible the whole data
+// directory is moved aside and a fresh copy taken.
+func (t *turn) rejoin() {
+	s := t.Server
+	r := &t.m.Rejoin
+	up, ready := t.upstream()
+	switch {
+	case s.Data == pg.DataMissing || s.Data == pg.DataPartial:
+		t.note("data=%s", s.Data)
+		if !ready {
+			t.note("awaits=%s", t.State.LeaderName())
+			return
+		}
+		t.work(Clone{From: up})
+		return
+	case up.Host == "":
+		t.note("leader=unpublished")
+		return
+	case r.Aside:
+		t.note("copy=fresh")
+		t.work(MoveAside{})
+		return
+	case !r.Measured:
+		t.work(Measure{})
+		return
+	}
+	tl := s.Control.Timeline
+	now := t.clusterTimeline()
+	at, left := t.fork(tl)
+	switch {
+	case now == 0:
+		t.note("history=unknown")
+		return
+	case tl == now && !(s.Control.WasPrimary() && !s.Standby):
+		t.note("timeline=%d", tl)
+		t.work(Start{Standby: true, Up: up})
+	case left && r.End != 0 && r.End <= at:
+		t.note("timeline=%d<%d", tl, now)
+		t.work(Start{Standby: true, Up: up})
+	case !ready || !t.rewindable():
+		// The leader has not said yet that it writes: its history is still to come.
+		t.note("awaits=%s", t.State.LeaderName())
+	default:
+		t.diverged(up, at, left)
+	}
+}
+
+// diverged takes back what this server has and the cluster does not.
+func (t *turn) diverged(up pg.Upstream, at pg.LSN, left bool) {
+	r := &t.m.Rejoin
+	tl := t.Server.Control.Timeline
+	if left && r.End > at {
+		r.Lost = at.Behind(r.End)
+	}
+	t.note("diverged=%d", r.Lost)
+	switch {
+	case left && r.Lost > 0 && !r.Kept && t.m.Failed.What != (Keep{From: at, Timeline: tl}).String():
+		t.work(Keep{From: at, Timeline: tl})
+	case r.Failures >= rewindTries:
+		r.Aside = true
+		t.wakeBy(t.Now)
+	case !t.Server.Control.Clean() && !r.Recovered && r.Failures > 0:
+		// pg_rewind recovers an unclean server by itself; where it could not, we try.
+		t.work(Recover{})
+	default:
+		t.work(Rewind{From: up})
+	}
+}
+
+// clusterTimeline is the timeline the leader writes on.
+func (t *turn) clusterTimeline() pg.Timeline {
+	tl := t.State.History.Timeline()
+	if m, ok := t.State.Member(t.State.LeaderName()); ok && m.Role == cluster.RolePrimary {
+		tl = max(tl, m.Timeline)
+	}
+	return tl
+}
+
+// rewindable says that the leader has made its checkpoint after the promotion.
+func (t *turn) rewindable() bool {
+	m, ok := t.State.Member(t.State.LeaderName())
+	return ok && m.RewindSource()
+}

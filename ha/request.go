@@ -1,0 +1,107 @@
+package ha
+
+import (
+	"time"
+
+	"howdah/cluster"
+	"howdah/pg"
+)
+
+// paused leaves the server to a person (maintenance mode): nothing is started,
+// stopped, promoted, fenced or elected. The key is kept while its server is a
+// running primary and given back when it is not; a running primary without a
+// key may take a free one.
+func (t *turn) paused() bool {
+	if !t.State.Config.Pause() {
+		return false
+	}
+	t.note("paused")
+	s := t.Server
+	primary := s.Primary()
+	l := t.State.Leader
+	switch {
+	case l != nil && l.Name == t.Self.Name && t.leading():
+		t.m.Under = t.m.Right.Epoch
+		if primary {
+			t.m.Replicas = s.Replicas
+			return !t.State.Failover.Asked() || !t.switchover()
+		}
+		if t.m.Switch.Stopped && s.Process == pg.ProcessNone {
+			return false // a manual switchover goes on
+		}
+		if s.Process == pg.ProcessNone && s.Control.Clean() {
+			t.release()
+		}
+	case l == nil && primary && t.State.Initialize.System == s.Control.System && t.lastLeader() == t.Self.Name:
+		t.acquire("paused primary")
+	case l != nil && s.Process == pg.ProcessRunning && s.Recovering && t.offered():
+		t.note("switchover=mine")
+	case t.leading() && s.Process == pg.ProcessRunning && s.Recovering:
+		return false // taken by a manual switchover: promote
+	}
+	return true
+}
+
+// stopping is the end of the agent: a leader hands over first; the server is
+// stopped; the lease ends, and with it what this node published. Under pause
+// the server is left running and the keys to expire.
+func (t *turn) stopping() bool {
+	l := &t.m.Leaving
+	if !t.Stopping {
+		return false
+	}
+	if l.Since == 0 {
+		l.Since = t.Now
+	}
+	t.note("stopping")
+	if t.State.Config.Pause() {
+		t.note("paused")
+		l.Done = true
+		return true
+	}
+	s := t.Server
+	switch {
+	case t.leading() && s.Process != pg.ProcessNone || t.leading() && t.m.Switch.To != "" && t.m.Switch.Stopped:
+		return false // lead: switchover, then handOver
+	case s.Process == pg.ProcessFrozen || s.Process == pg.ProcessRemains:
+		t.work(Kill{})
+	case s.Process != pg.ProcessNone:
+		t.work(Stop{})
+	case t.leading():
+		// No successor: the server is down, so the key may go (law 5).
+		t.release()
+	case l.Resigned || t.m.Lease.ID == 0 || t.Now-l.Since > switchFor+10*time.Second:
+		l.Done = true
+	default:
+		t.ask(Resign{Lease: t.m.Lease.ID})
+	}
+	return true
+}
+
+// restartAsked carries out what a person asked of this member. The request is
+// seen to be off the store before anything stops, so that it is carried out at
+// most once whatever dies in between.
+func (t *turn) restartAsked() bool {
+	m := &t.m
+	r, asked := t.State.Request(t.Self.Name)
+	switch {
+	case m.Restart != 0 && m.Restart == t.Server.PID:
+		t.note("restart=asked")
+		t.begin(cluster.KindRestart, t.Self.Name, "asked for")
+		t.work(Stop{})
+		return true
+	case m.Restart != 0:
+		m.Restart = 0 // another server runs by now
+	case asked && r.Kind == cluster.RequestRestart:
+		t.note("request=%s", r.Kind)
+		m.Request = r.Mod
+		if !t.NoteBusy && t.State.Revision >= m.Wrote {
+			t.do(Drop{Key: cluster.DirRequests + t.Self.Name, Over: r.Mod})
+		}
+		t.wakeBy(t.Now + soon)
+	case m.Request != 0:
+		m.Request, m.Restart = 0, t.Server.PID
+		t.wakeBy(t.Now)
+	}
+	return false
+}
