@@ -1,0 +1,178 @@
+// Package agent is the loop of high availability: it looks at the store and the
+// server, lets ha.Decide think, and begins what it decides.
+//
+// A Loop's Turn looks, decides, begins and returns; it never waits. Whatever may
+// take time (a request to the store, work on the server) is begun through Hands
+// and ends as a fact of a later turn. Run gives it real hands; the simulator
+// gives it models, and calls the same Turn.
+package agent
+
+import (
+	"log/slog"
+	"time"
+
+	"howdah/cluster"
+	"howdah/dcs"
+	"howdah/ha"
+	"howdah/logkey"
+	"howdah/pg"
+	"howdah/spec"
+)
+
+// Hands is what a turn needs of the world.
+type Hands interface {
+	// Boot is CLOCK_BOOTTIME, which runs while the machine sleeps.
+	Boot() time.Duration
+	// Wall is for people.
+	Wall() time.Time
+	// Store is the newest snapshot of the store; false: there was none yet.
+	Store() (cluster.State, bool)
+	// Server is the newest look at the server, and when it began (0: never).
+	Server() (pg.Status, time.Duration)
+	// Page tells guard and gateway what this node may do.
+	Page(ha.Page) error
+	// Ask begins a request to the store; its end comes back through Answered.
+	Ask(lane ha.Lane, a ha.Action, r dcs.Request)
+	// Work begins work on the server; its end comes back through Worked.
+	Work(a ha.Action)
+	// GiveUp ends the work under way early; its end still comes back.
+	GiveUp()
+	// AtOnce freezes or thaws the server.
+	AtOnce(a ha.Action) error
+}
+
+// A Loop is one agent. It is used by one goroutine.
+type Loop struct {
+	Self   ha.Self
+	Timers spec.Timers
+	Hands  Hands
+	Log    *slog.Logger
+
+	memory   ha.Memory
+	stopping bool
+
+	job     ha.Job
+	ended   *ha.Ended
+	next    ha.Action // what takes the place of work that was given up
+	lock    bool
+	answer  *ha.Answer
+	note    bool
+	noted   *ha.Answer
+	last    string // trail and actions last logged
+	pageErr string
+}
+
+// Inherit takes over the right that a predecessor's page still gives.
+func (l *Loop) Inherit(p ha.Page) {
+	l.memory = ha.Inherit(p, l.Timers.Lease, l.Timers.Margin)
+}
+
+// Stop asks the agent to end: to hand over, stop the server and go.
+func (l *Loop) Stop() { l.stopping = true }
+
+// Done says that the agent has ended what it had to.
+func (l *Loop) Done() bool { return l.memory.Leaving.Done }
+
+// Answered brings the end of a request.
+func (l *Loop) Answered(lane ha.Lane, a ha.Answer) {
+	if lane == ha.Lock {
+		l.lock, l.answer = false, &a
+	} else {
+		l.note, l.noted = false, &a
+	}
+}
+
+// Worked brings the end of work on the server.
+func (l *Loop) Worked(e ha.Ended) {
+	l.job, l.ended = ha.Job{}, &e
+}
+
+// Progress brings how far the work under way is.
+func (l *Loop) Progress(done, total int64) { l.job.Done, l.job.Total = done, total }
+
+// Turn looks, decides and begins; it returns what was decided.
+func (l *Loop) Turn() ha.Decision {
+	state, known := l.Hands.Store()
+	server, at := l.Hands.Server()
+	v := ha.View{
+		Now: l.Hands.Boot(), Wall: l.Hands.Wall(), Self: l.Self, Timers: l.Timers,
+		Known: known, State: state, Server: server, ServerAt: at,
+		Job: l.job, Ended: l.ended, LockBusy: l.lock, Answer: l.answer, NoteBusy: l.note, Noted: l.noted,
+		Stopping: l.stopping, Memory: l.memory,
+	}
+	d := ha.Decide(v)
+	l.memory, l.ended, l.answer, l.noted = d.Memory, nil, nil, nil
+	l.say(d)
+
+	// The page goes first: nothing begins to write before the guard knows.
+	if err := l.Hands.Page(d.Page); err != nil {
+		if l.pageErr != err.Error() {
+			l.pageErr = err.Error()
+			l.Log.Error("lease page not written", logkey.Error, err)
+		}
+	}
+	var notes []ha.Action
+	for _, a := range d.Actions {
+		switch a.Lane() {
+		case ha.Now:
+			if err := l.Hands.AtOnce(a); err != nil {
+				l.Log.Error("not done", logkey.Action, a.String(), logkey.Error, err)
+			}
+		case ha.Lock:
+			l.lock = true
+			l.Hands.Ask(ha.Lock, a, Request(l.Self.Name, a))
+		case ha.Note:
+			notes = append(notes, a)
+		case ha.Server:
+			l.work(a, v.Now)
+		}
+	}
+	if l.next != nil && l.job.Action == nil {
+		a := l.next
+		l.next = nil
+		l.work(a, v.Now)
+	}
+	if len(notes) > 0 && !l.note {
+		l.note = true
+		l.Hands.Ask(ha.Note, notes[0], Notes(notes))
+	}
+	return d
+}
+
+// work begins work on the server. Only a kill may take the place of work that
+// is under way, which is given up for it.
+func (l *Loop) work(a ha.Action, now time.Duration) {
+	if l.job.Action != nil {
+		if _, kill := a.(ha.Kill); kill && l.next == nil {
+			l.next = a
+			l.Hands.GiveUp()
+		}
+		return
+	}
+	l.job = ha.Job{Action: a, Since: now}
+	l.Hands.Work(a)
+}
+
+// say logs a decision when it changes.
+func (l *Loop) say(d ha.Decision) {
+	if s := d.String(); s != l.last {
+		l.last = s
+		level := slog.LevelDebug
+		for _, a := range d.Actions {
+			switch a.(type) {
+			case ha.Renew, ha.Put:
+			default:
+				level = slog.LevelInfo
+			}
+		}
+		l.Log.Log(nil, level, "decision", logkey.Trail, d.Trail, logkey.Action, actions(d), logkey.Epoch, d.Memory.Right.Epoch)
+	}
+}
+
+func actions(d ha.Decision) []string {
+	var names []string
+	for _, a := range d.Actions {
+		names = append(names, a.String())
+	}
+	return names
+}

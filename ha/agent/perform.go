@@ -1,0 +1,107 @@
+package agent
+
+import (
+	"context"
+	"errors"
+
+	"howdah/dcs"
+	"howdah/ha"
+	"howdah/pg"
+	"howdah/problem"
+	"strings"
+	"time"
+)
+
+// A Server is the PostgreSQL server of this node, as the agent works on it.
+// postgres.Server is the real one; the simulator has a model of it; both keep
+// the contract in postgres/postgrestest.
+type Server interface {
+	Look(ctx context.Context) pg.Status
+	Init(ctx context.Context) error
+	Clone(ctx context.Context, from pg.Upstream, progress func(done, total int64)) error
+	Rewind(ctx context.Context, from pg.Upstream) error
+	Recover(ctx context.Context) error
+	Start(ctx context.Context, up *pg.Upstream) error
+	Promote(ctx context.Context) error
+	Follow(ctx context.Context, up pg.Upstream) error
+	Shutdown(ctx context.Context) error
+	Kill(ctx context.Context) error
+	Slots(ctx context.Context, want []string) error
+	Checkpoint(ctx context.Context) error
+	End(ctx context.Context) (pg.LSN, error)
+	Keep(ctx context.Context, from pg.LSN, tl pg.Timeline) (path string, err error)
+	MoveAside(ctx context.Context) (path string, err error)
+	Freeze(ctx context.Context) error
+	Thaw(ctx context.Context) error
+}
+
+// Perform carries out an action on the server and returns its outcome.
+func Perform(ctx context.Context, s Server, action ha.Action, progress func(done, total int64)) ha.Ended {
+	e := ha.Ended{Action: action}
+	var err error
+	switch a := action.(type) {
+	case ha.Initdb:
+		err = s.Init(ctx)
+	case ha.Clone:
+		err = s.Clone(ctx, a.From, progress)
+	case ha.Rewind:
+		err = s.Rewind(ctx, a.From)
+	case ha.Recover:
+		err = s.Recover(ctx)
+	case ha.Start:
+		var up *pg.Upstream
+		if a.Standby {
+			up = &a.Up
+		}
+		err = s.Start(ctx, up)
+	case ha.Promote:
+		err = s.Promote(ctx)
+	case ha.Follow:
+		err = s.Follow(ctx, a.Up)
+	case ha.Stop:
+		err = s.Shutdown(ctx)
+	case ha.Kill:
+		err = s.Kill(ctx)
+	case ha.Slots:
+		var want []string
+		if a.Names != "" {
+			want = strings.Split(a.Names, ",")
+		}
+		err = s.Slots(ctx, want)
+	case ha.Checkpoint:
+		err = s.Checkpoint(ctx)
+	case ha.Measure:
+		e.LSN, err = s.End(ctx)
+	case ha.Keep:
+		e.Path, err = s.Keep(ctx, a.From, a.Timeline)
+	case ha.MoveAside:
+		e.Path, err = s.MoveAside(ctx)
+	case ha.Freeze:
+		err = s.Freeze(ctx)
+	case ha.Thaw:
+		err = s.Thaw(ctx)
+	default:
+		err = errors.New("no work is called " + action.String())
+	}
+	if err != nil {
+		e.Err, e.Code = err.Error(), problem.Code(err)
+	}
+	return e
+}
+
+// Allowed is how long an action may take before it is given up.
+func Allowed(action ha.Action) time.Duration {
+	switch action.(type) {
+	case ha.Initdb:
+		return 5 * time.Minute
+	case ha.Clone, ha.Rewind, ha.Recover, ha.Start, ha.Keep:
+		return 24 * time.Hour // as long as the data is large; Decide gives up a start
+	case ha.Checkpoint:
+		return time.Minute
+	case ha.Promote, ha.Stop:
+		return 30 * time.Second
+	}
+	return 10 * time.Second
+}
+
+func isLease(err error) bool { return errors.Is(err, dcs.ErrLease) }
