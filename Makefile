@@ -1,0 +1,41 @@
+# make up      a running cluster of three nodes on this machine
+# make test    everything that the tests need, and all of them
+
+export CGO_ENABLED ?= 0
+ARGS ?=
+# Where git refuses to answer (another owner's checkout), go build would too.
+VCS := $(shell git status >/dev/null 2>&1 || echo -buildvcs=false)
+
+.PHONY: up build test lint bench-failover nightly clean
+
+up: build
+	@scripts/install-postgres
+	./howdah up $(ARGS)
+
+build:
+	go build $(VCS) -trimpath -ldflags '-s -w' -o howdah ./cmd/howdah
+
+# REQUIRE_PG turns a missing PostgreSQL from a skipped test into a failed one.
+test:
+	@scripts/test-setup
+	go vet ./...
+	@HOWDAH_PG=$$(scripts/test-setup --trees) REQUIRE_PG=1 go test -timeout 15m -p 2 ./...
+
+lint:
+	@test -z "$$(go tool gofumpt -l .)" || { go tool gofumpt -l .; echo 'run: go tool gofumpt -w .'; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+
+# How long writes stop: a writer of numbered rows, and one fault after another.
+bench-failover: build
+	@scripts/install-postgres
+	go run ./test/failover -howdah ./howdah $(ARGS)
+
+# Hours, not minutes: the race detector (needs gcc), fuzzing, a longer simulation.
+nightly: lint
+	@scripts/test-setup
+	HOWDAH_PG=$$(scripts/test-setup --trees) REQUIRE_PG=1 NIGHTLY=1 CGO_ENABLED=1 go test -race -timeout 4h -p 2 ./...
+	scripts/fuzz 120
+
+clean:
+	rm -rf howdah .pg
