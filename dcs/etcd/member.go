@@ -1,0 +1,165 @@
+package etcd
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/peer"
+
+	"howdah/dcs"
+)
+
+// A host that vanished sends nothing, not even a refusal. The kernel finds out
+// about a connection that waits for an answer within unanswered, and asks an
+// idle one once a second; gRPC itself would not ask more often than every 10 s.
+const (
+	unanswered  = time.Second
+	connectWait = 500 * time.Millisecond
+	fresh       = 1500 * time.Millisecond // a member that answered this lately may be sent a transaction unasked
+)
+
+// A member is one server of the store and the connection to it.
+type member struct {
+	endpoint string
+	client   *clientv3.Client
+	answered atomic.Int64 // nanoseconds since began
+
+	mu      sync.Mutex
+	trusted context.Context // ends when the member kept a question waiting that another one answered
+	distr   context.CancelFunc
+}
+
+var began = time.Now()
+
+func newMember(endpoint string, tls *tls.Config) (*member, error) {
+	m := &member{endpoint: endpoint}
+	m.trusted, m.distr = context.WithCancel(context.Background())
+	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: time.Second, Interval: time.Second, Count: 2,
+	}}
+	var err error
+	m.client, err = clientv3.New(clientv3.Config{
+		Endpoints:            []string{endpoint},
+		TLS:                  tls,
+		Logger:               zap.NewNop(), // it would tell of every retry
+		MaxUnaryRetries:      1,            // that is: no retry
+		DialKeepAliveTime:    10 * time.Second,
+		DialKeepAliveTimeout: unanswered, // also TCP_USER_TIMEOUT
+		DialOptions: []grpc.DialOption{
+			grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+				return dialer.DialContext(ctx, "tcp", addr)
+			}),
+			grpc.WithConnectParams(grpc.ConnectParams{
+				Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: time.Second},
+				MinConnectTimeout: connectWait,
+			}),
+			grpc.WithChainUnaryInterceptor(noteSent),
+			grpc.WithChainStreamInterceptor(failFast),
+		},
+	})
+	return m, err
+}
+
+// sentKey finds, in a context, the flag to raise once a request may have left.
+type sentKey struct{}
+
+// noteSent lets a request fail at once when there is no connection, and says
+// whether it may have been sent: gRPC knows a peer only for a request that was
+// given to a connection.
+func noteSent(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, next grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	var p peer.Peer
+	err := next(ctx, method, req, reply, cc, append(opts, grpc.WaitForReady(false), grpc.Peer(&p))...)
+	if flag, ok := ctx.Value(sentKey{}).(*atomic.Bool); ok && (err == nil || p.Addr != nil) {
+		flag.Store(true)
+	}
+	return err
+}
+
+func failFast(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, next grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	s, err := next(ctx, desc, cc, method, append(opts, grpc.WaitForReady(false))...)
+	if flag, ok := ctx.Value(sentKey{}).(*atomic.Bool); ok && err == nil {
+		flag.Store(true)
+	}
+	return s, err
+}
+
+// call asks m one thing. Its error is dcs.ErrUnavailable if nothing was applied
+// for certain: no connection took the request, or the member refused it before
+// looking at it because it knows no leader.
+func call[T any](ctx context.Context, m *member, do func(context.Context, *member) (T, error)) (T, error) {
+	var left atomic.Bool
+	v, err := do(clientv3.WithRequireLeader(context.WithValue(ctx, sentKey{}, &left)), m)
+	if err == nil {
+		m.answered.Store(int64(time.Since(began)))
+		return v, nil
+	}
+	if !left.Load() || errors.Is(err, rpctypes.ErrNoLeader) {
+		return v, fmt.Errorf("%w (%s: %w)", dcs.ErrUnavailable, m.endpoint, err)
+	}
+	return v, fmt.Errorf("%s: %w", m.endpoint, err)
+}
+
+// sent hides that the last of several requests was never sent.
+func sent(err error) error {
+	if errors.Is(err, dcs.ErrUnavailable) {
+		return errors.New(err.Error())
+	}
+	return err
+}
+
+func (m *member) answeredWithin(d time.Duration) bool {
+	at := m.answered.Load()
+	return at != 0 && time.Since(began)-time.Duration(at) < d
+}
+
+// distrust ends what waits on this member in silence: its watches.
+func (m *member) distrust() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.distr()
+	m.trusted, m.distr = context.WithCancel(context.Background())
+}
+
+// trust returns a context that ends when the member is distrusted.
+func (m *member) trust() context.Context {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.trusted
+}
+
+// kept is the answer to a keep-alive.
+type kept struct {
+	ttl  time.Duration // 0: there is no such lease
+	term uint64
+}
+
+// keepAlive renews a lease once. The client's own KeepAliveOnce asks again and
+// again while there is no connection, and hides the term of a lease not found.
+func (m *member) keepAlive(ctx context.Context, id dcs.LeaseID) (kept, error) {
+	ctx, cancel := context.WithCancel(ctx) // ends the stream
+	defer cancel()
+	stream, err := pb.NewLeaseClient(m.client.ActiveConnection()).LeaseKeepAlive(ctx)
+	if err != nil {
+		return kept{}, rpctypes.Error(err)
+	}
+	if err := stream.Send(&pb.LeaseKeepAliveRequest{ID: int64(id)}); err != nil {
+		return kept{}, rpctypes.Error(err)
+	}
+	resp, err := stream.Recv()
+	if err != nil {
+		return kept{}, rpctypes.Error(err)
+	}
+	return kept{ttl: time.Duration(resp.TTL) * time.Second, term: resp.Header.RaftTerm}, nil
+}
