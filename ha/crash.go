@@ -51,6 +51,12 @@ func (t *turn) leadDown() {
 		t.inPlace()
 		return
 	}
+	if s.Control.Clean() && t.m.Crash.At == 0 {
+		// It was shut down by somebody, or never ran: nothing to offer, nothing lost.
+		t.note("shutdown=clean")
+		t.inPlace()
+		return
+	}
 	if t.m.Crash.At == 0 {
 		t.m.Crash = Crash{At: t.Now}
 		t.begin("crash", t.Self.Name, "the postmaster died")

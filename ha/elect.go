@@ -21,7 +21,7 @@ func (t *turn) elect() {
 	after := t.State.Epoch()
 	v := &t.m.Vacancy
 	if !v.Open || v.After != after {
-		*v = Vacancy{Open: true, After: after, Since: t.Now, Witness: t.witness()}
+		*v = Vacancy{Open: true, After: after, Since: t.Now, Witness: t.witness(after)}
 		t.begin(cluster.KindCrash, t.lastLeader(), "the leader key is gone")
 	}
 	t.note("leader=none after=%d", after)
@@ -81,11 +81,11 @@ func (t *turn) elect() {
 	}
 }
 
-// witness says that this server streamed from the leader that was lost, as of
-// the last look.
-func (t *turn) witness() bool {
+// witness says that this server streamed from the leader that was lost, and has
+// not been restarted since.
+func (t *turn) witness(after int64) bool {
 	s := t.Server
-	return s.Process == pg.ProcessRunning && s.Recovering && s.Streaming && t.Now-t.ServerAt < 3*t.Timers.Renew
+	return s.Process == pg.ProcessRunning && s.Recovering && t.m.Streamed == Streamed{after, s.PID}
 }
 
 func (t *turn) lastLeader() string {
@@ -127,6 +127,9 @@ func (t *turn) pledge(after int64) (cluster.Pledge, bool) {
 	}
 	seen, ok := t.State.Pledge(t.Self.Name)
 	seen.Mod = 0
+	if seen.Epoch == after && seen.Witness {
+		p.Witness = true // said before this agent was restarted
+	}
 	if ok && seen.Epoch == after && seen.Timeline == p.Timeline && seen.LSN >= p.LSN && seen.NoFailover == p.NoFailover {
 		t.m.Story.phase("pledged", t.Wall)
 		return seen, true

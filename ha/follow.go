@@ -29,10 +29,6 @@ func (t *turn) follow() {
 		return
 	}
 	switch s.Process {
-	case pg.ProcessFrozen:
-		t.note("server=frozen")
-		t.do(Thaw{}) // a standby acknowledges nothing
-		t.lookBy(t.Now + soon)
 	case pg.ProcessNone:
 		t.rejoin()
 	case pg.ProcessStarting, pg.ProcessStopping:
@@ -80,6 +76,7 @@ func (t *turn) stream() {
 	}
 	if s.Streaming {
 		r.Stuck, r.Tries = 0, 0
+		t.m.Streamed = Streamed{t.State.Leader.Mod, s.PID}
 		t.m.Story = Story{}
 		return
 	}

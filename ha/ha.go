@@ -160,6 +160,10 @@ func (t *turn) decide() {
 		// Whatever comes next, it needs a data directory that nobody holds.
 		t.note("server=remains")
 		t.do(Kill{})
+	case t.Server.Process == pg.ProcessFrozen && !t.Server.MayWrite():
+		t.note("server=frozen")
+		t.do(Thaw{}) // a standby acknowledges nothing
+		t.lookBy(t.Now + soon)
 	case t.foreign():
 	case t.stopping():
 	case t.paused():

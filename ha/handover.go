@@ -168,7 +168,10 @@ func (t *turn) offered() bool {
 	}
 	kind, reason := cluster.KindCrash, "the postmaster died; this server has its whole log"
 	if h.To != "" {
-		kind, reason = t.switchKind(), "handed over"
+		kind, reason = cluster.KindSwitchover, "handed over"
+		if f := t.State.Failover; f.Asked() && !f.Switchover() {
+			kind = cluster.KindFailover
+		}
 	}
 	t.begin(kind, h.From, reason)
 	t.note("handover=mine")

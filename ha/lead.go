@@ -88,9 +88,9 @@ func (t *turn) leadPrimary() {
 // slots keeps one physical slot for every other member of the cluster.
 func (t *turn) slots() bool {
 	var want []string
-	for _, m := range t.State.Recorded {
-		if m.Name != t.Self.Name {
-			want = append(want, cluster.SlotName(m.Name))
+	for _, name := range t.State.Names() {
+		if name != t.Self.Name {
+			want = append(want, cluster.SlotName(name))
 		}
 	}
 	slices.Sort(want)

@@ -93,6 +93,10 @@ func (t *turn) ask(a Action) bool {
 	if t.LockBusy {
 		return false
 	}
+	if _, renew := a.(Renew); !renew && t.Now < t.m.LockAfter {
+		t.wakeBy(t.m.LockAfter)
+		return false
+	}
 	t.LockBusy = true
 	t.m.LastLock = t.Now
 	t.do(a)

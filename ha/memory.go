@@ -13,11 +13,14 @@ type Memory struct {
 	Lease Lease
 	Right Right
 
-	LastLock time.Duration // when a lock request was last begun
-	LastNote time.Duration // when something was last published
-	Wrote    int64         // revision of our last publication: older snapshots do not show it yet
+	LastLock  time.Duration // when a lock request was last begun
+	LockAfter time.Duration // after a refusal: no change of the leader key before
+	LastNote  time.Duration // when this member was last published
+	NoteAfter time.Duration // after a refusal: no publication before
+	Wrote     int64         // revision of our last publication: older snapshots do not show it yet
 
 	Under    int64 // epoch under which the server last wrote by right
+	Streamed Streamed
 	Vacancy  Vacancy
 	Offer    Offer
 	Crash    Crash
@@ -56,6 +59,12 @@ type Right struct {
 	Epoch int64
 	Sent  time.Duration
 	TTL   time.Duration
+}
+
+// Streamed is the epoch whose leader the server with this process id streamed from.
+type Streamed struct {
+	Epoch int64
+	PID   int
 }
 
 // Vacancy is a time without a leader.
@@ -153,8 +162,16 @@ func (t *turn) remember() {
 	if t.Answer != nil {
 		t.answered(*t.Answer)
 	}
-	if t.Noted != nil && t.Noted.OK {
-		t.m.Wrote = t.Noted.Revision
+	if n := t.Noted; n != nil {
+		switch {
+		case n.OK:
+			t.m.Wrote = n.Revision
+		case n.NoLease:
+			t.m.Lease, t.m.Right = Lease{}, Right{}
+		default:
+			// Refused because the snapshot is behind, or unknown: not again at once.
+			t.m.NoteAfter = t.Now + 2*soon
+		}
 	}
 	if t.Ended != nil {
 		t.ended(*t.Ended)
@@ -169,6 +186,9 @@ func (t *turn) answered(a Answer) {
 		// The store is certain: whatever hung on the lease is gone or going.
 		m.Lease, m.Right = Lease{}, Right{}
 		return
+	}
+	if !a.OK || a.Unknown {
+		m.LockAfter = t.Now + 2*soon
 	}
 	if a.Unknown {
 		// It may have been applied. The deadline does not move; the watch, or the

@@ -26,20 +26,22 @@ func (t *turn) publish() {
 
 // quiet says that nothing may be published now: a publication is under way, or
 // the newest snapshot does not show the last one yet.
-func (t *turn) quiet() bool { return t.NoteBusy || t.State.Revision < t.m.Wrote }
+func (t *turn) quiet() bool {
+	if t.Now < t.m.NoteAfter {
+		t.wakeBy(t.m.NoteAfter)
+		return true
+	}
+	return t.NoteBusy || t.State.Revision < t.m.Wrote
+}
 
-// put sets a key that only the leader may set, over the revision seen (-1: any;
-// 0: only if it is absent), and a member's own keys (over -1).
+// put sets a key over the revision seen (-1: any; 0: only if it is absent). A
+// leader's puts hold only while it is one.
 func (t *turn) put(key, value string, over int64) {
 	if t.quiet() {
 		t.wakeBy(t.Now + soon)
 		return
 	}
-	p := Put{Key: key, Value: value, Over: over}
-	if over >= 0 {
-		p.Guard = t.m.Right.Epoch
-	}
-	t.do(p)
+	t.do(Put{Key: key, Value: value, Over: over, Guard: t.m.Right.Epoch})
 }
 
 // member publishes this member. Positions alone go out once per renewal; what

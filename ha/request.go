@@ -24,7 +24,8 @@ func (t *turn) paused() bool {
 		t.m.Under = t.m.Right.Epoch
 		if primary {
 			t.m.Replicas = s.Replicas
-			return !t.State.Failover.Asked() || !t.switchover()
+			t.switchover()
+			return true
 		}
 		if t.m.Switch.Stopped && s.Process == pg.ProcessNone {
 			return false // a manual switchover goes on

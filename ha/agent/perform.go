@@ -3,13 +3,13 @@ package agent
 import (
 	"context"
 	"errors"
+	"strings"
+	"time"
 
 	"howdah/dcs"
 	"howdah/ha"
 	"howdah/pg"
 	"howdah/problem"
-	"strings"
-	"time"
 )
 
 // A Server is the PostgreSQL server of this node, as the agent works on it.
