@@ -1,0 +1,227 @@
+// Package conf writes PostgreSQL's configuration: postgresql.conf, pg_hba.conf,
+// the connection string of a standby and the password file it names.
+//
+// It turns a node and what is known of its data directory into text and never
+// touches a file. Sources: src/backend/utils/misc/guc-file.l (quoting),
+// src/backend/libpq/hba.c, "Parameters that must match on standbys" in the
+// manual's chapter on hot standby, fe-connect.c (passwordFromFile).
+package conf
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"howdah/pg"
+	"howdah/spec"
+)
+
+// Files in the data directory. What initdb wrote is kept as the base, which
+// ours includes and overrides.
+const (
+	File = "postgresql.conf"
+	Base = "postgresql.base.conf"
+	Auto = "postgresql.auto.conf"
+	HBA  = "pg_hba.conf"
+)
+
+// Facts are what the settings depend on besides the node.
+type Facts struct {
+	Standby  bool
+	Upstream pg.Upstream // of a standby; Name "" follows nobody
+	Passfile string      // password file for the upstream
+	Data     string      // data directory
+	Key      string      // TLS key that PostgreSQL's user may read; "" without TLS
+	// Least are the values that the primary of this data had, from pg_control:
+	// a standby with smaller ones refuses to start.
+	Least map[string]int
+}
+
+// Settings returns every parameter that we write. The node's own parameters
+// win over our defaults, but not over what high availability rests on.
+func Settings(n spec.Node, f Facts) map[string]string {
+	s := map[string]string{
+		// Small enough for three nodes on a laptop; an inventory says more.
+		"shared_buffers":        "64MB",
+		"max_connections":       "100",
+		"max_wal_senders":       "10",
+		"max_replication_slots": "10",
+		"wal_level":             "replica",
+		"wal_keep_size":         "128MB", // lets a member that was away for a moment rejoin without a copy
+		"log_line_prefix":       "%m [%p] %q%u@%d ",
+		"log_timezone":          "UTC",
+		"cluster_name":          n.Cluster,
+		"password_encryption":   "scram-sha-256",
+
+		// A dead peer is noticed in seconds, not after the kernel's two hours.
+		"wal_sender_timeout":           "5s",
+		"wal_receiver_timeout":         "5s",
+		"wal_receiver_status_interval": "1s",
+		"wal_retrieve_retry_interval":  "100ms", // a repointed standby connects at once
+		"tcp_keepalives_idle":          "5",
+		"tcp_keepalives_interval":      "2",
+		"tcp_keepalives_count":         "3",
+	}
+	if f.Key != "" {
+		s["ssl"], s["ssl_cert_file"], s["ssl_key_file"] = "on", n.TLS.Cert, f.Key
+	}
+	maps.Copy(s, n.Postgres.Parameters)
+
+	if s["wal_level"] == "minimal" {
+		s["wal_level"] = "replica"
+	}
+	maps.Copy(s, map[string]string{
+		"listen_addresses":        n.Address,
+		"port":                    strconv.Itoa(n.Postgres.Port),
+		"unix_socket_directories": quoteList(n.Paths.Sockets),
+		"hba_file":                f.Data + "/" + HBA,
+		"ident_file":              f.Data + "/pg_ident.conf",
+		"data_directory":          f.Data,
+		"logging_collector":       "off", // stdout and stderr already go to a file of ours
+		"hot_standby":             "on",
+		"wal_log_hints":           "on",  // pg_rewind
+		"restart_after_crash":     "off", // the agent decides whether to restart or to hand over
+	})
+	for _, name := range recovery {
+		delete(s, name)
+	}
+	if f.Standby {
+		s["recovery_target_timeline"] = "latest"
+		s["primary_conninfo"], s["primary_slot_name"] = "", ""
+		if f.Upstream.Name != "" {
+			s["primary_conninfo"] = Conninfo(n, f.Upstream, f.Passfile).String()
+			s["primary_slot_name"] = f.Upstream.Slot
+		}
+		for name, least := range f.Least {
+			if v, err := strconv.Atoi(s[name]); err != nil || v < least {
+				s[name] = strconv.Itoa(least)
+			}
+		}
+	}
+	return s
+}
+
+// recovery names what only we may set: left over from an earlier life in
+// postgresql.auto.conf, any of them would undo what the agent decided.
+var recovery = []string{
+	"primary_conninfo", "primary_slot_name", "promote_trigger_file", "recovery_end_command",
+	"recovery_min_apply_delay", "recovery_target", "recovery_target_action", "recovery_target_inclusive",
+	"recovery_target_lsn", "recovery_target_name", "recovery_target_time", "recovery_target_timeline",
+	"recovery_target_xid", "restore_command", "archive_cleanup_command",
+}
+
+// Conninfo is how this node's standby, clone and rewind reach up.
+func Conninfo(n spec.Node, up pg.Upstream, passfile string) pg.DSN {
+	d := pg.DSN{
+		{"user", spec.Replicator},
+		{"host", up.Host},
+		{"port", strconv.Itoa(up.Port)},
+		{"dbname", "postgres"}, // only the slot synchronisation of 17 and later looks at it
+		{"application_name", n.Member},
+		{"passfile", passfile},
+		{"connect_timeout", "3"},
+		{"keepalives_idle", "5"},
+		{"keepalives_interval", "2"},
+		{"keepalives_count", "3"},
+		{"tcp_user_timeout", "5000"},
+	}
+	if n.TLS.CA != "" {
+		return append(d, [2]string{"sslmode", "verify-ca"}, [2]string{"sslrootcert", n.TLS.CA})
+	}
+	return append(d, [2]string{"sslmode", "prefer"})
+}
+
+// Text prints postgresql.conf.
+func Text(settings map[string]string) string {
+	var b strings.Builder
+	b.WriteString("# Written by howdah at every start and change: edits here are lost.\n" +
+		"# Parameters belong into the inventory; what initdb wrote is in " + Base + ".\n" +
+		"include_if_exists = " + Quote(Base) + "\n\n")
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		fmt.Fprintf(&b, "%s = %s\n", name, Quote(settings[name]))
+	}
+	return b.String()
+}
+
+// Quote quotes a value for postgresql.conf, where backslash escapes as in C
+// and a line cannot be continued.
+func Quote(s string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, "'", "''", "\n", `\n`, "\r", `\r`).Replace(s) + "'"
+}
+
+// quoteList quotes one element of a comma separated list of names.
+func quoteList(s string) string {
+	if strings.ContainsAny(s, `," `) {
+		return `"` + strings.ReplaceAll(s, `"`, `""`) + `"`
+	}
+	return s
+}
+
+// StripRecovery removes from the text of postgresql.auto.conf what only we may
+// set; changed says whether there was anything.
+func StripRecovery(text string) (stripped string, changed bool) {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		name, _, _ := strings.Cut(strings.TrimSpace(line), "=")
+		if slices.Contains(recovery, strings.ToLower(strings.TrimSpace(name))) {
+			changed = true
+			continue
+		}
+		b.WriteString(line)
+	}
+	return b.String(), changed
+}
+
+// Rules prints pg_hba.conf.
+func Rules(n spec.Node) string {
+	tcp := "host"
+	if n.TLS.Cert != "" {
+		tcp = "hostssl"
+	}
+	var b strings.Builder
+	b.WriteString("# Written by howdah at every start and change: edits here are lost.\n" +
+		"# The socket's directory is 0700: whoever reaches it is PostgreSQL's own user or root.\n" +
+		"local all all trust\n" +
+		"local replication all trust\n" +
+		"# Members replicate from each other with a password.\n")
+	for _, net := range []string{"0.0.0.0/0", "::/0"} {
+		fmt.Fprintf(&b, "%s replication %s %s scram-sha-256\n", tcp, spec.Replicator, net)
+	}
+	if len(n.Postgres.HBA) > 0 {
+		b.WriteString("# From the inventory.\n")
+		for _, line := range n.Postgres.HBA {
+			b.WriteString(line + "\n")
+		}
+	}
+	b.WriteString("# Everybody else: a password, never in clear.\n")
+	for _, net := range []string{"0.0.0.0/0", "::/0"} {
+		fmt.Fprintf(&b, "%s all all %s scram-sha-256\n", tcp, net)
+	}
+	return b.String()
+}
+
+// Passfile prints a password file that knows the passwords of roles on every
+// server; the roles come in the order of their names.
+func Passfile(passwords map[string]string) string {
+	escape := strings.NewReplacer(`\`, `\\`, ":", `\:`)
+	var b strings.Builder
+	for _, role := range slices.Sorted(maps.Keys(passwords)) {
+		fmt.Fprintf(&b, "*:*:*:%s:%s\n", escape.Replace(role), escape.Replace(passwords[role]))
+	}
+	return b.String()
+}
+
+// HostPort returns where a connection string that Conninfo wrote leads to.
+func HostPort(conninfo string) (host, port string) {
+	for field := range strings.FieldsSeq(conninfo) {
+		switch key, value, _ := strings.Cut(field, "="); key {
+		case "host":
+			host = value
+		case "port":
+			port = value
+		}
+	}
+	return host, port
+}
