@@ -1,0 +1,50 @@
+package postgres
+
+import (
+	"context"
+
+	"howdah/logkey"
+)
+
+// Died has a value whenever a postmaster that Run watched has died, within
+// milliseconds. It is a hint to look, not a count.
+func (s *Server) Died() <-chan struct{} { return s.died }
+
+// Run watches the postmaster, ours or adopted, until ctx ends. Start and Look
+// tell it which one that is.
+func (s *Server) Run(ctx context.Context) error {
+	for {
+		if p, ok := Postmaster(s.data); ok {
+			s.watch(p)
+		}
+		select {
+		case <-ctx.Done():
+			return s.Close()
+		case p := <-s.found:
+			if err := p.waitExit(ctx); err != nil {
+				return s.Close()
+			}
+			s.log.Info("postmaster died", logkey.PID, p.PID)
+			select {
+			case s.died <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+// watch tells Run about a postmaster that it does not know yet.
+func (s *Server) watch(p Proc) {
+	p.Started = p.Started.UTC()
+	s.watched.Lock()
+	defer s.watched.Unlock()
+	if s.watched.PID == p.PID && s.watched.Ticks == p.Ticks {
+		return
+	}
+	s.watched.Proc = p
+	select {
+	case <-s.found: // an older one that Run never came to: it is dead
+	default:
+	}
+	s.found <- p
+}

@@ -1,0 +1,103 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// freezeTime bounds a freeze: a process in an uninterruptible wait stops only
+// when it ends, and the guard must hear about it.
+const freezeTime = time.Second
+
+// Freeze stops every process that holds the data directory, the postmaster
+// first so that it starts no more, and returns nil only when all were seen
+// stopped. Signals are used because a cgroup is not there everywhere; the
+// scan repeats until nothing new appears. Nothing frozen can acknowledge.
+func Freeze(data string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), freezeTime)
+	defer cancel()
+	running := 0
+	err := until(ctx, 2*time.Millisecond, func() (bool, error) {
+		// Before the scan, which takes a millisecond in which it could fork.
+		if p, ok := Postmaster(data); ok {
+			unix.Kill(p.PID, unix.SIGSTOP)
+		}
+		all, err := holders(data)
+		if err != nil {
+			return false, err
+		}
+		running = 0
+		for _, h := range all {
+			if !h.stopped() {
+				running++
+				unix.Kill(h.PID, unix.SIGSTOP)
+			}
+		}
+		return running == 0, nil
+	})
+	if err != nil && running > 0 {
+		return fmt.Errorf("freeze %s: %d processes still run: %w", data, running, err)
+	}
+	return err
+}
+
+// Thaw lets frozen processes go on, the postmaster last, so that it finds its
+// children awake.
+func Thaw(data string) error {
+	all, err := holders(data)
+	if err != nil {
+		return err
+	}
+	master, _ := Postmaster(data)
+	slices.SortFunc(all, func(a, b holder) int {
+		return boolInt(a.PID == master.PID) - boolInt(b.PID == master.PID)
+	})
+	for _, h := range all {
+		if err := unix.Kill(h.PID, unix.SIGCONT); err != nil && err != unix.ESRCH {
+			return fmt.Errorf("thaw process %d: %w", h.PID, err)
+		}
+	}
+	return nil
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// Kill ends every process that holds the data directory, frozen ones too, and
+// returns nil only when it saw that none is left. A backend in a loop outlives
+// its postmaster, so the postmaster's death alone proves nothing.
+func Kill(ctx context.Context, data string) error {
+	master, had := Postmaster(data)
+	clean := 0
+	return until(ctx, 2*time.Millisecond, func() (bool, error) {
+		if had {
+			unix.Kill(master.PID, unix.SIGKILL)
+			had = false
+		}
+		all, err := holders(data)
+		if err != nil {
+			return false, err
+		}
+		for _, h := range all {
+			if err := unix.Kill(h.PID, unix.SIGKILL); err != nil && err != unix.ESRCH {
+				return false, fmt.Errorf("kill process %d: %w", h.PID, err)
+			}
+		}
+		if len(all) > 0 {
+			clean = 0
+			return false, nil
+		}
+		// A child forked while the scan passed its pid shows in the next one.
+		clean++
+		master.reap()
+		return clean >= 2, nil
+	})
+}

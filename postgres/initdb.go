@@ -1,0 +1,176 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"howdah/logkey"
+	"howdah/pg"
+	"howdah/problem"
+	"howdah/spec"
+)
+
+// Init makes a new database system with its roles and databases and leaves it
+// stopped, to be started as a primary. It works in an absent or empty data
+// directory, or over an initdb or base backup of ours that did not finish.
+func (s *Server) Init(ctx context.Context) error {
+	began := time.Now()
+	if err := s.clear("init"); err != nil {
+		return fmt.Errorf("initdb: %w", err)
+	}
+	args := []string{
+		"-D", s.data, "--username=" + spec.Superuser, "--encoding=UTF8", "--data-checksums",
+		"--auth-local=trust", "--auth-host=scram-sha-256", "--no-instructions",
+		// The same order of text on every machine, whatever its C library says.
+		"--locale=C.UTF-8",
+	}
+	if s.programs.Major >= 17 {
+		args = append(args, "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
+	}
+	if text, err := s.account.run(ctx, tool{path: s.programs.Path("initdb"), args: args}); err != nil {
+		return s.toolError("initdb", text, err)
+	}
+	sql, err := s.bootstrap()
+	if err != nil {
+		return fmt.Errorf("initdb: %w", err)
+	}
+	if err := s.single(ctx, sql); err != nil {
+		return fmt.Errorf("create roles and databases: %w", err)
+	}
+	if err := s.finish(); err != nil {
+		return fmt.Errorf("initdb: %w", err)
+	}
+	s.log.Info("database system made", logkey.Path, s.data, logkey.Took, time.Since(began))
+	return nil
+}
+
+// clear prepares the data directory for an operation that fills it, and marks
+// it. It empties only what an initdb or base backup of ours left half done.
+func (s *Server) clear(operation string) error {
+	if err := s.Check(); err != nil {
+		return err
+	}
+	state, err := s.dataState()
+	if err != nil {
+		return err
+	}
+	if err := s.nothingRuns(); err != nil {
+		return err
+	}
+	switch state {
+	case pg.DataPresent:
+		return &problem.Error{
+			Code: "datadir-present", What: "cannot fill the data directory " + s.data,
+			Why: "it holds a database system already", Do: "move it aside first; nothing was touched",
+		}
+	case pg.DataPartial:
+		if s.unfinished() == "rewind" { // it was a database until then: only moved, never deleted
+			if _, err := s.moveAside(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := s.begin(operation); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(s.data)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := os.RemoveAll(filepath.Join(s.data, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bootstrap is the SQL that makes the cluster's roles and databases, a
+// statement a line. The server hashes the passwords itself, as SCRAM.
+func (s *Server) bootstrap() ([]string, error) {
+	secrets, err := s.secrets()
+	if err != nil {
+		return nil, err
+	}
+	password := func(name string) (string, error) {
+		p, ok := secrets[name]
+		if !ok || p == "" || strings.ContainsAny(p.Reveal(), "\r\n\x00") {
+			return "", &problem.Error{
+				Code: "secret-missing", What: "cannot create the roles of cluster " + s.node.Cluster,
+				Why: fmt.Sprintf("the secret %q is missing from %s, or is not one line", name, s.node.Paths.Secrets),
+				Do:  "add it there",
+			}
+		}
+		return pg.QuoteLiteral(p.Reveal()), nil
+	}
+	super, err := password(spec.SecretSuper)
+	if err != nil {
+		return nil, err
+	}
+	replicate, err := password(spec.SecretReplicate)
+	if err != nil {
+		return nil, err
+	}
+	sql := []string{
+		"ALTER ROLE " + pg.QuoteIdent(spec.Superuser) + " PASSWORD " + super,
+		"CREATE ROLE " + pg.QuoteIdent(spec.Replicator) + " LOGIN REPLICATION PASSWORD " + replicate,
+	}
+	for _, u := range s.node.Bootstrap.Users {
+		p, err := password(u.Secret)
+		if err != nil {
+			return nil, err
+		}
+		sql = append(sql, "CREATE ROLE "+pg.QuoteIdent(u.Name)+" LOGIN PASSWORD "+p)
+	}
+	for _, d := range s.node.Bootstrap.Databases {
+		line := "CREATE DATABASE " + pg.QuoteIdent(d.Name)
+		if d.Owner != "" {
+			line += " OWNER " + pg.QuoteIdent(d.Owner)
+		}
+		sql = append(sql, line)
+	}
+	return sql, nil
+}
+
+// single runs statements in a single-user server, which listens nowhere, and
+// returns when it has shut down. Without statements it is a crash recovery.
+func (s *Server) single(ctx context.Context, sql []string) error {
+	for _, line := range sql {
+		if strings.Contains(line, "\n") {
+			return fmt.Errorf("a name contains a line break")
+		}
+	}
+	args := []string{"--single", "-D", s.data}
+	for _, setting := range []string{
+		"exit_on_error=on", "log_statement=none", "log_min_error_statement=panic", // passwords pass here
+		"password_encryption=scram-sha-256", "synchronous_standby_names=", "restart_after_crash=off",
+		// What another server may still want, or a rewind needs, is not recycled.
+		"wal_keep_size=2000000", "max_slot_wal_keep_size=-1",
+		"archive_mode=on", "archive_command=false", "archive_library=", "log_destination=stderr", "logging_collector=off",
+	} {
+		if s.programs.Major < 15 && strings.HasPrefix(setting, "archive_library") {
+			continue
+		}
+		args = append(args, "-c", setting)
+	}
+	text, err := s.account.run(ctx, tool{
+		path: s.programs.Path("postgres"), args: append(args, "template1"), stdin: strings.Join(append(slices.Clone(sql), ""), "\n"),
+	})
+	return s.toolError("postgres --single", text, err)
+}
+
+// toolError recognises a full disk in what a program said.
+func (s *Server) toolError(what, text string, err error) error {
+	if err != nil && strings.Contains(text, "No space left on device") {
+		return s.full(what, err)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}

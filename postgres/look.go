@@ -1,0 +1,202 @@
+package postgres
+
+import (
+	"context"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"howdah/pg"
+	"howdah/postgres/conf"
+)
+
+// queryTime bounds every question of Look: a server that cannot answer in this
+// time is one that does not answer.
+const queryTime = time.Second
+
+// Look says what can be seen now. It costs a few milliseconds when the server
+// is well, and never hangs when it is not: what did not answer is zero.
+func (s *Server) Look(ctx context.Context) pg.Status {
+	s.look.Lock()
+	defer s.look.Unlock()
+	st := pg.Status{Process: pg.ProcessNone}
+	st.Data, _ = s.dataState()
+	_, err := os.Lstat(s.in("standby.signal"))
+	st.Standby = err == nil
+	if c, err := readControl(s.data); err == nil && st.Data == pg.DataPresent {
+		st.Control = c.Control
+		st.Timeline, st.Flushed = c.Timeline, c.Checkpoint
+		if c.MinEnd > st.Flushed {
+			st.Timeline, st.Flushed = c.MinEndTL, c.MinEnd
+		}
+	}
+	p, running := Postmaster(s.data)
+	if !running {
+		s.hangUp()
+		if all, err := holders(s.data); err != nil || len(all) > 0 {
+			st.Process = pg.ProcessRemains
+			if f, ok := readPIDFile(s.data); ok && f.pid < 0 {
+				st.Process = pg.ProcessStopping // a crash recovery in single-user mode: it ends by itself
+			}
+		}
+		return st
+	}
+	s.watch(p)
+	st.PID, st.Started = p.PID, p.Started
+	if stat, ok := readStat(p.PID); ok && stat.stopped() {
+		st.Process = pg.ProcessFrozen
+		return st
+	}
+	switch f, _ := readPIDFile(s.data); f.status {
+	case "ready":
+		st.Process = pg.ProcessRunning
+	case "stopping":
+		st.Process = pg.ProcessStopping
+	default:
+		st.Process = pg.ProcessStarting
+		return st // not even the superuser is let in
+	}
+	if s.look.of != p {
+		s.hangUp()
+		s.look.of, s.look.received, s.look.loaded = p, 0, ""
+	}
+	answered := st
+	if s.ask(ctx, &answered) {
+		return answered
+	}
+	return st
+}
+
+func (s *Server) hangUp() {
+	if s.look.conn != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+		_ = s.look.conn.Close(ctx)
+		cancel()
+		s.look.conn = nil
+	}
+}
+
+// facts is everything in one round trip. Functions of a primary fail on a
+// standby and the other way round, so each is asked only where it is right;
+// should a promotion fall between, the whole question fails and is asked again.
+const facts = `
+SELECT pg_is_in_recovery(), current_setting('server_version_num'), pg_conf_load_time(),
+  CASE WHEN pg_is_in_recovery() THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) ELSE pg_current_wal_flush_lsn() END,
+  CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() END,
+  CASE WHEN pg_is_in_recovery() THEN (extract(epoch FROM pg_last_xact_replay_timestamp()) * 1000000)::bigint END,
+  CASE WHEN NOT pg_is_in_recovery() THEN ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int END,
+  current_setting('primary_conninfo'), current_setting('primary_slot_name');
+SELECT status, received_tli FROM pg_stat_wal_receiver WHERE pid IS NOT NULL;
+SELECT application_name, state, flush_lsn, replay_lsn, sync_state FROM pg_stat_replication ORDER BY 1, pid;
+SELECT slot_name FROM pg_replication_slots WHERE slot_type = 'physical' AND NOT temporary ORDER BY 1`
+
+// ask fills in what only the server knows, and says whether it answered.
+func (s *Server) ask(ctx context.Context, st *pg.Status) bool {
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
+	for range 2 { // the standing connection may have died since, or a promotion fell between
+		var err error
+		if s.look.conn == nil || s.look.conn.IsClosed() {
+			s.look.conn, err = s.connect(ctx, map[string]string{
+				"statement_timeout": strconv.FormatInt(queryTime.Milliseconds(), 10),
+			})
+			if err != nil {
+				s.look.conn = nil
+				return false
+			}
+		}
+		var all []*pgconn.Result
+		if all, err = s.look.conn.Exec(ctx, facts).ReadAll(); err == nil && len(all) == 4 {
+			s.fill(ctx, st, all)
+			return true
+		}
+		if ctx.Err() != nil {
+			s.hangUp()
+			return false
+		}
+	}
+	return false
+}
+
+func (s *Server) fill(ctx context.Context, st *pg.Status, all []*pgconn.Result) {
+	if len(all[0].Rows) != 1 {
+		return
+	}
+	row := all[0].Rows[0]
+	st.Answers = true
+	st.Recovering = string(row[0]) == "t"
+	st.Version, _ = strconv.Atoi(string(row[1]))
+	st.Flushed, st.Replayed = lsn(row[3]), lsn(row[4])
+	if us, err := strconv.ParseInt(string(row[5]), 10, 64); err == nil {
+		st.Replaying = time.UnixMicro(us)
+	}
+	st.Timeline = 0
+	if st.Recovering {
+		if host, port := conf.HostPort(string(row[7])); host != "" {
+			st.Upstream = host + ":" + port
+		}
+		st.Slot = string(row[8])
+		for _, r := range all[1].Rows {
+			st.Streaming = string(r[0]) == "streaming"
+			if tl := timeline(r[1]); tl > s.look.received {
+				s.look.received = tl
+			}
+		}
+		st.Timeline = max(s.look.received, s.timelineAt(st.Flushed), st.Control.Timeline, st.Control.MinEndTL)
+	} else {
+		st.Timeline = timeline(row[6])
+	}
+	for _, r := range all[2].Rows {
+		st.Replicas = append(st.Replicas, pg.Replica{
+			Name: string(r[0]), State: string(r[1]), Flushed: lsn(r[2]), Replayed: lsn(r[3]), SyncState: string(r[4]),
+		})
+	}
+	for _, r := range all[3].Rows {
+		st.Slots = append(st.Slots, string(r[0]))
+	}
+	// pg_settings is a walk through everything: only after a reload.
+	if loaded := string(row[2]); loaded != s.look.loaded {
+		res, err := s.look.conn.Exec(ctx, `SELECT 1 FROM pg_settings WHERE pending_restart LIMIT 1`).ReadAll()
+		if err == nil && len(res) == 1 {
+			s.look.loaded, s.look.restart = loaded, len(res[0].Rows) > 0
+		}
+	}
+	st.Restart = s.look.restart
+}
+
+// timelineAt returns the newest timeline that has a log segment with the last
+// byte before l. A standby whose receiver is gone, or whose agent is new, says
+// nowhere else which timeline the log that it received is on; segments written
+// ahead carry later names and do not deceive.
+func (s *Server) timelineAt(l pg.LSN) pg.Timeline {
+	c, err := readControl(s.data)
+	if err != nil || l == 0 {
+		return 0
+	}
+	names, err := walNames(s.data)
+	if err != nil {
+		return 0
+	}
+	suffix := pg.Timeline(1).Segment(l-1, c.segment)[8:]
+	for _, name := range slices.Backward(names) {
+		if len(name) == 24 && strings.HasSuffix(name, suffix) {
+			tl, _ := strconv.ParseUint(name[:8], 16, 32)
+			return pg.Timeline(tl)
+		}
+	}
+	return 0
+}
+
+func lsn(text []byte) pg.LSN {
+	l, _ := pg.ParseLSN(string(text))
+	return l
+}
+
+func timeline(text []byte) pg.Timeline {
+	n, _ := strconv.ParseUint(string(text), 10, 32)
+	return pg.Timeline(n)
+}

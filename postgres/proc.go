@@ -1,0 +1,218 @@
+package postgres
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Proc is one process, told from a later one with the same pid by its start
+// time on the boot clock.
+type Proc struct {
+	PID     int
+	Ticks   uint64    // field 22 of /proc/PID/stat
+	Started time.Time // of a postmaster: from postmaster.pid
+}
+
+// pidFile is postmaster.pid (src/include/utils/pidfile.h).
+type pidFile struct {
+	pid     int // negative: a single-user server
+	started time.Time
+	status  string // "starting", "stopping", "ready", "standby", or "" before the first is written
+}
+
+func readPIDFile(data string) (f pidFile, ok bool) {
+	text, err := os.ReadFile(filepath.Join(data, "postmaster.pid"))
+	if err != nil {
+		return f, false
+	}
+	lines := strings.Split(string(text), "\n")
+	if f.pid, err = strconv.Atoi(strings.TrimSpace(lines[0])); err != nil {
+		return f, false
+	}
+	if len(lines) > 2 {
+		if sec, err := strconv.ParseInt(strings.TrimSpace(lines[2]), 10, 64); err == nil {
+			f.started = time.Unix(sec, 0)
+		}
+	}
+	if len(lines) > 7 {
+		f.status = strings.TrimSpace(lines[7])
+	}
+	return f, true
+}
+
+// Postmaster returns the live postmaster of a data directory. The pid file
+// alone proves nothing (it outlives a crash, and its pid is given out again):
+// the process must be a postgres whose working directory is the data directory.
+func Postmaster(data string) (Proc, bool) {
+	f, ok := readPIDFile(data)
+	if !ok || f.pid <= 0 {
+		return Proc{}, false
+	}
+	dir, err := os.Stat(data)
+	if err != nil || !holds(f.pid, dir) {
+		return Proc{}, false
+	}
+	st, ok := readStat(f.pid)
+	if !ok || st.dead() {
+		return Proc{}, false
+	}
+	return Proc{PID: f.pid, Ticks: st.ticks, Started: f.started}, true
+}
+
+// procStat is what we need of /proc/PID/stat.
+type procStat struct {
+	state  byte // R, S, D, T stopped, t traced, Z zombie, X dead
+	parent int
+	ticks  uint64
+}
+
+func (s procStat) dead() bool    { return s.state == 'Z' || s.state == 'X' || s.state == 'x' }
+func (s procStat) stopped() bool { return s.state == 'T' || s.state == 't' }
+
+func readStat(pid int) (s procStat, ok bool) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return s, false
+	}
+	// The name in parentheses may contain anything, parentheses included.
+	end := strings.LastIndexByte(string(text), ')')
+	f := strings.Fields(string(text[end+1:]))
+	if end < 0 || len(f) < 20 {
+		return s, false
+	}
+	s.state = f[0][0]
+	s.parent, _ = strconv.Atoi(f[1])
+	s.ticks, err = strconv.ParseUint(f[19], 10, 64)
+	return s, err == nil
+}
+
+// holds says whether pid is a PostgreSQL server process on dir. Every child
+// has a session, group and environment of its own, and parent 1 once the
+// postmaster is gone: the working directory is what they all keep.
+func holds(pid int, dir os.FileInfo) bool {
+	proc := "/proc/" + strconv.Itoa(pid)
+	cwd, err := os.Stat(proc + "/cwd")
+	if err != nil || !os.SameFile(cwd, dir) {
+		return false
+	}
+	exe, err := os.Readlink(proc + "/exe")
+	return err == nil && filepath.Base(strings.TrimSuffix(exe, " (deleted)")) == "postgres"
+}
+
+// holder is a live process that holds the data directory.
+type holder struct {
+	Proc
+	procStat
+}
+
+// holders returns every live process that holds the data directory.
+func holders(data string) ([]holder, error) {
+	dir, err := os.Stat(data)
+	if os.IsNotExist(err) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	proc, err := os.Open("/proc")
+	if err != nil {
+		return nil, err
+	}
+	defer proc.Close()
+	names, err := proc.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	var found []holder
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil || !holds(pid, dir) {
+			continue
+		}
+		if st, ok := readStat(pid); ok && !st.dead() {
+			found = append(found, holder{Proc{PID: pid, Ticks: st.ticks}, st})
+		}
+	}
+	return found, nil
+}
+
+// alive says whether p itself still runs; a zombie does not.
+func (p Proc) alive() bool {
+	st, ok := readStat(p.PID)
+	return ok && st.ticks == p.Ticks && !st.dead()
+}
+
+// waitExit returns nil when p has died, however it was related to us, and the
+// error of ctx when that ends first. A pidfd tells within a millisecond and
+// cannot be fooled by a zombie or a pid given out again.
+func (p Proc) waitExit(ctx context.Context) error {
+	fd, err := unix.PidfdOpen(p.PID, unix.PIDFD_NONBLOCK)
+	if err != nil {
+		return p.pollExit(ctx) // the process is gone, or the kernel is older than 5.10
+	}
+	file := os.NewFile(uintptr(fd), "pidfd") // in the runtime's poller: no thread waits
+	defer file.Close()
+	if !p.alive() {
+		p.reap()
+		return nil
+	}
+	stop := context.AfterFunc(ctx, func() { file.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	conn, err := file.SyscallConn()
+	if err != nil {
+		return p.pollExit(ctx)
+	}
+	asked := false
+	err = conn.Read(func(uintptr) bool {
+		again := asked
+		asked = true
+		return again // the first call only arms the poller; readable means dead
+	})
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil || p.alive() {
+		return p.pollExit(ctx)
+	}
+	p.reap()
+	return nil
+}
+
+func (p Proc) pollExit(ctx context.Context) error {
+	return until(ctx, 20*time.Millisecond, func() (bool, error) {
+		if p.alive() {
+			return false, nil
+		}
+		p.reap()
+		return true, nil
+	})
+}
+
+// reap frees the entry of a dead child of ours; of any other process nothing.
+func (p Proc) reap() {
+	if st, ok := readStat(p.PID); ok && st.ticks == p.Ticks && st.parent == os.Getpid() {
+		unix.Wait4(p.PID, nil, unix.WNOHANG, nil)
+	}
+}
+
+// until asks done every pause, at once first, until it says so, fails, or ctx ends.
+func until(ctx context.Context, pause time.Duration, done func() (bool, error)) error {
+	tick := time.NewTicker(pause)
+	defer tick.Stop()
+	for {
+		ok, err := done()
+		if ok || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,94 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"howdah/logkey"
+	"howdah/pg"
+)
+
+// pause is between two looks at something that has no descriptor to wait on.
+const pause = 10 * time.Millisecond
+
+// Promote makes a standby a primary and returns when it takes writes on its
+// new timeline. A server that is a primary already is ErrNotStandby.
+//
+// It uses pg_ctl's mechanism, a file and a signal, which needs no free connection.
+func (s *Server) Promote(ctx context.Context) error {
+	began := time.Now()
+	st := s.Look(ctx)
+	switch {
+	case st.Process == pg.ProcessFrozen:
+		return fmt.Errorf("promote: %w", ErrFrozen)
+	case st.Process != pg.ProcessRunning:
+		return fmt.Errorf("promote: %w (%s)", ErrNotRunning, st.Process)
+	case st.Answers && !st.Recovering, !st.Answers && !st.Standby:
+		return fmt.Errorf("promote: %w", ErrNotStandby)
+	}
+	if err := s.write(s.in("promote"), "", 0o600); err != nil {
+		return fmt.Errorf("promote: %w", err)
+	}
+	if err := unix.Kill(st.PID, unix.SIGUSR1); err != nil {
+		return fmt.Errorf("promote: %w", err)
+	}
+	conn, err := s.connect(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("promote: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	err = until(ctx, pause, func() (bool, error) {
+		res, err := conn.Exec(ctx, "SELECT pg_is_in_recovery()").ReadAll()
+		return err == nil && string(res[0].Rows[0][0]) == "f", err
+	})
+	if err != nil {
+		return fmt.Errorf("promote: not a primary yet: %w", err)
+	}
+	s.log.Info("promoted", logkey.Took, time.Since(began))
+	return nil
+}
+
+// Follow points a running standby at another upstream. It returns when the
+// server has taken the setting up; a standby too young to answer takes it up
+// as soon as it can.
+func (s *Server) Follow(ctx context.Context, up pg.Upstream) error {
+	st := s.Look(ctx)
+	switch {
+	case st.PID == 0:
+		return fmt.Errorf("follow %s: %w", up.Name, ErrNotRunning)
+	case st.Answers && !st.Recovering, !st.Answers && !st.Standby:
+		return fmt.Errorf("follow %s: %w", up.Name, ErrNotStandby)
+	}
+	ctl, err := readControl(s.data)
+	if err != nil {
+		return fmt.Errorf("follow %s: %w", up.Name, err)
+	}
+	if err := s.writeSettings(ctl, &up); err != nil {
+		return fmt.Errorf("follow %s: %w", up.Name, err)
+	}
+	if err := unix.Kill(st.PID, unix.SIGHUP); err != nil {
+		return fmt.Errorf("follow %s: %w", up.Name, err)
+	}
+	if !st.Answers {
+		return nil
+	}
+	want, slot := "", ""
+	if up.Name != "" {
+		want, slot = fmt.Sprintf("%s:%d", up.Host, up.Port), up.Slot
+	}
+	return until(ctx, pause, func() (bool, error) {
+		now := s.Look(ctx)
+		return !now.Answers || now.Upstream == want && now.Slot == slot, nil
+	})
+}
+
+// Checkpoint makes the server write everything out, so that a stop that follows is short.
+func (s *Server) Checkpoint(ctx context.Context) error {
+	if _, err := s.exec(ctx, "CHECKPOINT"); err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	return nil
+}
