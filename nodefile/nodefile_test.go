@@ -1,0 +1,76 @@
+package nodefile
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"howdah/problem"
+	"howdah/secret"
+	"howdah/spec"
+)
+
+func node(t *testing.T) spec.Node {
+	dir := t.TempDir()
+	return spec.Node{
+		Cluster: "demo", Member: "demo-1",
+		Paths: spec.Paths{Dir: dir, Secrets: filepath.Join(dir, "secrets.json")},
+		Agent: spec.Agent{Timers: spec.Safe()},
+	}
+}
+
+func TestANodeComesBackAsItWasWritten(t *testing.T) {
+	n := node(t)
+	if err := Write(n, -1, -1); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Load(n.Paths.Dir)
+	if err != nil || !reflect.DeepEqual(got, n) {
+		t.Errorf("Load = %+v, %v; want %+v", got, err, n)
+	}
+}
+
+func TestAnUnknownKeyIsAnErrorWithItsPlace(t *testing.T) {
+	n := node(t)
+	path := filepath.Join(n.Paths.Dir, Name)
+	if err := os.WriteFile(path, []byte("{\n\"cluster\": \"demo\",\n\"colour\": 1}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Load(n.Paths.Dir)
+	if problem.Code(err) != "node-file" || !strings.Contains(err.Error(), path+":3") || !strings.Contains(err.Error(), "colour") {
+		t.Errorf("Load = %v; want node-file naming %s:3 and colour", err, path)
+	}
+	if err := os.WriteFile(path, []byte(`{"cluster":"demo","member":"a","paths":{"dir":"/x"}} {}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(n.Paths.Dir); problem.Code(err) != "node-file" {
+		t.Errorf("Load of two objects = %v; want node-file", err)
+	}
+}
+
+func TestSecretsStayInTheirFile(t *testing.T) {
+	n := node(t)
+	if err := WriteSecrets(n.Paths.Secrets, map[string]secret.Text{"demo": "hush"}, -1, -1); err != nil {
+		t.Fatal(err)
+	}
+	st, err := os.Stat(n.Paths.Secrets)
+	if err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v; want 0600", st.Mode(), err)
+	}
+	got, err := Secrets(n)
+	if err != nil || got["demo"].Reveal() != "hush" {
+		t.Errorf("Secrets = %v, %v", got, err)
+	}
+	if s := fmt.Sprint(got); strings.Contains(s, "hush") {
+		t.Errorf("printed: %s", s)
+	}
+	if err := os.WriteFile(n.Paths.Secrets, []byte(`{"demo": hush}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Secrets(n); problem.Code(err) != "secrets-file" || strings.Contains(err.Error(), "hush") {
+		t.Errorf("Secrets of a broken file = %v; want secrets-file without the secret", err)
+	}
+}
