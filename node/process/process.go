@@ -39,7 +39,7 @@ type Stat struct {
 }
 
 // Frozen reports whether the process can do nothing: stopped, or gone.
-func (s Stat) Frozen() bool { return s.State == 'T' || s.State == 'Z' || s.State == 'X' }
+func (s Stat) Frozen() bool { return strings.IndexByte("TtZX", s.State) >= 0 }
 
 // Look reads the state of pid; false when there is no such process. A zombie
 // is still there to look at.

@@ -1,0 +1,161 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"howdah/lease"
+	"howdah/logkey"
+	"howdah/node/process"
+)
+
+// A Guard freezes the node's PostgreSQL at its deadline, whether or not the
+// agent lives. It trusts the lease page and nothing else.
+type Guard struct {
+	Page string // path of the lease page
+	Data string // PostgreSQL's data directory
+	Note string // where it remembers what it froze
+	Log  *slog.Logger
+}
+
+// Run guards until ctx ends.
+func (g *Guard) Run(ctx context.Context) error {
+	// A thread of its own: its priority is nobody else's, and it sleeps on the
+	// boot clock, which Go's timers do not follow.
+	runtime.LockOSThread()
+	g.rise()
+
+	s := server{g.Data}
+	m := g.recall()
+	var seen process.ID
+	said := ""
+	for ctx.Err() == nil {
+		f := look(g.Page, s, m)
+		if f.Server != seen {
+			if seen = f.Server; seen.PID != 0 {
+				// Backends set themselves back to 0 (PG_OOM_ADJUST_FILE).
+				process.SetOOM(seen, oomPostmaster)
+			}
+		}
+		v := judge(f)
+		err := g.perform(s, v, f)
+		if err != nil {
+			g.Log.Error("guard could not act", logkey.Trail, v.Trail, logkey.Action, v.Do.String(), logkey.Error, err)
+			v.Memory.Froze = v.Do == thaw // not done: the next look decides again
+			v.Again = f.Now + frozenLook
+		}
+		if text := v.String(); text != said && (v.Do != rest || v.Memory.Froze || m.Froze) {
+			g.Log.Warn("guard", logkey.Trail, v.Trail, logkey.Action, v.Do.String(),
+				logkey.Epoch, v.Memory.Right.Epoch, "past_deadline", f.Now-v.Memory.Right.Deadline, logkey.Took, lease.Now()-f.Now)
+			said = text
+		}
+		m = v.Memory
+		sleepUntil(v.Again)
+	}
+	return nil
+}
+
+// look gathers the facts. The costly one, a scan of all processes, is made
+// only when the postmaster is seen stopped or gone.
+func look(page string, s server, m memory) facts {
+	f := facts{Memory: m}
+	f.Page, f.Valid = lease.Read(page) // anew each time: a deleted page is no page
+	f.Server, _ = s.Postmaster()
+	if f.Server.PID == 0 && (m.Right.Role == lease.Primary || f.Valid && f.Page.Role == lease.Primary) {
+		// A backend may outlive its postmaster, and finish a commit.
+		f.Server = s.Orphaned(m.Server)
+	}
+	if f.Server.PID != 0 {
+		f.Standby = s.Standby()
+		if st, ok := process.Look(f.Server.PID); !ok || st.Frozen() {
+			f.Frozen = s.Frozen()
+		}
+	}
+	f.Now = lease.Now() // last: a right must not look younger than it is
+	return f
+}
+
+func (g *Guard) perform(s server, v verdict, f facts) error {
+	switch v.Do {
+	case freeze:
+		err := s.Freeze() // before the note: nothing is as urgent
+		if !f.Memory.Froze {
+			g.remember(v.Memory)
+		}
+		return err
+	case thaw:
+		if err := s.Thaw(); err != nil {
+			return err
+		}
+		g.remember(memory{})
+	}
+	return nil
+}
+
+// remember leaves a note for the next guard; none means nothing is frozen.
+func (g *Guard) remember(m memory) {
+	if !m.Froze {
+		os.Remove(g.Note)
+		return
+	}
+	b, err := json.Marshal(m)
+	if err != nil {
+		return
+	}
+	aside, err := os.CreateTemp(filepath.Dir(g.Note), ".guard-")
+	if err != nil {
+		g.Log.Warn("guard's note not written", logkey.Error, err)
+		return
+	}
+	defer os.Remove(aside.Name())
+	defer aside.Close()
+	if _, err := aside.Write(b); err != nil {
+		g.Log.Warn("guard's note not written", logkey.Error, err)
+		return
+	}
+	os.Rename(aside.Name(), g.Note)
+}
+
+func (g *Guard) recall() (m memory) {
+	b, err := os.ReadFile(g.Note)
+	if err != nil || json.Unmarshal(b, &m) != nil {
+		return memory{}
+	}
+	return m
+}
+
+// rise asks for what keeps the guard punctual on a busy machine: real-time
+// priority or else a better nice value for this thread, and memory that is not
+// paged out. Each needs a privilege and is done without when there is none.
+func (g *Guard) rise() {
+	tid := unix.Gettid()
+	if err := unix.SchedSetAttr(tid, &unix.SchedAttr{
+		Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: 1,
+		Flags: unix.SCHED_FLAG_RESET_ON_FORK, // threads and roles that start from here do not inherit it
+	}, 0); err != nil {
+		if err := unix.Setpriority(unix.PRIO_PROCESS, tid, -10); err != nil {
+			g.Log.Debug("guard runs at normal priority", logkey.Error, err)
+		}
+	}
+	if os.Geteuid() == 0 {
+		// Pages that were touched stay; without ONFAULT the whole of Go's
+		// address space would be filled.
+		if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
+			g.Log.Debug("guard's memory is not locked", logkey.Error, err)
+		}
+	}
+}
+
+// sleepUntil sleeps until t on the boot clock.
+func sleepUntil(t time.Duration) {
+	ts := unix.NsecToTimespec(int64(t))
+	for unix.ClockNanosleep(unix.CLOCK_BOOTTIME, unix.TIMER_ABSTIME, &ts, nil) == unix.EINTR {
+	}
+}

@@ -1,0 +1,302 @@
+// Package node is the supervisor of one machine: it starts the roles that the
+// inventory gives this node, each a process of its own, keeps them running and
+// guards the lease.
+//
+// It is the only part that may be root, so it parses nothing from the network.
+// It outlives no role and no role outlives its purpose: killed, it leaves all
+// of them running, and the next supervisor adopts them by pid and start time.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"howdah/lease"
+	"howdah/lifecycle"
+	"howdah/logkey"
+	"howdah/node/process"
+	"howdah/problem"
+	"howdah/spec"
+)
+
+// Who the kernel kills first when memory ends, from the last to the first.
+const (
+	oomPostmaster = -1000
+	oomSupervisor = -1000
+	oomRole       = -900
+)
+
+// A Role is one daemon of the node.
+type Role struct {
+	Name  string
+	Args  []string
+	Env   []string // beside the few variables that every role gets
+	OOM   int
+	Grace time.Duration // from SIGTERM to SIGKILL
+}
+
+// Roles are what n runs, in the order they start. They stop in reverse: the
+// agent goes first, because it hands leadership over through the store.
+func Roles(n spec.Node) []Role {
+	var roles []Role
+	if n.Etcd.Member != "" {
+		roles = append(roles, Role{
+			Name: "etcd", Args: []string{"etcd", "serve", "--node", n.Paths.Dir},
+			Env: []string{"GOMEMLIMIT=64MiB"}, OOM: oomRole, Grace: 10 * time.Second,
+		})
+	}
+	return append(roles, Role{
+		Name: "agent", Args: []string{"agent", "--node", n.Paths.Dir},
+		Env: []string{
+			"GOMEMLIMIT=40MiB", "GOGC=50",
+			// The postmaster inherits these: its children give themselves back
+			// to the kernel's mercy (PostgreSQL manual, "Linux Memory Overcommit").
+			"PG_OOM_ADJUST_FILE=/proc/self/oom_score_adj", "PG_OOM_ADJUST_VALUE=0",
+		},
+		OOM: oomRole, Grace: time.Minute,
+	})
+}
+
+// SupervisorArgs are the arguments that start the supervisor of the node in dir.
+func SupervisorArgs(dir string) []string { return []string{"node", "--node", dir} }
+
+// SupervisorFile holds the supervisor's pid.
+func SupervisorFile(n spec.Node) process.File {
+	return process.File(filepath.Join(n.Paths.Run, "node.pid"))
+}
+
+// RoleFile holds a role's pid.
+func RoleFile(n spec.Node, role string) process.File {
+	return process.File(filepath.Join(n.Paths.Run, role+".pid"))
+}
+
+// haste is what a role that is being stopped has left after a second signal.
+const haste = 3 * time.Second
+
+// Run supervises n until ctx ends or SIGTERM or SIGINT arrives; a second
+// signal shortens what the roles have left to stop.
+func Run(ctx context.Context, n spec.Node, roles []Role, log *slog.Logger) error {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT)
+	defer signal.Stop(signals)
+
+	account, err := Account(n.User)
+	if err != nil {
+		return err
+	}
+	unlock, err := lock(n)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	self, _ := process.Of(os.Getpid())
+	process.SetOOM(self, oomSupervisor)
+	pidFile := SupervisorFile(n)
+	if err := pidFile.Write(self); err != nil {
+		return fmt.Errorf("supervisor's pid file: %w", err)
+	}
+	defer os.Remove(string(pidFile))
+
+	reaper, err := process.NewReaper()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	hurry := make(chan struct{})
+	ended := make(chan struct{})
+	defer close(ended)
+	go func() {
+		for first := true; ; first = false {
+			select {
+			case s := <-signals:
+				log.Info("stopping", logkey.Signal, s.String(), "again", !first)
+				cancel()
+				if !first {
+					close(hurry)
+					return
+				}
+			case <-ended:
+				return
+			}
+		}
+	}()
+
+	log.Info("supervisor started", logkey.Cluster, n.Cluster, logkey.Member, n.Member, logkey.PID, self.PID)
+	keeper := &process.Keeper{Reaper: reaper, Log: log, Hurry: hurry, Haste: haste}
+	guard := &Guard{Page: n.Paths.Page, Data: n.Postgres.Data, Note: filepath.Join(n.Paths.Run, "guard.json"), Log: log}
+	parts := []lifecycle.Part{
+		{Name: "reaper", Run: reaper.Run, Grace: time.Second},
+		{Name: "guard", Run: guard.Run, Grace: time.Second},
+	}
+	for _, r := range roles {
+		job := r.job(n, account)
+		parts = append(parts, lifecycle.Part{
+			Name: r.Name, Grace: r.Grace + 5*time.Second,
+			Run: func(ctx context.Context) error {
+				err := keeper.Keep(ctx, job)
+				if errors.Is(err, process.ErrKilled) && r.Name == "agent" {
+					err = errors.Join(err, abandon(n, log))
+				}
+				return err
+			},
+		})
+	}
+	err = lifecycle.Run(ctx, parts...)
+	log.Info("supervisor stopped")
+	return err
+}
+
+// abandon ends a server whose agent had to be killed while it led: nobody is
+// left who would let go in time.
+func abandon(n spec.Node, log *slog.Logger) error {
+	if p, ok := lease.Read(n.Paths.Page); ok && p.Role == lease.Replica {
+		return nil
+	}
+	s := server{n.Postgres.Data}
+	if _, ok := s.Postmaster(); !ok {
+		return nil
+	}
+	log.Warn("killing the server that the agent left behind", logkey.Path, n.Postgres.Data)
+	return s.Kill()
+}
+
+func (r Role) job(n spec.Node, a User) process.Job {
+	return process.Job{
+		Name: r.Name, Path: n.Paths.Binary, Args: r.Args, Dir: n.Paths.Dir,
+		Env:  append(a.Env(), r.Env...),
+		User: a.Credential, Owner: [2]int{a.UID, a.GID},
+		Log: filepath.Join(n.Paths.Log, r.Name+".log"),
+		PID: RoleFile(n, r.Name),
+		OOM: r.OOM, Grace: r.Grace,
+	}
+}
+
+// lock makes sure that a node has one supervisor, whether it was found by its
+// directory or by its run directory.
+func lock(n spec.Node) (unlock func(), err error) {
+	var files []*os.File
+	unlock = func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}
+	for _, dir := range []string{n.Paths.Run, n.Paths.Dir} {
+		f, err := Lock(filepath.Join(dir, "node.lock"))
+		if errors.Is(err, ErrLocked) {
+			unlock()
+			return nil, &problem.Error{
+				Code: "node-running", What: "cannot start the supervisor of " + n.Member,
+				Why: "another one runs" + who(SupervisorFile(n)),
+				Do:  "leave it be, or stop it first with `howdah fault stop-node " + n.Member + "` or systemctl",
+			}
+		}
+		if err != nil {
+			unlock()
+			return nil, err
+		}
+		files = append(files, f)
+	}
+	return unlock, nil
+}
+
+func who(f process.File) string {
+	if id, ok := f.Read(); ok {
+		return " as process " + id.String()
+	}
+	return ""
+}
+
+// ErrLocked says that another process holds the lock.
+var ErrLocked = errors.New("locked by another process")
+
+// Lock takes the lock file at path until it is closed or this process ends.
+func Lock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%s: %w", path, ErrLocked)
+		}
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return f, nil
+}
+
+// A User is who the roles run as.
+type User struct {
+	Name, Home string
+	UID, GID   int                 // -1: as we are
+	Credential *syscall.Credential // nil: as we are
+}
+
+// Account looks up the operating system's user of that name; "" and our own
+// name mean that nothing changes.
+func Account(name string) (User, error) {
+	me := User{Home: os.Getenv("HOME"), UID: -1, GID: -1}
+	if u, err := user.Current(); err == nil {
+		me.Name, me.Home = u.Username, u.HomeDir
+	}
+	if name == "" || name == me.Name {
+		return me, nil
+	}
+	if os.Geteuid() != 0 {
+		return User{}, &problem.Error{
+			Code: "user-switch", What: "cannot run the roles as " + name,
+			Why: "this process runs as " + me.Name + ", and only root may become another user",
+			Do:  "run as root or as " + name,
+		}
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		return User{}, &problem.Error{
+			Code: "user-missing", What: "cannot run the roles as " + name, Why: "there is no such user on this machine",
+			Do: "install PostgreSQL from the distribution, which creates it, or create it with `useradd --system " + name + "`", Err: err,
+		}
+	}
+	uid, err := strconv.Atoi(u.Uid)
+	if err != nil {
+		return User{}, fmt.Errorf("user %s: %w", name, err)
+	}
+	gid, err := strconv.Atoi(u.Gid)
+	if err != nil {
+		return User{}, fmt.Errorf("user %s: %w", name, err)
+	}
+	c := &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	groups, err := u.GroupIds()
+	if err != nil {
+		return User{}, fmt.Errorf("groups of %s: %w", name, err)
+	}
+	for _, g := range groups {
+		if id, err := strconv.Atoi(g); err == nil {
+			c.Groups = append(c.Groups, uint32(id))
+		}
+	}
+	return User{Name: name, Home: u.HomeDir, UID: uid, GID: gid, Credential: c}, nil
+}
+
+// Env is what every role finds in its environment: who it is and where
+// programs are, and none of what the caller had beside that.
+func (u User) Env() []string {
+	env := []string{"HOME=" + u.Home, "USER=" + u.Name, "LOGNAME=" + u.Name}
+	for _, name := range []string{"PATH", "LANG", "LC_ALL", "TZ", "GOCOVERDIR", "GOTRACEBACK"} {
+		if v, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+v)
+		}
+	}
+	return env
+}
