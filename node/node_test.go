@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -68,11 +69,26 @@ func role(name, dir string) {
 	case "orphan":
 		exec.Command(os.Args[0], "child").Run()
 	case "stubborn":
+		ready(dir)
 		select {}
 	}
+	ready(dir)
 	<-term
 	note(dir, name+" stopped")
 	os.Exit(0)
+}
+
+// ready says that this process heeds SIGTERM in its way.
+func ready(dir string) {
+	if err := os.WriteFile(filepath.Join(dir, "ready-"+strconv.Itoa(os.Getpid())), nil, 0o600); err != nil {
+		panic(err)
+	}
+}
+
+func isReady(n spec.Node, f process.File) bool {
+	id, ok := f.Read()
+	_, err := os.Stat(filepath.Join(n.Paths.Dir, "ready-"+id.String()))
+	return ok && err == nil
 }
 
 func note(dir, what string) {
@@ -156,9 +172,7 @@ func supervisor(t *testing.T, n spec.Node) process.ID {
 	t.Helper()
 	id := start(t, n)
 	waitFor(t, "the roles run", func() bool {
-		_, a := RoleFile(n, "agent").Read()
-		_, e := RoleFile(n, "etcd").Read()
-		return a && e
+		return isReady(n, RoleFile(n, "agent")) && isReady(n, RoleFile(n, "etcd"))
 	})
 	return id
 }
@@ -260,8 +274,8 @@ func TestTheNextSupervisorAdopts(t *testing.T) {
 	}
 	kill(t, agent, unix.SIGKILL)
 	waitFor(t, "the adopted agent is replaced", func() bool {
-		id, ok := RoleFile(n, "agent").Read()
-		return ok && id != agent
+		id, _ := RoleFile(n, "agent").Read()
+		return id != agent && isReady(n, RoleFile(n, "agent"))
 	})
 	kill(t, second, unix.SIGTERM)
 	waitFor(t, "all is stopped", func() bool { return !second.Alive() && !etcd.Alive() })
