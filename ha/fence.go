@@ -17,7 +17,7 @@ import (
 // this agent lives.
 func (t *turn) fence() {
 	s := t.Server
-	if !s.MayWrite() {
+	if !s.MayWrite() || t.private() {
 		if s.Process == pg.ProcessNone {
 			t.m.Under = 0
 		}
@@ -43,9 +43,19 @@ func (t *turn) fence() {
 	t.lookBy(t.Now)
 }
 
+// private says that what runs on the data directory is our own work, which
+// serves nobody.
+func (t *turn) private() bool {
+	switch t.Job.Action.(type) {
+	case Initdb, Clone, Rewind, Recover, Measure:
+		return true
+	}
+	return false
+}
+
 // page is what guard and gateway may rely on until the next turn.
 func (t *turn) page() Page {
-	writes := t.Server.MayWrite() || t.promoting()
+	writes := t.Server.MayWrite() && !t.private() || t.promoting()
 	switch {
 	case t.Known && t.State.Config.Pause() && writes:
 		// Maintenance: nothing is fenced, as under Patroni.

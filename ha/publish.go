@@ -213,7 +213,7 @@ func (t *turn) begin(kind, from, reason string) {
 	if s.Kind != "" && s.From == from {
 		return
 	}
-	*s = Story{Kind: s.Kind, From: from, Reason: []string{reason}, Begun: t.Wall}
+	*s = Story{Kind: kind, From: from, Reason: []string{reason}, Begun: t.Wall}
 }
 
 // told publishes the story as a page, now that the new primary writes.

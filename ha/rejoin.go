@@ -51,6 +51,8 @@ func (t *turn) rejoin() {
 	case left && r.End != 0 && r.End <= at:
 		t.note("timeline=%d<%d", tl, now)
 		t.work(Start{Standby: true, Up: up})
+	case tl < now && !left && t.State.History.Timeline() < now:
+		t.note("history=awaited")
 	case !ready || !t.rewindable():
 		// The leader has not said yet that it writes: its history is still to come.
 		t.note("awaits=%s", t.State.LeaderName())
