@@ -1,28 +1,120 @@
 package postgres
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"howdah/logkey"
+	"howdah/pg"
 	"howdah/problem"
 )
 
-// kept is a new name under the node's directory of what was put aside.
-func (s *Server) kept(name string) string {
-	return filepath.Join(s.beside("kept"), name)
+// Keep copies the log of timeline tl from position from on into a directory of
+// the node, before a rewind or a clone throws it away: what the server wrote
+// after it had lost its right, or never sent, can still be looked into. It
+// returns the directory, or "" when there is nothing from there on.
+func (s *Server) Keep(ctx context.Context, from pg.LSN, tl pg.Timeline) (string, error) {
+	ctl, err := s.stopped("keep the log")
+	if err != nil {
+		return "", err
+	}
+	end, err := s.End(ctx)
+	if err != nil {
+		return "", err
+	}
+	if end <= from {
+		return "", nil
+	}
+	names, err := walNames(s.data)
+	if err != nil {
+		return "", err
+	}
+	first, last := tl.Segment(from, ctl.segment), tl.Segment(end-1, ctl.segment)
+	var wanted []string
+	for _, name := range names {
+		// Names sort as positions do; segments after the end are only prepared.
+		if isSegment(name) && name >= first && name <= last || name == tl.HistoryFile() {
+			wanted = append(wanted, name)
+		}
+	}
+	if len(wanted) == 0 {
+		return "", nil
+	}
+	dir := s.kept(fmt.Sprintf("%s-%s-%s", stamp(), tl, strings.ReplaceAll(from.String(), "/", "-")))
+	for _, d := range []string{s.beside("kept"), dir} {
+		if err := s.mkdir(d, 0o700); err != nil {
+			return "", fmt.Errorf("keep the log: %w", err)
+		}
+	}
+	for _, name := range wanted {
+		if err := ctx.Err(); err != nil {
+			return "", err
+		}
+		if err := s.copyFile(filepath.Join(s.in("pg_wal"), name), filepath.Join(dir, name)); err != nil {
+			return "", s.diskFull("keep the log", err)
+		}
+	}
+	for _, d := range []string{dir, s.beside("kept")} {
+		if err := syncDir(d); err != nil {
+			return "", err
+		}
+	}
+	s.log.Info("log kept", logkey.Path, dir, logkey.LSN, from, "bytes", int64(end-from))
+	return dir, nil
 }
 
-func stamp() string { return time.Now().UTC().Format("20060102T150405.000Z") }
+func (s *Server) copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	if s.account.other {
+		if err := out.Chown(s.account.uid, s.account.gid); err != nil {
+			return err
+		}
+	}
+	if _, err := io.Copy(out, in); err != nil {
+		return err
+	}
+	if err := out.Sync(); err != nil {
+		return err
+	}
+	return out.Close()
+}
 
-// moveAside renames the data directory into kept and takes a mark away with it.
+// MoveAside renames the data directory into the node's kept directory, so that
+// a fresh copy deletes nothing, and returns where it is now; "" when there was
+// none.
+func (s *Server) MoveAside(context.Context) (string, error) {
+	if _, err := os.Lstat(s.data); os.IsNotExist(err) {
+		return "", nil
+	}
+	to, err := s.moveAside()
+	if err != nil {
+		return "", fmt.Errorf("move the data directory aside: %w", err)
+	}
+	s.log.Info("data directory moved aside", logkey.Path, to)
+	return to, nil
+}
+
+// moveAside takes a mark of unfinished work away with the directory.
 func (s *Server) moveAside() (string, error) {
 	if err := s.nothingRuns(); err != nil {
-		return "", fmt.Errorf("move aside: %w", err)
+		return "", err
 	}
 	if err := s.mkdir(s.beside("kept"), 0o700); err != nil {
 		return "", err
@@ -38,11 +130,15 @@ func (s *Server) moveAside() (string, error) {
 		}
 		return "", err
 	}
-	if err := syncDir(filepath.Dir(s.data)); err != nil {
-		return "", err
-	}
-	if err := syncDir(s.beside("kept")); err != nil {
-		return "", err
+	for _, d := range []string{filepath.Dir(s.data), s.beside("kept")} {
+		if err := syncDir(d); err != nil {
+			return "", err
+		}
 	}
 	return to, remove(s.marker())
 }
+
+// kept is the name of something put aside.
+func (s *Server) kept(name string) string { return filepath.Join(s.beside("kept"), name) }
+
+func stamp() string { return time.Now().UTC().Format("20060102T150405.000Z") }

@@ -186,7 +186,10 @@ func syncDir(dir string) error {
 
 // mkdir makes a directory of PostgreSQL's user, or corrects what a predecessor made.
 func (s *Server) mkdir(dir string, mode fs.FileMode) error {
-	if err := os.MkdirAll(dir, mode); err != nil {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil { // the way there is open to PostgreSQL's user
+		return err
+	}
+	if err := os.Mkdir(dir, mode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	if s.account.other {

@@ -1,0 +1,77 @@
+package postgres_test
+
+import (
+	"fmt"
+	"strconv"
+	"testing"
+	"time"
+
+	"howdah/pg"
+	"howdah/postgres/postgrestest"
+	"howdah/test/testpg"
+)
+
+// machine is the contract's world of real servers, on loopback addresses of
+// their own so that passwords and ports are as in production.
+type machine struct {
+	t       *testing.T
+	major   int
+	servers map[string]*testpg.Server
+}
+
+func (m *machine) Server(name string) postgrestest.Server {
+	m.t.Helper()
+	m.servers[name] = testpg.Start(m.t, testpg.Major(m.major), testpg.Named(name), testpg.TCP())
+	return m.servers[name]
+}
+
+func (m *machine) Upstream(name string) pg.Upstream { return m.servers[name].Upstream() }
+
+func (m *machine) Write(name string, rows int) error {
+	_, err := m.servers[name].Exec(m.t.Context(),
+		fmt.Sprintf("CREATE TABLE IF NOT EXISTS contract (n int); INSERT INTO contract SELECT generate_series(1, %d)", rows))
+	return err
+}
+
+func (m *machine) Rows(name string) int {
+	got, err := m.servers[name].Exec(m.t.Context(), "SELECT count(*) FROM contract")
+	if err != nil {
+		return -1
+	}
+	n, _ := strconv.Atoi(got)
+	return n
+}
+
+func (m *machine) Wait(what string, holds func() bool) {
+	m.t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(20 * time.Second); !holds(); <-tick.C {
+		if time.Now().After(end) {
+			m.t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}
+
+func (m *machine) Has(program string) bool {
+	for _, s := range m.servers {
+		return s.Programs().Has(program)
+	}
+	return testpg.Start(m.t, testpg.Major(m.major)).Programs().Has(program)
+}
+
+// The whole contract holds on the newest version, its core on all of them.
+func TestContract(t *testing.T) {
+	majors := testpg.Majors(t)
+	for i, major := range majors {
+		suite := postgrestest.Core
+		if i == len(majors)-1 {
+			suite = postgrestest.Test
+		}
+		t.Run(strconv.Itoa(major), func(t *testing.T) {
+			suite(t, func(t *testing.T) postgrestest.World {
+				return &machine{t, major, map[string]*testpg.Server{}}
+			})
+		})
+	}
+}

@@ -1,0 +1,435 @@
+// Package postgrestest is the contract of one PostgreSQL server as the agent
+// uses it. The real server and the simulator's model of it pass the same suite,
+// so that what holds in simulation holds on a machine.
+package postgrestest
+
+import (
+	"context"
+	"slices"
+	"testing"
+
+	"howdah/pg"
+	"howdah/postgres"
+)
+
+// A Server is one PostgreSQL data directory and what may run on it.
+// postgres.Server documents each method.
+type Server interface {
+	Look(ctx context.Context) pg.Status
+	Init(ctx context.Context) error
+	Clone(ctx context.Context, from pg.Upstream, progress func(done, total int64)) error
+	Rewind(ctx context.Context, from pg.Upstream) error
+	Recover(ctx context.Context) error
+	Start(ctx context.Context, up *pg.Upstream) error
+	Promote(ctx context.Context) error
+	Follow(ctx context.Context, up pg.Upstream) error
+	Stop(ctx context.Context, mode postgres.Mode) error
+	Kill(ctx context.Context) error
+	Freeze(ctx context.Context) error
+	Thaw(ctx context.Context) error
+	Slots(ctx context.Context, want []string) error
+	Checkpoint(ctx context.Context) error
+	End(ctx context.Context) (pg.LSN, error)
+	Reload(ctx context.Context) error
+	Keep(ctx context.Context, from pg.LSN, tl pg.Timeline) (string, error)
+	MoveAside(ctx context.Context) (string, error)
+	Died() <-chan struct{}
+}
+
+var _ Server = (*postgres.Server)(nil)
+
+// A World is where the servers of one test live, real or modelled.
+type World interface {
+	Server(name string) Server           // a new one, its data directory absent
+	Upstream(name string) pg.Upstream    // how the others reach it
+	Write(name string, rows int) error   // returns once that server has acknowledged them
+	Rows(name string) int                // how many a reader sees there; -1 if it cannot be read
+	Wait(what string, holds func() bool) // lets time pass until it holds; fails the test if it never does
+	Has(program string) bool             // pg_rewind is not everywhere
+}
+
+// Core is the life of a server and its standby: what must hold on every version.
+func Core(t *testing.T, open func(t *testing.T) World) {
+	for _, tt := range []struct {
+		name string
+		test func(*testing.T, *bench)
+	}{
+		{"life of a primary", life},
+		{"a standby streams and takes over without loss", switchover},
+		{"a crashed primary comes back", crash},
+	} {
+		t.Run(tt.name, func(t *testing.T) { tt.test(t, &bench{t, open(t)}) })
+	}
+}
+
+// Test is the whole contract.
+func Test(t *testing.T, open func(t *testing.T) World) {
+	Core(t, open)
+	for _, tt := range []struct {
+		name string
+		test func(*testing.T, *bench)
+	}{
+		{"a diverged primary is rewound", diverged},
+		{"a clone that failed is begun again", partial},
+		{"frozen is not dead", frozen},
+		{"a standby follows whom it is told", follow},
+		{"a standby's data is not started as a primary", refuse},
+		{"slots are those wanted", slots},
+		{"nothing is thrown away", kept},
+	} {
+		t.Run(tt.name, func(t *testing.T) { tt.test(t, &bench{t, open(t)}) })
+	}
+}
+
+// bench is a world with the few steps that every test takes.
+type bench struct {
+	*testing.T
+	World
+}
+
+func (b *bench) must(what string, err error) {
+	b.Helper()
+	if err != nil {
+		b.Fatalf("%s: %v", what, err)
+	}
+}
+
+func (b *bench) refused(what string, err error) {
+	b.Helper()
+	if err == nil {
+		b.Fatalf("%s: done, want an error", what)
+	}
+}
+
+func (b *bench) primary(name string) Server {
+	b.Helper()
+	s := b.Server(name)
+	b.must("init "+name, s.Init(b.Context()))
+	b.must("start "+name, s.Start(b.Context(), nil))
+	return s
+}
+
+func (b *bench) standby(name, of string) Server {
+	b.Helper()
+	s, up := b.Server(name), b.Upstream(of)
+	b.must("clone "+name, s.Clone(b.Context(), up, nil))
+	b.must("start "+name, s.Start(b.Context(), &up))
+	b.streams(name, s)
+	return s
+}
+
+func (b *bench) streams(name string, s Server) {
+	b.Helper()
+	b.Wait(name+" streams", func() bool { return s.Look(b.Context()).Streaming })
+}
+
+func (b *bench) write(name string, rows int) {
+	b.Helper()
+	b.must("write to "+name, b.Write(name, rows))
+}
+
+func (b *bench) rows(name string, want int) {
+	b.Helper()
+	b.Wait(name+" shows the rows", func() bool { return b.Rows(name) == want })
+}
+
+func life(t *testing.T, b *bench) {
+	ctx := t.Context()
+	s := b.Server("a")
+	if st := s.Look(ctx); st.Data != pg.DataMissing || st.Process != pg.ProcessNone || st.MayWrite() {
+		t.Fatalf("before initdb: %+v", st)
+	}
+	b.refused("start of nothing", s.Start(ctx, nil))
+	b.must("stop of nothing", s.Stop(ctx, postgres.Fast))
+	b.must("kill of nothing", s.Kill(ctx))
+	b.must("init", s.Init(ctx))
+	st := s.Look(ctx)
+	if st.Data != pg.DataPresent || st.Process != pg.ProcessNone || !st.Control.Clean() || !st.Control.WasPrimary() || st.Control.System == 0 {
+		t.Fatalf("after initdb: %+v", st)
+	}
+	b.refused("init of a present system", s.Init(ctx))
+	b.refused("promote of a stopped server", s.Promote(ctx))
+	b.refused("clone over a present system", s.Clone(ctx, b.Upstream("a"), nil))
+
+	b.must("start", s.Start(ctx, nil))
+	st = s.Look(ctx)
+	if !st.Primary() || !st.MayWrite() || st.Timeline != 1 || st.Standby || st.PID == 0 || st.Flushed == 0 {
+		t.Fatalf("a running primary: %+v", st)
+	}
+	b.refused("start of a running server", s.Start(ctx, nil))
+	b.refused("promote of a primary", s.Promote(ctx))
+	b.refused("follow of a primary", s.Follow(ctx, b.Upstream("a")))
+	b.refused("rewind of a running server", s.Rewind(ctx, b.Upstream("a")))
+	_, err := s.End(ctx)
+	b.refused("end of a running server's log", err)
+	b.write("a", 10)
+	if now := s.Look(ctx).Flushed; now <= st.Flushed {
+		t.Fatalf("flushed %s after a write, before it %s", now, st.Flushed)
+	}
+	b.must("checkpoint", s.Checkpoint(ctx))
+	b.must("reload", s.Reload(ctx))
+
+	b.must("stop", s.Stop(ctx, postgres.Fast))
+	b.must("second stop", s.Stop(ctx, postgres.Fast))
+	if st = s.Look(ctx); st.Process != pg.ProcessNone || st.Control.State != pg.ControlShutDown || st.Answers || st.MayWrite() {
+		t.Fatalf("a stopped primary: %+v", st)
+	}
+	if end, err := s.End(ctx); err != nil || end <= st.Control.Checkpoint {
+		t.Fatalf("end of the log %s, %v: want beyond the shutdown checkpoint at %s", end, err, st.Control.Checkpoint)
+	}
+	b.must("start again", s.Start(ctx, nil))
+	b.rows("a", 10)
+}
+
+func switchover(t *testing.T, b *bench) {
+	ctx := t.Context()
+	a := b.primary("a")
+	b.write("a", 10)
+	var done, total int64
+	c := b.Server("c")
+	up := b.Upstream("a")
+	b.must("clone", c.Clone(ctx, up, func(d, n int64) { done, total = d, n }))
+	if done == 0 || total == 0 {
+		t.Errorf("progress of the clone: %d of %d", done, total)
+	}
+	if st := c.Look(ctx); st.Data != pg.DataPresent || !st.Standby || st.Control.System != a.Look(ctx).Control.System {
+		t.Fatalf("a fresh clone: %+v", st)
+	}
+	b.must("start standby", c.Start(ctx, &up))
+	b.streams("c", c)
+	st := c.Look(ctx)
+	if st.Process != pg.ProcessRunning || !st.Recovering || st.Primary() || st.MayWrite() || st.Timeline != 1 || st.Upstream == "" {
+		t.Fatalf("a standby: %+v", st)
+	}
+	b.write("a", 20)
+	b.rows("c", 30)
+	b.Wait("a sees its replica", func() bool {
+		r := a.Look(ctx).Replicas
+		return len(r) == 1 && r[0].Name == "c" && r[0].State == "streaming"
+	})
+
+	// A fast stop sends everything before it ends, the shutdown checkpoint included.
+	b.must("stop", a.Stop(ctx, postgres.Fast))
+	old := a.Look(ctx).Control
+	if old.State != pg.ControlShutDown {
+		t.Fatalf("the stopped primary is %q", old.State)
+	}
+	if at := c.Look(ctx).Flushed; at <= old.Checkpoint {
+		t.Fatalf("the standby has %s, the shutdown checkpoint is at %s", at, old.Checkpoint)
+	}
+	b.must("promote", c.Promote(ctx))
+	if st = c.Look(ctx); !st.Primary() || st.Timeline != 2 || st.Standby {
+		t.Fatalf("promoted: %+v", st)
+	}
+	b.write("c", 5)
+	up = b.Upstream("c")
+	b.must("start the old primary as a standby", a.Start(ctx, &up)) // it left cleanly: no rewind
+	b.streams("a", a)
+	b.rows("a", 35)
+	b.Wait("a is on the new timeline", func() bool { return a.Look(ctx).Timeline == 2 })
+}
+
+func crash(t *testing.T, b *bench) {
+	ctx := t.Context()
+	a := b.primary("a")
+	b.write("a", 10)
+	before := a.Look(ctx).Flushed
+	b.must("kill", a.Kill(ctx))
+	st := a.Look(ctx)
+	if st.Process != pg.ProcessNone || st.Control.Clean() || !st.Control.WasPrimary() {
+		t.Fatalf("after a kill: %+v", st)
+	}
+	end, err := a.End(ctx)
+	if err != nil || end < before {
+		t.Fatalf("end of the log %s, %v: it had flushed %s", end, err, before)
+	}
+	b.must("start after a crash", a.Start(ctx, nil))
+	b.rows("a", 10)
+	b.must("stop as in a crash", a.Stop(ctx, postgres.Immediate))
+	b.must("recover", a.Recover(ctx))
+	if st = a.Look(ctx); !st.Control.Clean() || st.Process != pg.ProcessNone || st.Control.Timeline != 1 {
+		t.Fatalf("after crash recovery: %+v", st)
+	}
+	b.must("recover what is clean", a.Recover(ctx))
+	b.must("start", a.Start(ctx, nil))
+	b.rows("a", 10)
+}
+
+// divorce leaves a killed with rows of its own, and c promoted without them.
+func (b *bench) divorce() (a, c Server) {
+	ctx := b.Context()
+	a = b.primary("a")
+	b.write("a", 10)
+	c = b.standby("c", "a")
+	b.rows("c", 10)
+	b.must("stop the standby", c.Stop(ctx, postgres.Fast))
+	b.write("a", 7)
+	b.must("kill", a.Kill(ctx))
+	b.must("start the standby for itself", c.Start(ctx, &pg.Upstream{}))
+	if st := c.Look(ctx); st.Upstream != "" || st.Streaming || !st.Recovering {
+		b.Fatalf("a standby of nobody: %+v", st)
+	}
+	b.must("promote", c.Promote(ctx))
+	b.must("checkpoint", c.Checkpoint(ctx)) // pg_rewind reads the source's timeline from pg_control
+	b.write("c", 3)
+	return a, c
+}
+
+func diverged(t *testing.T, b *bench) {
+	if !b.Has("pg_rewind") {
+		t.Skip("no pg_rewind")
+	}
+	ctx := t.Context()
+	a, _ := b.divorce()
+	up := b.Upstream("c")
+	b.must("recover", a.Recover(ctx))
+	b.must("rewind", a.Rewind(ctx, up))
+	if st := a.Look(ctx); st.Data != pg.DataPresent || !st.Standby {
+		t.Fatalf("rewound: %+v", st)
+	}
+	b.must("start as a standby", a.Start(ctx, &up))
+	b.streams("a", a)
+	b.rows("a", 13)
+}
+
+func partial(t *testing.T, b *bench) {
+	ctx := t.Context()
+	b.primary("a")
+	b.write("a", 10)
+	b.Server("gone")
+	c := b.Server("c")
+	b.refused("clone from a server that is down", c.Clone(ctx, b.Upstream("gone"), nil))
+	if st := c.Look(ctx); st.Data != pg.DataPartial || st.Process != pg.ProcessNone {
+		t.Fatalf("after a clone that failed: %+v", st)
+	}
+	up := b.Upstream("a")
+	b.refused("start of half a clone", c.Start(ctx, &up))
+	b.must("clone again", c.Clone(ctx, up, nil))
+	b.must("start", c.Start(ctx, &up))
+	b.rows("c", 10)
+}
+
+func frozen(t *testing.T, b *bench) {
+	ctx := t.Context()
+	a := b.primary("a")
+	c := b.standby("c", "a")
+	b.write("a", 10)
+	b.rows("c", 10)
+	b.must("freeze", a.Freeze(ctx))
+	st := a.Look(ctx)
+	if st.Process != pg.ProcessFrozen || st.Answers || !st.MayWrite() {
+		t.Fatalf("frozen: %+v", st)
+	}
+	b.must("second freeze", a.Freeze(ctx))
+	b.refused("stop of a frozen server", a.Stop(ctx, postgres.Fast))
+	at := c.Look(ctx).Flushed
+	b.must("thaw", a.Thaw(ctx))
+	if st = a.Look(ctx); !st.Primary() || st.Flushed < at {
+		t.Fatalf("thawed: %+v, the standby had %s", st, at)
+	}
+	b.write("a", 1)
+	b.must("freeze", a.Freeze(ctx))
+	b.must("kill of a frozen server", a.Kill(ctx))
+	if st = a.Look(ctx); st.Process != pg.ProcessNone {
+		t.Fatalf("killed: %+v", st)
+	}
+}
+
+func follow(t *testing.T, b *bench) {
+	ctx := t.Context()
+	a := b.primary("a")
+	c := b.standby("c", "a")
+	d := b.standby("d", "a")
+	b.write("a", 10)
+	b.rows("c", 10)
+	b.rows("d", 10)
+	b.must("follow nobody", d.Follow(ctx, pg.Upstream{}))
+	if st := d.Look(ctx); st.Upstream != "" || st.Slot != "" {
+		t.Fatalf("following nobody: %+v", st)
+	}
+	b.Wait("d streams no more", func() bool { return !d.Look(ctx).Streaming })
+	b.must("stop", a.Stop(ctx, postgres.Fast))
+	b.must("promote", c.Promote(ctx))
+	b.must("follow c", d.Follow(ctx, b.Upstream("c")))
+	b.streams("d", d)
+	b.write("c", 5)
+	b.rows("d", 15)
+	b.Wait("d is on the new timeline", func() bool { return d.Look(ctx).Timeline == 2 })
+}
+
+func refuse(t *testing.T, b *bench) {
+	ctx := t.Context()
+	b.primary("a")
+	up := b.Upstream("a")
+	c := b.Server("c")
+	b.must("clone", c.Clone(ctx, up, nil))
+	b.refused("start of a fresh copy as a primary", c.Start(ctx, nil))
+	b.must("start", c.Start(ctx, &up))
+	b.must("stop", c.Stop(ctx, postgres.Fast))
+	b.refused("start of a standby's data as a primary", c.Start(ctx, nil))
+	b.must("start", c.Start(ctx, &up))
+	b.streams("c", c)
+}
+
+func slots(t *testing.T, b *bench) {
+	ctx := t.Context()
+	a := b.primary("a")
+	want := func(names ...string) {
+		t.Helper()
+		b.must("slots", a.Slots(ctx, names))
+		if got := a.Look(ctx).Slots; !slices.Equal(got, names) {
+			t.Fatalf("slots %v, want %v", got, names)
+		}
+	}
+	want("c", "d")
+	want("c", "d")
+	want("d", "e")
+	up := b.Upstream("a")
+	up.Slot = "d"
+	c := b.Server("c")
+	b.must("clone", c.Clone(ctx, up, nil))
+	b.must("start", c.Start(ctx, &up))
+	b.streams("c", c)
+	if got := c.Look(ctx).Slot; got != "d" {
+		t.Fatalf("the standby uses slot %q, want d", got)
+	}
+	b.must("slots", a.Slots(ctx, []string{"e"}))
+	if got := a.Look(ctx).Slots; !slices.Equal(got, []string{"d", "e"}) {
+		t.Fatalf("slots %v: one in use was dropped", got)
+	}
+	b.must("stop", c.Stop(ctx, postgres.Fast))
+	b.Wait("the slot is dropped once nobody uses it", func() bool {
+		b.must("slots", a.Slots(ctx, []string{"e"}))
+		return slices.Equal(a.Look(ctx).Slots, []string{"e"})
+	})
+	b.refused("a slot of a strange name", a.Slots(ctx, []string{"No!"}))
+}
+
+func kept(t *testing.T, b *bench) {
+	ctx := t.Context()
+	a, c := b.divorce()
+	left := c.Look(ctx)
+	end, err := a.End(ctx)
+	b.must("end", err)
+	path, err := a.Keep(ctx, left.Control.Redo, 1)
+	if err != nil || path == "" {
+		t.Fatalf("keep: %q, %v", path, err)
+	}
+	if path, err = a.Keep(ctx, end, 1); err != nil || path != "" {
+		t.Fatalf("keep from the end on: %q, %v", path, err)
+	}
+	aside, err := a.MoveAside(ctx)
+	if err != nil || aside == "" {
+		t.Fatalf("move aside: %q, %v", aside, err)
+	}
+	if st := a.Look(ctx); st.Data != pg.DataMissing {
+		t.Fatalf("moved aside: %+v", st)
+	}
+	up := b.Upstream("c")
+	b.must("clone", a.Clone(ctx, up, nil))
+	b.must("start", a.Start(ctx, &up))
+	b.streams("a", a)
+	b.rows("a", 13)
+	_, err = a.MoveAside(ctx)
+	b.refused("move aside under a running server", err)
+}
