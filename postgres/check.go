@@ -134,13 +134,6 @@ func (s *Server) Check() error {
 	if err := s.reachable(filepath.Dir(s.data)); err != nil {
 		return err
 	}
-	if v, err := os.ReadFile(s.in("PG_VERSION")); err == nil && strings.TrimSpace(string(v)) != fmt.Sprint(s.programs.Major) {
-		return &problem.Error{
-			Code: "datadir-version", What: "cannot start the data directory " + s.data,
-			Why: fmt.Sprintf("it was made by PostgreSQL %s and the programs are %s", strings.TrimSpace(string(v)), s.programs.Version),
-			Do:  "set the major of the data in the inventory",
-		}
-	}
 	st, err := os.Stat(s.data)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -36,6 +36,9 @@ func (s *Server) Clone(ctx context.Context, from pg.Upstream, progress func(done
 		"--pgdata=" + s.data, "--dbname=" + conf.Conninfo(s.node, from, s.beside("pgpass")).String(),
 		"--wal-method=stream", "--checkpoint=fast", "--progress", "--no-password",
 	}
+	if s.unsafe() {
+		args = append(args, "--no-sync")
+	}
 	if from.Slot != "" {
 		args = append(args, "--slot="+from.Slot)
 	}

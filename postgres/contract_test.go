@@ -69,6 +69,7 @@ func TestContract(t *testing.T) {
 			suite = postgrestest.Test
 		}
 		t.Run(strconv.Itoa(major), func(t *testing.T) {
+			t.Parallel()
 			suite(t, func(t *testing.T) postgrestest.World {
 				return &machine{t, major, map[string]*testpg.Server{}}
 			})

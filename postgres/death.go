@@ -13,6 +13,9 @@ func (s *Server) Died() <-chan struct{} { return s.died }
 // Run watches the postmaster, ours or adopted, until ctx ends. Start and Look
 // tell it which one that is.
 func (s *Server) Run(ctx context.Context) error {
+	s.watched.Lock()
+	s.watched.Proc = Proc{} // an earlier Run may have ended while it watched
+	s.watched.Unlock()
 	for {
 		if p, ok := Postmaster(s.data); ok {
 			s.watch(p)
@@ -35,7 +38,6 @@ func (s *Server) Run(ctx context.Context) error {
 
 // watch tells Run about a postmaster that it does not know yet.
 func (s *Server) watch(p Proc) {
-	p.Started = p.Started.UTC()
 	s.watched.Lock()
 	defer s.watched.Unlock()
 	if s.watched.PID == p.PID && s.watched.Ticks == p.Ticks {

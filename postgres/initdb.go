@@ -32,6 +32,9 @@ func (s *Server) Init(ctx context.Context) error {
 	if s.programs.Major >= 17 {
 		args = append(args, "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
 	}
+	if s.unsafe() {
+		args = append(args, "--no-sync")
+	}
 	if text, err := s.account.run(ctx, tool{path: s.programs.Path("initdb"), args: args}); err != nil {
 		return s.toolError("initdb", text, err)
 	}
@@ -163,6 +166,10 @@ func (s *Server) single(ctx context.Context, sql []string) error {
 	})
 	return s.toolError("postgres --single", text, err)
 }
+
+// unsafe says that the owner of this data gave up its safety with fsync=off:
+// making it need not wait for the disk either.
+func (s *Server) unsafe() bool { return s.node.Postgres.Parameters["fsync"] == "off" }
 
 // toolError recognises a full disk in what a program said.
 func (s *Server) toolError(what, text string, err error) error {

@@ -60,7 +60,7 @@ func (s *Server) Look(ctx context.Context) pg.Status {
 		st.Process = pg.ProcessStarting
 		return st // not even the superuser is let in
 	}
-	if s.look.of != p {
+	if s.look.of.PID != p.PID || s.look.of.Ticks != p.Ticks {
 		s.hangUp()
 		s.look.of, s.look.received, s.look.loaded = p, 0, ""
 	}

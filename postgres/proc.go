@@ -102,7 +102,12 @@ func holds(pid int, dir os.FileInfo) bool {
 		return false
 	}
 	exe, err := os.Readlink(proc + "/exe")
-	return err == nil && filepath.Base(strings.TrimSuffix(exe, " (deleted)")) == "postgres"
+	if err != nil {
+		return false
+	}
+	// A child of ours between fork and exec is about to be one.
+	self, _ := os.Readlink("/proc/self/exe")
+	return exe == self || filepath.Base(strings.TrimSuffix(exe, " (deleted)")) == "postgres"
 }
 
 // holder is a live process that holds the data directory.

@@ -62,11 +62,7 @@ func (s *Server) Follow(ctx context.Context, up pg.Upstream) error {
 	case st.Answers && !st.Recovering, !st.Answers && !st.Standby:
 		return fmt.Errorf("follow %s: %w", up.Name, ErrNotStandby)
 	}
-	ctl, err := readControl(s.data)
-	if err != nil {
-		return fmt.Errorf("follow %s: %w", up.Name, err)
-	}
-	if err := s.writeSettings(ctl, &up); err != nil {
+	if err := s.writeFollowing(&up); err != nil {
 		return fmt.Errorf("follow %s: %w", up.Name, err)
 	}
 	if err := unix.Kill(st.PID, unix.SIGHUP); err != nil {
@@ -79,10 +75,16 @@ func (s *Server) Follow(ctx context.Context, up pg.Upstream) error {
 	if up.Name != "" {
 		want, slot = fmt.Sprintf("%s:%d", up.Host, up.Port), up.Slot
 	}
-	return until(ctx, pause, func() (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	err := until(ctx, pause, func() (bool, error) {
 		now := s.Look(ctx)
 		return !now.Answers || now.Upstream == want && now.Slot == slot, nil
 	})
+	if err != nil {
+		return fmt.Errorf("follow %s: the server has not taken it up: %w", up.Name, err)
+	}
+	return nil
 }
 
 // Checkpoint makes the server write everything out, so that a stop that follows is short.

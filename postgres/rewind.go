@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"howdah/logkey"
 	"howdah/pg"
 	"howdah/postgres/conf"
@@ -70,12 +72,17 @@ func (s *Server) Rewind(ctx context.Context, from pg.Upstream) error {
 			dsn[i][1] = spec.Superuser // it reads the source's files through SQL functions
 		}
 	}
+	if err := s.settle(ctx, dsn); err != nil {
+		return fmt.Errorf("rewind to %s: %w", from.Name, err)
+	}
 	if err := s.begin("rewind"); err != nil {
 		return err
 	}
-	text, err := s.account.run(ctx, tool{path: program, args: []string{
-		"--target-pgdata=" + s.data, "--source-server=" + dsn.String(), "--no-ensure-shutdown",
-	}})
+	args := []string{"--target-pgdata=" + s.data, "--source-server=" + dsn.String(), "--no-ensure-shutdown"}
+	if s.unsafe() {
+		args = append(args, "--no-sync")
+	}
+	text, err := s.account.run(ctx, tool{path: program, args: args})
 	if err != nil {
 		if !strings.Contains(text, "rewinding from last common checkpoint") {
 			if err := s.finish(); err != nil {
@@ -100,4 +107,23 @@ func (s *Server) Rewind(ctx context.Context, from pg.Upstream) error {
 	}
 	s.log.Info("rewound", "to", from.Name, logkey.Took, time.Since(began))
 	return nil
+}
+
+// settle has the source write a checkpoint. pg_rewind reads the source's
+// timeline from pg_control, where a promotion shows only then; until 15 it
+// would find nothing to do and say that all is well.
+func (s *Server) settle(ctx context.Context, source pg.DSN) error {
+	var known pg.DSN // what pgconn knows of libpq's settings; it would send others to the server
+	for _, kv := range source {
+		if !strings.HasPrefix(kv[0], "keepalives") && kv[0] != "tcp_user_timeout" {
+			known = append(known, kv)
+		}
+	}
+	conn, err := pgconn.Connect(ctx, known.String())
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	_, err = conn.Exec(ctx, "SET statement_timeout = 0; CHECKPOINT").ReadAll()
+	return err
 }

@@ -54,10 +54,16 @@ type Server struct {
 		restart  bool        // some setting waits for a restart
 		received pg.Timeline // newest timeline the receiver of this postmaster was on
 	}
-	watched struct {
+	watched struct { // the postmaster that Run knows of
 		sync.Mutex
 		Proc
 	}
+	own struct { // the node's own settings, which may change
+		sync.Mutex
+		parameters map[string]string
+		hba        []string
+	}
+	spawning sync.Mutex // held while a postmaster is started, and by Kill
 }
 
 // Errors that callers branch on.
@@ -76,6 +82,7 @@ func Open(o Options) (*Server, error) {
 		node: o.Node, data: filepath.Clean(o.Node.Postgres.Data), log: o.Log,
 		died: make(chan struct{}, 1), found: make(chan Proc, 1),
 	}
+	s.own.parameters, s.own.hba = o.Node.Postgres.Parameters, o.Node.Postgres.HBA
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

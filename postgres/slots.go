@@ -36,13 +36,15 @@ func (s *Server) Slots(ctx context.Context, want []string) error {
 		return fmt.Errorf("slots: %w", err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	res, err := conn.Exec(ctx, `SELECT slot_name, active FROM pg_replication_slots WHERE slot_type = 'physical' AND NOT temporary`).ReadAll()
+	res, err := conn.Exec(ctx, `SELECT slot_name, active, wal_status = 'lost' FROM pg_replication_slots WHERE slot_type = 'physical' AND NOT temporary`).ReadAll()
 	if err != nil {
 		return fmt.Errorf("slots: %w", err)
 	}
 	active := map[string]bool{} // every physical slot there is
+	lost := map[string]bool{}   // its log was removed (max_slot_wal_keep_size): of no use to anybody
 	for _, row := range res[0].Rows {
 		active[string(row[0])] = string(row[1]) == "t"
+		lost[string(row[0])] = string(row[2]) == "t"
 	}
 	next := slices.Clone(want)
 	for _, name := range ours {
@@ -56,16 +58,20 @@ func (s *Server) Slots(ctx context.Context, want []string) error {
 		return fmt.Errorf("slots: %w", err)
 	}
 	var errs []error
-	for _, name := range want {
-		if _, exists := active[name]; !exists {
-			_, err := conn.Exec(ctx, "SELECT pg_create_physical_replication_slot("+pg.QuoteLiteral(name)+", true)").ReadAll()
-			errs = append(errs, err)
-		}
+	run := func(function, name, more string) {
+		_, err := conn.Exec(ctx, "SELECT "+function+"("+pg.QuoteLiteral(name)+more+")").ReadAll()
+		errs = append(errs, err)
 	}
 	for _, name := range ours {
-		if used, exists := active[name]; exists && !used && !slices.Contains(want, name) {
-			_, err := conn.Exec(ctx, "SELECT pg_drop_replication_slot("+pg.QuoteLiteral(name)+")").ReadAll()
-			errs = append(errs, err)
+		used, exists := active[name]
+		if exists && !used && (lost[name] || !slices.Contains(want, name)) {
+			run("pg_drop_replication_slot", name, "")
+			delete(active, name)
+		}
+	}
+	for _, name := range want {
+		if _, exists := active[name]; !exists {
+			run("pg_create_physical_replication_slot", name, ", true")
 		}
 	}
 	if err := errors.Join(errs...); err != nil {

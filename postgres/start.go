@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -77,21 +79,10 @@ func (s *Server) Start(ctx context.Context, up *pg.Upstream) error {
 		return err
 	}
 	defer null.Close()
-	program := s.programs.Path("postgres") // by its full path: it finds its shared files from there
-	process, err := os.StartProcess(program, []string{program, "-D", s.data}, &os.ProcAttr{
-		Dir: "/", Files: []*os.File{null, log, log}, Sys: s.account.attr(),
-		// The postmaster keeps what the supervisor gave it; its children may be
-		// picked first when memory runs out.
-		Env: s.account.environ("PG_OOM_ADJUST_FILE=/proc/self/oom_score_adj", "PG_OOM_ADJUST_VALUE=0"),
-	})
+	p, err := s.spawn(ctx, null, log)
 	if err != nil {
 		return fmt.Errorf("start PostgreSQL: %w", err)
 	}
-	pid := process.Pid
-	_ = process.Release() // we reap by pidfd, as any process that adopts it must
-	st, _ := readStat(pid)
-	p := Proc{PID: pid, Ticks: st.ticks}
-	s.watch(p)
 	ended, stop := context.WithCancel(ctx)
 	defer stop()
 	dead := make(chan error, 1)
@@ -107,13 +98,41 @@ func (s *Server) Start(ctx context.Context, up *pg.Upstream) error {
 			return fmt.Errorf("start PostgreSQL: not ready yet: %w", ctx.Err())
 		case <-tick.C:
 		}
-		if f, ok := readPIDFile(s.data); ok && f.pid == pid && f.status == "ready" {
+		if f, ok := readPIDFile(s.data); ok && f.pid == p.PID && f.status == "ready" {
 			stop()
 			<-dead
-			s.log.Info("postgresql started", logkey.PID, pid, logkey.Took, time.Since(began), "standby", up != nil)
+			s.log.Info("postgresql started", logkey.PID, p.PID, logkey.Took, time.Since(began), "standby", up != nil)
 			return nil
 		}
 	}
+}
+
+// spawn starts the postmaster. A Kill that comes meanwhile waits for it, and
+// one that came before has ended ctx: no server appears behind its back.
+func (s *Server) spawn(ctx context.Context, stdin, out *os.File) (Proc, error) {
+	s.spawning.Lock()
+	defer s.spawning.Unlock()
+	if err := ctx.Err(); err != nil {
+		return Proc{}, err
+	}
+	program := s.programs.Path("postgres") // by its full path: it finds its shared files from there
+	process, err := os.StartProcess(program, []string{program, "-D", s.data}, &os.ProcAttr{
+		// In the data directory from its first moment, so that it is found there.
+		Dir: s.data, Files: []*os.File{stdin, out, out}, Sys: s.account.attr(),
+		// The postmaster keeps the score that the supervisor gave us; its children
+		// are picked first when memory runs out.
+		Env: s.account.environ("PG_OOM_ADJUST_FILE=/proc/self/oom_score_adj", "PG_OOM_ADJUST_VALUE=0"),
+	})
+	if err != nil {
+		return Proc{}, err
+	}
+	p := Proc{PID: process.Pid}
+	_ = process.Release() // we reap by pidfd, as any process that adopts it must
+	if st, ok := readStat(p.PID); ok {
+		p.Ticks = st.ticks
+	}
+	s.watch(p)
+	return p, nil
 }
 
 // ErrNotPrimaryData refuses to run a standby's data as a primary.
@@ -129,6 +148,13 @@ func (s *Server) stopped(what string) (control, error) {
 	}
 	if err := s.nothingRuns(); err != nil {
 		return control{}, fmt.Errorf("%s: %w", what, err)
+	}
+	if v, err := os.ReadFile(s.in("PG_VERSION")); err != nil || strings.TrimSpace(string(v)) != strconv.Itoa(s.programs.Major) {
+		return control{}, &problem.Error{
+			Code: "datadir-version", What: "cannot use the data directory " + s.data,
+			Why: fmt.Sprintf("it was made by PostgreSQL %s and the programs are %s", strings.TrimSpace(string(v)), s.programs.Version),
+			Do:  "set the major of the data in the inventory", Err: err,
+		}
 	}
 	return readControl(s.data)
 }
@@ -177,7 +203,10 @@ func (s *Server) configure(ctl control, up *pg.Upstream) error {
 			return err
 		}
 	}
-	if err := s.writeSettings(ctl, up); err != nil {
+	if err := s.writeSettings(ctl, up != nil); err != nil {
+		return err
+	}
+	if err := s.writeFollowing(up); err != nil {
 		return err
 	}
 	if auto, err := os.ReadFile(s.in(conf.Auto)); err == nil {
@@ -204,17 +233,9 @@ func (s *Server) configure(ctl control, up *pg.Upstream) error {
 	return s.write(s.in("standby.signal"), "", 0o600)
 }
 
-// writeSettings writes postgresql.conf, pg_hba.conf and the password file.
-func (s *Server) writeSettings(ctl control, up *pg.Upstream) error {
-	f := conf.Facts{Data: s.data, Standby: up != nil, Passfile: s.beside("pgpass"), Least: ctl.least}
-	if up != nil {
-		f.Upstream = *up
-		if up.Name != "" {
-			if err := s.writePassfile(); err != nil {
-				return err
-			}
-		}
-	}
+// writeSettings writes postgresql.conf and pg_hba.conf.
+func (s *Server) writeSettings(ctl control, standby bool) error {
+	f := conf.Facts{Data: s.data, Standby: standby, Least: ctl.least}
 	if s.node.TLS.Key != "" {
 		key, err := s.tlsKey()
 		if err != nil {
@@ -222,10 +243,28 @@ func (s *Server) writeSettings(ctl control, up *pg.Upstream) error {
 		}
 		f.Key = key
 	}
-	if err := s.write(s.in(conf.HBA), conf.Rules(s.node), 0o600); err != nil {
+	n := s.node
+	s.own.Lock()
+	n.Postgres.Parameters, n.Postgres.HBA = s.own.parameters, s.own.hba
+	s.own.Unlock()
+	if err := s.write(s.in(conf.HBA), conf.Rules(n), 0o600); err != nil {
 		return err
 	}
-	return s.write(s.in(conf.File), conf.Text(conf.Settings(s.node, f)), 0o600)
+	return s.write(s.in(conf.File), conf.Text(conf.Settings(n, f)), 0o600)
+}
+
+// writeFollowing writes whom to follow; nil on a primary.
+func (s *Server) writeFollowing(up *pg.Upstream) error {
+	var settings map[string]string
+	if up != nil {
+		if up.Name != "" {
+			if err := s.writePassfile(); err != nil {
+				return err
+			}
+		}
+		settings = conf.Following(s.node, *up, s.beside("pgpass"))
+	}
+	return s.write(s.in(conf.Standby), conf.StandbyText(settings), 0o600)
 }
 
 // writePassfile writes the passwords with which this node reaches its upstream.
@@ -346,18 +385,39 @@ func (s *Server) Stop(ctx context.Context, mode Mode) error {
 	return nil
 }
 
-// Reload has the server read its files again.
+// Reload writes the settings anew and has the server read them.
 func (s *Server) Reload(context.Context) error {
 	p, ok := Postmaster(s.data)
 	if !ok {
 		return fmt.Errorf("reload PostgreSQL: %w", ErrNotRunning)
 	}
+	ctl, err := readControl(s.data)
+	if err != nil {
+		return fmt.Errorf("reload PostgreSQL: %w", err)
+	}
+	_, err = os.Lstat(s.in("standby.signal"))
+	if err := s.writeSettings(ctl, err == nil); err != nil {
+		return fmt.Errorf("reload PostgreSQL: %w", err)
+	}
 	return unix.Kill(p.PID, unix.SIGHUP)
 }
 
+// Configure replaces the node's own parameters and access rules. They count
+// from the next start or Reload; Look's Restart says when a reload was not enough.
+func (s *Server) Configure(parameters map[string]string, hba []string) {
+	s.own.Lock()
+	defer s.own.Unlock()
+	s.own.parameters, s.own.hba = maps.Clone(parameters), slices.Clone(hba)
+}
+
 // Kill ends every process that holds the data directory, frozen ones too;
-// nil means that it was seen that none is left.
-func (s *Server) Kill(ctx context.Context) error { return Kill(ctx, s.data) }
+// nil means that it was seen that none is left. End the context of a Start that
+// may be on its way first: it spawns nothing after that.
+func (s *Server) Kill(ctx context.Context) error {
+	s.spawning.Lock()
+	defer s.spawning.Unlock()
+	return Kill(ctx, s.data)
+}
 
 // Freeze stops the server where it stands; see the function of that name.
 func (s *Server) Freeze(context.Context) error { return Freeze(s.data) }

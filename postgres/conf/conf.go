@@ -21,19 +21,18 @@ import (
 // Files in the data directory. What initdb wrote is kept as the base, which
 // ours includes and overrides.
 const (
-	File = "postgresql.conf"
-	Base = "postgresql.base.conf"
-	Auto = "postgresql.auto.conf"
-	HBA  = "pg_hba.conf"
+	File    = "postgresql.conf"
+	Base    = "postgresql.base.conf"
+	Standby = "howdah.standby.conf" // whom to follow; empty on a primary
+	Auto    = "postgresql.auto.conf"
+	HBA     = "pg_hba.conf"
 )
 
 // Facts are what the settings depend on besides the node.
 type Facts struct {
-	Standby  bool
-	Upstream pg.Upstream // of a standby; Name "" follows nobody
-	Passfile string      // password file for the upstream
-	Data     string      // data directory
-	Key      string      // TLS key that PostgreSQL's user may read; "" without TLS
+	Data    string // data directory
+	Key     string // TLS key that PostgreSQL's user may read; "" without TLS
+	Standby bool
 	// Least are the values that the primary of this data had, from pg_control:
 	// a standby with smaller ones refuses to start.
 	Least map[string]int
@@ -88,17 +87,23 @@ func Settings(n spec.Node, f Facts) map[string]string {
 		delete(s, name)
 	}
 	if f.Standby {
-		s["recovery_target_timeline"] = "latest"
-		s["primary_conninfo"], s["primary_slot_name"] = "", ""
-		if f.Upstream.Name != "" {
-			s["primary_conninfo"] = Conninfo(n, f.Upstream, f.Passfile).String()
-			s["primary_slot_name"] = f.Upstream.Slot
-		}
 		for name, least := range f.Least {
 			if v, err := strconv.Atoi(s[name]); err != nil || v < least {
 				s[name] = strconv.Itoa(least)
 			}
 		}
+	}
+	return s
+}
+
+// Following returns the settings of a standby of up, or of nobody if it has no
+// name. They have a file of their own, so that a reload does not change whom
+// the standby follows, nor the other way round.
+func Following(n spec.Node, up pg.Upstream, passfile string) map[string]string {
+	s := map[string]string{"recovery_target_timeline": "latest", "primary_conninfo": "", "primary_slot_name": ""}
+	if up.Name != "" {
+		s["primary_conninfo"] = Conninfo(n, up, passfile).String()
+		s["primary_slot_name"] = up.Slot
 	}
 	return s
 }
@@ -133,12 +138,22 @@ func Conninfo(n spec.Node, up pg.Upstream, passfile string) pg.DSN {
 	return append(d, [2]string{"sslmode", "prefer"})
 }
 
+const header = "# Written by howdah at every start and change: edits here are lost.\n"
+
 // Text prints postgresql.conf.
 func Text(settings map[string]string) string {
-	var b strings.Builder
-	b.WriteString("# Written by howdah at every start and change: edits here are lost.\n" +
+	return header +
 		"# Parameters belong into the inventory; what initdb wrote is in " + Base + ".\n" +
-		"include_if_exists = " + Quote(Base) + "\n\n")
+		"include_if_exists " + Quote(Base) + "\n\n" +
+		lines(settings) +
+		"\ninclude_if_exists " + Quote(Standby) + "\n"
+}
+
+// StandbyText prints the file that says whom to follow; nil settings are a primary's.
+func StandbyText(settings map[string]string) string { return header + lines(settings) }
+
+func lines(settings map[string]string) string {
+	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
 		fmt.Fprintf(&b, "%s = %s\n", name, Quote(settings[name]))
 	}
@@ -181,7 +196,7 @@ func Rules(n spec.Node) string {
 		tcp = "hostssl"
 	}
 	var b strings.Builder
-	b.WriteString("# Written by howdah at every start and change: edits here are lost.\n" +
+	b.WriteString(header +
 		"# The socket's directory is 0700: whoever reaches it is PostgreSQL's own user or root.\n" +
 		"local all all trust\n" +
 		"local replication all trust\n" +

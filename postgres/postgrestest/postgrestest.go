@@ -270,7 +270,6 @@ func (b *bench) divorce() (a, c Server) {
 		b.Fatalf("a standby of nobody: %+v", st)
 	}
 	b.must("promote", c.Promote(ctx))
-	b.must("checkpoint", c.Checkpoint(ctx)) // pg_rewind reads the source's timeline from pg_control
 	b.write("c", 3)
 	return a, c
 }
