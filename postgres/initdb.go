@@ -20,6 +20,10 @@ import (
 // directory, or over an initdb or base backup of ours that did not finish.
 func (s *Server) Init(ctx context.Context) error {
 	began := time.Now()
+	sql, err := s.bootstrap() // before anything is touched: a secret may be missing
+	if err != nil {
+		return fmt.Errorf("initdb: %w", err)
+	}
 	if err := s.clear("init"); err != nil {
 		return fmt.Errorf("initdb: %w", err)
 	}
@@ -37,10 +41,6 @@ func (s *Server) Init(ctx context.Context) error {
 	}
 	if text, err := s.account.run(ctx, tool{path: s.programs.Path("initdb"), args: args}); err != nil {
 		return s.toolError("initdb", text, err)
-	}
-	sql, err := s.bootstrap()
-	if err != nil {
-		return fmt.Errorf("initdb: %w", err)
 	}
 	if err := s.single(ctx, sql); err != nil {
 		return fmt.Errorf("create roles and databases: %w", err)

@@ -332,8 +332,10 @@ func (s *Server) startFailed(from int64) error {
 		n, _ := f.ReadAt(buf, from)
 		var said []string
 		for line := range strings.Lines(string(buf[:n])) {
-			for _, level := range []string{"FATAL:", "PANIC:", "HINT:", "postgres: "} {
-				if at := strings.Index(line, level); at >= 0 {
+			for _, level := range []string{"FATAL:", "PANIC:", "HINT:", "postgres: ", "LOG:  "} {
+				at := strings.Index(line, level)
+				// Of the log lines only a complaint about a file of settings is a cause.
+				if at >= 0 && (level != "LOG:  " || strings.Contains(line, " in file ") || strings.Contains(line, "configuration")) {
 					said = append(said, strings.TrimSpace(line[at:]))
 					break
 				}
