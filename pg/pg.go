@@ -68,8 +68,8 @@ type Switch struct {
 // History is the ancestry of a timeline, oldest first.
 type History []Switch
 
-// ParseHistory reads a history file. Empty lines and comments are passed over,
-// as readTimeLineHistory does.
+// ParseHistory reads a history file as readTimeLineHistory does: empty lines
+// and comments are passed over, timelines must increase.
 func ParseHistory(text string) (History, error) {
 	var h History
 	for n, line := range strings.Split(text, "\n") {
@@ -91,6 +91,9 @@ func ParseHistory(text string) (History, error) {
 		at, err := ParseLSN(strings.TrimSpace(fields[1]))
 		if err != nil {
 			return nil, fmt.Errorf("history file line %d: %w", n+1, err)
+		}
+		if tl == 0 || len(h) > 0 && Timeline(tl) <= h[len(h)-1].Timeline {
+			return nil, fmt.Errorf("history file line %d: timeline %d is out of sequence", n+1, tl)
 		}
 		s := Switch{Timeline: Timeline(tl), At: at}
 		if len(fields) > 2 {
@@ -155,7 +158,7 @@ func (d DSN) String() string {
 }
 
 func quoteDSN(s string) string {
-	if !strings.ContainsAny(s, ` '\`+"\t\n") {
+	if !strings.ContainsAny(s, ` '\`+"\t\n\v\f\r") {
 		return s
 	}
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
