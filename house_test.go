@@ -287,6 +287,47 @@ func isProblem(typ ast.Expr) bool {
 	return ok && x.Name == "problem"
 }
 
+// fmt prints an unexported field without asking it how: a secret there leaks.
+func TestSecretsInExportedFields(t *testing.T) {
+	for _, p := range tree(t) {
+		for _, f := range p.files {
+			ast.Inspect(f.ast, func(n ast.Node) bool {
+				s, ok := n.(*ast.StructType)
+				if !ok || f.test {
+					return true
+				}
+				for _, field := range s.Fields.List {
+					if !mentionsSecret(field.Type) {
+						continue
+					}
+					for _, name := range field.Names {
+						if !name.IsExported() {
+							t.Errorf("%s: secret in the unexported field %s, where %%v prints it; export it, or hold a function that gives it", f.at(name), name.Name)
+						}
+					}
+				}
+				return true
+			})
+		}
+	}
+}
+
+// mentionsSecret says that typ holds a secret.Text, in a map or a slice or itself.
+func mentionsSecret(typ ast.Expr) bool {
+	switch typ := typ.(type) {
+	case *ast.SelectorExpr:
+		x, ok := typ.X.(*ast.Ident)
+		return ok && x.Name == "secret" && typ.Sel.Name == "Text"
+	case *ast.MapType:
+		return mentionsSecret(typ.Key) || mentionsSecret(typ.Value)
+	case *ast.ArrayType:
+		return mentionsSecret(typ.Elt)
+	case *ast.StarExpr:
+		return mentionsSecret(typ.X)
+	}
+	return false
+}
+
 // A TODO names what would make it done.
 func TestTodos(t *testing.T) {
 	done := regexp.MustCompile(`\b(until|once|when|after)\b`)
