@@ -224,11 +224,7 @@ func TestProblemPages(t *testing.T) {
 	}
 	codes := map[string]string{} // code -> where
 	for _, p := range tree(t) {
-		for _, f := range p.files {
-			if !f.test {
-				f.codes(t, codes)
-			}
-		}
+		p.codes(t, codes)
 	}
 	shape := regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 	for _, code := range slices.Sorted(maps.Keys(codes)) {
@@ -246,36 +242,89 @@ func TestProblemPages(t *testing.T) {
 	}
 }
 
-// codes collects the codes of the problem.Errors that f makes. They must be
-// literals: a person searches for them.
-func (f *file) codes(t *testing.T, into map[string]string) {
-	ast.Inspect(f.ast, func(n ast.Node) bool {
-		lit, ok := n.(*ast.CompositeLit)
-		if !ok || !isProblem(lit.Type) || len(lit.Elts) == 0 {
-			return true
+// codes collects the codes of the problem.Errors that p makes. They must be
+// literals, because a person searches for them: in the problem itself, or in
+// the call of a function of the package whose parameter is called code.
+func (p *pkg) codes(t *testing.T, into map[string]string) {
+	found := func(f *file, value ast.Expr) bool {
+		lit, ok := value.(*ast.BasicLit)
+		if ok {
+			if code, err := strconv.Unquote(lit.Value); err == nil && into[code] == "" {
+				into[code] = f.at(lit)
+			}
 		}
-		for _, e := range lit.Elts {
-			kv, ok := e.(*ast.KeyValueExpr)
-			if !ok {
-				t.Errorf("%s: name the fields of a problem", f.at(lit))
-				return true
+		return ok
+	}
+	makers := map[string]int{} // function -> which argument is the code
+	for _, f := range p.files {
+		for _, d := range f.ast.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && !f.test {
+				if i := slices.Index(parameters(fn), "code"); i >= 0 {
+					makers[fn.Name.Name] = i
+				}
 			}
-			if key, ok := kv.Key.(*ast.Ident); !ok || key.Name != "Code" {
-				continue
-			}
-			value, ok := kv.Value.(*ast.BasicLit)
-			if !ok {
-				t.Errorf("%s: the code of a problem must be a literal", f.at(kv))
-				return true
-			}
-			if code, err := strconv.Unquote(value.Value); err == nil && into[code] == "" {
-				into[code] = f.at(kv)
+		}
+	}
+	for _, f := range p.files {
+		if f.test {
+			continue
+		}
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.CallExpr:
+				name, _ := n.Fun.(*ast.Ident)
+				if sel, ok := n.Fun.(*ast.SelectorExpr); ok {
+					name = sel.Sel
+				}
+				if name == nil {
+					break
+				}
+				if i, ok := makers[name.Name]; ok && i < len(n.Args) && !found(f, n.Args[i]) && !isCode(n.Args[i]) {
+					t.Errorf("%s: the code of a problem must be a literal", f.at(n))
+				}
+			case *ast.CompositeLit:
+				if !isProblem(n.Type) || len(n.Elts) == 0 {
+					break
+				}
+				code := field(n, "Code")
+				if code == nil {
+					t.Errorf("%s: a problem without a code", f.at(n))
+				} else if !found(f, code) && !isCode(code) {
+					t.Errorf("%s: the code of a problem must be a literal", f.at(code))
+				}
 			}
 			return true
+		})
+	}
+}
+
+// parameters are the names of fn's parameters, in order.
+func parameters(fn *ast.FuncDecl) []string {
+	var names []string
+	for _, field := range fn.Type.Params.List {
+		for _, name := range field.Names {
+			names = append(names, name.Name)
 		}
-		t.Errorf("%s: a problem without a code", f.at(lit))
-		return true
-	})
+	}
+	return names
+}
+
+// field is the value of the field called name in a literal.
+func field(lit *ast.CompositeLit, name string) ast.Expr {
+	for _, e := range lit.Elts {
+		if kv, ok := e.(*ast.KeyValueExpr); ok {
+			if key, ok := kv.Key.(*ast.Ident); ok && key.Name == name {
+				return kv.Value
+			}
+		}
+	}
+	return nil
+}
+
+// isCode says that e passes on a parameter called code.
+func isCode(e ast.Expr) bool {
+	name, ok := e.(*ast.Ident)
+	return ok && name.Name == "code"
 }
 
 func isProblem(typ ast.Expr) bool {

@@ -30,12 +30,16 @@ var floors = []floor{
 		"words, brains of their wing, YAML; no clock, randomness, files, sockets, logging, goroutines",
 	},
 	{
-		"hands", "access/dns access/vip backup/repo/mem backup/repo/posix backup/repo/s3 dcs dcs/embed dcs/etcd dcs/mem ha/watchdog lease lifecycle netport node/process nodefile pki postgres postgres/probe",
-		"also hands of their own family",
+		"tools", "lease lifecycle netport node/process nodefile pki port",
+		"words, brains and tools: small hands for whoever stands above",
+	},
+	{
+		"hands", "access/dns access/vip backup/repo/mem backup/repo/posix backup/repo/s3 dcs dcs/embed dcs/etcd dcs/mem ha/watchdog postgres postgres/probe",
+		"words, brains, tools, and hands of their own family",
 	},
 	{
 		"loops", "access/gateway access/gateway/admin backup/archive backup/drill backup/restore backup/schedule backup/take ha/agent observe/collect observe/logs observe/store spec/apply",
-		"also every hand that belongs to no other wing",
+		"everything below that belongs to no other wing",
 	},
 	{
 		"house", "control node playground",
@@ -64,12 +68,14 @@ func may(name, from, to string) bool {
 		return on(to, "words")
 	case "brains":
 		return on(to, "words", "brains") && !foreign
+	case "tools":
+		return on(to, "words", "brains", "tools") && !foreign
 	case "hands":
-		return on(to, "words", "brains") && !foreign || on(to, "hands") && sameFamily
+		return on(to, "words", "brains", "tools") && !foreign || on(to, "hands") && sameFamily
 	case "loops":
-		return on(to, "words", "brains", "hands", "loops") && !foreign
+		return on(to, "words", "brains", "tools", "hands", "loops") && !foreign
 	case "house":
-		return on(to, "words", "brains", "hands", "loops", "house")
+		return on(to, "words", "brains", "tools", "hands", "loops", "house")
 	case "doors":
 		return to == "control" || on(to, "words", "brains") || on(to, "doors") && sameFamily
 	case "main":
