@@ -2,7 +2,10 @@ package postgres
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -149,6 +152,7 @@ func (s *Server) fill(ctx context.Context, st *pg.Status, all []*pgconn.Result) 
 		st.Timeline = max(s.look.received, s.timelineAt(st.Flushed), st.Control.Timeline, st.Control.MinEndTL)
 	} else {
 		st.Timeline = timeline(row[6])
+		st.History = s.history(st.Timeline)
 	}
 	for _, r := range all[2].Rows {
 		st.Replicas = append(st.Replicas, pg.Replica{
@@ -166,6 +170,24 @@ func (s *Server) fill(ctx context.Context, st *pg.Status, all []*pgconn.Result) 
 		}
 	}
 	st.Restart = s.look.restart
+}
+
+// history is the ancestry of the primary's timeline, from its history file, which
+// is written once and never changed.
+func (s *Server) history(tl pg.Timeline) pg.History {
+	if s.look.history.of == tl {
+		return s.look.history.lines
+	}
+	text, err := os.ReadFile(filepath.Join(s.data, "pg_wal", tl.HistoryFile()))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil // not known: asked again at the next look
+	}
+	lines, err := pg.ParseHistory(string(text))
+	if err != nil {
+		return nil
+	}
+	s.look.history.of, s.look.history.lines = tl, lines
+	return lines
 }
 
 // timelineAt returns the newest timeline that has a log segment with the last

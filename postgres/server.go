@@ -48,10 +48,14 @@ type Server struct {
 
 	look struct { // Look's own state
 		sync.Mutex
-		conn     *pgconn.PgConn
-		of       Proc        // the postmaster that conn belongs to
-		loaded   string      // pg_conf_load_time when restart was asked
-		restart  bool        // some setting waits for a restart
+		conn    *pgconn.PgConn
+		of      Proc     // the postmaster that conn belongs to
+		loaded  string   // pg_conf_load_time when restart was asked
+		restart bool     // some setting waits for a restart
+		history struct { // of the timeline that a primary is on
+			of    pg.Timeline
+			lines pg.History
+		}
 		received pg.Timeline // newest timeline the receiver of this postmaster was on
 	}
 	watched struct { // the postmaster that Run knows of

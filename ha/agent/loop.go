@@ -8,6 +8,7 @@
 package agent
 
 import (
+	"context"
 	"log/slog"
 	"time"
 
@@ -165,7 +166,7 @@ func (l *Loop) say(d ha.Decision) {
 				level = slog.LevelInfo
 			}
 		}
-		l.Log.Log(nil, level, "decision", logkey.Trail, d.Trail, logkey.Action, actions(d), logkey.Epoch, d.Memory.Right.Epoch)
+		l.Log.Log(context.Background(), level, "decision", logkey.Trail, d.Trail, logkey.Action, actions(d), logkey.Epoch, d.Memory.Right.Epoch)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"howdah/dcs"
 	"howdah/ha"
 	"howdah/pg"
+	"howdah/postgres"
 	"howdah/problem"
 )
 
@@ -24,7 +25,7 @@ type Server interface {
 	Start(ctx context.Context, up *pg.Upstream) error
 	Promote(ctx context.Context) error
 	Follow(ctx context.Context, up pg.Upstream) error
-	Shutdown(ctx context.Context) error
+	Stop(ctx context.Context, mode postgres.Mode) error
 	Kill(ctx context.Context) error
 	Slots(ctx context.Context, want []string) error
 	Checkpoint(ctx context.Context) error
@@ -59,7 +60,7 @@ func Perform(ctx context.Context, s Server, action ha.Action, progress func(done
 	case ha.Follow:
 		err = s.Follow(ctx, a.Up)
 	case ha.Stop:
-		err = s.Shutdown(ctx)
+		err = s.Stop(ctx, postgres.Fast)
 	case ha.Kill:
 		err = s.Kill(ctx)
 	case ha.Slots:

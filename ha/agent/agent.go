@@ -1,0 +1,331 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"howdah/cluster"
+	"howdah/dcs"
+	"howdah/dcs/etcd"
+	"howdah/ha"
+	"howdah/latest"
+	"howdah/lease"
+	"howdah/lifecycle"
+	"howdah/logkey"
+	"howdah/pg"
+	"howdah/pki"
+	"howdah/postgres"
+	"howdah/spec"
+)
+
+// Compatible is the Patroni version whose interfaces members publish; its peers
+// and tools parse it.
+const Compatible = "4.1.4"
+
+// lookFor is how long one look at the server may take.
+const lookFor = 2 * time.Second
+
+// rereadAfter is how long the watch may be silent before the store is read anew:
+// a watch that lost an event must not hide a vacancy for ever.
+const rereadAfter = 10 * time.Second
+
+// Run is the agent of one node, until ctx ends; then it hands over, stops the
+// server and returns. Killed, it leaves the server running for its successor.
+func Run(ctx context.Context, node spec.Node, log *slog.Logger) error {
+	if err := node.Agent.Timers.Validate(); err != nil {
+		return fmt.Errorf("timers of %s: %w", node.Member, err)
+	}
+	tls, err := pki.ClientConfig(node.TLS)
+	if err != nil {
+		return err
+	}
+	store, err := etcd.Open(etcd.Options{Endpoints: node.Etcd.Endpoints(), Base: node.Base(), TLS: tls})
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	server, err := postgres.Open(postgres.Options{Node: node, Log: log})
+	if err != nil {
+		return err
+	}
+	// What the predecessor was entitled to ends when its page says so.
+	before, _ := lease.Read(node.Paths.Page)
+	page, err := lease.Create(node.Paths.Page)
+	if err != nil {
+		return err
+	}
+	defer page.Close()
+
+	h := &hands{
+		node: node, store: store, server: server, page: page, log: log,
+		answers: make(chan answered, 4), ended: make(chan worked, 1), looks: make(chan look, 1),
+		progress: make(chan [2]int64, 1),
+	}
+	h.loop = &Loop{Self: Self(node), Timers: node.Agent.Timers, Hands: h, Log: log}
+	h.loop.Inherit(ha.Page{Primary: before.Role == lease.Primary, Epoch: before.Epoch, Deadline: before.Deadline})
+
+	return lifecycle.Run(ctx,
+		lifecycle.Part{Name: "postgres", Run: server.Run, Grace: 5 * time.Second},
+		lifecycle.Part{Name: "store", Run: h.watch, Grace: 5 * time.Second},
+		lifecycle.Part{Name: "loop", Run: h.run, Grace: time.Minute},
+	)
+}
+
+// Self is who the node is to its peers.
+func Self(n spec.Node) ha.Self {
+	_, port, _ := net.SplitHostPort(n.Agent.Listen)
+	return ha.Self{
+		Name: n.Member, Host: n.Address, Port: n.Postgres.Port, Version: Compatible,
+		ConnURL: "postgres://" + net.JoinHostPort(n.Address, strconv.Itoa(n.Postgres.Port)) + "/postgres",
+		APIURL:  "http://" + net.JoinHostPort(n.Address, port) + "/patroni",
+	}
+}
+
+// hands are the real ones: goroutines that bring their ends back to one loop.
+type hands struct {
+	node   spec.Node
+	store  dcs.Store
+	server *postgres.Server
+	page   *lease.Writer
+	log    *slog.Logger
+	loop   *Loop
+
+	snapshots latest.Value[dcs.Snapshot]
+	parsed    uint64 // version of the snapshot that state was made of
+	state     cluster.State
+	known     bool
+
+	status   pg.Status
+	statusAt time.Duration
+	looking  bool
+	again    bool // look once more when the look under way ends
+
+	answers  chan answered
+	ended    chan worked
+	looks    chan look
+	progress chan [2]int64
+	giveUp   context.CancelFunc
+	begun    sync.WaitGroup
+	ctx      context.Context // of everything begun; ends with the loop
+}
+
+type answered struct {
+	lane   ha.Lane
+	answer ha.Answer
+	err    error
+}
+
+type worked struct {
+	ended ha.Ended
+	took  time.Duration
+	look  look // taken after it: what was seen before is no longer so
+}
+
+type look struct {
+	at     time.Duration
+	status pg.Status
+}
+
+// watch keeps the newest snapshot of the store.
+func (h *hands) watch(ctx context.Context) error {
+	return h.store.Watch(ctx, &h.snapshots, func(err error) {
+		h.log.Warn("watch lost", logkey.Error, err)
+	})
+}
+
+// run is the loop. It ends when ctx has ended and the loop says that all is done.
+func (h *hands) run(ctx context.Context) error {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer h.begun.Wait()
+	defer cancel()
+	h.ctx = work
+	asked := ctx.Done()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var reread time.Duration
+	for {
+		d := h.loop.Turn()
+		if h.loop.Done() {
+			return nil
+		}
+		now := h.Boot()
+		if !h.looking && d.Look <= now {
+			h.look()
+		}
+		wake := d.Wake
+		if !h.looking {
+			wake = min(wake, d.Look)
+		}
+		_, seen := h.snapshots.Get()
+		if seen == h.parsed && now-reread > rereadAfter {
+			reread = now
+			h.reread()
+		}
+		timer.Reset(max(wake-h.Boot(), time.Millisecond))
+		select {
+		case <-asked:
+			asked = nil
+			h.log.Info("stopping")
+			h.loop.Stop()
+		case <-h.snapshots.Changed(h.parsed):
+			reread = now
+		case a := <-h.answers:
+			h.loop.Answered(a.lane, a.answer)
+			if a.err != nil {
+				h.log.Debug("request not answered", logkey.Action, a.answer.Action.String(), logkey.Error, a.err)
+			}
+		case w := <-h.ended:
+			h.worked(w)
+		case p := <-h.progress:
+			h.loop.Progress(p[0], p[1])
+		case l := <-h.looks:
+			h.looking = false
+			h.saw(l)
+			if h.again {
+				h.again = false
+				h.look()
+			}
+		case <-h.server.Died():
+			h.again = h.looking // that one may have begun before the death
+			h.look()
+		case <-timer.C:
+		}
+	}
+}
+
+func (h *hands) worked(w worked) {
+	h.giveUp()
+	if w.ended.Err != "" {
+		h.log.Warn("work failed", logkey.Action, w.ended.Action.String(), logkey.Error, w.ended.Err, logkey.Took, w.took)
+	} else {
+		h.log.Info("work done", logkey.Action, w.ended.Action.String(), logkey.Took, w.took)
+	}
+	h.loop.Worked(w.ended)
+	h.saw(w.look)
+}
+
+// saw takes a look for the newest, unless a later one was taken meanwhile.
+func (h *hands) saw(l look) {
+	if l.at >= h.statusAt {
+		h.status, h.statusAt = l.status, l.at
+	}
+}
+
+// reread reads the whole store once and publishes it like the watch does,
+// unless that has something newer by then.
+func (h *hands) reread() {
+	h.begun.Go(func() {
+		ctx, cancel := context.WithTimeout(h.ctx, h.node.Agent.Timers.Retry)
+		defer cancel()
+		resp, err := h.store.Do(ctx, dcs.Request{Kind: dcs.Read})
+		if err != nil {
+			return
+		}
+		if newest, _ := h.snapshots.Get(); resp.Revision > newest.Revision {
+			h.snapshots.Set(resp.Snapshot)
+		}
+	})
+}
+
+// look begins a look at the server, if none is under way.
+func (h *hands) look() {
+	if h.looking {
+		return
+	}
+	h.looking = true
+	h.begun.Go(func() { h.looks <- h.lookNow() })
+}
+
+func (h *hands) lookNow() look {
+	ctx, cancel := context.WithTimeout(h.ctx, lookFor)
+	defer cancel()
+	at := h.Boot()
+	return look{at, h.server.Look(ctx)}
+}
+
+// Boot implements Hands.
+func (h *hands) Boot() time.Duration { return lease.Now() }
+
+// Wall implements Hands.
+func (h *hands) Wall() time.Time { return time.Now() }
+
+// Store implements Hands.
+func (h *hands) Store() (cluster.State, bool) {
+	if snap, version := h.snapshots.Get(); version > h.parsed {
+		h.parsed, h.known = version, true
+		h.state = cluster.Parse(snap.Revision, Keys(snap))
+	}
+	return h.state, h.known
+}
+
+// Keys are the snapshot's keys as package cluster reads them.
+func Keys(s dcs.Snapshot) map[string]cluster.KV {
+	keys := make(map[string]cluster.KV, len(s.Keys))
+	for k, kv := range s.Keys {
+		keys[k] = cluster.KV{Key: kv.Key, Value: kv.Value, Create: kv.Create, Mod: kv.Mod, Lease: int64(kv.Lease)}
+	}
+	return keys
+}
+
+// Server implements Hands.
+func (h *hands) Server() (pg.Status, time.Duration) { return h.status, h.statusAt }
+
+// Page implements Hands.
+func (h *hands) Page(p ha.Page) error {
+	out := lease.Page{Role: lease.Replica, Epoch: p.Epoch, Deadline: p.Deadline}
+	if p.Primary {
+		out.Role = lease.Primary
+	}
+	return h.page.Set(out)
+}
+
+// Ask implements Hands.
+func (h *hands) Ask(lane ha.Lane, a ha.Action, r dcs.Request) {
+	h.begun.Go(func() {
+		ctx, cancel := context.WithTimeout(h.ctx, h.node.Agent.Timers.Retry)
+		defer cancel()
+		sent := h.Boot()
+		resp, err := h.store.Do(ctx, r)
+		out := Answer(a, resp, err)
+		out.Sent = sent
+		h.answers <- answered{lane, out, err}
+	})
+}
+
+// Work implements Hands.
+func (h *hands) Work(a ha.Action) {
+	ctx, cancel := context.WithTimeout(h.ctx, Allowed(a))
+	h.giveUp = cancel
+	begun := h.Boot()
+	h.begun.Go(func() {
+		e := Perform(ctx, h.server, a, func(done, total int64) {
+			select {
+			case h.progress <- [2]int64{done, total}:
+			default: // the loop is busy: the next one will do
+			}
+		})
+		e.At = h.Boot()
+		h.ended <- worked{e, e.At - begun, h.lookNow()}
+	})
+}
+
+// GiveUp implements Hands.
+func (h *hands) GiveUp() { h.giveUp() }
+
+// AtOnce implements Hands.
+func (h *hands) AtOnce(a ha.Action) error {
+	ctx, cancel := context.WithTimeout(h.ctx, time.Second)
+	defer cancel()
+	e := Perform(ctx, h.server, a, nil)
+	h.saw(h.lookNow())
+	if e.Err != "" {
+		return errors.New(e.Err)
+	}
+	return nil
+}
