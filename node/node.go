@@ -81,6 +81,11 @@ func RoleFile(n spec.Node, role string) process.File {
 	return process.File(filepath.Join(n.Paths.Run, role+".pid"))
 }
 
+// Drain is the signal that stops every role but etcd. Whoever stops a whole
+// cluster drains all nodes before it stops the first one, so that the last
+// primary still has a store to let go of its key in.
+const Drain = unix.SIGUSR1
+
 // haste is what a role that is being stopped has left after a second signal.
 const haste = 3 * time.Second
 
@@ -88,7 +93,7 @@ const haste = 3 * time.Second
 // signal shortens what the roles have left to stop.
 func Run(ctx context.Context, n spec.Node, roles []Role, log *slog.Logger) error {
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, unix.SIGTERM, unix.SIGINT)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, Drain)
 	defer signal.Stop(signals)
 
 	account, err := Account(n.User)
@@ -114,19 +119,27 @@ func Run(ctx context.Context, n spec.Node, roles []Role, log *slog.Logger) error
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	drained, drain := context.WithCancel(context.Background())
+	defer drain()
 	hurry := make(chan struct{})
 	ended := make(chan struct{})
 	defer close(ended)
 	go func() {
-		for first := true; ; first = false {
+		for stopping := false; ; {
 			select {
 			case s := <-signals:
-				log.Info("stopping", logkey.Signal, s.String(), "again", !first)
+				if s == Drain {
+					log.Info("draining", logkey.Signal, s.String())
+					drain()
+					continue
+				}
+				log.Info("stopping", logkey.Signal, s.String(), "again", stopping)
 				cancel()
-				if !first {
+				if stopping {
 					close(hurry)
 					return
 				}
+				stopping = true
 			case <-ended:
 				return
 			}
@@ -145,7 +158,18 @@ func Run(ctx context.Context, n spec.Node, roles []Role, log *slog.Logger) error
 		parts = append(parts, lifecycle.Part{
 			Name: r.Name, Grace: r.Grace + 5*time.Second,
 			Run: func(ctx context.Context) error {
-				err := keeper.Keep(ctx, job)
+				err := func() error {
+					if r.Name == "etcd" {
+						return keeper.Keep(ctx, job)
+					}
+					// A drained role is over, but not the supervisor: it waits.
+					up, stop := context.WithCancel(ctx)
+					defer stop()
+					defer context.AfterFunc(drained, stop)()
+					err := keeper.Keep(up, job)
+					<-ctx.Done()
+					return err
+				}()
 				if errors.Is(err, process.ErrKilled) && r.Name == "agent" {
 					err = errors.Join(err, abandon(n, log))
 				}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"howdah/node/process"
+	"howdah/spec"
 )
 
 // server is the PostgreSQL of one data directory, as the guard sees it: from
@@ -146,3 +147,6 @@ func (s server) Kill() error {
 		}
 	}
 }
+
+// Postmaster returns the live postmaster of n.
+func Postmaster(n spec.Node) (process.ID, bool) { return server{n.Postgres.Data}.Postmaster() }

@@ -32,6 +32,12 @@ type Job struct {
 	NetNS string // network namespace to run in; "" is ours
 	OOM   int    // oom_score_adj, where we may set it
 	Grace time.Duration
+
+	// Await, if set, is called before each start and returns when the job may
+	// run.
+	Await func(context.Context)
+	// Leave lets the process live on when ctx ends.
+	Leave bool
 }
 
 // A Keeper keeps jobs running. It outlives none of them: when it dies they
@@ -60,6 +66,11 @@ func (k *Keeper) Keep(ctx context.Context, j Job) error {
 	log := k.Log.With(logkey.Role, j.Name)
 	said := ""
 	for deaths := 0; ctx.Err() == nil; {
+		if j.Await != nil {
+			if j.Await(ctx); ctx.Err() != nil {
+				return nil
+			}
+		}
 		born := time.Now()
 		id, done, err := k.begin(ctx, j, log)
 		var end string
@@ -69,6 +80,9 @@ func (k *Keeper) Keep(ctx context.Context, j Job) error {
 			select {
 			case end = <-done:
 			case <-ctx.Done():
+				if j.Leave {
+					return nil
+				}
 				return k.stop(id, done, j, log)
 			}
 			os.Remove(string(j.PID))

@@ -1,0 +1,224 @@
+package playground
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"howdah/node/process"
+	"howdah/spec"
+)
+
+// The isolated ground: a namespace for each node with a link eth0 that has the
+// node's address, and one namespace more, the hub, with the bridge that joins
+// them. The namespaces are mounted in our own run directory and not where
+// iproute2 keeps its own: nothing can collide there, and all of it goes with
+// the directory (`nsenter --net=FILE` opens them).
+const (
+	hub      = "hub"
+	bridge   = "br0"
+	nodeLink = "eth0"
+	prefix   = 24
+)
+
+// inNet runs f on a thread in the namespace mounted at path. The thread ends
+// with it.
+func inNet(path string, f func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		if err := process.EnterNet(path); err != nil {
+			done <- err
+			return
+		}
+		done <- f()
+	}()
+	return <-done
+}
+
+// tryNamespaces says why namespaces cannot be made here, or nil.
+func tryNamespaces() error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		done <- func() error {
+			if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+				return fmt.Errorf("this process may not make network namespaces: %w", err)
+			}
+			if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: bridge}}); err != nil {
+				return fmt.Errorf("the kernel makes no bridge: %w", err)
+			}
+			v := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "p1"}, PeerName: "p2"}
+			if err := netlink.LinkAdd(v); err != nil {
+				return fmt.Errorf("the kernel makes no veth pair: %w", err)
+			}
+			return nil
+		}()
+	}()
+	return <-done
+}
+
+// raise makes the ground, or completes it.
+func (s State) raise(nodes []spec.Node) error {
+	if err := os.MkdirAll(filepath.Join(s.Run, "net"), 0o755); err != nil {
+		return err
+	}
+	if err := makeNet(s.net(hub)); err != nil {
+		return err
+	}
+	err := inNet(s.net(hub), func() error {
+		if _, err := netlink.LinkByName(bridge); err != nil {
+			if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: bridge}}); err != nil {
+				return fmt.Errorf("bridge: %w", err)
+			}
+		}
+		return setLink(bridge, true)
+	})
+	if err != nil {
+		return err
+	}
+	for i, n := range nodes {
+		if err := makeNet(s.net(n.Member)); err != nil {
+			return err
+		}
+		if err := s.connect(n, "p"+strconv.Itoa(i+1)); err != nil {
+			return fmt.Errorf("network of %s: %w", n.Member, err)
+		}
+	}
+	return nil
+}
+
+// connect gives the node its link, address and place on the bridge.
+func (s State) connect(n spec.Node, port string) error {
+	fd, err := unix.Open(s.net(n.Member), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	err = inNet(s.net(hub), func() error {
+		br, err := netlink.LinkByName(bridge)
+		if err != nil {
+			return err
+		}
+		if _, err := netlink.LinkByName(port); err != nil {
+			err := netlink.LinkAdd(&netlink.Veth{
+				LinkAttrs: netlink.LinkAttrs{Name: port, MasterIndex: br.Attrs().Index},
+				PeerName:  nodeLink, PeerNamespace: netlink.NsFd(fd),
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return setLink(port, true)
+	})
+	if err != nil {
+		return err
+	}
+	return inNet(s.net(n.Member), func() error {
+		if err := setLink("lo", true); err != nil {
+			return err
+		}
+		link, err := netlink.LinkByName(nodeLink)
+		if err != nil {
+			return err
+		}
+		addr := &netlink.Addr{IPNet: &net.IPNet{IP: net.ParseIP(n.Address), Mask: net.CIDRMask(prefix, 32)}}
+		if err := netlink.AddrAdd(link, addr); err != nil && !errors.Is(err, unix.EEXIST) {
+			return err
+		}
+		if Stopped(n) {
+			return nil
+		}
+		return setLink(nodeLink, true)
+	})
+}
+
+// setLink takes a link of the current namespace up or down.
+func setLink(name string, up bool) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("link %s: %w", name, err)
+	}
+	if up {
+		err = netlink.LinkSetUp(link)
+	} else {
+		err = netlink.LinkSetDown(link)
+	}
+	if err != nil {
+		return fmt.Errorf("link %s: %w", name, err)
+	}
+	return nil
+}
+
+// plug connects the node to its network or takes it off, as its cable.
+func (s State) plug(n spec.Node, in bool) error {
+	if s.Ground != Isolated || !mounted(s.net(n.Member)) {
+		return nil
+	}
+	return inNet(s.net(n.Member), func() error { return setLink(nodeLink, in) })
+}
+
+func mounted(path string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(path, &st) == nil && st.Type == unix.NSFS_MAGIC
+}
+
+// makeNet mounts a new network namespace at path, unless one is there.
+func makeNet(path string) error {
+	if mounted(path) {
+		return nil
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o444)
+	if err != nil {
+		return err
+	}
+	f.Close()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		done <- func() error {
+			if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+				return fmt.Errorf("new network namespace: %w", err)
+			}
+			self := "/proc/self/task/" + strconv.Itoa(unix.Gettid()) + "/ns/net"
+			if err := unix.Mount(self, path, "", unix.MS_BIND, ""); err != nil {
+				return fmt.Errorf("mount namespace at %s: %w", path, err)
+			}
+			return nil
+		}()
+	}()
+	return <-done
+}
+
+// raze takes the ground away. The kernel frees a namespace when its last
+// process and this mount are gone, and with it both ends of its link.
+func (s State) raze() error {
+	dir := filepath.Join(s.Run, "net")
+	files, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, f := range files {
+		path := filepath.Join(dir, f.Name())
+		for mounted(path) {
+			if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
+				errs = append(errs, fmt.Errorf("unmount %s: %w", path, err))
+				break
+			}
+		}
+		errs = append(errs, os.Remove(path))
+	}
+	errs = append(errs, os.Remove(dir))
+	return errors.Join(errs...)
+}

@@ -1,0 +1,279 @@
+package playground
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"howdah/lease"
+	"howdah/node"
+	"howdah/node/process"
+	"howdah/problem"
+	"howdah/spec"
+)
+
+// startTime is what the keeper and the supervisors have to start.
+const startTime = 15 * time.Second
+
+// Up makes the playground's files and sees to it that the keeper and every
+// node's supervisor run, whatever was left of them. Whether the cluster is
+// healthy is for the caller to ask.
+func Up(ctx context.Context, o Options, log *slog.Logger) (State, []spec.Node, error) {
+	s, nodes, err := Build(o)
+	if err != nil {
+		return s, nil, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, startTime, errors.New("the supervisors did not start in "+startTime.String()))
+	defer cancel()
+	for _, n := range nodes {
+		if err := s.unmark(n); err != nil {
+			return s, nil, err
+		}
+	}
+	keeper, ok := s.keeper()
+	if ok && s.outdated(keeper) {
+		// The nodes live on and are adopted by its successor, which runs the
+		// new program; their roles change to it as they restart.
+		if err := end(ctx, keeper); err != nil {
+			return s, nil, err
+		}
+		ok = false
+	}
+	if ok {
+		if err := keeper.Signal(unix.SIGHUP); err != nil && !errors.Is(err, process.ErrGone) {
+			return s, nil, err
+		}
+	} else {
+		if s.Ground == Loopback {
+			for _, n := range nodes {
+				if !s.occupied(n) {
+					if err := free(n); err != nil {
+						return s, nil, err
+					}
+				}
+			}
+		}
+		if err := s.startKeeper(ctx); err != nil {
+			return s, nil, err
+		}
+	}
+	return s, nodes, poll(ctx, func() bool {
+		for _, n := range nodes {
+			if !Running(n) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// outdated reports whether the process runs another program than the copy.
+func (s State) outdated(id process.ID) bool {
+	now, err := os.Stat(s.Binary)
+	if err != nil {
+		return false
+	}
+	runs, err := os.Stat("/proc/" + id.String() + "/exe")
+	return err == nil && !os.SameFile(now, runs)
+}
+
+// occupied reports whether anything of the node runs, which then has its ports.
+func (s State) occupied(n spec.Node) bool { return len(everything(n)) > 0 }
+
+// startKeeper starts the keeper in a session of its own and waits for its word.
+func (s State) startKeeper(ctx context.Context) error {
+	out, err := os.OpenFile(filepath.Join(s.Dir, "keeper.log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY|unix.O_NOFOLLOW, 0o640)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	cmd := exec.Command(s.Binary, KeeperArgs(s.Dir)...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = s.Dir, out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start the keeper: %w", err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }() // it outlives us; while it does not, this tells
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if err, ok := s.heard(cmd.Process.Pid); ok {
+			return err
+		}
+		select {
+		case err := <-ended:
+			if said, ok := s.heard(cmd.Process.Pid); ok && said != nil {
+				return said
+			}
+			return &problem.Error{
+				Code: "keeper-died", What: "the playground's keeper ended at once", Why: "see " + out.Name(),
+				Do: "remove the cause and run `howdah up` again", Err: err,
+			}
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Down stops every node and then the keeper, and takes the ground away. Data
+// stays. say, if not nil, hears of each step.
+func Down(ctx context.Context, dir string, say func(string)) error {
+	if say == nil {
+		say = func(string) {}
+	}
+	s, err := Load(dir)
+	if problem.Code(err) == "playground-none" {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	nodes, err := s.Nodes()
+	if err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		if err := mark(n); err != nil {
+			return err
+		}
+	}
+	// Replicas leave first, so that none is promoted; the stores leave last, so
+	// that the primary can let go of its key.
+	var replicas, primaries []spec.Node
+	for _, n := range nodes {
+		if p, ok := lease.Read(n.Paths.Page); ok && p.Role == lease.Primary {
+			primaries = append(primaries, n)
+		} else {
+			replicas = append(replicas, n)
+		}
+	}
+	for _, group := range [][]spec.Node{replicas, primaries} {
+		if err := each(group, func(n spec.Node) error {
+			say("stopping PostgreSQL of " + n.Member)
+			return drain(ctx, n)
+		}); err != nil {
+			return err
+		}
+	}
+	if err := each(nodes, func(n spec.Node) error {
+		say("stopping " + n.Member)
+		return halt(ctx, n)
+	}); err != nil {
+		return err
+	}
+	if keeper, ok := s.keeper(); ok {
+		if err := end(ctx, keeper); err != nil {
+			return err
+		}
+	}
+	return s.raze()
+}
+
+// Purge deletes what the playground made, and refuses while it runs.
+func Purge(dir string) error {
+	s, err := Load(dir)
+	if problem.Code(err) == "playground-none" {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	nodes, err := s.Nodes()
+	if err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		if s.occupied(n) {
+			return &problem.Error{
+				Code: "playground-running", What: "cannot delete the playground in " + dir,
+				Why: n.Member + " still runs", Do: "run `howdah down` first",
+			}
+		}
+	}
+	if err := s.raze(); err != nil {
+		return err
+	}
+	clusters := map[string]bool{}
+	for _, n := range nodes {
+		clusters[filepath.Dir(n.Paths.Dir)] = true
+	}
+	paths := []string{s.Run, filepath.Dir(s.Binary), filepath.Join(s.Dir, "keeper.log"), filepath.Join(s.Dir, "keeper.lock")}
+	for c := range clusters {
+		if filepath.Dir(c) == s.Dir {
+			paths = append(paths, c)
+		}
+	}
+	for _, p := range paths {
+		if err := os.RemoveAll(p); err != nil {
+			return fmt.Errorf("purge: %w", err)
+		}
+	}
+	if err := os.Remove(stateFile(s.Dir)); err != nil { // last: a purge that broke off can be repeated
+		return err
+	}
+	os.Remove(s.Dir) // if nothing of somebody else is in it
+	return nil
+}
+
+// each runs f for all nodes at once.
+func each(nodes []spec.Node, f func(spec.Node) error) error {
+	errs := make([]error, len(nodes))
+	var wg sync.WaitGroup
+	for i, n := range nodes {
+		wg.Go(func() { errs[i] = f(n) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// drain stops all of a node but its store.
+func drain(ctx context.Context, n spec.Node) error {
+	id, ok := supervisor(n)
+	if !ok {
+		return nil // halt finds what is left
+	}
+	if err := id.Signal(node.Drain); err != nil && !errors.Is(err, process.ErrGone) {
+		return err
+	}
+	agent := process.Job{PID: node.RoleFile(n, "agent"), Args: []string{"agent", "--node", n.Paths.Dir}}
+	return poll(ctx, func() bool {
+		if !id.Alive() {
+			return true
+		}
+		_, runs := agent.Running()
+		return !runs
+	})
+}
+
+// end stops a process by SIGTERM and waits for it.
+func end(ctx context.Context, id process.ID) error {
+	if err := id.Signal(unix.SIGTERM); err != nil && !errors.Is(err, process.ErrGone) {
+		return err
+	}
+	return id.Wait(ctx)
+}
+
+// poll asks until so holds.
+func poll(ctx context.Context, so func() bool) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !so() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
