@@ -29,13 +29,15 @@ type Options struct {
 	Ground   Ground        // Auto: what it was, else isolated where possible
 	Cluster  string        // "": demo
 	Count    int           // 0: 3
+	First    netip.Addr    // address of the first host, the others follow; zero: 10.10.10.11
 	Binary   string        // the program to copy; "": the one that runs
 	Postgres spec.Postgres // Bin and Major; empty: the newest on this machine
 }
 
 // The demo inventory.
+var firstHost = netip.AddrFrom4([4]byte{10, 10, 10, 11})
+
 const (
-	firstHost = "10.10.10.11"
 	sqlPort   = 5432
 	restPort  = 8008
 	etcdPort  = 2379
@@ -124,7 +126,10 @@ func (s *State) plan(o Options, user string) ([]spec.Node, error) {
 		}
 		o.Postgres.Bin, o.Postgres.Major = found.Bin, found.Major
 	}
-	host := netip.MustParseAddr(firstHost)
+	host := o.First
+	if !host.IsValid() {
+		host = firstHost
+	}
 	var nodes []spec.Node
 	for i := range o.Count {
 		member := o.Cluster + "-" + strconv.Itoa(i+1)
