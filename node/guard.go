@@ -14,6 +14,7 @@ import (
 	"howdah/lease"
 	"howdah/logkey"
 	"howdah/node/process"
+	"howdah/postgres"
 )
 
 // A Guard freezes the node's PostgreSQL at its deadline, whether or not the
@@ -32,12 +33,11 @@ func (g *Guard) Run(ctx context.Context) error {
 	runtime.LockOSThread()
 	g.rise()
 
-	s := server{g.Data}
 	m := g.recall()
 	var seen process.ID
 	said := ""
 	for ctx.Err() == nil {
-		f := look(g.Page, s, m)
+		f := g.look(m)
 		if f.Server != seen {
 			if seen = f.Server; seen.PID != 0 {
 				// Backends set themselves back to 0 (PG_OOM_ADJUST_FILE).
@@ -45,7 +45,7 @@ func (g *Guard) Run(ctx context.Context) error {
 			}
 		}
 		v := judge(f)
-		err := g.perform(s, v, f)
+		err := g.perform(v, f)
 		if err != nil {
 			g.Log.Error("guard could not act", logkey.Trail, v.Trail, logkey.Action, v.Do.String(), logkey.Error, err)
 			v.Memory.Froze = v.Do == thaw // not done: the next look decides again
@@ -64,34 +64,34 @@ func (g *Guard) Run(ctx context.Context) error {
 
 // look gathers the facts. The costly one, a scan of all processes, is made
 // only when the postmaster is seen stopped or gone.
-func look(page string, s server, m memory) facts {
+func (g *Guard) look(m memory) facts {
 	f := facts{Memory: m}
-	f.Page, f.Valid = lease.Read(page) // anew each time: a deleted page is no page
-	f.Server, _ = s.Postmaster()
+	f.Page, f.Valid = lease.Read(g.Page) // anew each time: a deleted page is no page
+	f.Server, _ = postmaster(g.Data)
 	if f.Server.PID == 0 && (m.Right.Role == lease.Primary || f.Valid && f.Page.Role == lease.Primary) {
 		// A backend may outlive its postmaster, and finish a commit.
-		f.Server = s.Orphaned(m.Server)
+		f.Server = orphaned(g.Data, m.Server)
 	}
 	if f.Server.PID != 0 {
-		f.Standby = s.Standby()
+		f.Standby = standby(g.Data)
 		if st, ok := process.Look(f.Server.PID); !ok || st.Frozen() {
-			f.Frozen = s.Frozen()
+			f.Frozen = postgres.Frozen(g.Data)
 		}
 	}
 	f.Now = lease.Now() // last: a right must not look younger than it is
 	return f
 }
 
-func (g *Guard) perform(s server, v verdict, f facts) error {
+func (g *Guard) perform(v verdict, f facts) error {
 	switch v.Do {
 	case freeze:
-		err := s.Freeze() // before the note: nothing is as urgent
+		err := postgres.Freeze(g.Data) // before the note: nothing is as urgent
 		if !f.Memory.Froze {
 			g.remember(v.Memory)
 		}
 		return err
 	case thaw:
-		if err := s.Thaw(); err != nil {
+		if err := postgres.Thaw(g.Data); err != nil {
 			return err
 		}
 		g.remember(memory{})

@@ -188,12 +188,11 @@ func abandon(n spec.Node, log *slog.Logger) error {
 	if p, ok := lease.Read(n.Paths.Page); ok && p.Role == lease.Replica {
 		return nil
 	}
-	s := server{n.Postgres.Data}
-	if _, ok := s.Postmaster(); !ok {
+	if _, ok := Postmaster(n); !ok {
 		return nil
 	}
 	log.Warn("killing the server that the agent left behind", logkey.Path, n.Postgres.Data)
-	return s.Kill()
+	return killServer(n.Postgres.Data)
 }
 
 func (r Role) job(n spec.Node, a User) process.Job {

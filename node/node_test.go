@@ -18,6 +18,7 @@ import (
 	"howdah/lease"
 	"howdah/node/process"
 	"howdah/nodefile"
+	"howdah/postgres"
 	"howdah/problem"
 	"howdah/spec"
 )
@@ -154,11 +155,7 @@ func testNode(t *testing.T) spec.Node {
 		for _, p := range process.Family(roots...) {
 			p.Signal(unix.SIGKILL)
 		}
-		if all, err := process.WorkingIn(n.Postgres.Data); err == nil {
-			for _, p := range all {
-				p.Signal(unix.SIGKILL)
-			}
-		}
+		killServer(n.Postgres.Data)
 		if t.Failed() {
 			log, _ := os.ReadFile(filepath.Join(n.Paths.Log, "node.log"))
 			t.Logf("supervisor's log:\n%s", log)
@@ -340,20 +337,24 @@ func TestOrphansAreBuried(t *testing.T) {
 
 func startServer(t *testing.T, n spec.Node) process.ID {
 	t.Helper()
-	cmd := exec.Command(n.Paths.Binary, "server", n.Postgres.Data)
+	// A process of a server is known by its program's name.
+	program := filepath.Join(n.Paths.Dir, "postgres")
+	if b, err := os.ReadFile(n.Paths.Binary); err != nil {
+		t.Fatal(err)
+	} else if err := os.WriteFile(program, b, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, "server", n.Postgres.Data)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan struct{})
 	go func() { cmd.Wait(); close(done) }()
 	t.Cleanup(func() {
-		all, _ := process.WorkingIn(n.Postgres.Data)
-		for _, p := range all {
-			p.Signal(unix.SIGKILL)
-		}
+		killServer(n.Postgres.Data)
 		<-done
 	})
-	waitFor(t, "the server runs", func() bool { _, ok := (server{n.Postgres.Data}).Postmaster(); return ok })
+	waitFor(t, "the server runs", func() bool { _, ok := Postmaster(n); return ok })
 	id, _ := process.Of(cmd.Process.Pid)
 	return id
 }
@@ -390,10 +391,10 @@ func startGuard(t *testing.T, n spec.Node) (stop func()) {
 
 func TestTheGuardFreezesAtTheDeadline(t *testing.T) {
 	n, w, p, _ := guarded(t, 100*time.Millisecond)
-	s := server{n.Postgres.Data}
+	frozen := func() bool { return postgres.Frozen(n.Postgres.Data) }
 	var worst time.Duration
 	for round := range 20 {
-		waitFor(t, "the server is frozen", s.Frozen)
+		waitFor(t, "the server is frozen", frozen)
 		late := lease.Now() - p.Deadline
 		worst = max(worst, late)
 		if late < 0 || late > 100*time.Millisecond {
@@ -403,15 +404,15 @@ func TestTheGuardFreezesAtTheDeadline(t *testing.T) {
 		if err := w.Set(p); err != nil {
 			t.Fatal(err)
 		}
-		waitFor(t, "the server runs again", func() bool { return !s.Frozen() })
+		waitFor(t, "the server runs again", func() bool { return !frozen() })
 	}
 	t.Logf("20 of 20; the last process was stopped at most %s after the deadline", worst)
 }
 
 func TestWhatTheGuardLeavesAlone(t *testing.T) {
 	n, w, p, _ := guarded(t, 50*time.Millisecond)
-	s := server{n.Postgres.Data}
-	waitFor(t, "the server is frozen", s.Frozen)
+	frozen := func() bool { return postgres.Frozen(n.Postgres.Data) }
+	waitFor(t, "the server is frozen", frozen)
 	// Another epoch does not thaw it, and the agent may kill it.
 	p.Epoch++
 	p.Deadline = lease.Now() + time.Hour
@@ -419,10 +420,10 @@ func TestWhatTheGuardLeavesAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	wait(t, 100*time.Millisecond)
-	if !s.Frozen() {
+	if !frozen() {
 		t.Error("thawed by a page of another epoch")
 	}
-	if err := s.Kill(); err != nil {
+	if err := killServer(n.Postgres.Data); err != nil {
 		t.Fatal(err)
 	}
 	// What starts afterwards as a replica is never frozen.
@@ -431,15 +432,15 @@ func TestWhatTheGuardLeavesAlone(t *testing.T) {
 	}
 	startServer(t, n)
 	wait(t, 2*glance)
-	if s.Frozen() {
+	if frozen() {
 		t.Error("a replica was frozen")
 	}
 }
 
 func TestTheNextGuardThawsWhatTheLastOneFroze(t *testing.T) {
 	n, w, p, stop := guarded(t, 50*time.Millisecond)
-	s := server{n.Postgres.Data}
-	waitFor(t, "the server is frozen", s.Frozen)
+	frozen := func() bool { return postgres.Frozen(n.Postgres.Data) }
+	waitFor(t, "the server is frozen", frozen)
 	waitFor(t, "the note is there", func() bool { _, err := os.Stat(filepath.Join(n.Paths.Run, "guard.json")); return err == nil })
 	stop()
 	startGuard(t, n)
@@ -447,13 +448,13 @@ func TestTheNextGuardThawsWhatTheLastOneFroze(t *testing.T) {
 	if err := w.Set(p); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "the server runs again", func() bool { return !s.Frozen() })
+	waitFor(t, "the server runs again", func() bool { return !frozen() })
 	// A page that goes away under a server that may write counts as over.
 	if err := os.Remove(n.Paths.Page); err != nil {
 		t.Fatal(err)
 	}
 	_ = w.Close()
-	waitFor(t, "the server is frozen again", s.Frozen)
+	waitFor(t, "the server is frozen again", frozen)
 }
 
 // wait lets time pass in which something must not happen.

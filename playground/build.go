@@ -18,6 +18,7 @@ import (
 	"howdah/node"
 	"howdah/nodefile"
 	"howdah/pki"
+	"howdah/postgres"
 	"howdah/problem"
 	"howdah/secret"
 	"howdah/spec"
@@ -38,10 +39,10 @@ type Options struct {
 var firstHost = netip.AddrFrom4([4]byte{10, 10, 10, 11})
 
 const (
-	sqlPort   = 5432
-	restPort  = 8008
-	etcdPort  = 2379
-	peerPort  = 2380
+	sqlPort  = 5432
+	restPort = 8008
+	etcdPort = 2379
+	peerPort = 2380
 )
 
 // socketMax is what sun_path holds, with its final zero (unix(7)).
@@ -120,7 +121,7 @@ func (s *State) choose(wish Ground) error {
 // plan says what each node is; it touches nothing.
 func (s *State) plan(o Options, user string) ([]spec.Node, error) {
 	if o.Postgres.Bin == "" {
-		found, err := programs()
+		found, err := postgres.Find(o.Postgres.Major)
 		if err != nil {
 			return nil, err
 		}
@@ -328,10 +329,6 @@ func enterable(dir string, owner node.User) error {
 // that runs is not touched: it keeps its inode, the new one gets the name.
 func copyBinary(from, to string) error {
 	if from == "" {
-		var err error
-		if from, err = os.Executable(); err != nil {
-			return fmt.Errorf("find this program: %w", err)
-		}
 		from = "/proc/self/exe" // the running program, whatever its path is now
 	}
 	src, err := os.Open(from)

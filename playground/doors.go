@@ -3,15 +3,16 @@ package playground
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"runtime"
 	"strconv"
 	"sync"
 	"time"
 
 	"howdah/logkey"
+	"howdah/netport"
 	"howdah/node/process"
 	"howdah/spec"
 )
@@ -46,7 +47,10 @@ func (s State) openDoors(ctx context.Context, nodes []spec.Node, log *slog.Logge
 				for _, d := range doors {
 					d.listener.Close()
 				}
-				return nil, taken(Door(n), port, err)
+				if holder := netport.Check(Door(n), port); holder != nil {
+					return nil, holder // tells more
+				}
+				return nil, fmt.Errorf("door of %s: %w", n.Member, err)
 			}
 			doors = append(doors, &door{l.(*net.TCPListener), net.JoinHostPort(n.Address, strconv.Itoa(port)), dial, log})
 		}
@@ -122,21 +126,24 @@ func dialer(ctx context.Context, netns string) func(string) (*net.TCPConn, error
 		to     chan answer
 	}
 	asked := make(chan question)
-	go func() {
-		runtime.LockOSThread()
-		err := process.EnterNet(netns)
+	serve := func(dial func(string) (net.Conn, error)) {
 		for {
 			select {
 			case q := <-asked:
-				if err != nil {
-					q.to <- answer{nil, err}
-					continue
-				}
-				c, err := net.DialTimeout("tcp4", q.target, time.Second)
+				c, err := dial(q.target)
 				q.to <- answer{c, err}
 			case <-ctx.Done():
 				return
 			}
+		}
+	}
+	go func() {
+		err := process.InNet(netns, func() error {
+			serve(func(target string) (net.Conn, error) { return net.DialTimeout("tcp4", target, time.Second) })
+			return nil
+		})
+		if err != nil {
+			serve(func(string) (net.Conn, error) { return nil, err })
 		}
 	}()
 	return func(target string) (*net.TCPConn, error) {

@@ -12,6 +12,7 @@ import (
 
 	"howdah/node"
 	"howdah/node/process"
+	"howdah/postgres"
 	"howdah/problem"
 	"howdah/spec"
 )
@@ -149,7 +150,7 @@ func roots(n spec.Node) []process.ID {
 }
 
 // everything is every running process of the node, roots first: what descends
-// from them, and what works in the data directory whosever child it is now.
+// from them, and PostgreSQL whosever child it is now.
 func everything(n spec.Node) []process.ID {
 	first := roots(n)
 	ids := append([]process.ID(nil), first...)
@@ -157,14 +158,18 @@ func everything(n spec.Node) []process.ID {
 	for _, id := range first {
 		known[id] = true
 	}
-	rest := process.Family(first...)
-	if more, err := process.WorkingIn(n.Postgres.Data); err == nil {
-		rest = append(rest, more...)
+	add := func(id process.ID) {
+		if !known[id] {
+			known[id] = true
+			ids = append(ids, id)
+		}
 	}
-	for _, p := range rest {
-		if !known[p.ID] {
-			known[p.ID] = true
-			ids = append(ids, p.ID)
+	for _, p := range process.Family(first...) {
+		add(p.ID)
+	}
+	if server, err := postgres.Processes(n.Postgres.Data); err == nil {
+		for _, p := range server {
+			add(process.ID{PID: p.PID, Start: p.Ticks})
 		}
 	}
 	return ids

@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 
 	"github.com/vishvananda/netlink"
@@ -28,41 +27,21 @@ const (
 	prefix   = 24
 )
 
-// inNet runs f on a thread in the namespace mounted at path. The thread ends
-// with it.
-func inNet(path string, f func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		if err := process.EnterNet(path); err != nil {
-			done <- err
-			return
-		}
-		done <- f()
-	}()
-	return <-done
-}
-
 // tryNamespaces says why namespaces cannot be made here, or nil.
 func tryNamespaces() error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		done <- func() error {
-			if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-				return fmt.Errorf("this process may not make network namespaces: %w", err)
-			}
-			if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: bridge}}); err != nil {
-				return fmt.Errorf("the kernel makes no bridge: %w", err)
-			}
-			v := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "p1"}, PeerName: "p2"}
-			if err := netlink.LinkAdd(v); err != nil {
-				return fmt.Errorf("the kernel makes no veth pair: %w", err)
-			}
-			return nil
-		}()
-	}()
-	return <-done
+	return process.OnThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("this process may not make network namespaces: %w", err)
+		}
+		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: bridge}}); err != nil {
+			return fmt.Errorf("the kernel makes no bridge: %w", err)
+		}
+		v := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "p1"}, PeerName: "p2"}
+		if err := netlink.LinkAdd(v); err != nil {
+			return fmt.Errorf("the kernel makes no veth pair: %w", err)
+		}
+		return nil
+	})
 }
 
 // raise makes the ground, or completes it.
@@ -73,7 +52,7 @@ func (s State) raise(nodes []spec.Node) error {
 	if err := makeNet(s.net(hub)); err != nil {
 		return err
 	}
-	err := inNet(s.net(hub), func() error {
+	err := process.InNet(s.net(hub), func() error {
 		if _, err := netlink.LinkByName(bridge); err != nil {
 			if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: bridge}}); err != nil {
 				return fmt.Errorf("bridge: %w", err)
@@ -102,7 +81,7 @@ func (s State) connect(n spec.Node, port string) error {
 		return err
 	}
 	defer unix.Close(fd)
-	err = inNet(s.net(hub), func() error {
+	err = process.InNet(s.net(hub), func() error {
 		br, err := netlink.LinkByName(bridge)
 		if err != nil {
 			return err
@@ -121,7 +100,7 @@ func (s State) connect(n spec.Node, port string) error {
 	if err != nil {
 		return err
 	}
-	return inNet(s.net(n.Member), func() error {
+	return process.InNet(s.net(n.Member), func() error {
 		if err := setLink("lo", true); err != nil {
 			return err
 		}
@@ -162,7 +141,7 @@ func (s State) plug(n spec.Node, in bool) error {
 	if s.Ground != Isolated || !mounted(s.net(n.Member)) {
 		return nil
 	}
-	return inNet(s.net(n.Member), func() error { return setLink(nodeLink, in) })
+	return process.InNet(s.net(n.Member), func() error { return setLink(nodeLink, in) })
 }
 
 func mounted(path string) bool {
@@ -180,21 +159,16 @@ func makeNet(path string) error {
 		return err
 	}
 	f.Close()
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		done <- func() error {
-			if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-				return fmt.Errorf("new network namespace: %w", err)
-			}
-			self := "/proc/self/task/" + strconv.Itoa(unix.Gettid()) + "/ns/net"
-			if err := unix.Mount(self, path, "", unix.MS_BIND, ""); err != nil {
-				return fmt.Errorf("mount namespace at %s: %w", path, err)
-			}
-			return nil
-		}()
-	}()
-	return <-done
+	return process.OnThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("new network namespace: %w", err)
+		}
+		self := "/proc/self/task/" + strconv.Itoa(unix.Gettid()) + "/ns/net"
+		if err := unix.Mount(self, path, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("mount namespace at %s: %w", path, err)
+		}
+		return nil
+	})
 }
 
 // raze takes the ground away. The kernel frees a namespace when its last

@@ -4,13 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"time"
 
@@ -18,6 +15,7 @@ import (
 
 	"howdah/lifecycle"
 	"howdah/logkey"
+	"howdah/netport"
 	"howdah/node"
 	"howdah/node/process"
 	"howdah/problem"
@@ -212,14 +210,6 @@ func (t *signalTower) await(ctx context.Context, so func() bool) {
 	}
 }
 
-// taken says who has the port that we need.
-func taken(addr string, port int, err error) error {
-	return &problem.Error{
-		Code: "port-taken", What: fmt.Sprintf("cannot listen on %s port %d", addr, port), Err: err,
-		Do: "stop the program that listens there",
-	}
-}
-
 // free checks that nobody has a port that the node's roles will want.
 func free(n spec.Node) error {
 	ports := doorPorts(n)
@@ -227,11 +217,9 @@ func free(n spec.Node) error {
 		ports = append(ports, peerPort)
 	}
 	for _, port := range ports {
-		l, err := net.Listen("tcp4", net.JoinHostPort(n.Address, strconv.Itoa(port)))
-		if err != nil {
-			return taken(n.Address, port, err)
+		if err := netport.Check(n.Address, port); err != nil {
+			return err
 		}
-		l.Close()
 	}
 	return nil
 }

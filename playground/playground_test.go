@@ -87,7 +87,14 @@ func fakeAgent(dir string) error {
 		if err := os.MkdirAll(n.Postgres.Data, 0o700); err != nil {
 			return err
 		}
-		cmd := exec.Command(n.Paths.Binary, "postgres", n.Postgres.Data, net.JoinHostPort(n.Address, strconv.Itoa(n.Postgres.Port)))
+		// A process of a server is known by its program's name.
+		program := filepath.Join(dir, "postgres")
+		if b, err := os.ReadFile(n.Paths.Binary); err != nil {
+			return err
+		} else if err := os.WriteFile(program, b, 0o700); err != nil {
+			return err
+		}
+		cmd := exec.Command(program, "postgres", n.Postgres.Data, net.JoinHostPort(n.Address, strconv.Itoa(n.Postgres.Port)))
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		cmd.Stderr = os.Stderr
 		if err := cmd.Start(); err != nil {
@@ -377,7 +384,7 @@ func TestFaults(t *testing.T) {
 			t.Errorf("KillNode of a dead one = %v; want fault-nothing", err)
 		}
 		if o.Ground == Isolated {
-			if err := inNet(s.net(nodes[2].Member), func() error { return dialIn(n.Address, n.Postgres.Port) }); err == nil {
+			if err := process.InNet(s.net(nodes[2].Member), func() error { return dialIn(n.Address, n.Postgres.Port) }); err == nil {
 				t.Error("a killed node's address answers its neighbour")
 			}
 		}
@@ -386,7 +393,7 @@ func TestFaults(t *testing.T) {
 		}
 		await(t, "the node answers again", func() bool { _, err := ask(n, "x"); return err == nil })
 		if o.Ground == Isolated {
-			if err := inNet(s.net(nodes[2].Member), func() error { return dialIn(n.Address, n.Postgres.Port) }); err != nil {
+			if err := process.InNet(s.net(nodes[2].Member), func() error { return dialIn(n.Address, n.Postgres.Port) }); err != nil {
 				t.Error("its neighbour does not reach it:", err)
 			}
 		}

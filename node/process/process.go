@@ -1,10 +1,10 @@
 // Package process knows processes by more than a number: who runs, since when,
-// where, and when it ends.
+// and when it ends.
 //
 // A pid alone is a name that the kernel gives away again; here a process is its
 // pid and its start time, it is signalled and awaited through a pidfd, and it
-// is found by its working directory or its exact arguments. An ended process
-// that nobody has reaped yet counts as gone.
+// is found by its exact arguments or its parents. An ended process that nobody
+// has reaped yet counts as gone.
 package process
 
 import (
@@ -82,12 +82,6 @@ func (id ID) Args() []string {
 		return nil
 	}
 	return strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
-}
-
-// In reports whether the process works in directory dir.
-func (id ID) In(dir os.FileInfo) bool {
-	st, err := os.Stat("/proc/" + strconv.Itoa(id.PID) + "/cwd")
-	return err == nil && os.SameFile(st, dir)
 }
 
 // ErrGone says that the process has ended.
@@ -178,40 +172,6 @@ func All() []Stat {
 	}
 	slices.SortFunc(all, func(a, b Stat) int { return a.PID - b.PID })
 	return all
-}
-
-// WorkingIn are the running processes whose working directory is dir. That is
-// how every process of a PostgreSQL server is found: each has a session, a
-// group and an environment of its own, but all work in the data directory.
-func WorkingIn(dir string) ([]Stat, error) {
-	st, err := os.Stat(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	d, err := os.Open("/proc")
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	names, err := d.Readdirnames(-1)
-	if err != nil {
-		return nil, err
-	}
-	var found []Stat
-	for _, name := range names {
-		pid, err := strconv.Atoi(name)
-		if err != nil || !(ID{PID: pid}).In(st) {
-			continue
-		}
-		if s, ok := Look(pid); ok && s.State != 'Z' && s.State != 'X' {
-			found = append(found, s)
-		}
-	}
-	slices.SortFunc(found, func(a, b Stat) int { return a.PID - b.PID })
-	return found, nil
 }
 
 // Family are the running processes among roots and all their descendants.

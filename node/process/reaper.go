@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime"
 	"sync"
 	"syscall"
 
@@ -66,28 +65,17 @@ func (r *Reaper) reap() {
 
 // Start starts path in the network namespace of netns ("": ours) and returns
 // who it is, and a channel that gets its status when it has ended.
-func (r *Reaper) Start(path string, args []string, attr *syscall.ProcAttr, netns string) (ID, <-chan syscall.WaitStatus, error) {
-	type result struct {
-		id   ID
-		done <-chan syscall.WaitStatus
-		err  error
+func (r *Reaper) Start(path string, args []string, attr *syscall.ProcAttr, netns string) (id ID, done <-chan syscall.WaitStatus, err error) {
+	start := func() error {
+		id, done, err = r.fork(path, args, attr)
+		return err
 	}
-	out := make(chan result)
-	go func() {
-		if netns != "" {
-			// The child inherits the namespace of the thread that forks. The
-			// thread is not given back: it ends with this goroutine.
-			runtime.LockOSThread()
-			if err := EnterNet(netns); err != nil {
-				out <- result{err: err}
-				return
-			}
-		}
-		id, done, err := r.fork(path, args, attr)
-		out <- result{id, done, err}
-	}()
-	res := <-out
-	return res.id, res.done, res.err
+	if netns == "" {
+		err = start()
+		return id, done, err
+	}
+	err = InNet(netns, start) // a child inherits the namespace of the thread that forks
+	return id, done, err
 }
 
 func (r *Reaper) fork(path string, args []string, attr *syscall.ProcAttr) (ID, <-chan syscall.WaitStatus, error) {
@@ -101,18 +89,4 @@ func (r *Reaper) fork(path string, args []string, attr *syscall.ProcAttr) (ID, <
 	r.mine[pid] = c
 	s, _ := Look(pid) // it cannot be reaped before we let go of the lock
 	return s.ID, c, nil
-}
-
-// EnterNet moves the calling thread, which must be locked, to the network
-// namespace mounted at path.
-func EnterNet(path string) error {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("open namespace %s: %w", path, err)
-	}
-	defer unix.Close(fd)
-	if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
-		return fmt.Errorf("enter namespace %s: %w", path, err)
-	}
-	return nil
 }
