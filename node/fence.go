@@ -35,9 +35,10 @@ const (
 	rest deed = iota
 	freeze
 	thaw
+	forget // that it was frozen: the agent has let it go on
 )
 
-func (d deed) String() string { return [...]string{"nothing", "freeze", "thaw"}[d] }
+func (d deed) String() string { return [...]string{"nothing", "freeze", "thaw", "forget"}[d] }
 
 // verdict is a decision: what to do, what to remember, when to look again at
 // the latest, and the trail that led there.
@@ -71,7 +72,8 @@ const (
 //
 // What we froze goes on when the page grants the same epoch again: the key was
 // never lost. Any other page, written by an agent that lives, means that the
-// agent decides, and it kills.
+// agent decides: it kills, or it thaws because it knows that it took the key
+// over its own last epoch.
 func judge(f facts) (v verdict) {
 	var trail []string
 	note := func(s string) { trail = append(trail, s) }
@@ -121,6 +123,12 @@ func judge(f facts) (v verdict) {
 			note("right=renewed")
 			m.Right, m.Froze = f.Page, false
 			v.Do = thaw
+			v.Again = min(f.Now+glance, f.Page.Deadline)
+			return v
+		case f.Valid && f.Page.Open(f.Now) && !f.Frozen:
+			note("right=new thawed=by-agent")
+			m.Right, m.Froze = f.Page, false
+			v.Do = forget
 			v.Again = min(f.Now+glance, f.Page.Deadline)
 			return v
 		case f.Valid && f.Page.Role != lease.Primary, f.Valid && f.Page.Open(f.Now):

@@ -46,6 +46,8 @@ func TestJudge(t *testing.T) {
 		{"frozen by us, nothing new", froze, "page=primary epoch=5 frozen=by-us -> nothing", now + frozenLook},
 		{"frozen by us, same epoch again", func(f *facts) { froze(f); f.Page = live }, "page=primary epoch=5 right=renewed -> thaw", live.Deadline},
 		{"frozen by us, another epoch", func(f *facts) { froze(f); f.Page = live; f.Page.Epoch = 6 }, "page=primary epoch=5 right=over agent=decides -> nothing", 0},
+		{"frozen by us, another epoch, thawed by the agent", func(f *facts) { froze(f); f.Page, f.Frozen = live, false; f.Page.Epoch = 6 }, "page=primary epoch=5 right=new thawed=by-agent -> forget", live.Deadline},
+		{"frozen by us, thawed by the agent in the same epoch", func(f *facts) { froze(f); f.Page, f.Frozen = live, false }, "page=primary epoch=5 right=renewed -> thaw", live.Deadline},
 		{"frozen by us, then closed", func(f *facts) { froze(f); f.Page = lease.Page{} }, "page=closed epoch=5 right=over agent=decides -> nothing", 0},
 		{"frozen by us, then replica", func(f *facts) { froze(f); f.Page.Role = lease.Replica }, "page=replica epoch=5 right=over agent=decides -> nothing", 0},
 		{"frozen by us, no page", func(f *facts) { froze(f); f.Valid = false }, "page=invalid epoch=5 frozen=by-us -> nothing", 0},

@@ -95,6 +95,8 @@ func (g *Guard) perform(v verdict, f facts) error {
 			return err
 		}
 		g.remember(memory{})
+	case forget:
+		g.remember(memory{})
 	}
 	return nil
 }

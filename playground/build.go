@@ -217,6 +217,9 @@ func (s *State) write(o Options, nodes []spec.Node, owner node.User) error {
 	if err := enterable(filepath.Dir(s.Binary), owner); err != nil {
 		return err
 	}
+	if err := ours(filepath.Dir(s.Run)); err != nil {
+		return err
+	}
 	if err := copyBinary(o.Binary, s.Binary); err != nil {
 		return err
 	}
@@ -262,6 +265,23 @@ func (s *State) write(o Options, nodes []spec.Node, owner node.User) error {
 		}
 	}
 	return s.save()
+}
+
+// ours refuses a run directory that somebody else put where we look for ours,
+// which anyone can do below /tmp.
+func ours(dir string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil {
+		return fmt.Errorf("run directory %s: %w", dir, err)
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR && int(st.Uid) == os.Geteuid() && st.Mode&0o022 == 0 {
+		return nil
+	}
+	return &problem.Error{
+		Code: "run-dir-foreign", What: "cannot keep sockets and pid files in " + dir,
+		Why: fmt.Sprintf("it is no directory of ours alone (owner %d, mode %04o)", st.Uid, st.Mode&0o7777),
+		Do:  "remove it, or set XDG_RUNTIME_DIR to a directory of your own",
+	}
 }
 
 // makeRun makes the node's run directory, which a reboot takes away.
