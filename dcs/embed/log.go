@@ -33,8 +33,16 @@ func (c *core) With(fields []zapcore.Field) zapcore.Core {
 	return &core{c.logger, append(c.with[:len(c.with):len(c.with)], fields...)}
 }
 
+// usual is what etcd warns of at every start; it is so on purpose here.
+var usual = map[string]bool{
+	"Running http and grpc server on single port. This is not recommended for production.": true, // Patroni needs it, and our load is small
+	"simple token is not cryptographically signed":                                         true, // authentication is by certificate
+	"Failed to detect schema version":                                                      true, // a fresh database has none
+	"failed to update storage version":                                                     true,
+}
+
 func (c *core) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if c.Enabled(e.Level) {
+	if c.Enabled(e.Level) && !usual[e.Message] {
 		return ce.AddCore(e, c)
 	}
 	return ce
