@@ -210,7 +210,7 @@ func TestLeadershipLeavesThePrimarysNode(t *testing.T) {
 	t.Logf("another member led after %s", time.Since(began).Round(time.Millisecond))
 }
 
-func TestLeadershipStaysWhileAMemberIsUnwellOrThePrimarySilent(t *testing.T) {
+func TestLeadershipStaysWhileAMemberIsUnwell(t *testing.T) {
 	t.Parallel()
 	c := embedtest.Start(t, embedtest.Nodes(t, 3, false))
 	leader := c.Leader()

@@ -36,7 +36,8 @@ type lease struct {
 
 // A State is the whole store at one revision. It is not safe for concurrent use.
 type State struct {
-	// OnChange, if set, is told every new revision, in order.
+	// OnChange, if set, is told every new revision, in order, before the call
+	// that made it returns; it must not call back.
 	OnChange func(dcs.Snapshot)
 
 	rules    Rules
@@ -59,8 +60,8 @@ func New(r Rules) *State {
 // Snapshot returns every key at the present revision.
 func (s *State) Snapshot() dcs.Snapshot { return dcs.Snapshot{Revision: s.revision, Keys: s.keys} }
 
-// Apply carries out r at now. Its errors are certain: nothing was changed but
-// what the doc of Renew says.
+// Apply carries out r at now. Its errors are certain: nothing was changed,
+// except that a failed Renew may have kept the lease alive.
 func (s *State) Apply(now time.Duration, r dcs.Request) (dcs.Response, error) {
 	switch r.Kind {
 	case dcs.Read:
@@ -112,12 +113,10 @@ func (s *State) commit(r dcs.Request) (dcs.Response, error) {
 			return dcs.Response{Revision: s.revision}, nil
 		}
 	}
-	seen := make(map[string]bool, len(r.Ops))
-	for _, op := range r.Ops {
-		if seen[op.Key] {
+	for i, op := range r.Ops {
+		if slices.ContainsFunc(r.Ops[:i], func(o dcs.Op) bool { return o.Key == op.Key }) {
 			return dcs.Response{}, fmt.Errorf("key %s is changed twice in one request", op.Key)
 		}
-		seen[op.Key] = true
 		if op.Delete || op.Lease == 0 {
 			continue
 		}
