@@ -107,7 +107,11 @@ func (t *turn) working() bool {
 	if t.Job.Action == nil {
 		return false
 	}
-	t.note("job=%s", firstWord(t.Job.Action.String()))
+	if t.Job.Total > 0 {
+		t.note("job=%s(%d%%)", firstWord(t.Job.Action.String()), min(100, 100*t.Job.Done/t.Job.Total))
+	} else {
+		t.note("job=%s", firstWord(t.Job.Action.String()))
+	}
 	t.lookBy(t.Now + soon)
 	switch t.Job.Action.(type) {
 	case Kill:

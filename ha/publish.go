@@ -231,6 +231,9 @@ func (t *turn) told() {
 		Epoch: t.m.Right.Epoch, Kind: s.Kind, From: s.From, To: t.Self.Name, Timeline: t.Server.Timeline,
 		At: s.Begun, Reason: s.Reason, Phases: s.Phases,
 	}
+	if s.From == t.Self.Name {
+		page.LostBytes = new(int64) // its own log was replayed to the end
+	}
 	t.put(cluster.PageKey(next), page.Encode(), 0)
 	*s = Story{}
 	if n := len(t.State.Failovers) - keptPages; n > 0 {
