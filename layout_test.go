@@ -54,7 +54,7 @@ var floors = []floor{
 		"anything; nobody imports it",
 	},
 	{
-		"tests", "backup/repo/repotest dcs/dcstest postgres/postgrestest test/chaos test/compat test/failover test/scenario test/sim test/testpg",
+		"tests", "backup/repo/repotest dcs/dcstest dcs/embed/embedtest postgres/postgrestest test/chaos test/compat test/failover test/scenario test/sim test/testpg",
 		"anything but main; only tests import them",
 	},
 }
@@ -88,6 +88,9 @@ func may(name, from, to string) bool {
 var arrows = []struct{ from, to, why string }{
 	{"pg", "net", "only JoinHostPort, which touches nothing"},
 	{"secret", "log/slog", "only for the interface that masks a secret in a log line"},
+	{"dcs/embed", "netport", "a member whose port is taken says by whom"},
+	{"dcs/embed", "pki", "a member asks the others how they are, with its own certificate"},
+	{"dcs/etcd", "pki", "a node's store is opened with the node's certificate"},
 }
 
 // wings never import each other; whatever stands outside them is everyone's.

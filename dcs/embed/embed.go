@@ -15,6 +15,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"syscall"
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
@@ -22,7 +24,7 @@ import (
 	"google.golang.org/grpc"
 
 	"howdah/logkey"
-	"howdah/port"
+	"howdah/netport"
 	"howdah/problem"
 	"howdah/spec"
 )
@@ -59,8 +61,8 @@ func Run(ctx context.Context, node spec.Node, log *slog.Logger) error {
 	c.ServiceRegister = func(s *grpc.Server) { servers <- s }
 	e, err := embed.StartEtcd(c)
 	if err != nil {
-		if taken := port.Taken(what, err); problem.Code(taken) != "" {
-			return taken
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return taken(c, what, err)
 		}
 		return &problem.Error{
 			Code: "etcd-start",
@@ -103,6 +105,23 @@ func Run(ctx context.Context, node spec.Node, log *slog.Logger) error {
 		return fmt.Errorf("etcd member %s: %w", node.Etcd.Member, err)
 	}
 	return nil
+}
+
+// taken names who holds one of the member's ports.
+func taken(c *embed.Config, what string, err error) error {
+	for _, u := range slices.Concat(c.ListenClientUrls, c.ListenPeerUrls) {
+		port, _ := strconv.Atoi(u.Port())
+		if held := netport.Check(u.Hostname(), port); held != nil {
+			return held
+		}
+	}
+	return &problem.Error{
+		Code: "port-taken",
+		What: what,
+		Why:  "one of its ports is taken",
+		Do:   "stop the program that has it, or set another port in the inventory",
+		Err:  err,
+	}
 }
 
 // takeTurns lets the members of a new cluster start one after another, in the

@@ -38,24 +38,26 @@ var loopback = netip.MustParseAddr("127.0.0.1")
 func Main(m *testing.M) {
 	path := os.Getenv(nodeFile)
 	if path == "" {
-		os.Exit(m.Run())
+		m.Run()
+		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
-	var node spec.Node
-	text, err := os.ReadFile(path)
-	if err == nil {
-		err = json.Unmarshal(text, &node)
-	}
-	if err == nil {
-		err = embed.Run(ctx, node, log)
-	}
-	if err != nil {
+	if err := member(ctx, path); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
 	}
-	os.Exit(0)
+}
+
+func member(ctx context.Context, path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	var node spec.Node
+	if err := json.Unmarshal(text, &node); err != nil {
+		return err
+	}
+	return embed.Run(ctx, node, slog.New(slog.NewJSONHandler(os.Stderr, nil)))
 }
 
 // A Cluster is some members on this machine.
