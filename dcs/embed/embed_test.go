@@ -212,28 +212,30 @@ func TestLeadershipLeavesThePrimarysNode(t *testing.T) {
 
 func TestLeadershipStaysWhileAMemberIsUnwell(t *testing.T) {
 	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
 	c := embedtest.Start(t, embedtest.Nodes(t, 3, false))
 	leader := c.Leader()
-	c.Signal((leader+1)%3, syscall.SIGSTOP)
 	node := c.Nodes[leader]
 	client := c.Client()
-	lease, err := client.Grant(t.Context(), 1)
+	client.SetEndpoints(c.Endpoints()[leader]) // the only one this test talks to
+	c.Signal((leader+1)%3, syscall.SIGSTOP)
+	lease, err := client.Grant(ctx, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client.Put(t.Context(), node.Base()+"leader", node.Member, clientv3.WithLease(lease.ID)); err != nil {
+	if _, err := client.Put(ctx, node.Base()+"leader", node.Member, clientv3.WithLease(lease.ID)); err != nil {
 		t.Fatal(err)
 	}
-	for range 12 { // 1.5 s of leading must pass first
-		if _, err := client.KeepAliveOnce(t.Context(), lease.ID); err != nil {
+	pace := time.NewTicker(200 * time.Millisecond) // of a primary
+	defer pace.Stop()
+	for began := time.Now(); time.Since(began) < 3*time.Second; <-pace.C { // it may move after 1.5 s
+		if _, err := client.KeepAliveOnce(ctx, lease.ID); err != nil {
 			t.Fatal(err)
 		}
-		if got := c.Leader(); got != leader {
-			t.Fatalf("member %d leads; want %d, since one was frozen", got, leader)
-		}
-		select {
-		case <-time.After(250 * time.Millisecond): // the pace of a primary
-		case <-t.Context().Done():
+		s, err := client.Status(ctx, c.Endpoints()[leader])
+		if err != nil || s.Leader != s.Header.MemberId {
+			t.Fatalf("status = %+v, %v; want it to lead, since another member was frozen", s, err)
 		}
 	}
 }
