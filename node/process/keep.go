@@ -50,11 +50,11 @@ type Keeper struct {
 }
 
 // Pauses before the next start of a job that keeps dying young.
-var pauses = []time.Duration{0, 50 * time.Millisecond, 100 * time.Millisecond, 200 * time.Millisecond, 500 * time.Millisecond, time.Second}
+var pauses = []time.Duration{0, 0, 20 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond, 200 * time.Millisecond, 500 * time.Millisecond, time.Second}
 
 const (
-	young    = 2 * time.Second // who lived longer than this is started again at once
-	logLimit = 16 << 20        // a log that is longer is put aside when the job starts
+	young    = time.Second // who lived longer than this is started again at once
+	logLimit = 16 << 20    // a log that is longer is put aside when the job starts
 )
 
 // ErrKilled says that a job had to be killed because it did not stop in time.
