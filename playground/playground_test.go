@@ -344,6 +344,43 @@ func TestTheNextKeeperAdopts(t *testing.T) {
 	})
 }
 
+func TestANewerProgramTakesOver(t *testing.T) {
+	o := options(t, Loopback)
+	s, nodes := up(t, o)
+	keeper, _ := s.keeper()
+	old, _ := supervisor(nodes[0])
+	agent, _ := node.RoleFile(nodes[0], "agent").Read()
+	etcd, _ := node.RoleFile(nodes[0], "etcd").Read()
+	pid, _ := ask(nodes[0], "x")
+
+	b, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Binary = filepath.Join(o.Dir, "newer")
+	if err := os.WriteFile(o.Binary, append(b, 0), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	_, nodes = up(t, o)
+	if now, _ := s.keeper(); now == keeper {
+		t.Error("the old keeper runs on")
+	}
+	if now, _ := supervisor(nodes[0]); now == old {
+		t.Error("the old supervisor runs on")
+	}
+	await(t, "a new agent runs", func() bool {
+		now, ok := node.RoleFile(nodes[0], "agent").Read()
+		return ok && now != agent
+	})
+	if now, _ := node.RoleFile(nodes[0], "etcd").Read(); now != etcd {
+		t.Errorf("etcd is %v; was %v", now, etcd)
+	}
+	if now, err := ask(nodes[0], "x"); err != nil || now != pid {
+		t.Errorf("the server is %s, %v; was %s", now, err, pid)
+	}
+	os.Remove(o.Binary)
+}
+
 func TestFaults(t *testing.T) {
 	grounds(t, func(t *testing.T, o Options) {
 		s, nodes := up(t, o)

@@ -41,8 +41,7 @@ func Up(ctx context.Context, o Options, log *slog.Logger) (State, []spec.Node, e
 	}
 	keeper, ok := s.keeper()
 	if ok && s.outdated(keeper) {
-		// The nodes live on and are adopted by its successor, which runs the
-		// new program; their roles change to it as they restart.
+		// The nodes live on and are adopted by its successor.
 		if err := end(ctx, keeper); err != nil {
 			return s, nil, err
 		}
@@ -66,14 +65,38 @@ func Up(ctx context.Context, o Options, log *slog.Logger) (State, []spec.Node, e
 			return s, nil, err
 		}
 	}
+	for _, n := range nodes {
+		if err := s.renew(n); err != nil {
+			return s, nodes, err
+		}
+	}
 	return s, nodes, poll(ctx, func() bool {
 		for _, n := range nodes {
-			if !Running(n) {
+			if id, ok := supervisor(n); !ok || s.outdated(id) {
 				return false
 			}
 		}
 		return true
 	})
+}
+
+// renew replaces what runs an older program and can be replaced without
+// anybody noticing: the supervisor, whose successor adopts the roles, and the
+// agent, whose successor adopts PostgreSQL and the lease. Each is killed and
+// not asked, because asked it would stop what it keeps. etcd changes to the
+// new program when the node is started the next time.
+func (s State) renew(n spec.Node) error {
+	agent, _ := node.RoleFile(n, "agent").Read()
+	old, _ := supervisor(n)
+	for _, id := range []process.ID{old, agent} {
+		if id.PID == 0 || !s.outdated(id) {
+			continue
+		}
+		if err := id.Signal(unix.SIGKILL); err != nil && !errors.Is(err, process.ErrGone) {
+			return err
+		}
+	}
+	return nil
 }
 
 // outdated reports whether the process runs another program than the copy.
