@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -77,20 +78,31 @@ func guarded(f func()) (err error) {
 	return nil
 }
 
-// load copies the page out. It looks again while a writer is at work; one that
-// died half way leaves an odd sequence or a wrong sum for good.
+// patience is how long a reader waits for a writer that was interrupted half
+// way; one that died there leaves an odd sequence for good.
+const patience = 20 * time.Millisecond
+
+// load copies the page out, and again while a writer is at work.
 func (m *mapping) load(boot [2]uint64) (p Page, ok bool) {
 	err := guarded(func() {
-		for range 1000 {
+		var began time.Time
+		for try := 0; ; try++ {
 			var im image
 			before := atomic.LoadUint64(m.word(0))
 			for i := range im {
 				im[i] = atomic.LoadUint64(m.word(i))
 			}
-			if atomic.LoadUint64(m.word(0)) == before {
-				if p, ok = decode(im, boot); ok {
-					return
-				}
+			if before%2 == 0 && atomic.LoadUint64(m.word(0)) == before {
+				p, ok = decode(im, boot)
+				return
+			}
+			switch {
+			case try == 0:
+				began = time.Now()
+			case time.Since(began) > patience:
+				return
+			case try > 100:
+				time.Sleep(20 * time.Microsecond)
 			}
 			runtime.Gosched()
 		}
