@@ -19,7 +19,6 @@ import (
 	"howdah/lifecycle"
 	"howdah/logkey"
 	"howdah/pg"
-	"howdah/pki"
 	"howdah/postgres"
 	"howdah/spec"
 )
@@ -41,11 +40,7 @@ func Run(ctx context.Context, node spec.Node, log *slog.Logger) error {
 	if err := node.Agent.Timers.Validate(); err != nil {
 		return fmt.Errorf("timers of %s: %w", node.Member, err)
 	}
-	tls, err := pki.ClientConfig(node.TLS)
-	if err != nil {
-		return err
-	}
-	store, err := etcd.Open(etcd.Options{Endpoints: node.Etcd.Endpoints(), Base: node.Base(), TLS: tls})
+	store, err := etcd.OpenNode(node)
 	if err != nil {
 		return err
 	}
