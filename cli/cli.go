@@ -1,0 +1,306 @@
+// Package cli is the command line: one file a verb.
+//
+// It parses arguments, asks control, and prints; it decides nothing. What it
+// prints for machines is Patroni's where Patroni prints the same, and errors go
+// to stderr with what, why and what to do. It never ends the process itself:
+// Run returns the exit code.
+package cli
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"howdah/control"
+	"howdah/problem"
+)
+
+// Exit codes.
+const (
+	Done      = 0
+	NotDone   = 1
+	Usage     = 2
+	Unhealthy = 3
+)
+
+// A Process is what the command line gets from the process that it runs in.
+type Process struct {
+	In       io.Reader
+	Out, Err io.Writer
+	Terminal bool // a person sits there: In and Out are a terminal
+	Env      func(string) string
+	Root     bool
+	Version  string
+	Roles    Roles
+}
+
+// Roles are the daemons; main brings them, because doors know nothing of them.
+type Roles struct {
+	Node  func(ctx context.Context, dir string) error
+	Agent func(ctx context.Context, dir string) error
+	Etcd  func(ctx context.Context, dir string) error
+	Keep  func(ctx context.Context, dir string) error // holds a playground's networks
+}
+
+// errUnhealthy ends a verb that did its work and found the cluster unwell.
+var errUnhealthy = errors.New("unhealthy")
+
+// A usageError is an error of whoever typed the command.
+type usageError struct{ error }
+
+func usage(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// An exitError ends with the exit code of another program.
+type exitError int
+
+func (e exitError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// app is one run of the command line.
+type app struct {
+	Process
+	dir  string
+	json bool
+	dry  bool
+	yes  bool
+}
+
+// Run carries out one command line and returns the exit code.
+func Run(ctx context.Context, args []string, p Process) int {
+	a := &app{Process: p}
+	root := a.root()
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	if exit, ok := errors.AsType[exitError](err); ok {
+		return int(exit)
+	}
+	switch {
+	case err == nil:
+		return Done
+	case errors.Is(err, errUnhealthy):
+		return Unhealthy
+	}
+	_, wrong := errors.AsType[usageError](err)
+	a.complain(err, wrong, cmd)
+	if wrong {
+		return Usage
+	}
+	return NotDone
+}
+
+// complain prints err to stderr: for a person, or with --json for a program.
+func (a *app) complain(err error, wrong bool, cmd *cobra.Command) {
+	said := struct {
+		Code string `json:"code"`
+		What string `json:"what"`
+		Why  string `json:"why"`
+		Do   string `json:"do"`
+	}{What: err.Error()}
+	p, ok := errors.AsType[*problem.Error](err)
+	switch {
+	case wrong:
+		said.Code, said.Do = "usage", "see `"+cmd.CommandPath()+" --help`"
+	case ok:
+		said.Code, said.What, said.Why, said.Do = p.Code, p.What, p.Why, p.Do
+		if p.Err != nil {
+			said.Why = strings.TrimPrefix(p.Why+": "+p.Err.Error(), ": ")
+		}
+	}
+	switch {
+	case a.json:
+		a.printJSON(a.Err, said)
+	case wrong:
+		fmt.Fprintf(a.Err, "%s\n  do:  %s\n", said.What, said.Do)
+	default:
+		fmt.Fprintln(a.Err, problem.Text(err))
+	}
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "howdah",
+		Short: "PostgreSQL that stays up: high availability in one program",
+		Long: `Howdah runs PostgreSQL clusters: it elects, promotes, rejoins, and says why.
+
+On one machine, "howdah up" starts a complete cluster of three nodes to try.`,
+		Example: `  howdah up                       a cluster of three nodes on this machine
+  howdah list                     its members, as patronictl prints them
+  howdah psql                     a shell on the primary
+  howdah fault kill-postgres      break it, and watch: howdah status --watch
+  howdah why                      what happened, and why`,
+		SilenceErrors: true, SilenceUsage: true,
+		Version: a.Version,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usage("unknown verb %q", args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetIn(a.In)
+	root.SetOut(a.Out)
+	root.SetErr(a.Err)
+	root.SetVersionTemplate("howdah {{.Version}}\n")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.CompletionOptions.HiddenDefaultCmd = false
+	root.PersistentFlags().StringVar(&a.dir, "dir", a.defaultDir(), "state directory")
+	_ = root.MarkPersistentFlagDirname("dir") // the flag was just made
+	root.AddGroup(
+		&cobra.Group{ID: "play", Title: "On this machine:"},
+		&cobra.Group{ID: "look", Title: "Look:"},
+		&cobra.Group{ID: "change", Title: "Change:"},
+		&cobra.Group{ID: "daemon", Title: "Daemons:"},
+	)
+	for group, verbs := range map[string][]*cobra.Command{
+		"play":   {a.up(), a.down(), a.fault()},
+		"look":   {a.list(), a.status(), a.why(), a.history(), a.psql()},
+		"change": {a.switchover(), a.failover(), a.restart(), a.pause(), a.resume()},
+		"daemon": {a.node(), a.agent(), a.etcd(), a.playground()},
+	} {
+		for _, v := range verbs {
+			v.GroupID = group
+			root.AddCommand(v)
+		}
+	}
+	root.AddCommand(a.version())
+	return root
+}
+
+// defaultDir is where clusters live unless --dir says otherwise.
+func (a *app) defaultDir() string {
+	if dir := a.Env("HOWDAH_DIR"); dir != "" {
+		return dir
+	}
+	if a.Root {
+		return "/var/lib/howdah"
+	}
+	if dir := a.Env("XDG_STATE_HOME"); dir != "" {
+		return filepath.Join(dir, "howdah")
+	}
+	return filepath.Join(a.Env("HOME"), ".local", "state", "howdah")
+}
+
+// house is the state directory, absolute.
+func (a *app) house() (control.House, error) {
+	dir, err := filepath.Abs(a.dir)
+	if err != nil {
+		return control.House{}, usage("--dir %s: %w", a.dir, err)
+	}
+	return control.House{Dir: dir}, nil
+}
+
+// open opens the cluster that args begin with, or the only one; the rest of
+// args are members, at most as many as allowed.
+func (a *app) open(args []string, members int) (*control.Cluster, []string, error) {
+	h, err := a.house()
+	if err != nil {
+		return nil, nil, err
+	}
+	name, rest := split(h, args, members)
+	c, err := h.Open(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c, rest, nil
+}
+
+// split tells the cluster's name from members' names: the first word is the
+// cluster unless it may be a member and no cluster is called so.
+func split(h control.House, args []string, members int) (name string, rest []string) {
+	if len(args) == 0 {
+		return "", nil
+	}
+	if members > 0 && !slices.Contains(h.Clusters(), args[0]) && len(args) <= members {
+		return "", args
+	}
+	return args[0], args[1:]
+}
+
+// takes limits the arguments of a verb to a cluster and so many members.
+func takes(members int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > members+1 {
+			return usage("%s takes at most %d arguments, not %d: %s", cmd.Name(), members+1, len(args), strings.Join(args, " "))
+		}
+		return nil
+	}
+}
+
+const many = 1000 // members
+
+func (a *app) jsonFlag(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
+}
+
+// changeFlags are those of a verb that changes something.
+func (a *app) changeFlags(cmd *cobra.Command) {
+	a.jsonFlag(cmd)
+	cmd.Flags().BoolVar(&a.dry, "dry-run", false, "say what would be done, and do nothing")
+	cmd.Flags().BoolVarP(&a.yes, "yes", "y", false, "do not ask")
+}
+
+// A risk says what a verb can cost; without a terminal and without --yes it
+// decides whether the verb goes on.
+type risk bool
+
+const (
+	harmless    risk = false
+	destructive risk = true
+)
+
+// sure tells or asks whether to go on with what. go on is false after
+// --dry-run and after a no.
+func (a *app) sure(what string, r risk) (goOn bool, err error) {
+	switch {
+	case a.dry && a.json:
+		a.printJSON(a.Out, map[string]any{"dry_run": true, "would": what})
+		return false, nil
+	case a.dry:
+		fmt.Fprintln(a.Out, "would "+what)
+		return false, nil
+	case a.yes:
+		return true, nil
+	case !a.Terminal && r == destructive:
+		return false, &problem.Error{
+			Code: "confirm", What: "did not " + what, Why: "this can lose data, and there is no terminal to ask at",
+			Do: "add --yes if you mean it, or --dry-run to look first",
+		}
+	case !a.Terminal:
+		return true, nil
+	}
+	fmt.Fprintf(a.Err, "%s? [y/N] ", strings.ToUpper(what[:1])+what[1:])
+	answer, _ := bufio.NewReader(a.In).ReadString('\n') // end of input is a no
+	switch strings.ToLower(strings.TrimSpace(answer)) {
+	case "y", "yes":
+		return true, nil
+	}
+	return false, &problem.Error{Code: "declined", What: "did not " + what, Why: "you said no", Do: "nothing was changed"}
+}
+
+func (a *app) printf(format string, args ...any) { fmt.Fprintf(a.Out, format, args...) }
+
+func (a *app) printJSON(w io.Writer, v any) {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(v); err != nil {
+		fmt.Fprintln(a.Err, err)
+	}
+}
+
+// home shortens a path for people.
+func (a *app) home(path string) string {
+	if rest, ok := strings.CutPrefix(path, a.Env("HOME")+string(os.PathSeparator)); ok && a.Env("HOME") != "" {
+		return "~/" + rest
+	}
+	return path
+}

@@ -1,0 +1,91 @@
+package cli
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+)
+
+// role is the verb of a daemon that runs for the node in --node.
+func (a *app) role(use, short, long string, run func(context.Context, string) error) *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use: use, Short: short, Long: long, Args: cobra.NoArgs,
+		Example: "  howdah " + use + " --node /var/lib/howdah/demo/demo-1",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if dir == "" {
+				return usage("%s needs --node DIR, the directory with node.json", cmd.Name())
+			}
+			return run(cmd.Context(), dir)
+		},
+	}
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return usage("%s takes no arguments, but --node DIR", cmd.Name())
+		}
+		return nil
+	}
+	cmd.Flags().StringVar(&dir, "node", "", "directory of the node")
+	_ = cmd.MarkFlagDirname("node")
+	return cmd
+}
+
+func (a *app) node() *cobra.Command {
+	return a.role("node", "Supervise the roles of one node, and guard its lease",
+		`Node starts the roles of the node in DIR, starts them again when they die, and
+freezes PostgreSQL when its right to write ends. It is what systemd runs.`, a.Roles.Node)
+}
+
+func (a *app) agent() *cobra.Command {
+	return a.role("agent", "High availability of one PostgreSQL server",
+		`Agent takes care of the PostgreSQL server of the node in DIR. "howdah node" starts it.`, a.Roles.Agent)
+}
+
+func (a *app) etcd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "etcd", Short: "The embedded store",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usage("unknown verb %q of etcd", args[0])
+			}
+			return usage("etcd needs a verb: serve")
+		},
+		RunE: func(*cobra.Command, []string) error { return nil },
+	}
+	cmd.AddCommand(a.role("serve", "Serve one member of etcd",
+		`Serve runs the etcd member of the node in DIR. "howdah node" starts it.`, a.Roles.Etcd))
+	cmd.Commands()[0].Example = "  howdah etcd serve --node /var/lib/howdah/demo/demo-1"
+	return cmd
+}
+
+// playground holds what the playground starts for itself.
+func (a *app) playground() *cobra.Command {
+	cmd := &cobra.Command{Use: "playground", Hidden: true, Short: "What a playground starts for itself"}
+	cmd.AddCommand(&cobra.Command{
+		Use: "keep", Short: "Keep the nodes of the playground in --dir running", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			h, err := a.house()
+			if err != nil {
+				return err
+			}
+			return a.Roles.Keep(cmd.Context(), h.Dir)
+		},
+	})
+	return cmd
+}
+
+func (a *app) version() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "version", Short: "The version of this program", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if a.json {
+				a.printJSON(a.Out, map[string]string{"version": a.Version})
+			} else {
+				a.printf("howdah %s\n", a.Version)
+			}
+			return nil
+		},
+	}
+	a.jsonFlag(cmd)
+	return cmd
+}

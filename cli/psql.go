@@ -1,0 +1,89 @@
+package cli
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+
+	"github.com/spf13/cobra"
+
+	"howdah/control"
+	"howdah/problem"
+)
+
+func (a *app) psql() *cobra.Command {
+	service := control.Primary
+	var url bool
+	cmd := &cobra.Command{
+		Use: "psql [CLUSTER] [-- FLAGS OF PSQL]", Short: "A shell on the primary, or on a replica",
+		Long: `Psql starts PostgreSQL's own shell on the member that serves a service now. What
+follows "--" goes to psql. The password comes from a file that only you can read.`,
+		Example: `  howdah psql
+  howdah psql --service replica -- -c 'select pg_is_in_recovery()'
+  pgbench -i "$(howdah psql --print-url)"`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if n := cmd.ArgsLenAtDash(); n > 1 || n < 0 && len(args) > 1 {
+				return usage("psql takes one cluster; flags of psql come after --")
+			}
+			return nil
+		},
+		ValidArgsFunction: a.completeCluster,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var flags []string
+			if n := cmd.ArgsLenAtDash(); n >= 0 {
+				args, flags = args[:n], args[n:]
+			}
+			c, _, err := a.open(args, 0)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			t, err := c.Psql(cmd.Context(), service)
+			if err != nil {
+				return err
+			}
+			if url {
+				access, err := c.Access()
+				if err != nil {
+					return err
+				}
+				if a.json {
+					a.printJSON(a.Out, map[string]any{"member": t.Member, "host": t.Host, "port": t.Port, "url": access.At(t)})
+				} else {
+					a.printf("%s\n", access.At(t))
+				}
+				return nil
+			}
+			return a.shell(cmd, c, t, flags)
+		},
+	}
+	cmd.Flags().StringVar(&service, "service", control.Primary, "primary or replica")
+	_ = cmd.RegisterFlagCompletionFunc("service", cobra.FixedCompletions([]string{control.Primary, control.Replica}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.Flags().BoolVar(&url, "print-url", false, "print a connection string with the password instead")
+	a.jsonFlag(cmd)
+	return cmd
+}
+
+// shell runs psql and ends as it ends.
+func (a *app) shell(cmd *cobra.Command, c *control.Cluster, t control.Target, flags []string) error {
+	path, err := exec.LookPath("psql")
+	if err != nil {
+		path, err = c.Program("psql")
+	}
+	if err != nil {
+		return &problem.Error{
+			Code: "psql-missing", What: "cannot start psql", Why: "it is not in PATH, nor beside the server's programs",
+			Do: "install PostgreSQL's client programs, or use `howdah psql --print-url`", Err: err,
+		}
+	}
+	psql := exec.CommandContext(cmd.Context(), path, flags...)
+	psql.Stdin, psql.Stdout, psql.Stderr = a.In, a.Out, a.Err
+	psql.Env = append(os.Environ(), t.Env()...)
+	// Ctrl-C is psql's: it cancels a query, and this process waits.
+	psql.Cancel = func() error { return nil }
+	err = psql.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return exitError(exit.ExitCode())
+	}
+	return err
+}

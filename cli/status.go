@@ -1,0 +1,228 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"howdah/cluster"
+	"howdah/control"
+)
+
+func (a *app) status() *cobra.Command {
+	var watch bool
+	cmd := &cobra.Command{
+		Use: "status [CLUSTER]", Short: "The members, and how well they are",
+		Long: `Status prints the table of "howdah list" and a line each for what a person on
+call wants to know: since when the leader leads, what would be lost with its
+host just now, the store, the last change of leader, and who is waited for.
+
+It ends with 3 when the cluster has no leader or a member is not running.`,
+		Example: `  howdah status
+  howdah status --watch
+  howdah status --json | jq .exposure`,
+		Args: takes(0), ValidArgsFunction: a.completeCluster,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, _, err := a.open(args, 0)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			if watch {
+				return a.watchStatus(cmd.Context(), c)
+			}
+			s, err := c.Status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			a.printStatus(s)
+			if len(s.Unwell) > 0 {
+				return errUnhealthy
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "draw it anew every second, until interrupted")
+	a.jsonFlag(cmd)
+	return cmd
+}
+
+func (a *app) printStatus(s control.Status) {
+	if a.json {
+		a.printJSON(a.Out, s)
+		return
+	}
+	a.printf("%s", statusText(s))
+}
+
+// watchStatus draws the status every second. A store that does not answer is
+// shown, not an end: that is when one watches.
+func (a *app) watchStatus(ctx context.Context, c *control.Cluster) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		s, err := c.Status(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if a.Terminal && !a.json {
+			a.printf("\x1b[H\x1b[2J")
+		}
+		switch {
+		case err != nil:
+			a.complain(err, false, nil)
+		case a.json:
+			a.printJSON(a.Out, s)
+		default:
+			a.printf("%s\n\n%s", time.Now().Format(time.DateTime), statusText(s))
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// statusText is the table and one line for each thing to know.
+func statusText(s control.Status) string {
+	var b strings.Builder
+	b.WriteString(listTable(s.Cluster, s.State) + "\n")
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "%-12s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	p := s.Picture
+	switch {
+	case p.Leader == "":
+		line("leader", "nobody")
+	case s.Since.IsZero():
+		line("leader", "%s", p.Leader)
+	default:
+		line("leader", "%s since %s (%s)", p.Leader, s.Since.Local().Format(time.DateTime), ago(s.At.Sub(s.Since)))
+	}
+	if h := p.Handover; h != nil && h.From != "" {
+		line("handover", "from %s to %s", h.From, h.To)
+	}
+	line("replication", "%s", replication(p))
+	switch {
+	case s.Exposure == nil:
+		line("exposure", "unknown: the leader has not said where it stands")
+	default:
+		line("exposure", "%s would be lost with the leader's host now (replication is asynchronous)", bytes(*s.Exposure))
+	}
+	line("survives", "%s", survivesText(s))
+	if len(s.Etcd) > 0 {
+		line("etcd", "%s", etcdText(s.Etcd))
+	}
+	if s.Last != nil {
+		line("last change", "%s", pageLine(s.LastPage, *s.Last, s.At))
+	}
+	for _, w := range s.Awaited {
+		line("awaited", "%s", w)
+	}
+	for _, u := range s.Unwell {
+		line("unwell", "%s", u)
+	}
+	return b.String()
+}
+
+func replication(p cluster.Picture) string {
+	var parts []string
+	for _, m := range p.Members {
+		if m.Leads() {
+			continue
+		}
+		text := m.Name + " " + m.State
+		if lag, known := m.Lag(); known && lag > 0 {
+			text += ", " + bytes(lag) + " behind"
+		}
+		parts = append(parts, text)
+	}
+	if len(parts) == 0 {
+		return "no replica shows itself"
+	}
+	return strings.Join(parts, "; ")
+}
+
+func survivesText(s control.Status) string {
+	switch s.Survives {
+	case 0:
+		return "no further loss of a host"
+	case 1:
+		return "the loss of one host"
+	}
+	return fmt.Sprintf("the loss of %d hosts", s.Survives)
+}
+
+func etcdText(members []control.EtcdMember) string {
+	up, leader := 0, "nobody leads"
+	var down []string
+	for _, m := range members {
+		if m.Up {
+			up++
+		} else {
+			down = append(down, m.Name)
+		}
+		if m.Leads {
+			leader = m.Name + " leads"
+		}
+	}
+	text := fmt.Sprintf("%d of %d members up, %s", up, len(members), leader)
+	if len(down) > 0 {
+		text += "; down: " + strings.Join(down, ", ")
+	}
+	return text
+}
+
+// pageLine tells a change of leader in one line.
+func pageLine(number int64, p cluster.FailoverPage, now time.Time) string {
+	text := fmt.Sprintf("#%d %s", number, p.Kind)
+	if p.From != "" && p.From != p.To {
+		text += " " + p.From + " -> " + p.To
+	} else {
+		text += " " + p.To
+	}
+	if n := len(p.Phases); n > 0 {
+		text += " in " + milliseconds(p.Phases[n-1].After)
+	}
+	if p.LostBytes != nil {
+		text += ", " + bytes(*p.LostBytes) + " lost"
+	}
+	return text + fmt.Sprintf(", %s (howdah why --failover %d)", ago(now.Sub(p.At)), number)
+}
+
+func milliseconds(d time.Duration) string {
+	return fmt.Sprintf("%.0f ms", float64(d.Microseconds())/1000)
+}
+
+// ago rounds to what matters.
+func ago(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return "just now"
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%.0f s ago", d.Seconds())
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%.0f min ago", d.Minutes())
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%.0f h ago", d.Hours())
+	}
+	return fmt.Sprintf("%.0f days ago", d.Hours()/24)
+}
+
+// bytes prints a size as people read it.
+func bytes(n int64) string {
+	const unit = 1024
+	switch {
+	case n < unit:
+		return fmt.Sprintf("%d bytes", n)
+	case n < unit*unit:
+		return fmt.Sprintf("%.1f kB", float64(n)/unit)
+	case n < unit*unit*unit:
+		return fmt.Sprintf("%.1f MB", float64(n)/unit/unit)
+	}
+	return fmt.Sprintf("%.1f GB", float64(n)/unit/unit/unit)
+}

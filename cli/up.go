@@ -1,0 +1,178 @@
+package cli
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"howdah/cluster"
+	"howdah/control"
+)
+
+func (a *app) up() *cobra.Command {
+	var ground string
+	cmd := &cobra.Command{
+		Use: "up", Short: "Start a cluster of three nodes on this machine",
+		Long: `Up makes the cluster "demo" of three nodes on this machine, or starts the one
+that is there, waits until it is healthy, and says how to connect. It may be
+given again at any time: what runs stays untouched.`,
+		Example: `  howdah up
+  howdah up --dir /tmp/try --ground loopback`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usage("up takes no arguments yet: it starts the demo cluster, not %q", args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			h, err := a.house()
+			if err != nil {
+				return err
+			}
+			what, err := h.PlanUp(ground)
+			if err != nil {
+				return err
+			}
+			if a.dry {
+				_, err := a.sure(what, harmless)
+				return err
+			}
+			began := time.Now()
+			if !a.json {
+				a.printf("%s\n", sentence(what))
+			}
+			up, err := h.Up(cmd.Context(), ground)
+			if err != nil {
+				return err
+			}
+			defer up.Cluster.Close()
+			if !a.json {
+				for _, s := range up.Substituted {
+					a.printf("  not as in production: %s\n", s)
+				}
+			}
+			s, err := up.Cluster.AwaitHealthy(cmd.Context(), func(member, state string) {
+				if !a.json {
+					a.printf("%6.1f s  %s: %s\n", time.Since(began).Seconds(), member, state)
+				}
+			})
+			if err != nil {
+				return err
+			}
+			access, err := up.Cluster.Access()
+			if err != nil {
+				return err
+			}
+			a.raised(up, s, access, time.Since(began))
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&ground, "ground", "", "loopback or isolated (default: isolated for root, else loopback)")
+	_ = cmd.RegisterFlagCompletionFunc("ground", cobra.FixedCompletions([]string{"loopback", "isolated"}, cobra.ShellCompDirectiveNoFileComp))
+	a.changeFlags(cmd)
+	return cmd
+}
+
+// raised prints how to go on with a cluster that is up.
+func (a *app) raised(up control.Raised, s cluster.State, access control.Access, took time.Duration) {
+	c := up.Cluster
+	if a.json {
+		a.printJSON(a.Out, struct {
+			Cluster     string          `json:"cluster"`
+			Ground      string          `json:"ground"`
+			Substituted []string        `json:"substituted"`
+			Seconds     float64         `json:"seconds"`
+			URL         string          `json:"url"`
+			Passfile    string          `json:"pgpass"`
+			Services    string          `json:"service_file"`
+			Picture     cluster.Picture `json:"picture"`
+		}{c.Name, up.Ground, up.Substituted, took.Seconds(), access.URL(true), access.Passfile, access.Services, cluster.PictureOf(s)})
+		return
+	}
+	name := ""
+	if h, err := a.house(); err == nil && len(h.Clusters()) > 1 {
+		name = " " + c.Name
+	}
+	if a.dir != a.defaultDir() {
+		name += " --dir " + a.dir
+	}
+	a.printf("\n%s", listTable(c.Name, s))
+	a.printf(`
+Healthy after %.1f s. Connect:
+  howdah psql%s
+  psql %s
+  psql service=%s             with PGSERVICEFILE=%s
+
+Try:
+  howdah status --watch%s     in a second terminal
+  howdah fault kill-postgres%s
+  howdah fault kill-node%s    and bring it back: howdah fault start-node%s
+  howdah switchover%s
+  howdah why%s                what happened, and why
+  howdah down%s
+`, took.Seconds(), name, access.URL(true), c.Name, access.Services, name, name, name, name, name, name, name)
+}
+
+func (a *app) down() *cobra.Command {
+	var purge bool
+	cmd := &cobra.Command{
+		Use: "down", Short: "Stop the cluster on this machine",
+		Long: `Down stops every node in order: replicas first, then the primary, the store
+last. The data stays, and "howdah up" starts it again; --purge deletes it.`,
+		Example: `  howdah down
+  howdah down --purge --yes`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usage("down takes no arguments: it stops all that was started in --dir")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			h, err := a.house()
+			if err != nil {
+				return err
+			}
+			what, found, err := h.PlanDown(purge)
+			switch {
+			case err != nil:
+				return err
+			case !found && a.json:
+				a.printJSON(a.Out, map[string]any{"stopped": false, "dir": h.Dir})
+				return nil
+			case !found:
+				a.printf("nothing to stop: there is no playground in %s\n", h.Dir)
+				return nil
+			}
+			if ok, err := a.sure(what, risk(purge)); !ok {
+				return err
+			}
+			err = h.Down(cmd.Context(), purge, func(step string) {
+				if !a.json {
+					a.printf("%s\n", step)
+				}
+			})
+			if err != nil {
+				return err
+			}
+			if a.json {
+				a.printJSON(a.Out, map[string]any{"stopped": true, "purged": purge, "dir": h.Dir})
+				return nil
+			}
+			if purge {
+				a.printf("stopped, and the data is deleted\n")
+			} else {
+				a.printf("stopped; the data stays in %s\n", h.Dir)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&purge, "purge", false, "delete the data too")
+	a.changeFlags(cmd)
+	return cmd
+}
+
+// sentence begins what with a capital letter.
+func sentence(what string) string {
+	return fmt.Sprintf("%c%s", what[0]-'a'+'A', what[1:])
+}

@@ -1,0 +1,338 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"howdah/cluster"
+	"howdah/playground"
+	"howdah/problem"
+	"howdah/spec"
+)
+
+// patience is how long a cluster that comes up may stand still before waiting
+// for it makes no sense: a clone shows no change while it copies.
+const patience = 2 * time.Minute
+
+// door says how this machine reaches the nodes of a cluster: those of a
+// playground through the host's 127.x addresses, others directly.
+func (h House) door(nodes []spec.Node) door {
+	if _, err := playground.Load(h.Dir); err != nil {
+		return direct
+	}
+	doors := map[string]string{}
+	for _, n := range nodes {
+		doors[n.Host], doors[n.Address] = playground.Door(n), playground.Door(n)
+	}
+	return func(host string) string {
+		if d, ok := doors[host]; ok {
+			return d
+		}
+		return host
+	}
+}
+
+// A Raised playground is up, healthy or not.
+type Raised struct {
+	Cluster     *Cluster
+	Ground      string
+	Substituted []string // what differs from production, in words
+}
+
+// PlanUp says what Up would do.
+func (h House) PlanUp(ground string) (string, error) {
+	if _, err := playground.ParseGround(ground); err != nil {
+		return "", err
+	}
+	nodes, err := playground.Nodes(h.Dir)
+	switch {
+	case problem.Code(err) == "playground-none":
+		return "make cluster demo of three nodes in " + h.Dir + " and start it", nil
+	case err != nil:
+		return "", err
+	}
+	var down []string
+	for _, n := range nodes {
+		if !playground.Running(n) {
+			down = append(down, n.Member)
+		}
+	}
+	if len(down) == 0 {
+		return "start nothing: every node of cluster " + nodes[0].Cluster + " runs", nil
+	}
+	return "start " + strings.Join(down, ", ") + " of cluster " + nodes[0].Cluster + " in " + h.Dir, nil
+}
+
+// Up starts the playground's cluster: files, keeper, supervisors. Call
+// AwaitHealthy next, and Close the cluster at the end.
+func (h House) Up(ctx context.Context, ground string) (Raised, error) {
+	g, err := playground.ParseGround(ground)
+	if err != nil {
+		return Raised{}, err
+	}
+	s, nodes, err := playground.Up(ctx, playground.Options{Dir: h.Dir, Ground: g}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		if problem.Code(err) != "" || ctx.Err() != nil {
+			return Raised{}, err
+		}
+		return Raised{}, &problem.Error{
+			Code: "up-failed", What: "cannot start the playground in " + h.Dir,
+			Do: "read keeper.log and the nodes' logs there; `howdah up` again continues where it stopped", Err: err,
+		}
+	}
+	c, err := h.Open(nodes[0].Cluster)
+	if err != nil {
+		return Raised{}, err
+	}
+	return Raised{Cluster: c, Ground: string(s.Ground), Substituted: substituted(s, nodes)}, nil
+}
+
+// substituted lists what the playground made different from production.
+func substituted(s playground.State, nodes []spec.Node) []string {
+	var subs []string
+	if s.Reason != "" {
+		subs = append(subs, "ground loopback instead of isolated ("+s.Reason+"): the network can not be cut")
+	}
+	first, last := nodes[0], nodes[len(nodes)-1]
+	switch s.Ground {
+	case playground.Isolated:
+		subs = append(subs, fmt.Sprintf("hosts %s to %s are network namespaces of this machine; from here they are %s to %s",
+			first.Host, last.Host, playground.Door(first), playground.Door(last)))
+	default:
+		subs = append(subs, fmt.Sprintf("hosts %s to %s have the addresses %s to %s of this machine",
+			first.Host, last.Host, first.Address, last.Address))
+	}
+	if m := first.Postgres.Parameters["shared_buffers"]; m != "" {
+		subs = append(subs, "each server has "+m+" of shared_buffers, because they share this machine's memory")
+	}
+	return subs
+}
+
+// AwaitHealthy waits until the cluster has a leader and every node that is
+// meant to run serves: the leader writes, the others stream. progress hears of
+// every change of a member.
+func (c *Cluster) AwaitHealthy(ctx context.Context, progress func(member, state string)) (cluster.State, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	still := errors.New("nothing changed for " + patience.String())
+	stuck := time.AfterFunc(patience, func() { cancel(still) })
+	defer stuck.Stop()
+	shown := map[string]string{}
+	var last cluster.State
+	err := c.watch(ctx, func(s cluster.State) bool {
+		last = s
+		ready := true
+		p := cluster.PictureOf(s)
+		for _, n := range c.Nodes {
+			if playground.Stopped(n) {
+				continue
+			}
+			now, ok := stage(s, p, n.Member)
+			ready = ready && ok
+			if shown[n.Member] != now {
+				shown[n.Member] = now
+				stuck.Reset(patience)
+				progress(n.Member, now)
+			}
+		}
+		return ready
+	})
+	if err == nil {
+		return last, nil
+	}
+	if !errors.Is(err, still) {
+		return last, err
+	}
+	why := Unwell(cluster.PictureOf(last))
+	if last.Revision == 0 {
+		why = []string{"the store does not answer"}
+	}
+	why = append(why, awaited(last)...)
+	return last, &problem.Error{
+		Code: "up-unhealthy", What: "cluster " + c.Name + " is started, but not healthy",
+		Why: strings.Join(why, "; ") + "; nothing changed for " + patience.String(),
+		Do:  "see `howdah why " + c.Name + "` and the logs below " + c.Dir,
+	}
+}
+
+// stage says how far a member is, and whether that is all the way.
+func stage(s cluster.State, p cluster.Picture, name string) (text string, ready bool) {
+	m, ok := p.Member(name)
+	switch {
+	case !ok:
+		return "starting", false
+	case m.Leads():
+		published, _ := s.Member(name)
+		return "leader, " + m.State, m.Running && published.Role == cluster.RolePrimary
+	}
+	return "replica, " + m.State, p.Leader != "" && m.Running && m.State == cluster.ReplicationStreaming
+}
+
+// PlanDown says what Down would do; found is false when there is nothing.
+func (h House) PlanDown(purge bool) (what string, found bool, err error) {
+	nodes, err := playground.Nodes(h.Dir)
+	switch {
+	case problem.Code(err) == "playground-none":
+		return "", false, nil
+	case err != nil:
+		return "", false, err
+	case len(nodes) == 0:
+		return "", false, nil
+	}
+	what = fmt.Sprintf("stop cluster %s (%d nodes)", nodes[0].Cluster, len(nodes))
+	if purge {
+		what += " and delete its data in " + h.Dir
+	}
+	return what, true, nil
+}
+
+// Down stops the playground, and with purge deletes it.
+func (h House) Down(ctx context.Context, purge bool, say func(string)) error {
+	err := playground.Down(ctx, h.Dir, say)
+	if err == nil && purge {
+		say("deleting the data")
+		err = playground.Purge(h.Dir)
+	}
+	if err == nil || problem.Code(err) != "" || ctx.Err() != nil {
+		return err
+	}
+	return &problem.Error{
+		Code: "down-failed", What: "cannot stop the playground in " + h.Dir,
+		Do: "`howdah down` again continues where it stopped", Err: err,
+	}
+}
+
+// Faults that can be tried, in the order of help.
+var Faults = []struct{ Name, Does string }{
+	{"kill-postgres", "kill the postmaster with SIGKILL, as the kernel does when memory ends"},
+	{"kill-agent", "kill the agent with SIGKILL"},
+	{"kill-node", "cut the power of a node: every process dies at once, the network with them"},
+	{"stop-node", "stop a node in order: PostgreSQL is handed over and shut down"},
+	{"start-node", "start a node that was stopped or killed"},
+}
+
+// A Fault is chosen and checked, but nothing broke yet.
+type Fault struct {
+	Name    string
+	Members []string
+	Primary string // one of Members leads; "": none does, or it was not asked
+
+	play  playground.State
+	nodes []spec.Node
+}
+
+// PlanFault finds the members to hit: the word "primary" is the leader. Without
+// members it is the leader, or for start-node every node that is stopped.
+func (h House) PlanFault(ctx context.Context, clusterName, fault string, members ...string) (*Fault, error) {
+	name, err := h.Name(clusterName)
+	if err != nil {
+		return nil, err
+	}
+	play, err := playground.Load(h.Dir)
+	if err != nil {
+		return nil, err
+	}
+	nodes, err := h.Nodes(name)
+	if err != nil {
+		return nil, err
+	}
+	f := &Fault{Name: fault, play: play}
+	if len(members) == 0 && fault == "start-node" {
+		for _, n := range nodes {
+			if playground.Stopped(n) {
+				members = append(members, n.Member)
+			}
+		}
+		if len(members) == 0 {
+			return nil, &problem.Error{
+				Code: "fault-nothing", What: "cannot start a node of cluster " + name,
+				Why: "none is stopped", Do: "name one if you mean another",
+			}
+		}
+	}
+	if len(members) == 0 {
+		members = []string{Primary}
+	}
+	if i := slices.Index(members, Primary); i >= 0 {
+		if members[i], err = h.leader(ctx, name, fault); err != nil {
+			return nil, err
+		}
+		f.Primary = members[i]
+	}
+	for _, m := range members {
+		n, err := play.Find(m)
+		if err != nil {
+			return nil, err
+		}
+		f.Members, f.nodes = append(f.Members, m), append(f.nodes, n)
+	}
+	return f, nil
+}
+
+func (h House) leader(ctx context.Context, name, fault string) (string, error) {
+	c, err := h.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	s, err := c.State(ctx)
+	if err != nil {
+		return "", err
+	}
+	if s.LeaderName() == "" {
+		return "", &problem.Error{
+			Code: "leader-none", What: "cannot " + strings.ReplaceAll(fault, "-", " ") + " of the primary",
+			Why: "cluster " + name + " has no leader now", Do: "name a member, or wait: `howdah status " + name + "`",
+		}
+	}
+	return s.LeaderName(), nil
+}
+
+// String says what Do would do.
+func (f *Fault) String() string {
+	verb := map[string]string{
+		"kill-postgres": "kill the postmaster of ", "kill-agent": "kill the agent of ",
+		"kill-node": "cut the power of ", "stop-node": "stop ", "start-node": "start ",
+	}[f.Name]
+	names := slices.Clone(f.Members)
+	for i, m := range names {
+		if m == f.Primary {
+			names[i] += " (the primary)"
+		}
+	}
+	return verb + strings.Join(names, ", ")
+}
+
+// Do breaks what was chosen, one member after another.
+func (f *Fault) Do(ctx context.Context) error {
+	for i, n := range f.nodes {
+		var err error
+		switch f.Name {
+		case "kill-postgres":
+			err = playground.KillPostgres(n)
+		case "kill-agent":
+			err = playground.KillAgent(n)
+		case "kill-node":
+			err = f.play.KillNode(ctx, n)
+		case "stop-node":
+			err = playground.StopNode(ctx, n)
+		case "start-node":
+			err = f.play.StartNode(ctx, n)
+		}
+		if err != nil {
+			if problem.Code(err) != "" || ctx.Err() != nil {
+				return err
+			}
+			return &problem.Error{
+				Code: "fault-failed", What: "cannot " + f.Name + " " + f.Members[i],
+				Do: "see `howdah status`, and `howdah up` to set everything right", Err: err,
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,191 @@
+package control
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"howdah/cluster"
+	"howdah/nodefile"
+	"howdah/problem"
+	"howdah/secret"
+	"howdah/spec"
+)
+
+// Services that clients ask for. The others come with the gateway.
+const (
+	Primary = "primary"
+	Replica = "replica"
+)
+
+// A Target is where a service is just now, and how to get in.
+type Target struct {
+	Member   string
+	Host     string
+	Port     int
+	User     string
+	Database string
+	Passfile string // pgpass with the password of User
+}
+
+// Env are the variables by which libpq finds the target. The password stays in
+// its file.
+func (t Target) Env() []string {
+	env := []string{"PGHOST=" + t.Host, "PGPORT=" + strconv.Itoa(t.Port), "PGUSER=" + t.User, "PGDATABASE=" + t.Database}
+	if t.Passfile != "" {
+		env = append(env, "PGPASSFILE="+t.Passfile)
+	}
+	return env
+}
+
+// Psql finds the member that serves a service now.
+func (c *Cluster) Psql(ctx context.Context, service string) (Target, error) {
+	what := "cannot connect to service " + service + " of cluster " + c.Name
+	if service != Primary && service != Replica {
+		return Target{}, &problem.Error{
+			Code: "service-later", What: what,
+			Why: "this version has the services primary and replica; the others come with the gateway",
+			Do:  "use --service primary or --service replica",
+		}
+	}
+	s, err := c.State(ctx)
+	if err != nil {
+		return Target{}, err
+	}
+	p := cluster.PictureOf(s)
+	fits := func(m cluster.PictureMember) bool { return m.Leads() && m.Running }
+	if service == Replica {
+		fits = func(m cluster.PictureMember) bool {
+			return !m.Leads() && m.Running && m.State == cluster.ReplicationStreaming && !m.Tags.NoLoadBalance()
+		}
+	}
+	i := slices.IndexFunc(p.Members, fits)
+	if i < 0 {
+		return Target{}, &problem.Error{
+			Code: "service-nobody", What: what, Why: "no member serves it now",
+			Do: "see `howdah status " + c.Name + "`",
+		}
+	}
+	m := p.Members[i]
+	t := Target{Member: m.Name, Host: c.door(m.Host), Port: m.Port, User: spec.Superuser, Database: "postgres"}
+	if access, err := c.Access(); err == nil {
+		t.User, t.Database, t.Passfile = access.User, access.Database, access.Passfile
+	}
+	return t, nil
+}
+
+// An Access is how a person's programs get into the cluster: the first user and
+// database that its bootstrap creates, wherever the primary is.
+type Access struct {
+	User     string
+	Database string
+	Passfile string // PGPASSFILE
+	Services string // PGSERVICEFILE: the cluster's name, and with -replica
+	Password secret.Text
+	url      string
+}
+
+// URL is a connection string that finds the primary by itself. With reveal it
+// holds the password.
+func (a Access) URL(reveal bool) string {
+	u, err := url.Parse(a.url)
+	if err != nil || !reveal {
+		return a.url
+	}
+	u.User = url.UserPassword(a.User, a.Password.Reveal())
+	return u.String()
+}
+
+// At is a connection string for one target, with the password.
+func (a Access) At(t Target) string {
+	u := url.URL{
+		Scheme: "postgres", User: url.UserPassword(a.User, a.Password.Reveal()),
+		Host: net.JoinHostPort(t.Host, strconv.Itoa(t.Port)), Path: "/" + a.Database,
+	}
+	return u.String()
+}
+
+// Program finds one of PostgreSQL's own programs beside the server's.
+func (c *Cluster) Program(name string) (string, error) {
+	for _, n := range c.Nodes {
+		path := filepath.Join(n.Postgres.Bin, name)
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("%s: %w", name, os.ErrNotExist)
+}
+
+// Access writes pgpass and service file beside the nodes, for their owner alone.
+func (c *Cluster) Access() (Access, error) {
+	if len(c.Nodes) == 0 {
+		return Access{}, &problem.Error{
+			Code: "access-elsewhere", What: "cannot write the password file of cluster " + c.Name,
+			Why: "none of its nodes is on this machine", Do: "run this on a node",
+		}
+	}
+	n := c.Nodes[0]
+	secrets, err := nodefile.Secrets(n)
+	if err != nil {
+		return Access{}, err
+	}
+	a := Access{
+		User: spec.Superuser, Database: "postgres", Password: secrets[spec.SecretSuper],
+		Passfile: filepath.Join(c.Dir, "pgpass"), Services: filepath.Join(c.Dir, "pg_service.conf"),
+	}
+	if b := n.Bootstrap; len(b.Users) > 0 {
+		a.User, a.Password = b.Users[0].Name, secrets[b.Users[0].Secret]
+		a.Database = a.User
+		for _, d := range b.Databases {
+			if d.Owner == a.User {
+				a.Database = d.Name
+				break
+			}
+		}
+	}
+	var hosts, ports, addrs []string
+	var pass strings.Builder
+	for _, n := range c.Nodes {
+		host, port := c.door(n.Address), strconv.Itoa(n.Postgres.Port)
+		hosts, ports, addrs = append(hosts, host), append(ports, port), append(addrs, net.JoinHostPort(host, port))
+		for _, who := range [][2]string{{a.User, a.Password.Reveal()}, {spec.Superuser, secrets[spec.SecretSuper].Reveal()}} {
+			if who[1] != "" {
+				fmt.Fprintf(&pass, "%s:%s:*:%s:%s\n", passfield(host), port, passfield(who[0]), passfield(who[1]))
+			}
+		}
+	}
+	u := url.URL{
+		Scheme: "postgres", User: url.User(a.User), Host: strings.Join(addrs, ","), Path: "/" + a.Database,
+		RawQuery: "target_session_attrs=read-write",
+	}
+	a.url = u.String()
+	var services strings.Builder
+	for _, s := range []struct{ name, attrs string }{{c.Name, "read-write"}, {c.Name + "-replica", "prefer-standby"}} {
+		fmt.Fprintf(&services, "[%s]\nhost=%s\nport=%s\nuser=%s\ndbname=%s\npassfile=%s\ntarget_session_attrs=%s\nconnect_timeout=3\n\n",
+			s.name, strings.Join(hosts, ","), strings.Join(ports, ","), a.User, a.Database, a.Passfile, s.attrs)
+	}
+	for path, text := range map[string]string{a.Passfile: pass.String(), a.Services: services.String()} {
+		if old, err := os.ReadFile(path); err == nil && string(old) == text {
+			continue
+		}
+		if err := nodefile.WriteFile(path, []byte(text), 0o600, -1, -1); err != nil {
+			return Access{}, &problem.Error{
+				Code: "access-write", What: "cannot write " + cmp.Or(filepath.Base(path), path) + " of cluster " + c.Name,
+				Do: "run as the owner of " + c.Dir, Err: err,
+			}
+		}
+	}
+	return a, nil
+}
+
+// passfield escapes one field of a password file (libpq, passwordFromFile).
+func passfield(s string) string {
+	return strings.NewReplacer(`\`, `\\`, `:`, `\:`).Replace(s)
+}

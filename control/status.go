@@ -1,0 +1,149 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"howdah/cluster"
+)
+
+// A Status is the cluster's picture and what follows from it.
+type Status struct {
+	Cluster  string                `json:"cluster"`
+	Picture  cluster.Picture       `json:"picture"`
+	Since    time.Time             `json:"leader_since,omitzero"` // zero: not known
+	Exposure *int64                `json:"exposure"`              // bytes that would be lost with the leader's host now; nil: unknown
+	Etcd     []EtcdMember          `json:"etcd"`
+	Last     *cluster.FailoverPage `json:"last_failover,omitempty"`
+	LastPage int64                 `json:"last_failover_number,omitempty"`
+	Awaited  []string              `json:"awaited"`  // who or what is waited for, in words
+	Survives int                   `json:"survives"` // hosts that may be lost, one after another or at once, with someone left to lead
+	Unwell   []string              `json:"unwell"`   // what keeps the cluster from being healthy
+	At       time.Time             `json:"at"`       // when this was seen
+	State    cluster.State         `json:"-"`
+}
+
+// Status looks at the cluster and its store.
+func (c *Cluster) Status(ctx context.Context) (Status, error) {
+	var etcd []EtcdMember
+	var wg sync.WaitGroup
+	wg.Go(func() { etcd = c.Etcd(ctx) })
+	s, err := c.State(ctx)
+	wg.Wait()
+	if err != nil {
+		return Status{}, err
+	}
+	return statusOf(c.Name, s, etcd, c.now()), nil
+}
+
+func statusOf(name string, s cluster.State, etcd []EtcdMember, now time.Time) Status {
+	p := cluster.PictureOf(s)
+	st := Status{
+		Cluster: name, Picture: p, Since: since(s), Etcd: etcd, Awaited: awaited(s),
+		Unwell: Unwell(p), At: now, State: s,
+	}
+	st.Exposure = exposure(s, p)
+	if n := len(s.Failovers); n > 0 {
+		st.Last, st.LastPage = &s.Failovers[n-1], s.Failovers[n-1].Number
+	}
+	st.Survives = survives(p, etcd)
+	return st
+}
+
+// Unwell lists what keeps a cluster from being healthy; nothing else makes
+// `list` and `status` exit with 3.
+func Unwell(p cluster.Picture) []string {
+	unwell := []string{}
+	if p.Leader == "" {
+		unwell = append(unwell, "there is no leader")
+	}
+	for _, m := range p.Members {
+		if !m.Running {
+			unwell = append(unwell, m.Name+" is "+m.State)
+		}
+	}
+	for _, name := range p.Away {
+		unwell = append(unwell, name+" does not show itself")
+	}
+	return append(unwell, p.Problems...)
+}
+
+// since is when the present leader began to write, by its page or the history.
+func since(s cluster.State) time.Time {
+	if s.Leader == nil {
+		return time.Time{}
+	}
+	for _, page := range slices.Backward(s.Failovers) {
+		if page.Epoch == s.Leader.Mod {
+			at := page.At
+			if n := len(page.Phases); n > 0 {
+				at = at.Add(page.Phases[n-1].After)
+			}
+			return at
+		}
+	}
+	if n := len(s.History); n > 0 && s.History[n-1].Leader == s.Leader.Name {
+		at, _ := cluster.ParseTime(s.History[n-1].At)
+		return at
+	}
+	return time.Time{}
+}
+
+// exposure is what the leader has and no replica that could follow it: as old
+// as the positions that members publish, about a second.
+func exposure(s cluster.State, p cluster.Picture) *int64 {
+	leader, ok := s.Member(p.Leader)
+	at := max(leader.XlogLocation, s.Status.Optime)
+	if !ok || at == 0 {
+		return nil
+	}
+	best := int64(at)
+	for _, m := range s.Members {
+		if m.Name == p.Leader || m.Timeline != leader.Timeline || m.Tags.NoFailover() {
+			continue
+		}
+		if has := max(m.ReceiveLSN, m.ReplayLSN, m.XlogLocation); has != 0 {
+			best = min(best, has.Behind(at))
+		}
+	}
+	return &best
+}
+
+// survives counts the hosts that may go while somebody could still be elected:
+// a majority of etcd must stay, and one server to lead.
+func survives(p cluster.Picture, etcd []EtcdMember) int {
+	ready := 0
+	for _, m := range p.Members {
+		if m.Running && !m.Leads() && !m.Tags.NoFailover() && m.State == cluster.ReplicationStreaming {
+			ready++
+		}
+	}
+	up := 0
+	for _, e := range etcd {
+		if e.Up {
+			up++
+		}
+	}
+	if len(etcd) > 0 {
+		ready = min(ready, up-(len(etcd)/2+1))
+	}
+	if p.Leader == "" {
+		return 0
+	}
+	return max(ready, 0)
+}
+
+// awaited gathers whom or what members say they wait for.
+func awaited(s cluster.State) []string {
+	waits := []string{}
+	for _, w := range s.Whys {
+		if len(w.Waiting) > 0 {
+			waits = append(waits, fmt.Sprintf("%s waits: %s", w.Member, strings.Join(w.Waiting, ", ")))
+		}
+	}
+	return waits
+}
