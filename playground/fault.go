@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -134,19 +135,24 @@ func (s State) unmark(n spec.Node) error {
 	return nil
 }
 
-// roots are the processes of the node that we know by file: supervisor first,
-// because it would start the others again.
+// roots are the supervisor, first because it would start the others again, and
+// the roles of the node, by file or by arguments: a supervisor that was killed
+// may have started one without leaving a file.
 func roots(n spec.Node) []process.ID {
 	var ids []process.ID
 	if id, ok := supervisor(n); ok {
 		ids = append(ids, id)
 	}
-	for _, r := range []string{"agent", "gateway", "jobs", "etcd", "observe"} {
-		if id, ok := node.RoleFile(n, r).Read(); ok {
+	for _, r := range slices.Backward(node.Roles(n)) {
+		if id, ok := running(n, r); ok {
 			ids = append(ids, id)
 		}
 	}
 	return ids
+}
+
+func running(n spec.Node, r node.Role) (process.ID, bool) {
+	return process.Job{PID: node.RoleFile(n, r.Name), Args: r.Args}.Running()
 }
 
 // everything is every running process of the node, roots first: what descends
@@ -228,10 +234,10 @@ func halt(ctx context.Context, n spec.Node) error {
 			return fmt.Errorf("stop %s: %w", n.Member, err)
 		}
 	}
-	for _, r := range []string{"agent", "etcd"} {
-		if id, ok := node.RoleFile(n, r).Read(); ok {
-			if err := finish(ctx, id, unix.SIGTERM, time.Minute); err != nil {
-				return fmt.Errorf("stop %s of %s: %w", r, n.Member, err)
+	for _, r := range slices.Backward(node.Roles(n)) {
+		if id, ok := running(n, r); ok {
+			if err := finish(ctx, id, unix.SIGTERM, r.Grace); err != nil {
+				return fmt.Errorf("stop %s of %s: %w", r.Name, n.Member, err)
 			}
 		}
 	}

@@ -269,13 +269,16 @@ func drain(ctx context.Context, n spec.Node) error {
 	if err := id.Signal(node.Drain); err != nil && !errors.Is(err, process.ErrGone) {
 		return err
 	}
-	agent := process.Job{PID: node.RoleFile(n, "agent"), Args: []string{"agent", "--node", n.Paths.Dir}}
 	return poll(ctx, func() bool {
 		if !id.Alive() {
 			return true
 		}
-		_, runs := agent.Running()
-		return !runs
+		for _, r := range node.Roles(n) {
+			if _, runs := running(n, r); runs && r.Name != "etcd" {
+				return false
+			}
+		}
+		return true
 	})
 }
 
