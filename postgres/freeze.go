@@ -76,6 +76,7 @@ func boolInt(b bool) int {
 // its postmaster, so the postmaster's death alone proves nothing.
 func Kill(ctx context.Context, data string) error {
 	master, had := Postmaster(data)
+	killed := map[Proc]bool{}
 	clean := 0
 	return until(ctx, 2*time.Millisecond, func() (bool, error) {
 		if had {
@@ -89,6 +90,14 @@ func Kill(ctx context.Context, data string) error {
 		for _, h := range all {
 			if err := unix.Kill(h.PID, unix.SIGKILL); err != nil && err != unix.ESRCH {
 				return false, fmt.Errorf("kill process %d: %w", h.PID, err)
+			}
+			killed[h.Proc] = true
+		}
+		// The last thing a dying process lets go of is its working directory, and
+		// even then it has not quite ended.
+		for p := range killed {
+			if p.alive() {
+				return false, nil
 			}
 		}
 		if len(all) > 0 {

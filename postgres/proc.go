@@ -103,7 +103,7 @@ func holds(pid int, dir os.FileInfo) bool {
 	}
 	exe, err := os.Readlink(proc + "/exe")
 	if err != nil {
-		return false
+		return true // it is dying: its memory is gone, its files are not yet (do_exit)
 	}
 	// A child of ours between fork and exec is about to be one.
 	self, _ := os.Readlink("/proc/self/exe")

@@ -141,7 +141,7 @@ func Start(t testing.TB, opts ...Option) *Server {
 	if err != nil {
 		missing(t, err.Error())
 	}
-	dir, err := os.MkdirTemp("/tmp", "tpg")
+	dir, err := os.MkdirTemp(scratch(o.fsync), "tpg")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,6 +169,16 @@ func Start(t testing.TB, opts ...Option) *Server {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// scratch is where servers live: in memory if there is room, for a base backup
+// and a start write some hundred megabytes; on disk for who wants fsync.
+func scratch(fsync bool) string {
+	var st unix.Statfs_t
+	if !fsync && unix.Statfs("/dev/shm", &st) == nil && int64(st.Bavail)*st.Bsize > 2<<30 && unix.Access("/dev/shm", unix.W_OK) == nil {
+		return "/dev/shm"
+	}
+	return "/tmp"
 }
 
 func node(t testing.TB, dir string, programs postgres.Programs, o options) spec.Node {
