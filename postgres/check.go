@@ -23,6 +23,11 @@ func (s *Server) marker() string { return s.beside("data.partial") }
 
 // begin makes the data directory, if there is none, and marks it.
 func (s *Server) begin(operation string) error {
+	if _, err := os.Stat(s.node.Paths.Dir); errors.Is(err, fs.ErrNotExist) {
+		if err := s.mkdir(s.node.Paths.Dir, 0o755); err != nil {
+			return err
+		}
+	}
 	if _, err := os.Stat(s.data); errors.Is(err, fs.ErrNotExist) {
 		if err := s.mkdir(s.data, 0o700); err != nil {
 			return err
@@ -71,12 +76,12 @@ func (s *Server) dataState() (pg.DataState, error) {
 	names, err := readSome(s.data)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if err := s.reachable(filepath.Dir(s.data)); err != nil {
+		if err := s.reachable("the data directory", filepath.Dir(s.data)); err != nil {
 			return pg.DataUnreadable, err
 		}
 		return pg.DataMissing, nil
 	case err != nil:
-		if err := s.reachable(s.data); err != nil {
+		if err := s.reachable("the data directory", s.data); err != nil {
 			return pg.DataUnreadable, err
 		}
 		return pg.DataUnreadable, s.unreadable(err)
@@ -131,8 +136,14 @@ func (s *Server) Check() error {
 			Do:  "choose a shorter directory",
 		}
 	}
-	if err := s.reachable(filepath.Dir(s.data)); err != nil {
-		return err
+	for _, way := range [][2]string{
+		{"the data directory", filepath.Dir(s.data)},
+		{"its programs", s.programs.Bin},
+		{"the directory of its socket", filepath.Dir(s.node.Paths.Sockets)},
+	} {
+		if err := s.reachable(way[0], way[1]); err != nil {
+			return err
+		}
 	}
 	st, err := os.Stat(s.data)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -161,7 +172,7 @@ func (s *Server) Check() error {
 }
 
 // reachable names the first directory on the way that PostgreSQL's user cannot enter.
-func (s *Server) reachable(dir string) error {
+func (s *Server) reachable(what, dir string) error {
 	var way []string
 	for d := dir; ; d = filepath.Dir(d) {
 		way = append([]string{d}, way...)
@@ -176,7 +187,7 @@ func (s *Server) reachable(dir string) error {
 		}
 		if err != nil || !s.account.mayEnter(st) {
 			return &problem.Error{
-				Code: "datadir-path", What: "cannot reach the data directory " + s.data,
+				Code: "datadir-path", What: "PostgreSQL cannot reach " + what + " under " + dir,
 				Why: fmt.Sprintf("user %s cannot enter %s", s.account.name, d), Err: err,
 				Do: "`chmod o+x " + d + "`, or choose a directory that PostgreSQL's user can reach",
 			}
