@@ -77,6 +77,12 @@ func (t *turn) stream() {
 	if s.Streaming {
 		r.Stuck, r.Tries = 0, 0
 		t.m.Streamed = Streamed{t.State.Leader.Mod, s.PID}
+		if len(s.Slots) > 0 && t.m.Swept != t.State.Leader.Mod {
+			// Slots from when this server led would hold its log for ever.
+			t.note("slots=old")
+			t.m.Swept = t.State.Leader.Mod
+			t.work(Slots{})
+		}
 		t.m.Story = Story{}
 		return
 	}

@@ -21,6 +21,7 @@ type Memory struct {
 
 	Under    int64 // epoch under which the server last wrote by right
 	Streamed Streamed
+	Swept    int64 // epoch in which this standby's own old slots were dropped
 	Vacancy  Vacancy
 	Offer    Offer
 	Crash    Crash
