@@ -35,12 +35,19 @@ given again at any time: what runs stays untouched.`,
 				return err
 			}
 			if a.dry {
+				if what == "" {
+					what = "start nothing: every node runs"
+				}
 				_, err := a.sure(what, harmless)
 				return err
 			}
 			began := time.Now()
-			if !a.json {
-				a.printf("%s\n", sentence(what))
+			switch {
+			case a.json:
+			case what == "":
+				a.printf("Every node runs already.\n")
+			default:
+				a.printf("%s.\n", sentence(what))
 			}
 			up, err := h.Up(cmd.Context(), ground)
 			if err != nil {
@@ -95,23 +102,24 @@ func (a *app) raised(up control.Raised, s cluster.State, access control.Access, 
 		name = " " + c.Name
 	}
 	if a.dir != a.defaultDir() {
-		name += " --dir " + a.dir
+		name += " --dir " + a.home(a.dir)
 	}
 	a.printf("\n%s", listTable(c.Name, s))
 	a.printf(`
 Healthy after %.1f s. Connect:
   howdah psql%s
-  psql %s
-  psql service=%s             with PGSERVICEFILE=%s
+  psql '%s'
+  PGSERVICEFILE=%s psql service=%s
 
 Try:
-  howdah status --watch%s     in a second terminal
+  howdah status --watch%s
   howdah fault kill-postgres%s
-  howdah fault kill-node%s    and bring it back: howdah fault start-node%s
+  howdah fault kill-node%s
+  howdah fault start-node%s
   howdah switchover%s
-  howdah why%s                what happened, and why
+  howdah why%s
   howdah down%s
-`, took.Seconds(), name, access.URL(true), c.Name, access.Services, name, name, name, name, name, name, name)
+`, took.Seconds(), name, access.URL(true), access.Services, c.Name, name, name, name, name, name, name, name)
 }
 
 func (a *app) down() *cobra.Command {

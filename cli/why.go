@@ -133,7 +133,7 @@ func pageText(p cluster.FailoverPage) string {
 		before = phase.After
 	}
 	switch {
-	case p.LostBytes == nil && p.Kind == cluster.KindBootstrap:
+	case p.LostBytes == nil && (p.From == "" || p.From == p.To):
 	case p.LostBytes == nil:
 		b.WriteString("  lost     not known (yet): the old leader has not come back to compare its log\n")
 	case *p.LostBytes == 0:

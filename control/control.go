@@ -167,10 +167,25 @@ func stateOf(s dcs.Snapshot) cluster.State {
 	return cluster.Parse(s.Revision, keys)
 }
 
+// do asks the store, and asks again what was certainly not applied: while etcd
+// elects a leader its members answer at once that they can not.
 func (c *Cluster) do(ctx context.Context, r dcs.Request) (dcs.Response, error) {
+	const pause = 100 * time.Millisecond
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
-	return c.store.Do(ctx, r)
+	for {
+		resp, err := c.store.Do(ctx, r)
+		if err == nil || r.Kind != dcs.Read && !errors.Is(err, dcs.ErrUnavailable) {
+			return resp, err
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return resp, err
+		}
+	}
 }
 
 // commit changes the store if every condition holds; ok is false if one does not.

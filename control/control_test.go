@@ -364,22 +364,45 @@ func TestASecondRequestWaits(t *testing.T) {
 }
 
 func TestAStoreThatDoesNotAnswer(t *testing.T) {
-	w := newWorld(t)
-	w.store.Faults(func(dcs.Request) mem.Fault { return mem.Fault{Refuse: true} })
-	_, err := w.c.State(t.Context())
-	if problem.Code(err) != "store-unreachable" {
-		t.Errorf("got %v", err)
-	}
-	w.store.Faults(nil)
-	ch, err := w.c.PlanSwitchover(t.Context(), "", time.Time{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.store.Faults(func(dcs.Request) mem.Fault { return mem.Fault{Lose: true} })
-	_, err = ch.Do(t.Context())
-	if p, ok := errors.AsType[*problem.Error](err); !ok || p.Code != "store-unreachable" || p.Why == "" {
-		t.Errorf("got %v", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.store.Faults(func(dcs.Request) mem.Fault { return mem.Fault{Refuse: true} })
+		_, err := w.c.State(t.Context())
+		if problem.Code(err) != "store-unreachable" {
+			t.Errorf("got %v", err)
+		}
+		w.store.Faults(nil)
+		ch, err := w.c.PlanSwitchover(t.Context(), "", time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		writes := 0
+		w.store.Faults(func(r dcs.Request) mem.Fault {
+			if r.Kind == dcs.Commit {
+				writes++
+			}
+			return mem.Fault{Lose: true}
+		})
+		_, err = ch.Do(t.Context())
+		if p, ok := errors.AsType[*problem.Error](err); !ok || p.Code != "store-unreachable" || writes != 1 {
+			t.Errorf("got %v after %d writes: what may have been applied is not asked again", err, writes)
+		}
+	})
+}
+
+func TestAnElectionOfTheStoreIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		began := time.Now()
+		w.store.Faults(func(dcs.Request) mem.Fault { return mem.Fault{Refuse: time.Since(began) < time.Second} })
+		if _, err := w.c.State(t.Context()); err != nil {
+			t.Errorf("reading: %v", err)
+		}
+		began = time.Now()
+		if changed, err := w.c.Pause(t.Context()); err != nil || !changed {
+			t.Errorf("writing: %v, %v", changed, err)
+		}
+	})
 }
 
 func TestStatus(t *testing.T) {

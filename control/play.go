@@ -44,7 +44,7 @@ type Raised struct {
 	Substituted []string // what differs from production, in words
 }
 
-// PlanUp says what Up would do.
+// PlanUp says what Up would do; "" if there is nothing to do but to wait.
 func (h House) PlanUp(ground string) (string, error) {
 	if _, err := playground.ParseGround(ground); err != nil {
 		return "", err
@@ -63,7 +63,7 @@ func (h House) PlanUp(ground string) (string, error) {
 		}
 	}
 	if len(down) == 0 {
-		return "start nothing: every node of cluster " + nodes[0].Cluster + " runs", nil
+		return "", nil
 	}
 	return "start " + strings.Join(down, ", ") + " of cluster " + nodes[0].Cluster + " in " + h.Dir, nil
 }

@@ -62,7 +62,7 @@ func Text(err error) string {
 		why += p.Err.Error()
 	}
 	if why != "" {
-		b.WriteString("\n  why: " + why)
+		b.WriteString("\n  why: " + strings.ReplaceAll(why, "\n", "\n       "))
 	}
 	if p.Do != "" {
 		b.WriteString("\n  do:  " + p.Do)

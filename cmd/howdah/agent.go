@@ -12,5 +12,5 @@ func runAgent(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	return agent.Run(ctx, n, logger("agent", n))
+	return agent.Run(ctx, n, logger(n))
 }

@@ -19,5 +19,5 @@ func serveEtcd(ctx context.Context, dir string) error {
 			Why: "this node carries no member of the store", Do: "start it on a node that does",
 		}
 	}
-	return embed.Run(ctx, n, logger("etcd", n))
+	return embed.Run(ctx, n, logger(n))
 }

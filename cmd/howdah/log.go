@@ -8,9 +8,9 @@ import (
 	"howdah/spec"
 )
 
-// logger is that of a role: text on a terminal, JSON for programs when
+// logger is that of a role, which has a log file of its own: text on a terminal, JSON for programs when
 // HOWDAH_LOG is json; HOWDAH_LOG=debug tells everything.
-func logger(role string, n spec.Node) *slog.Logger {
+func logger(n spec.Node) *slog.Logger {
 	o := &slog.HandlerOptions{}
 	var h slog.Handler = slog.NewTextHandler(os.Stderr, o)
 	switch os.Getenv("HOWDAH_LOG") {
@@ -19,7 +19,7 @@ func logger(role string, n spec.Node) *slog.Logger {
 	case "json":
 		h = slog.NewJSONHandler(os.Stderr, o)
 	}
-	log := slog.New(h).With(logkey.Role, role)
+	log := slog.New(h)
 	if n.Member != "" {
 		log = log.With(logkey.Cluster, n.Cluster, logkey.Member, n.Member)
 	}

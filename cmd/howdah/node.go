@@ -12,5 +12,5 @@ func superviseNode(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	return node.Run(ctx, n, node.Roles(n), logger("node", n))
+	return node.Run(ctx, n, node.Roles(n), logger(n))
 }

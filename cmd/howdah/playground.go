@@ -8,5 +8,5 @@ import (
 )
 
 func keepPlayground(ctx context.Context, dir string) error {
-	return playground.Keep(ctx, dir, logger("keeper", spec.Node{}))
+	return playground.Keep(ctx, dir, logger(spec.Node{}))
 }
