@@ -41,6 +41,7 @@ type Process struct {
 	Root     bool
 	Version  string
 	Roles    Roles
+	Exec     func(path string, argv, env []string) error // become another program; nil: run it as a child
 }
 
 // Roles are the daemons; main brings them, because doors know nothing of them.
@@ -87,6 +88,8 @@ func Run(ctx context.Context, args []string, p Process) int {
 		return Done
 	case errors.Is(err, errUnhealthy):
 		return Unhealthy
+	case errors.Is(err, context.Canceled) && problem.Code(err) == "":
+		err = errors.New("interrupted")
 	}
 	_, wrong := errors.AsType[usageError](err)
 	a.complain(err, wrong, cmd)

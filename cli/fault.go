@@ -31,12 +31,8 @@ MEMBER may be the word primary, which is also what is meant without one.`,
 }
 
 func (a *app) oneFault(name, does string) *cobra.Command {
-	short := sentence(does)
-	if len(short) > 60 {
-		short = sentence(does)
-	}
 	cmd := &cobra.Command{
-		Use: name + " [CLUSTER] [MEMBER…]", Short: short,
+		Use: name + " [CLUSTER] [MEMBER…]", Short: sentence(does),
 		Example: "  howdah fault " + name + "\n  howdah fault " + name + " demo-2",
 		Args:    takes(many), ValidArgsFunction: a.completeMembers,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 
@@ -54,7 +56,7 @@ follows "--" goes to psql. The password comes from a file that only you can read
 				}
 				return nil
 			}
-			return a.shell(cmd, c, t, flags)
+			return a.shell(cmd.Context(), c, t, flags)
 		},
 	}
 	cmd.Flags().StringVar(&service, "service", control.Primary, "primary or replica")
@@ -64,8 +66,8 @@ follows "--" goes to psql. The password comes from a file that only you can read
 	return cmd
 }
 
-// shell runs psql and ends as it ends.
-func (a *app) shell(cmd *cobra.Command, c *control.Cluster, t control.Target, flags []string) error {
+// shell becomes psql: signals are its own then, Ctrl-C cancels a query.
+func (a *app) shell(ctx context.Context, c *control.Cluster, t control.Target, flags []string) error {
 	path, err := exec.LookPath("psql")
 	if err != nil {
 		path, err = c.Program("psql")
@@ -76,11 +78,12 @@ func (a *app) shell(cmd *cobra.Command, c *control.Cluster, t control.Target, fl
 			Do: "install PostgreSQL's client programs, or use `howdah psql --print-url`", Err: err,
 		}
 	}
-	psql := exec.CommandContext(cmd.Context(), path, flags...)
-	psql.Stdin, psql.Stdout, psql.Stderr = a.In, a.Out, a.Err
-	psql.Env = append(os.Environ(), t.Env()...)
-	// Ctrl-C is psql's: it cancels a query, and this process waits.
-	psql.Cancel = func() error { return nil }
+	env := append(os.Environ(), t.Env()...)
+	if a.Exec != nil {
+		return fmt.Errorf("start %s: %w", path, a.Exec(path, append([]string{"psql"}, flags...), env))
+	}
+	psql := exec.CommandContext(ctx, path, flags...)
+	psql.Stdin, psql.Stdout, psql.Stderr, psql.Env = a.In, a.Out, a.Err, env
 	err = psql.Run()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return exitError(exit.ExitCode())

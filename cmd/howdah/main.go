@@ -41,11 +41,13 @@ func run() int {
 		Root:     os.Geteuid() == 0,
 		Version:  versionText(),
 		Roles:    cli.Roles{Node: superviseNode, Agent: runAgent, Etcd: serveEtcd, Keep: keepPlayground},
+		Exec:     syscall.Exec,
 	})
 }
 
-// haste is the grace after a second signal.
-const haste = 3 * time.Second
+// haste is the grace after a second signal. The supervisor needs most of it to
+// stop its roles in a hurry.
+const haste = 10 * time.Second
 
 func terminal(f *os.File) bool {
 	st, err := f.Stat()

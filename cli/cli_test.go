@@ -1,0 +1,178 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"howdah/control"
+)
+
+// run carries out one command line of a person without a terminal.
+func run(t *testing.T, dir string, args ...string) (code int, out, errs string) {
+	t.Helper()
+	var o, e strings.Builder
+	code = Run(t.Context(), args, Process{
+		In: strings.NewReader(""), Out: &o, Err: &e, Version: "1.2.3",
+		Env: func(name string) string {
+			return map[string]string{"HOWDAH_DIR": dir, "HOME": "/home/ann"}[name]
+		},
+		Roles: Roles{Agent: func(context.Context, string) error { return nil }},
+	})
+	return code, o.String(), e.String()
+}
+
+// house makes a state directory with the nodes of clusters.
+func house(t *testing.T, nodes ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, n := range nodes {
+		if err := os.MkdirAll(filepath.Join(dir, n), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		cluster, member, _ := strings.Cut(n, "/")
+		node := `{"cluster":"` + cluster + `","member":"` + member + `","paths":{"dir":"` + filepath.Join(dir, n) + `"}}`
+		if err := os.WriteFile(filepath.Join(dir, n, "node.json"), []byte(node), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestExitCodes(t *testing.T) {
+	two := house(t, "demo/demo-1", "shop/shop-1")
+	for _, tt := range []struct {
+		args string
+		want int
+		says string // in what it prints
+	}{
+		{"", Done, "howdah up"},
+		{"version", Done, "howdah 1.2.3"},
+		{"version --json", Done, `"version": "1.2.3"`},
+		{"--help", Done, "Usage:"},
+		{"agent --node /nowhere", Done, ""},
+		{"lst", Usage, `unknown verb "lst"`},
+		{"list --jsn", Usage, "unknown flag: --jsn"},
+		{"list demo extra", Usage, "list takes at most 1 arguments"},
+		{"up demo", Usage, "up takes no arguments"},
+		{"down demo", Usage, "down takes no arguments"},
+		{"up --ground moon", NotDone, "[ground-unknown]"},
+		{"fault", Usage, "which one"},
+		{"fault kill-everything", Usage, `unknown fault "kill-everything"`},
+		{"failover demo", Usage, "--to MEMBER"},
+		{"switchover demo --at soon", Usage, "is not a time"},
+		{"why demo --failover 0", Usage, "count from 1"},
+		{"why demo --failover x", Usage, "invalid argument"},
+		{"psql demo shop", Usage, "one cluster"},
+		{"agent", Usage, "--node DIR"},
+		{"agent demo", Usage, "takes no arguments"},
+		{"etcd", Usage, "serve"},
+		{"list", NotDone, "[cluster-which]"},
+		{"list nosuch", NotDone, "[cluster-unknown]"},
+		{"switchover nosuch", NotDone, "[cluster-unknown]"},
+		{"fault kill-postgres demo", NotDone, "[playground-none]"},
+		{"down", Done, "nothing to stop"},
+		{"up --dry-run", Done, "would make cluster demo"},
+	} {
+		code, out, errs := run(t, two, strings.Fields(tt.args)...)
+		if code != tt.want || !strings.Contains(out+errs, tt.says) {
+			t.Errorf("howdah %s: got %d\n%s%s\nwant %d and %q", tt.args, code, out, errs, tt.want, tt.says)
+		}
+		if code == Usage && (out != "" || !strings.Contains(errs, "--help`")) {
+			t.Errorf("howdah %s: an error of usage belongs to stderr and names the help: %q, %q", tt.args, out, errs)
+		}
+	}
+}
+
+func TestErrorsForPrograms(t *testing.T) {
+	code, out, errs := run(t, house(t), "list", "--json")
+	var got map[string]string
+	if err := json.Unmarshal([]byte(errs), &got); err != nil || out != "" || code != NotDone {
+		t.Fatalf("got %d, %q, %q: %v", code, out, errs, err)
+	}
+	for _, part := range []string{"code", "what", "why", "do"} {
+		if got[part] == "" {
+			t.Errorf("%s is missing: %v", part, got)
+		}
+	}
+	if got["code"] != "cluster-none" {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestWordsAreClustersOrMembers(t *testing.T) {
+	h := control.House{Dir: house(t, "demo/demo-1")}
+	for _, tt := range []struct {
+		args    []string
+		members int
+		name    string
+		rest    []string
+	}{
+		{nil, many, "", nil},
+		{[]string{"demo"}, many, "demo", nil},
+		{[]string{"demo", "demo-2"}, many, "demo", []string{"demo-2"}},
+		{[]string{"demo-1", "demo-2"}, many, "", []string{"demo-1", "demo-2"}},
+		{[]string{"nosuch"}, 0, "nosuch", nil},
+	} {
+		name, rest := split(h, tt.args, tt.members)
+		if name != tt.name || !slices.Equal(rest, tt.rest) {
+			t.Errorf("%v: got %q, %v, want %q, %v", tt.args, name, rest, tt.name, tt.rest)
+		}
+	}
+}
+
+func TestAsking(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		terminal bool
+		yes, dry bool
+		risk     risk
+		answer   string
+		goOn     bool
+		wrong    bool
+	}{
+		{"a person says yes", true, false, false, destructive, "y\n", true, false},
+		{"a person says no", true, false, false, harmless, "\n", false, true},
+		{"a person says nothing", true, false, false, harmless, "", false, true},
+		{"nobody there, harmless", false, false, false, harmless, "", true, false},
+		{"nobody there, destructive", false, false, false, destructive, "", false, true},
+		{"nobody there, meant", false, true, false, destructive, "", true, false},
+		{"only looking", false, true, true, destructive, "", false, false},
+	} {
+		var out, errs strings.Builder
+		a := &app{Process: Process{In: strings.NewReader(tt.answer), Out: &out, Err: &errs, Terminal: tt.terminal}, yes: tt.yes, dry: tt.dry}
+		goOn, err := a.sure("delete everything", tt.risk)
+		if goOn != tt.goOn || (err != nil) != tt.wrong {
+			t.Errorf("%s: got %v, %v", tt.name, goOn, err)
+		}
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	dir := house(t, "demo/demo-1", "shop/shop-1")
+	if code, out, errs := run(t, dir, "__complete", "list", ""); code != Done || !strings.HasPrefix(out, "demo\nshop\n") {
+		t.Errorf("got %d, %q, %q", code, out, errs)
+	}
+	if code, out, _ := run(t, dir, "completion", "bash"); code != Done || !strings.Contains(out, "complete") {
+		t.Errorf("completion bash: got %d and %d bytes", code, len(out))
+	}
+}
+
+func TestEveryVerbHasExamples(t *testing.T) {
+	root := (&app{Process: Process{Env: func(string) string { return "" }}}).root()
+	for _, verb := range root.Commands() {
+		if verb.Hidden || verb.Name() == "version" || verb.Name() == "etcd" {
+			continue
+		}
+		if verb.Example == "" || verb.Short == "" {
+			t.Errorf("%s: help has no example", verb.Name())
+		}
+		if f := verb.Flags(); f.Lookup("dry-run") != nil && (f.Lookup("yes") == nil || f.Lookup("json") == nil) {
+			t.Errorf("%s: changes something without --yes or --json", verb.Name())
+		}
+	}
+}
