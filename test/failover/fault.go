@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A fault is one way to take the primary away, and what it may cost.
+type fault struct {
+	name    string
+	does    []string                     // arguments of howdah
+	back    bool                         // the node has to be started again
+	mayLose bool                         // rows that no replica had received
+	watch   time.Duration                // look so long, even if all seems well
+	bound   func(*cluster) time.Duration // of the median outage; 0 is none
+}
+
+// settled is how long rows must have flowed again before a try is over.
+const settled = time.Second
+
+var faults = []fault{
+	{name: "kill-postgres", does: []string{"fault", "kill-postgres"}, bound: atMost(1500 * time.Millisecond)},
+	// A leader whose agent stays away would be lost only when its lease ends.
+	{name: "kill-agent", does: []string{"fault", "kill-agent"}, watch: 7 * time.Second, bound: atMost(250 * time.Millisecond)},
+	{name: "stop-node", does: []string{"fault", "stop-node"}, back: true, bound: atMost(0)},
+	{name: "switchover", does: []string{"switchover", "--yes"}, bound: atMost(1500 * time.Millisecond)},
+	{
+		name: "kill-node", does: []string{"fault", "kill-node"}, back: true, mayLose: true,
+		bound: func(c *cluster) time.Duration { return c.timers().Lease + 2*time.Second },
+	},
+}
+
+func atMost(d time.Duration) func(*cluster) time.Duration {
+	return func(*cluster) time.Duration { return d }
+}
+
+func pick(names string) ([]fault, error) {
+	var picked []fault
+	for name := range strings.SplitSeq(names, ",") {
+		if name == "" {
+			continue
+		}
+		i := slices.IndexFunc(faults, func(f fault) bool { return f.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("-faults: there is no %q", name)
+		}
+		picked = append(picked, faults[i])
+	}
+	return picked, nil
+}
+
+// A Try is one fault and what it cost.
+type Try struct {
+	At        time.Time     `json:"at"`
+	Outage    time.Duration `json:"outage_ns"`  // longest time between two acknowledged rows
+	Usual     time.Duration `json:"usual_ns"`   // the same in the second before the fault
+	Whole     time.Duration `json:"whole_ns"`   // until every member ran and streamed again
+	Rows      int           `json:"rows"`       // acknowledged since the try before
+	Lost      int           `json:"lost"`       // of them, not there afterwards
+	LostBytes *int64        `json:"lost_bytes"` // what howdah why says
+	Told      []string      `json:"told"`       // the page's reasons
+	Primary   [2]string     `json:"from_to"`    // before and after
+}
+
+func (t Try) String() string {
+	s := fmt.Sprintf("outage %4d ms, whole after %5d ms, %s -> %s, lost %d of %d rows",
+		t.Outage.Milliseconds(), t.Whole.Milliseconds(), t.Primary[0], t.Primary[1], t.Lost, t.Rows)
+	if t.LostBytes != nil {
+		s += fmt.Sprintf(" (%d bytes)", *t.LostBytes)
+	}
+	return s
+}
+
+// try breaks the primary once, waits until the cluster is whole again, and
+// reads back every row.
+func try(ctx context.Context, c *cluster, w *writer, f fault) (Try, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, fmt.Errorf("the cluster was not whole again in 2m; its directory is %s", c.dir))
+	defer cancel()
+	before, err := c.whole(ctx)
+	if err != nil {
+		return Try{}, err
+	}
+	if err := w.flowing(ctx, time.Now(), settled); err != nil {
+		return Try{}, err
+	}
+	t := Try{At: time.Now(), Primary: [2]string{before}}
+	t.Usual = w.longest(t.At.Add(-settled), t.At)
+	if _, err := c.howdah(ctx, f.does...); err != nil {
+		return t, err
+	}
+	if err := w.flowing(ctx, t.At.Add(f.watch), settled); err != nil {
+		return t, err
+	}
+	if f.back {
+		if _, err := c.howdah(ctx, "fault", "start-node", before); err != nil {
+			return t, err
+		}
+	}
+	if t.Primary[1], err = c.whole(ctx); err != nil {
+		return t, err
+	}
+	t.Whole = time.Since(t.At)
+	if err := w.flowing(ctx, time.Now(), settled); err != nil {
+		return t, err
+	}
+	t.Outage = w.longest(t.At, time.Now())
+	if t.Rows, t.Lost, err = w.check(ctx); err != nil {
+		return t, err
+	}
+	return t, c.told(ctx, &t)
+}

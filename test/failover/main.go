@@ -1,0 +1,134 @@
+// Command failover measures for how long writes stop when something breaks.
+//
+//	go run ./test/failover -howdah ./howdah [-n 20] [-faults kill-postgres,switchover] [-load pgbench] [-idle 60s]
+//
+// It starts a playground of its own, writes numbered rows into it, breaks the
+// primary in every way again and again, and prints a table: the longest time
+// between two acknowledged rows around each fault, and which acknowledged rows
+// are gone afterwards. It ends with 1 when a bound of the product is broken.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "failover:", err)
+		os.Exit(1)
+	}
+}
+
+var errBroken = errors.New("a bound is broken")
+
+func run() error {
+	howdah := flag.String("howdah", "./howdah", "the program to measure")
+	ground := flag.String("ground", "", "loopback or isolated")
+	n := flag.Int("n", 20, "how often each fault is tried")
+	names := flag.String("faults", "kill-postgres,kill-agent,stop-node,switchover,kill-node", "which faults, in this order")
+	load := flag.String("load", "none", "what runs beside the writer: none or pgbench")
+	idle := flag.Duration("idle", 0, "measure memory and CPU of an idle cluster for so long first")
+	out := flag.String("json", "", "write every measurement to this file")
+	keep := flag.Bool("keep", false, "when a bound is broken, leave the playground for whoever looks into it")
+	verbose := flag.Bool("v", false, "tell of every try")
+	flag.Parse()
+	faults, err := pick(*names)
+	if err != nil {
+		return err
+	}
+	if *load != "none" && *load != "pgbench" {
+		return fmt.Errorf("-load %s: none or pgbench", *load)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+
+	c, err := up(ctx, *howdah, *ground)
+	if err != nil {
+		return err
+	}
+	left := false
+	defer func() {
+		if left {
+			fmt.Fprintf(os.Stderr, "left as it is: %s\n", c.dir)
+			return
+		}
+		if err := c.purge(); err != nil {
+			fmt.Fprintln(os.Stderr, "failover:", err)
+		}
+	}()
+	report := Report{Environment: c.environment(ctx, *load), Up: c.up}
+	fmt.Println(report.Environment)
+	if report.List, err = c.listTime(ctx); err != nil {
+		return err
+	}
+	fmt.Printf("up %s, list %s\n", report.Up.Round(10*time.Millisecond), report.List.Round(time.Millisecond))
+	if *idle > 0 {
+		if report.Idle, err = c.idle(ctx, *idle); err != nil {
+			return err
+		}
+		fmt.Printf("\n%s", report.Idle)
+	}
+	if *n > 0 && len(faults) > 0 {
+		report.Faults, err = measure(ctx, c, faults, *n, *load, *verbose)
+		fmt.Printf("\n%s", table(report.Faults))
+	}
+	if *out != "" {
+		text, jerr := json.MarshalIndent(report, "", "  ")
+		if jerr == nil {
+			jerr = os.WriteFile(*out, append(text, '\n'), 0o644)
+		}
+		err = errors.Join(err, jerr)
+	}
+	broken := report.broken()
+	left = *keep && (err != nil || len(broken) > 0)
+	if len(broken) > 0 {
+		fmt.Printf("\nbroken:\n- %s\n", strings.Join(broken, "\n- "))
+		err = errors.Join(err, errBroken)
+	}
+	return err
+}
+
+// measure tries every fault n times under one writer.
+func measure(ctx context.Context, c *cluster, faults []fault, n int, load string, verbose bool) ([]Result, error) {
+	hosts, err := c.targets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w, err := startWriter(ctx, hosts)
+	if err != nil {
+		return nil, err
+	}
+	defer w.stop()
+	if load == "pgbench" {
+		l, err := startLoad(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		defer l.stop()
+	}
+	var results []Result
+	for _, f := range faults {
+		r := Result{Fault: f.name, bound: f.bound(c), mayLose: f.mayLose}
+		for i := range n {
+			t, err := try(ctx, c, w, f)
+			if err != nil {
+				return append(results, r), fmt.Errorf("%s, try %d: %w", f.name, i+1, err)
+			}
+			r.Tries = append(r.Tries, t)
+			if verbose {
+				fmt.Fprintf(os.Stderr, "%-14s %2d/%d  %s\n", f.name, i+1, n, t)
+			}
+		}
+		results = append(results, r)
+	}
+	return results, nil
+}

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+const (
+	pace    = 5 * time.Millisecond   // between two rows
+	patient = time.Second            // for one row
+	curious = 500 * time.Millisecond // for one connection
+)
+
+// A writer inserts numbered rows, one transaction each, over one connection to
+// whichever member takes them, and remembers what was acknowledged when. A row
+// whose answer was lost may be there or not: its number is not used again.
+type writer struct {
+	hosts []*pgconn.Config
+	stop  func()
+
+	mu    sync.Mutex
+	acked []ack // by time, so by number too
+	since int   // of acked, what check has not seen yet
+}
+
+type ack struct {
+	row  int64
+	at   time.Time
+	lost bool // found missing
+}
+
+// startWriter makes the table and begins to write.
+func startWriter(ctx context.Context, hosts []*pgconn.Config) (*writer, error) {
+	w := &writer{hosts: hosts}
+	if _, err := w.query(ctx, "create table if not exists numbered (n bigint primary key, at timestamptz default clock_timestamp())"); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var done sync.WaitGroup
+	w.stop = func() { cancel(); done.Wait() }
+	done.Go(func() { w.run(ctx) })
+	return w, nil
+}
+
+func (w *writer) run(ctx context.Context) {
+	tick := time.NewTicker(pace)
+	defer tick.Stop()
+	var conn *pgconn.PgConn
+	host := 0
+	for row := int64(1); ctx.Err() == nil; row++ {
+		if conn == nil {
+			conn = connect(ctx, w.hosts[host])
+		}
+		if conn != nil && insert(ctx, conn, row) {
+			w.mu.Lock()
+			w.acked = append(w.acked, ack{row: row, at: time.Now()})
+			w.mu.Unlock()
+		} else {
+			hangUp(conn)
+			conn = nil
+			host = (host + 1) % len(w.hosts)
+			if host != 0 {
+				continue // the next member at once; after all of them, at the usual pace
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+	hangUp(conn)
+}
+
+// connect gives nil if the member does not answer in time.
+func connect(ctx context.Context, host *pgconn.Config) *pgconn.PgConn {
+	ctx, cancel := context.WithTimeout(ctx, curious)
+	defer cancel()
+	conn, err := pgconn.ConnectConfig(ctx, host)
+	if err != nil {
+		return nil
+	}
+	return conn
+}
+
+// insert reports whether the row was acknowledged.
+func insert(ctx context.Context, conn *pgconn.PgConn, row int64) bool {
+	ctx, cancel := context.WithTimeout(ctx, patient)
+	defer cancel()
+	r := conn.ExecParams(ctx, "insert into numbered values ($1)", [][]byte{strconv.AppendInt(nil, row, 10)}, nil, nil, nil).Read()
+	return r.Err == nil
+}
+
+// hangUp does not wait for the other side, which may be gone.
+func hangUp(conn *pgconn.PgConn) {
+	if conn != nil {
+		conn.Conn().Close()
+	}
+}
+
+// longest is the longest time without an acknowledged row between from and to,
+// counting the row before from.
+func (w *writer) longest(from, to time.Time) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var most time.Duration
+	i, _ := slices.BinarySearchFunc(w.acked, from, func(a ack, t time.Time) int { return a.at.Compare(t) })
+	for i = max(i, 1); i < len(w.acked) && !w.acked[i-1].at.After(to); i++ {
+		most = max(most, w.acked[i].at.Sub(w.acked[i-1].at))
+	}
+	return most
+}
+
+// flowing waits until rows were acknowledged for so long since a time, without
+// a pause of half of that.
+func (w *writer) flowing(ctx context.Context, since time.Time, long time.Duration) error {
+	return until(ctx, func() bool {
+		now := time.Now()
+		from := now.Add(-long)
+		w.mu.Lock()
+		last := time.Time{}
+		if len(w.acked) > 0 {
+			last = w.acked[len(w.acked)-1].at
+		}
+		w.mu.Unlock()
+		return !from.Before(since) && now.Sub(last) < long/2 && w.longest(from, now) < long/2
+	})
+}
+
+// check reads every row back: how many were acknowledged since the last check,
+// and how many of all are newly missing.
+func (w *writer) check(ctx context.Context) (rows, lost int, err error) {
+	w.mu.Lock()
+	count := len(w.acked)
+	w.mu.Unlock()
+	there, err := w.query(ctx, "select n from numbered order by n")
+	if err != nil {
+		return 0, 0, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	j := 0
+	for i := range w.acked[:count] {
+		a := &w.acked[i]
+		for j < len(there) && there[j] < a.row {
+			j++
+		}
+		found := j < len(there) && there[j] == a.row
+		if !found && !a.lost {
+			a.lost = true
+			lost++
+		}
+	}
+	rows, w.since = count-w.since, count
+	return rows, lost, nil
+}
+
+// query runs SQL at the primary, once there is one, and returns a column of numbers.
+func (w *writer) query(ctx context.Context, sql string) ([]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for {
+		var last error
+		for _, host := range w.hosts {
+			numbers, err := query(ctx, host, sql)
+			if err == nil {
+				return numbers, nil
+			}
+			last = err
+		}
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return nil, fmt.Errorf("%w: %w", err, last)
+		}
+	}
+}
+
+func query(ctx context.Context, host *pgconn.Config, sql string) ([]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	conn, err := pgconn.ConnectConfig(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(ctx)
+	// A standby answers selects too.
+	standby, err := conn.Exec(ctx, "select pg_is_in_recovery()").ReadAll()
+	if err != nil {
+		return nil, err
+	}
+	if string(standby[0].Rows[0][0]) == "t" {
+		return nil, fmt.Errorf("%s is a standby", host.Host)
+	}
+	r := conn.ExecParams(ctx, sql, nil, nil, nil, nil).Read()
+	if r.Err != nil {
+		return nil, r.Err
+	}
+	numbers := make([]int64, 0, len(r.Rows))
+	for _, row := range r.Rows {
+		n, err := strconv.ParseInt(string(row[0]), 10, 64)
+		if err != nil {
+			return nil, err
+		}
+		numbers = append(numbers, n)
+	}
+	return numbers, nil
+}
+
+func until(ctx context.Context, so func() bool) error {
+	for !so() {
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
