@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"howdah/test/outside"
 )
 
 // A fault is one way to take the primary away, and what it may cost.
@@ -62,12 +64,12 @@ type Try struct {
 	Lost      int           `json:"lost"`       // of them, not there afterwards
 	LostBytes *int64        `json:"lost_bytes"` // what howdah why says
 	Told      []string      `json:"told"`       // the page's reasons
-	Primary   [2]string     `json:"from_to"`    // before and after
+	Leaders   [2]string     `json:"leaders"`    // before and after
 }
 
 func (t Try) String() string {
 	s := fmt.Sprintf("outage %4d ms, whole after %5d ms, %s -> %s, lost %d of %d rows",
-		t.Outage.Milliseconds(), t.Whole.Milliseconds(), t.Primary[0], t.Primary[1], t.Lost, t.Rows)
+		t.Outage.Milliseconds(), t.Whole.Milliseconds(), t.Leaders[0], t.Leaders[1], t.Lost, t.Rows)
 	if t.LostBytes != nil {
 		s += fmt.Sprintf(" (%d bytes)", *t.LostBytes)
 	}
@@ -76,39 +78,40 @@ func (t Try) String() string {
 
 // try breaks the primary once, waits until the cluster is whole again, and
 // reads back every row.
-func try(ctx context.Context, c *cluster, w *writer, f fault) (Try, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, fmt.Errorf("the cluster was not whole again in 2m; its directory is %s", c.dir))
+func try(ctx context.Context, c *cluster, w *outside.Writer, f fault) (Try, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, fmt.Errorf("the cluster was not whole again in 2m; its directory is %s", c.Dir))
 	defer cancel()
-	before, err := c.whole(ctx)
+	before, err := c.Whole(ctx)
 	if err != nil {
 		return Try{}, err
 	}
-	if err := w.flowing(ctx, time.Now(), settled); err != nil {
+	if err := w.Flowing(ctx, time.Now(), settled); err != nil {
 		return Try{}, err
 	}
-	t := Try{At: time.Now(), Primary: [2]string{before}}
-	t.Usual = w.longest(t.At.Add(-settled), t.At)
-	if _, err := c.howdah(ctx, f.does...); err != nil {
+	t := Try{At: time.Now(), Leaders: [2]string{before}}
+	t.Usual = w.Longest(t.At.Add(-settled), t.At)
+	if _, err := c.Howdah(ctx, f.does...); err != nil {
 		return t, err
 	}
-	if err := w.flowing(ctx, t.At.Add(f.watch), settled); err != nil {
+	if err := w.Flowing(ctx, t.At.Add(f.watch), settled); err != nil {
 		return t, err
 	}
 	if f.back {
-		if _, err := c.howdah(ctx, "fault", "start-node", before); err != nil {
+		if _, err := c.Howdah(ctx, "fault", "start-node", before); err != nil {
 			return t, err
 		}
 	}
-	if t.Primary[1], err = c.whole(ctx); err != nil {
+	if t.Leaders[1], err = c.Whole(ctx); err != nil {
 		return t, err
 	}
 	t.Whole = time.Since(t.At)
-	if err := w.flowing(ctx, time.Now(), settled); err != nil {
+	if err := w.Flowing(ctx, time.Now(), settled); err != nil {
 		return t, err
 	}
-	t.Outage = w.longest(t.At, time.Now())
-	if t.Rows, t.Lost, err = w.check(ctx); err != nil {
+	t.Outage = w.Longest(t.At, time.Now())
+	if t.Rows, t.Lost, err = w.Check(ctx); err != nil {
 		return t, err
 	}
-	return t, c.told(ctx, &t)
+	c.told(ctx, &t)
+	return t, nil
 }

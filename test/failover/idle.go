@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"howdah/test/outside"
 )
 
 // Idle is what a cluster without work costs.
@@ -77,14 +79,14 @@ func (c *cluster) idle(ctx context.Context, long time.Duration) (Idle, error) {
 		}
 		line, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
 		args := strings.Split(string(bytes.TrimRight(line, "\x00")), "\x00")
-		for _, n := range c.nodes {
+		for _, n := range c.Nodes {
 			if args[0] == n.Paths.Binary && args[len(args)-1] == n.Paths.Dir {
 				all = append(all, process{pid: pid, node: n.Member, role: args[1], ticks: ticks(pid)})
 			}
 		}
 	}
 	begin := time.Now()
-	if err := pause(ctx, long); err != nil {
+	if err := outside.Pause(ctx, long); err != nil {
 		return Idle{}, err
 	}
 	over := time.Since(begin)

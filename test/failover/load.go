@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"howdah/test/outside"
 )
 
 // A load is pgbench, straight at the primary, started again wherever that is
@@ -27,7 +29,7 @@ func startLoad(ctx context.Context, c *cluster) (*load, error) {
 			if run, err := c.pgbench(ctx, "-n", "-c", "4", "-j", "1", "-T", "60"); err == nil {
 				_ = run.Run()
 			}
-			_ = pause(ctx, 100*time.Millisecond)
+			_ = outside.Pause(ctx, 100*time.Millisecond)
 		}
 	})
 	return &load{stop: func() { cancel(); done.Wait() }}, nil

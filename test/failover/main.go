@@ -58,10 +58,10 @@ func run() error {
 	left := false
 	defer func() {
 		if left {
-			fmt.Fprintf(os.Stderr, "left as it is: %s\n", c.dir)
+			fmt.Fprintf(os.Stderr, "left as it is: %s\n", c.Dir)
 			return
 		}
-		if err := c.purge(); err != nil {
+		if err := c.end(); err != nil {
 			fmt.Fprintln(os.Stderr, "failover:", err)
 		}
 	}()
@@ -99,15 +99,11 @@ func run() error {
 
 // measure tries every fault n times under one writer.
 func measure(ctx context.Context, c *cluster, faults []fault, n int, load string, verbose bool) ([]Result, error) {
-	hosts, err := c.targets(ctx)
+	w, err := c.Write(ctx)
 	if err != nil {
 		return nil, err
 	}
-	w, err := startWriter(ctx, hosts)
-	if err != nil {
-		return nil, err
-	}
-	defer w.stop()
+	defer w.Stop()
 	if load == "pgbench" {
 		l, err := startLoad(ctx, c)
 		if err != nil {

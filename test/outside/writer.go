@@ -1,4 +1,4 @@
-package main
+package outside
 
 import (
 	"context"
@@ -17,16 +17,16 @@ const (
 	curious = 500 * time.Millisecond // for one connection
 )
 
-// A writer inserts numbered rows, one transaction each, over one connection to
+// A Writer inserts numbered rows, one transaction each, over one connection to
 // whichever member takes them, and remembers what was acknowledged when. A row
 // whose answer was lost may be there or not: its number is not used again.
-type writer struct {
+type Writer struct {
 	hosts []*pgconn.Config
 	stop  func()
 
 	mu    sync.Mutex
 	acked []ack // by time, so by number too
-	since int   // of acked, what check has not seen yet
+	since int   // of acked, what Check has not seen yet
 }
 
 type ack struct {
@@ -35,10 +35,14 @@ type ack struct {
 	lost bool // found missing
 }
 
-// startWriter makes the table and begins to write.
-func startWriter(ctx context.Context, hosts []*pgconn.Config) (*writer, error) {
-	w := &writer{hosts: hosts}
-	if _, err := w.query(ctx, "create table if not exists numbered (n bigint primary key, at timestamptz default clock_timestamp())"); err != nil {
+// Write makes the table, if there is none, and begins to write until Stop or the end of ctx.
+func (c *Cluster) Write(ctx context.Context) (*Writer, error) {
+	hosts, err := c.targets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w := &Writer{hosts: hosts}
+	if _, err := w.Query(ctx, "create table if not exists numbered (n bigint primary key, at timestamptz default clock_timestamp())"); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -48,7 +52,10 @@ func startWriter(ctx context.Context, hosts []*pgconn.Config) (*writer, error) {
 	return w, nil
 }
 
-func (w *writer) run(ctx context.Context) {
+// Stop ends the writing.
+func (w *Writer) Stop() { w.stop() }
+
+func (w *Writer) run(ctx context.Context) {
 	tick := time.NewTicker(pace)
 	defer tick.Stop()
 	var conn *pgconn.PgConn
@@ -103,9 +110,9 @@ func hangUp(conn *pgconn.PgConn) {
 	}
 }
 
-// longest is the longest time without an acknowledged row between from and to,
+// Longest is the longest time without an acknowledged row between from and to,
 // counting the row before from.
-func (w *writer) longest(from, to time.Time) time.Duration {
+func (w *Writer) Longest(from, to time.Time) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var most time.Duration
@@ -116,10 +123,10 @@ func (w *writer) longest(from, to time.Time) time.Duration {
 	return most
 }
 
-// flowing waits until rows were acknowledged for so long since a time, without
+// Flowing waits until rows were acknowledged for so long since a time, without
 // a pause of half of that.
-func (w *writer) flowing(ctx context.Context, since time.Time, long time.Duration) error {
-	return until(ctx, func() bool {
+func (w *Writer) Flowing(ctx context.Context, since time.Time, long time.Duration) error {
+	return Until(ctx, func() bool {
 		now := time.Now()
 		from := now.Add(-long)
 		w.mu.Lock()
@@ -128,17 +135,17 @@ func (w *writer) flowing(ctx context.Context, since time.Time, long time.Duratio
 			last = w.acked[len(w.acked)-1].at
 		}
 		w.mu.Unlock()
-		return !from.Before(since) && now.Sub(last) < long/2 && w.longest(from, now) < long/2
+		return !from.Before(since) && now.Sub(last) < long/2 && w.Longest(from, now) < long/2
 	})
 }
 
-// check reads every row back: how many were acknowledged since the last check,
+// Check reads every row back: how many were acknowledged since the last check,
 // and how many of all are newly missing.
-func (w *writer) check(ctx context.Context) (rows, lost int, err error) {
+func (w *Writer) Check(ctx context.Context) (rows, lost int, err error) {
 	w.mu.Lock()
 	count := len(w.acked)
 	w.mu.Unlock()
-	there, err := w.query(ctx, "select n from numbered order by n")
+	there, err := w.Query(ctx, "select n from numbered order by n")
 	if err != nil {
 		return 0, 0, err
 	}
@@ -160,8 +167,8 @@ func (w *writer) check(ctx context.Context) (rows, lost int, err error) {
 	return rows, lost, nil
 }
 
-// query runs SQL at the primary, once there is one, and returns a column of numbers.
-func (w *writer) query(ctx context.Context, sql string) ([]int64, error) {
+// Query runs SQL at the primary, once there is one, and returns a column of numbers.
+func (w *Writer) Query(ctx context.Context, sql string) ([]int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	for {
@@ -173,7 +180,7 @@ func (w *writer) query(ctx context.Context, sql string) ([]int64, error) {
 			}
 			last = err
 		}
-		if err := pause(ctx, 50*time.Millisecond); err != nil {
+		if err := Pause(ctx, 50*time.Millisecond); err != nil {
 			return nil, fmt.Errorf("%w: %w", err, last)
 		}
 	}
@@ -210,16 +217,18 @@ func query(ctx context.Context, host *pgconn.Config, sql string) ([]int64, error
 	return numbers, nil
 }
 
-func until(ctx context.Context, so func() bool) error {
+// Until asks until so holds.
+func Until(ctx context.Context, so func() bool) error {
 	for !so() {
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
+		if err := Pause(ctx, 20*time.Millisecond); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func pause(ctx context.Context, d time.Duration) error {
+// Pause waits, and not beyond the end of ctx.
+func Pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
