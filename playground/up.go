@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -122,6 +123,10 @@ func (s State) startKeeper(ctx context.Context) error {
 	cmd := exec.Command(s.Binary, KeeperArgs(s.Dir)...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = s.Dir, out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	// What our own parent left open (a shell's lock, a pipe) is not for a daemon to hold.
+	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil && !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("start the keeper: %w", err)
+	}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start the keeper: %w", err)
 	}
