@@ -123,7 +123,7 @@ func (t *turn) state() string {
 			return cluster.StateStopped
 		case t.m.Failed.Times > 0 && firstWord(t.m.Failed.What) == "start":
 			return cluster.StateStartFailed
-		case s.Control.Clean():
+		case s.Control.Clean() || s.Standby:
 			return cluster.StateStopped
 		default:
 			return cluster.StateCrashed
