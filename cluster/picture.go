@@ -119,7 +119,7 @@ func PictureOf(s State) Picture {
 		Members:    make([]PictureMember, 0, len(s.Members)),
 		Away:       []string{},
 	}
-	if s.Handover != nil {
+	if s.Handover != nil && s.Handover.Open() {
 		p.Handover = &PictureHandover{From: s.Handover.From, To: s.Handover.To}
 	}
 	if s.Failover.Asked() {
