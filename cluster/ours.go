@@ -51,6 +51,16 @@ type Handover struct {
 	Epoch    int64       `json:"epoch,omitempty"` // of From
 	Timeline pg.Timeline `json:"timeline,omitempty"`
 	LSN      pg.LSN      `json:"lsn,omitempty"` // a standby that has flushed this has all of From's log
+	Story    *Story      `json:"story,omitempty"`
+}
+
+// A Story is what happened before a leader key changed hands, for the page that
+// its new holder writes.
+type Story struct {
+	Kind   string    `json:"kind"`
+	Reason []string  `json:"reason"`
+	At     time.Time `json:"at"` // the first sign
+	Phases []Phase   `json:"phases"`
 }
 
 // Open says that the key is held out.

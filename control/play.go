@@ -124,7 +124,7 @@ func (c *Cluster) AwaitHealthy(ctx context.Context, progress func(member, state 
 	defer stuck.Stop()
 	shown := map[string]string{}
 	var last cluster.State
-	err := c.watch(ctx, func(s cluster.State) bool {
+	whole := func(s cluster.State) bool {
 		last = s
 		ready := true
 		p := cluster.PictureOf(s)
@@ -141,9 +141,18 @@ func (c *Cluster) AwaitHealthy(ctx context.Context, progress func(member, state 
 			}
 		}
 		return ready
-	})
-	if err == nil {
-		return last, nil
+	}
+	err := c.watch(ctx, whole)
+	for err == nil {
+		// The store may still show what was true before everything was killed.
+		if c.serves(ctx, last) {
+			return last, nil
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond):
+		}
+		err = c.watch(ctx, whole)
 	}
 	if !errors.Is(err, still) {
 		return last, err

@@ -126,9 +126,11 @@ func (t *turn) offer(to string, lsn pg.LSN, wait time.Duration) {
 		t.closeOffer(mod)
 	case mod == o.Over:
 		t.note("offer=made")
+		s := t.m.Story
 		t.put(cluster.KeyHandover, cluster.Handover{
 			To: to, From: t.Self.Name, Epoch: t.m.Right.Epoch,
 			Timeline: t.Server.Control.Timeline, LSN: lsn,
+			Story: &cluster.Story{Kind: s.Kind, Reason: s.Reason, At: s.Begun, Phases: s.Phases},
 		}.Encode(), mod)
 		t.wakeBy(o.Since + wait)
 	default:

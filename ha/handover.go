@@ -166,14 +166,11 @@ func (t *turn) offered() bool {
 		t.note("lease=old")
 		return false
 	}
-	kind, reason := cluster.KindCrash, "the postmaster died; this server has its whole log"
-	if h.To != "" {
-		kind, reason = cluster.KindSwitchover, "handed over"
-		if f := t.State.Failover; f.Asked() && !f.Switchover() {
-			kind = cluster.KindFailover
-		}
+	kind := cluster.KindCrash
+	if t.m.Story.Kind == "" && h.Story != nil {
+		kind = h.Story.Kind
+		t.m.Story = Story{Kind: kind, From: h.From, Reason: h.Story.Reason, Begun: h.Story.At, Phases: h.Story.Phases}
 	}
-	t.begin(kind, h.From, reason)
 	t.note("handover=mine")
 	t.ask(Take{
 		Lease: t.m.Lease.ID, Epoch: l.Mod, Handover: h.Mod,

@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"slices"
 	"time"
 
 	"howdah/cluster"
@@ -150,12 +151,15 @@ func (s *Story) phase(name string, at time.Time) {
 	if s.Kind == "" {
 		return
 	}
-	for _, p := range s.Phases {
-		if p.Name == name {
-			return
-		}
+	if s.reached(name) {
+		return
 	}
 	s.Phases = append(s.Phases[:len(s.Phases):len(s.Phases)], cluster.Phase{Name: name, After: at.Sub(s.Begun)})
+}
+
+// reached says that the phase has ended.
+func (s *Story) reached(name string) bool {
+	return slices.ContainsFunc(s.Phases, func(p cluster.Phase) bool { return p.Name == name })
 }
 
 // remember folds the answers that came in since the last turn into memory.

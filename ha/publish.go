@@ -219,7 +219,12 @@ func (t *turn) begin(kind, from, reason string) {
 // told publishes the story as a page, now that the new primary writes.
 func (t *turn) told() {
 	s := &t.m.Story
-	if s.Kind == "" || t.quiet() {
+	planned := (s.Kind == cluster.KindSwitchover || s.Kind == cluster.KindFailover) && s.From == t.Self.Name
+	switch {
+	case s.Kind == "" || t.quiet() || t.m.Restart != 0 || planned && t.m.Switch.Key != 0:
+		return // nothing to tell, or it is not over
+	case planned && !s.reached("stopped"):
+		*s = Story{} // called off before anybody noticed
 		return
 	}
 	s.phase("writes", t.Wall)
