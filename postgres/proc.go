@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -54,8 +55,8 @@ func Postmaster(data string) (Proc, bool) {
 	if !ok || f.pid <= 0 {
 		return Proc{}, false
 	}
-	dir, err := os.Stat(data)
-	if err != nil || !holds(f.pid, dir) {
+	dir, err := placeOf(data)
+	if err != nil || !dir.heldBy(f.pid) {
 		return Proc{}, false
 	}
 	st, ok := readStat(f.pid)
@@ -92,14 +93,47 @@ func readStat(pid int) (s procStat, ok bool) {
 	return s, err == nil
 }
 
-// holds says whether pid is a PostgreSQL server process on dir. Every child
-// has a session, group and environment of its own, and parent 1 once the
+// A place is a data directory as the kernel knows it to be somebody's working
+// directory: the directory itself, or what is left of one that was deleted at
+// that path. A server whose directory was deleted under it goes on committing
+// into the files that it has open, up to a minute
+// (RecheckDataDirLockFile), so it must still be found.
+type place struct {
+	dir     os.FileInfo // nil: nothing is there
+	deleted string      // what /proc/PID/cwd of such a server says
+}
+
+func placeOf(data string) (p place, err error) {
+	path := data
+	if parent, err := filepath.EvalSymlinks(filepath.Dir(data)); err == nil {
+		path = filepath.Join(parent, filepath.Base(data))
+	}
+	if whole, err := filepath.EvalSymlinks(data); err == nil {
+		path = whole
+	}
+	p.deleted = path + " (deleted)"
+	if p.dir, err = os.Stat(data); os.IsNotExist(err) {
+		p.dir, err = nil, nil
+	}
+	return p, err
+}
+
+// heldBy says whether pid is a PostgreSQL server process in the place. Every
+// child has a session, group and environment of its own, and parent 1 once the
 // postmaster is gone: the working directory is what they all keep.
-func holds(pid int, dir os.FileInfo) bool {
+func (p place) heldBy(pid int) bool {
 	proc := "/proc/" + strconv.Itoa(pid)
 	cwd, err := os.Stat(proc + "/cwd")
-	if err != nil || !os.SameFile(cwd, dir) {
+	if err != nil {
 		return false
+	}
+	if p.dir == nil || !os.SameFile(cwd, p.dir) {
+		if st, ok := cwd.Sys().(*syscall.Stat_t); !ok || st.Nlink > 0 {
+			return false
+		}
+		if link, err := os.Readlink(proc + "/cwd"); err != nil || link != p.deleted {
+			return false
+		}
 	}
 	exe, err := os.Readlink(proc + "/exe")
 	if err != nil {
@@ -118,10 +152,8 @@ type holder struct {
 
 // holders returns every live process that holds the data directory.
 func holders(data string) ([]holder, error) {
-	dir, err := os.Stat(data)
-	if os.IsNotExist(err) {
-		return nil, nil
-	} else if err != nil {
+	dir, err := placeOf(data)
+	if err != nil {
 		return nil, err
 	}
 	proc, err := os.Open("/proc")
@@ -136,7 +168,7 @@ func holders(data string) ([]holder, error) {
 	var found []holder
 	for _, name := range names {
 		pid, err := strconv.Atoi(name)
-		if err != nil || !holds(pid, dir) {
+		if err != nil || !dir.heldBy(pid) {
 			continue
 		}
 		if st, ok := readStat(pid); ok && !st.dead() {

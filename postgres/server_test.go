@@ -87,6 +87,32 @@ func TestKillFindsOrphans(t *testing.T) {
 	}
 }
 
+// Somebody deletes the data directory of a running server, which goes on
+// committing for up to a minute: it is not "none", and a kill finds all of it.
+func TestADeletedDirectoryHidesNoServer(t *testing.T) {
+	a := testpg.Start(t, testpg.Primary())
+	conn := dial(t, a)
+	master := a.Look(t.Context()).PID
+	if err := os.RemoveAll(a.Node.Postgres.Data); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Exec(t.Context(), "SELECT 1").ReadAll(); err != nil {
+		t.Skipf("the server has noticed already: %v", err)
+	}
+	if p := a.Look(t.Context()).Process; p != pg.ProcessRemains {
+		t.Errorf("with its directory deleted the server is %q, want %q", p, pg.ProcessRemains)
+	}
+	if err := a.Kill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s := state(master); s != "" && s != "Z" && s != "X" {
+		t.Errorf("the postmaster is %q after the kill", s)
+	}
+	if p := a.Look(t.Context()).Process; p != pg.ProcessNone {
+		t.Errorf("after the kill: %s", p)
+	}
+}
+
 // loop starts a backend in an endless PL/pgSQL loop and returns its pid.
 func loop(t *testing.T, a *testpg.Server) (pid int, end func()) {
 	t.Helper()
