@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -140,7 +141,7 @@ func (s *Server) fill(ctx context.Context, st *pg.Status, all []*pgconn.Result) 
 	st.Timeline = 0
 	if st.Recovering {
 		if host, port := conf.HostPort(string(row[7])); host != "" {
-			st.Upstream = host + ":" + port
+			st.Upstream = net.JoinHostPort(host, port) // as pg.Upstream.Addr
 		}
 		st.Slot = string(row[8])
 		for _, r := range all[1].Rows {

@@ -73,7 +73,7 @@ func (s *Server) Follow(ctx context.Context, up pg.Upstream) error {
 	}
 	want, slot := "", ""
 	if up.Name != "" {
-		want, slot = fmt.Sprintf("%s:%d", up.Host, up.Port), up.Slot
+		want, slot = up.Addr(), up.Slot
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
