@@ -105,12 +105,19 @@ func (l *Loop) Turn() ha.Decision {
 	l.memory, l.ended, l.answer, l.noted = d.Memory, nil, nil, nil
 	l.say(d)
 
-	// The page goes first: nothing begins to write before the guard knows.
-	if err := l.Hands.Page(d.Page); err != nil {
-		if l.pageErr != err.Error() {
+	// The page goes first: nothing begins to write before the guard knows. Until
+	// the server was looked at, what the predecessor wrote stands.
+	if at > 0 {
+		if err := l.Hands.Page(d.Page); err != nil && l.pageErr != err.Error() {
 			l.pageErr = err.Error()
 			l.Log.Error("lease page not written", logkey.Error, err)
 		}
+	}
+	if l.next != nil && l.job.Action == nil {
+		// Before anything that this turn decided without knowing of it.
+		a := l.next
+		l.next = nil
+		l.work(a, v.Now)
 	}
 	var notes []ha.Action
 	for _, a := range d.Actions {
@@ -128,11 +135,6 @@ func (l *Loop) Turn() ha.Decision {
 			l.work(a, v.Now)
 		}
 	}
-	if l.next != nil && l.job.Action == nil {
-		a := l.next
-		l.next = nil
-		l.work(a, v.Now)
-	}
 	if len(notes) > 0 && !l.note {
 		l.note = true
 		l.Hands.Ask(ha.Note, notes[0], Notes(notes))
@@ -144,7 +146,7 @@ func (l *Loop) Turn() ha.Decision {
 // is under way, which is given up for it.
 func (l *Loop) work(a ha.Action, now time.Duration) {
 	if l.job.Action != nil {
-		if _, kill := a.(ha.Kill); kill && l.next == nil {
+		if _, kill := a.(ha.Kill); kill && l.next == nil && l.job.Action != a {
 			l.next = a
 			l.Hands.GiveUp()
 		}
