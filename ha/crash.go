@@ -94,7 +94,8 @@ func (t *turn) candidates() bool {
 	}
 	for _, r := range t.m.Replicas {
 		m, live := t.State.Member(r.Name)
-		if live && !m.Tags.NoFailover() && r.State == "streaming" && r.Flushed.Behind(top) <= worthOffering {
+		// A base backup streams under its member's name, too: only a server that runs counts.
+		if live && m.Running() && !m.Tags.NoFailover() && r.State == "streaming" && r.Flushed.Behind(top) <= worthOffering {
 			return true
 		}
 	}

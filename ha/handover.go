@@ -96,7 +96,8 @@ func (t *turn) candidate(f cluster.Failover) (pg.Replica, string) {
 		if f.Member != "" && r.Name != f.Member || !live || m.Tags.NoFailover() || m.State == cluster.StateStopping {
 			continue
 		}
-		if r.State != "streaming" || r.Flushed.Behind(t.Server.Flushed) > switchMaxLag {
+		// A base backup streams under its member's name, too: only a server that runs counts.
+		if !m.Running() || r.State != "streaming" || r.Flushed.Behind(t.Server.Flushed) > switchMaxLag {
 			why = waits
 			continue
 		}
