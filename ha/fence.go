@@ -23,7 +23,7 @@ func (t *turn) fence() {
 		}
 		return
 	}
-	if t.Known && t.State.Config.Pause() {
+	if t.maintained() {
 		return
 	}
 	if t.leading() {
@@ -53,13 +53,25 @@ func (t *turn) private() bool {
 	return false
 }
 
+// forever is the deadline of a server under maintenance.
+const forever = time.Duration(math.MaxInt64)
+
+// maintained says that the cluster is under maintenance, as far as is known.
+func (t *turn) maintained() bool {
+	if t.Known {
+		t.m.Paused = false // from here on the store says it
+		return t.State.Config.Pause()
+	}
+	return t.m.Paused
+}
+
 // page is what guard and gateway may rely on until the next turn.
 func (t *turn) page() Page {
 	writes := t.Server.MayWrite() && !t.private() || t.promoting()
 	switch {
-	case t.Known && t.State.Config.Pause() && writes:
+	case t.maintained() && writes:
 		// Maintenance: nothing is fenced, as under Patroni.
-		return Page{Primary: true, Epoch: t.m.Right.Epoch, Deadline: math.MaxInt64}
+		return Page{Primary: true, Epoch: max(t.m.Right.Epoch, t.m.Under), Deadline: forever}
 	case t.leading():
 		return Page{Primary: true, Epoch: t.m.Right.Epoch, Deadline: t.deadline()}
 	case writes:

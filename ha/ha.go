@@ -151,15 +151,18 @@ func (t *turn) decide() {
 	t.fence()
 	t.lease()
 	switch {
-	case !t.Known:
+	case !t.Known && !t.Stopping:
 		t.note("store=unseen")
 	case t.working():
-	case t.Server.Data == pg.DataUnreadable:
+	case t.Server.Data == pg.DataUnreadable && !t.Stopping:
 		t.note("data=unreadable")
+		if t.leading() && t.Server.Process == pg.ProcessNone {
+			t.release() // a lost disk: nothing runs on it, and nothing will
+		}
 	case t.Server.Process == pg.ProcessRemains:
 		// Whatever comes next, it needs a data directory that nobody holds.
 		t.note("server=remains")
-		t.do(Kill{})
+		t.work(Kill{})
 	case t.Server.Process == pg.ProcessFrozen && !t.Server.MayWrite():
 		t.note("server=frozen")
 		t.do(Thaw{}) // a standby acknowledges nothing
@@ -206,7 +209,7 @@ func (t *turn) observe() {
 	if s.Process == pg.ProcessRunning && t.m.Failed.Times > 0 && firstWord(t.m.Failed.What) == "start" {
 		t.m.Failed = Failed{}
 	}
-	if t.State.LeaderName() != t.Self.Name && t.m.Right.Epoch == 0 {
-		t.m.Founding = t.m.Founding && t.State.Initialize.System == 0
+	if theirs := t.State.Initialize.System; theirs != 0 && (s.Data != pg.DataPresent || s.Control.System == theirs) {
+		t.m.Founding = false // until then what our initdb made may have lost the race: see foreign
 	}
 }

@@ -20,6 +20,7 @@ type Memory struct {
 	NoteAfter time.Duration // after a refusal: no publication before
 	Wrote     int64         // revision of our last publication: older snapshots do not show it yet
 
+	Paused   bool  // the predecessor's last word was maintenance
 	Under    int64 // epoch under which the server last wrote by right
 	Streamed Streamed
 	Swept    int64 // epoch in which this standby's own old slots were dropped
@@ -40,10 +41,14 @@ type Memory struct {
 }
 
 // Inherit is the memory of an agent whose predecessor left a valid page: its
-// right ends when the page says so.
+// right ends when the page says so. A page of maintenance has no end and is no
+// right: it stands until the store was read, and with the store away for longer.
 func Inherit(p Page, ttl, margin time.Duration) Memory {
-	if !p.Primary {
+	switch {
+	case !p.Primary:
 		return Memory{}
+	case p.Deadline == forever:
+		return Memory{Paused: true, Under: p.Epoch}
 	}
 	return Memory{Right: Right{Epoch: p.Epoch, Sent: p.Deadline - ttl + margin, TTL: ttl}, Under: p.Epoch}
 }
@@ -172,7 +177,9 @@ func (t *turn) remember() {
 		case n.OK:
 			t.m.Wrote = n.Revision
 		case n.NoLease:
-			t.m.Lease, t.m.Right = Lease{}, Right{}
+			// It may have been sent with a lease before the present one: the renewal
+			// that is due now says what became of that.
+			t.m.LastLock, t.m.NoteAfter = 0, t.Now+2*soon
 		default:
 			// Refused because the snapshot is behind, or unknown: not again at once.
 			t.m.NoteAfter = t.Now + 2*soon

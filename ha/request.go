@@ -20,6 +20,15 @@ func (t *turn) paused() bool {
 	primary := s.Primary()
 	l := t.State.Leader
 	switch {
+	case s.Process == pg.ProcessFrozen:
+		// Silenced before the pause began. It goes on if nobody else led since.
+		if t.leading() {
+			t.thaw()
+		} else if s.MayWrite() && l == nil && t.m.Under != 0 && t.m.Under == t.State.Epoch() {
+			t.note("fence=over")
+			t.do(Thaw{})
+			t.lookBy(t.Now + soon)
+		}
 	case l != nil && l.Name == t.Self.Name && t.leading():
 		t.m.Under = t.m.Right.Epoch
 		if primary {
@@ -55,13 +64,24 @@ func (t *turn) stopping() bool {
 		l.Since = t.Now
 	}
 	t.note("stopping")
-	if t.State.Config.Pause() {
+	if t.maintained() {
 		t.note("paused")
 		l.Done = true
 		return true
 	}
 	s := t.Server
 	switch {
+	case !t.Known:
+		// Nothing can be handed over, and no lease of ours is known.
+		t.note("store=unseen")
+		switch s.Process {
+		case pg.ProcessNone:
+			l.Done = true
+		case pg.ProcessFrozen, pg.ProcessRemains:
+			t.work(Kill{})
+		default:
+			t.work(Stop{})
+		}
 	case t.leading() && s.Process != pg.ProcessNone || t.leading() && t.m.Switch.To != "" && t.m.Switch.Stopped:
 		return false // lead: switchover, then handOver
 	case s.Process == pg.ProcessFrozen || s.Process == pg.ProcessRemains:
@@ -72,6 +92,9 @@ func (t *turn) stopping() bool {
 		// No successor: the server is down, so the key may go (law 5).
 		t.release()
 	case l.Resigned || t.m.Lease.ID == 0 || t.Now-l.Since > switchFor+10*time.Second:
+		l.Done = true
+	case t.m.Lease.Sent > 0 && t.Now-t.m.Lease.Sent > 2*t.m.Lease.TTL:
+		t.note("lease=over") // the store cannot be asked, and will find out by itself
 		l.Done = true
 	default:
 		t.ask(Resign{Lease: t.m.Lease.ID})
@@ -96,7 +119,7 @@ func (t *turn) restartAsked() bool {
 	case asked && r.Kind == cluster.RequestRestart:
 		t.note("request=%s", r.Kind)
 		m.Request = r.Mod
-		if !t.NoteBusy && t.State.Revision >= m.Wrote {
+		if !t.quiet() {
 			t.do(Drop{Key: cluster.DirRequests + t.Self.Name, Over: r.Mod})
 		}
 		t.wakeBy(t.Now + soon)

@@ -1,0 +1,177 @@
+package ha_test
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"howdah/cluster"
+	"howdah/ha"
+	"howdah/pg"
+	"howdah/spec"
+)
+
+// at is the boot clock of the views below.
+const at = time.Hour
+
+// running is a view of demo-1 alone, a primary under the leader key of epoch 5.
+func running() ha.View {
+	const system = pg.SystemID(7000000000000000001)
+	return ha.View{
+		Now: at, Wall: time.Unix(1e9, 0), Self: ha.Self{Name: "demo-1"}, Timers: spec.Safe(), Known: true,
+		State: cluster.State{
+			Revision: 9, Initialize: cluster.Initialize{System: system},
+			Leader: &cluster.Leader{Name: "demo-1", Lease: 3, Mod: 5}, Term: &cluster.Term{Mod: 5, Leader: "demo-1"},
+			Members:  []cluster.Member{{Name: "demo-1", Lease: 3, State: cluster.StateRunning, Role: cluster.RolePrimary}},
+			Recorded: []cluster.Recorded{{Name: "demo-1"}},
+		},
+		Server: pg.Status{
+			Data: pg.DataPresent, Process: pg.ProcessRunning, PID: 100, Answers: true, Timeline: 1, Flushed: 1 << 20,
+			Control: pg.Control{State: pg.ControlInProduction, System: system, Timeline: 1},
+		},
+		ServerAt: at,
+		Memory: ha.Memory{
+			Lease: ha.Lease{ID: 3, TTL: 5 * time.Second, Sent: at}, Right: ha.Right{Epoch: 5, Sent: at, TTL: 5 * time.Second},
+			LastLock: at, Under: 5,
+		},
+	}
+}
+
+func does(d ha.Decision, a ha.Action) bool { return slices.Contains(d.Actions, a) }
+
+func paused() cluster.Config { return cluster.Config{Data: map[string]any{"pause": true}} }
+
+// An agent that is replaced during maintenance finds a page without an end. It
+// is no right to lead, and while the store was not read nothing is fenced.
+func TestAnAgentReplacedDuringAPause(t *testing.T) {
+	v := running()
+	safe := spec.Safe()
+	v.Known, v.State = false, cluster.State{}
+	v.Memory = ha.Inherit(ha.Page{Primary: true, Epoch: 5, Deadline: math.MaxInt64}, safe.Lease, safe.Margin)
+	if v.Memory.Right.Epoch != 0 {
+		t.Errorf("inherited %+v: a right without an end", v.Memory.Right)
+	}
+	d := ha.Decide(v)
+	if does(d, ha.Freeze{}) || d.Page.Deadline != math.MaxInt64 || !d.Page.Primary {
+		t.Errorf("store not read yet: %s, page %+v", d, d.Page)
+	}
+
+	// The pause is over by the time the store is read: now the key decides.
+	v.Memory, v.Known, v.State = d.Memory, true, running().State
+	d = ha.Decide(v)
+	if !does(d, ha.Freeze{}) || d.Page.Deadline > at {
+		t.Errorf("resumed, not confirmed: %s, page %+v; want it frozen", d, d.Page)
+	}
+}
+
+func TestAServerThatWasFrozenBeforeThePause(t *testing.T) {
+	v := running()
+	v.State.Config = paused()
+	v.Server.Process, v.Server.Answers = pg.ProcessFrozen, false
+	if d := ha.Decide(v); !does(d, ha.Thaw{}) {
+		t.Errorf("the key is ours: %s", d)
+	}
+	v.State.Leader, v.Memory.Right = nil, ha.Right{}
+	if d := ha.Decide(v); !does(d, ha.Thaw{}) {
+		t.Errorf("nobody led since: %s", d)
+	}
+	v.State.Term.Mod = 8
+	if d := ha.Decide(v); does(d, ha.Thaw{}) {
+		t.Errorf("another one led since: %s", d)
+	}
+}
+
+// A publication may be refused for a lease that has been replaced meanwhile.
+func TestANoteOfAnOldLeaseFencesNobody(t *testing.T) {
+	v := running()
+	v.Noted = &ha.Answer{Action: ha.Put{}, NoLease: true}
+	d := ha.Decide(v)
+	if does(d, ha.Freeze{}) || d.Memory.Right.Epoch != 5 {
+		t.Errorf("%s, right %+v", d, d.Memory.Right)
+	}
+	if !slices.ContainsFunc(d.Actions, func(a ha.Action) bool { _, ok := a.(ha.Renew); return ok }) {
+		t.Errorf("%s: want the renewal that tells for certain", d)
+	}
+}
+
+func TestStoppingWithoutTheStore(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		with func(*ha.View)
+		want ha.Action // nil: it has ended
+	}{
+		{"never read, running", func(v *ha.View) { v.Known, v.State = false, cluster.State{} }, ha.Stop{}},
+		{"never read, frozen", func(v *ha.View) {
+			v.Known, v.State, v.Memory.Right = false, cluster.State{}, ha.Right{}
+			v.Server.Process, v.Server.Answers = pg.ProcessFrozen, false
+		}, ha.Kill{}},
+		{"never read, down", func(v *ha.View) {
+			v.Known, v.State = false, cluster.State{}
+			v.Server.Process, v.Server.Answers = pg.ProcessNone, false
+		}, nil},
+		{"lost, down, and the lease long over", func(v *ha.View) {
+			v.Server.Process, v.Server.Answers = pg.ProcessNone, false
+			v.Memory.Lease.Sent, v.Memory.Right.Sent = at-11*time.Second, at-11*time.Second
+		}, nil},
+		{"data unreadable, nothing runs, not leading", func(v *ha.View) {
+			v.Server = pg.Status{Data: pg.DataUnreadable, Process: pg.ProcessNone}
+			v.State.Leader, v.Memory.Right, v.Memory.Leaving.Resigned = nil, ha.Right{}, true
+		}, nil},
+	} {
+		v := running()
+		v.Stopping = true
+		tt.with(&v)
+		d := ha.Decide(v)
+		if tt.want == nil != d.Memory.Leaving.Done || tt.want != nil && !does(d, tt.want) {
+			t.Errorf("%s: %s, ended %t", tt.name, d, d.Memory.Leaving.Done)
+		}
+	}
+}
+
+// A leader that lost its disk holds a key that it can do nothing with.
+func TestALostDiskGivesTheKeyUp(t *testing.T) {
+	v := running()
+	v.Server = pg.Status{Data: pg.DataUnreadable, Process: pg.ProcessNone}
+	if d := ha.Decide(v); !does(d, ha.Release{Epoch: 5}) {
+		t.Errorf("nothing runs: %s", d)
+	}
+	v.Server.Process = pg.ProcessRemains
+	if d := ha.Decide(v); does(d, ha.Release{Epoch: 5}) {
+		t.Errorf("something may run: %s", d)
+	}
+}
+
+// Two nodes ran initdb; the one whose system does not count makes room for a copy.
+func TestTheFounderThatLostMovesAside(t *testing.T) {
+	v := running()
+	v.State.Leader.Name, v.Memory.Right = "demo-2", ha.Right{}
+	v.Server = pg.Status{Data: pg.DataPresent, Process: pg.ProcessNone, Control: pg.Control{State: pg.ControlShutDown, System: 7000000000000000002}}
+	v.Memory.Founding = true
+	d := ha.Decide(v)
+	if !does(d, ha.MoveAside{}) {
+		t.Errorf("our own initdb: %s", d)
+	}
+	v.Memory.Founding = false
+	if d := ha.Decide(v); does(d, ha.MoveAside{}) {
+		t.Errorf("data from elsewhere: %s", d)
+	}
+}
+
+// pg_basebackup's log stream looks like a standby that has everything.
+func TestACloneIsNoCandidate(t *testing.T) {
+	v := running()
+	v.State.Members = append(v.State.Members, cluster.Member{Name: "demo-2", Lease: 4, State: cluster.StateCreatingReplica})
+	v.State.Failover = cluster.Failover{Mod: 7, Leader: "demo-1"}
+	v.Server.Replicas = []pg.Replica{{Name: "demo-2", State: "streaming", Flushed: 1 << 20}}
+	v.Server.Slots = []string{"demo_2"}
+	d := ha.Decide(v)
+	if does(d, ha.Checkpoint{}) || !strings.Contains(d.String(), "candidate=awaited") {
+		t.Errorf("being copied: %s", d)
+	}
+	v.State.Members[1].State = cluster.StateRunning
+	if d := ha.Decide(v); !does(d, ha.Checkpoint{}) {
+		t.Errorf("running: %s", d)
+	}
+}
