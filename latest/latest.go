@@ -19,9 +19,15 @@ type Value[T any] struct {
 }
 
 // Set replaces the value and wakes everyone who waits for it.
-func (v *Value[T]) Set(value T) {
+func (v *Value[T]) Set(value T) { v.SetIf(value, func(T) bool { return true }) }
+
+// SetIf is Set, but only over a value that better says value may replace.
+func (v *Value[T]) SetIf(value T, better func(old T) bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if !better(v.value) {
+		return
+	}
 	v.value = value
 	v.version++
 	if v.changed != nil {

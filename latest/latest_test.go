@@ -100,3 +100,13 @@ func TestNeverBackwards(t *testing.T) {
 	<-done
 	<-done
 }
+
+func TestSetIf(t *testing.T) {
+	var v Value[int]
+	newer := func(n int) { v.SetIf(n, func(old int) bool { return n > old }) }
+	newer(5)
+	newer(3)
+	if got, version := v.Get(); got != 5 || version != 1 {
+		t.Errorf("got %d in version %d, want 5 in version 1: a refused value changes nothing", got, version)
+	}
+}

@@ -222,9 +222,7 @@ func (h *hands) reread() {
 		if err != nil {
 			return
 		}
-		if newest, _ := h.snapshots.Get(); resp.Revision > newest.Revision {
-			h.snapshots.Set(resp.Snapshot)
-		}
+		h.snapshots.SetIf(resp.Snapshot, func(newest dcs.Snapshot) bool { return resp.Snapshot.Revision > newest.Revision })
 	})
 }
 
@@ -253,8 +251,11 @@ func (h *hands) Wall() time.Time { return time.Now() }
 // Store implements Hands.
 func (h *hands) Store() (cluster.State, bool) {
 	if snap, version := h.snapshots.Get(); version > h.parsed {
-		h.parsed, h.known = version, true
-		h.state = cluster.Parse(snap.Revision, Keys(snap))
+		h.parsed = version
+		// A watch that lags behind a reread repeats what is over.
+		if !h.known || snap.Revision >= h.state.Revision {
+			h.known, h.state = true, cluster.Parse(snap.Revision, Keys(snap))
+		}
 	}
 	return h.state, h.known
 }
