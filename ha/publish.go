@@ -230,6 +230,10 @@ func (t *turn) told() {
 	s.phase("writes", t.Wall)
 	next := int64(1)
 	for _, p := range t.State.Failovers {
+		if p.Epoch == t.m.Right.Epoch && p.To == t.Self.Name && p.At.Equal(s.Begun) {
+			*s = Story{} // seen: only now it is told for certain
+			return
+		}
 		next = max(next, p.Number+1)
 	}
 	page := cluster.FailoverPage{
@@ -240,7 +244,6 @@ func (t *turn) told() {
 		page.LostBytes = new(int64) // its own log was replayed to the end
 	}
 	t.put(cluster.PageKey(next), page.Encode(), 0)
-	*s = Story{}
 	if n := len(t.State.Failovers) - keptPages; n > 0 {
 		t.do(Drop{Key: cluster.PageKey(t.State.Failovers[0].Number), Over: t.State.Failovers[0].Mod})
 	}

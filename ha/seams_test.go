@@ -175,3 +175,39 @@ func TestACloneIsNoCandidate(t *testing.T) {
 		t.Errorf("running: %s", d)
 	}
 }
+
+// The page of a failover is put until it is seen: the first put may be refused
+// or lost.
+func TestAStoryIsToldUntilItIsSeen(t *testing.T) {
+	v := running()
+	v.Memory.Story = ha.Story{Kind: cluster.KindCrash, From: "demo-2", Begun: v.Wall.Add(-time.Second)}
+	page := func(d ha.Decision) (value string) {
+		for _, a := range d.Actions {
+			if p, ok := a.(ha.Put); ok && strings.HasPrefix(p.Key, cluster.DirFailovers) {
+				value = p.Value
+			}
+		}
+		return value
+	}
+	first := ha.Decide(v)
+	if page(first) == "" {
+		t.Fatalf("nothing told: %s", first)
+	}
+	v.Memory, v.Noted = first.Memory, &ha.Answer{Action: first.Actions[0], Unknown: true}
+	v.Now += time.Second
+	lost := ha.Decide(v)
+	v.Memory, v.Noted = lost.Memory, nil
+	v.Now += time.Second
+	if d := ha.Decide(v); page(d) == "" {
+		t.Errorf("the put was lost, and it is not told again: %s", d)
+	}
+	p, err := cluster.ParseFailoverPage([]byte(page(first)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Number = 1
+	v.State.Failovers = []cluster.FailoverPage{p}
+	if d := ha.Decide(v); page(d) != "" || d.Memory.Story.Kind != "" {
+		t.Errorf("seen, and told again: %s", d)
+	}
+}
