@@ -1,0 +1,40 @@
+package sim
+
+import (
+	"time"
+
+	"howdah/pg"
+)
+
+// A client tries every node and writes a numbered row wherever it is let: it
+// trusts nobody, so two servers that acknowledge at once are both believed.
+type client struct {
+	w    *World
+	on   bool
+	next int
+}
+
+func (c *client) write() {
+	w := c.w
+	if !c.on {
+		return
+	}
+	for _, n := range w.nodes {
+		if s := n.server; s.writes() {
+			c.next++
+			s.commit(c.next, pg.LSN(100+w.rng.IntN(4000))&^7)
+			w.laws.acks = append(w.laws.acks, ack{s.branch, s.end, c.next})
+			w.Stats.Acknowledged++
+		}
+	}
+	w.after(w.draw(0, 2*w.rates.commit), c.write)
+}
+
+func (c *client) start() {
+	if !c.on {
+		c.on = true
+		c.w.after(time.Millisecond, c.write)
+	}
+}
+
+func (c *client) stop() { c.on = false }

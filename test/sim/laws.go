@@ -1,0 +1,269 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"howdah/cluster"
+	"howdah/dcs"
+	"howdah/ha"
+	"howdah/pg"
+)
+
+// laws is what must be remembered to check the laws of design.md §4.
+type laws struct {
+	system  pg.SystemID
+	acks    []ack // acknowledged since the last settlement
+	excused bool  // something happened since that may cost what was not sent
+	hole    bool  // two branches of one timeline met: nothing more is judged
+	without time.Duration
+	vacancy time.Duration // when the leader key last went away
+}
+
+// An ack is one row, and the log it was acknowledged from.
+type ack struct {
+	b   *branch
+	end pg.LSN
+	id  int
+}
+
+// holder is the node whose name the leader key truly carries.
+func (w *World) holder() (*node, dcs.KV) {
+	kv, ok := w.store.newest.Keys[cluster.KeyLeader]
+	if !ok {
+		return nil, kv
+	}
+	return w.node(string(kv.Value)), kv
+}
+
+func (w *World) paused() bool { return w.store.newest.read().Config.Pause() }
+
+// check is called after every event: laws 1 and 3 as strictly as the models
+// allow. Who could acknowledge a commit at this instant holds the leader key at
+// this instant, so there is at most one.
+func (w *World) check() {
+	if w.laws.hole {
+		return
+	}
+	writers := 0
+	for _, n := range w.nodes {
+		if !n.server.writes() {
+			continue
+		}
+		writers++
+		holder, _ := w.holder()
+		if holder != n && !w.paused() {
+			w.fail("law 3", "%s could acknowledge a write; the leader key is %s's (page %+v, boot %s)", n.name, name(holder), n.page, n.boot())
+		}
+		if writers > 1 && !w.paused() {
+			w.fail("law 1", "two servers could acknowledge writes at once, %s is one", n.name)
+		}
+	}
+	if writers > 0 {
+		w.laws.without = w.now
+	}
+}
+
+func name(n *node) string {
+	if n == nil {
+		return "nobody"
+	}
+	return n.name
+}
+
+// checkRight is law 4: nothing begins that leads to writes without the key.
+func (w *World) checkRight(n *node, what string) {
+	if holder, _ := w.holder(); holder != n && !w.laws.hole {
+		w.fail("law 4", "%s: %s begins while the leader key is %s's", n.name, what, name(holder))
+	}
+}
+
+// checkFence: a server is silenced only when its right is not provable.
+func (w *World) checkFence(n *node) {
+	holder, kv := w.holder()
+	p := n.page
+	if holder == n && p.Primary && p.Epoch == kv.Mod && n.boot() < p.Deadline && !w.laws.hole {
+		w.fail("law 6", "%s: frozen %s before its deadline, and the leader key is its own", n.name, p.Deadline-n.boot())
+	}
+}
+
+// changed is told every new revision of the store.
+func (w *World) changed(before, after *picture) {
+	old, had := before.Keys[cluster.KeyLeader]
+	now, has := after.Keys[cluster.KeyLeader]
+	if w.verbose {
+		switch {
+		case had && !has:
+			w.say("store: revision %d: the leader key of %s is gone", after.Revision, old.Value)
+		case has && old.Mod != now.Mod:
+			w.say("store: revision %d: leader is %s", after.Revision, now.Value)
+		}
+	}
+	if had && !has {
+		w.laws.vacancy = w.now
+	}
+	if w.laws.hole {
+		return
+	}
+	if had && (!has || string(now.Value) != string(old.Value)) {
+		w.keyLeft(w.node(string(old.Value)), old, now, has)
+	}
+	if has && old.Mod != now.Mod {
+		w.keyTaken(w.node(string(now.Value)), before, had)
+	}
+	if sys := after.read().Initialize.System; sys != 0 && sys != w.laws.system {
+		if w.laws.system != 0 {
+			w.fail("law 7", "the cluster was system %s, and is now %s", w.laws.system, sys)
+		}
+		w.laws.system = sys
+	}
+}
+
+// keyLeft is law 5: the key goes only from a server that is dead or cleanly
+// shut down, or with the lease at its end.
+func (w *World) keyLeft(n *node, old, now dcs.KV, has bool) {
+	s := n.server
+	if s.proc == pg.ProcessNone || w.paused() {
+		return
+	}
+	if !has && w.store.expiring {
+		return // its holder's deadline has passed: law 3 looks after the rest
+	}
+	w.fail("law 5", "the leader key left %s while its server is %s", n.name, s)
+}
+
+// keyTaken: whoever is elected is not behind anybody who could have been.
+func (w *World) keyTaken(n *node, before *picture, had bool) {
+	st := before.read()
+	if st.Initialize.System == 0 {
+		return
+	}
+	if sys := n.server.control.System; sys != st.Initialize.System {
+		w.fail("law 7", "%s took the leader key with system %s, the cluster is %s", n.name, sys, st.Initialize.System)
+	}
+	if had || st.Term == nil || st.Term.Leader == n.name || st.Failover.Asked() || w.paused() {
+		return
+	}
+	own, ok := st.Pledge(n.name)
+	if !ok || own.Epoch != st.Epoch() {
+		w.fail("election", "%s was elected without a position for epoch %d in the store", n.name, st.Epoch())
+		return
+	}
+	for _, p := range st.Pledges {
+		o := w.node(p.Member)
+		_, live := st.Member(p.Member)
+		if p.Epoch != own.Epoch || p.NoFailover || !live || o == n || o.wellSince > w.laws.vacancy {
+			continue
+		}
+		if p.Timeline > own.Timeline || p.Timeline == own.Timeline && p.LSN > own.LSN {
+			w.fail("election", "%s was elected at %d/%s although %s, which is well, has %d/%s", n.name, own.Timeline, own.LSN, p.Member, p.Timeline, p.LSN)
+		}
+	}
+}
+
+// checkDiscard is law 7: a log that is thrown away from at on was kept aside,
+// unless nothing in it was a commit, or somebody else has it.
+func (w *World) checkDiscard(s *server, b *branch, at pg.LSN) {
+	for x, end := s.branch, s.end; x != nil; x, end = x.parent, min(end, x.fork) {
+		for i := len(x.rows) - 1; i >= 0; i-- {
+			r := x.rows[i]
+			if b.has(at, x, r.end) {
+				break
+			}
+			if r.end > end || w.has(x, r.end, s.n) {
+				continue
+			}
+			if !slices.ContainsFunc(s.kept, func(k span) bool { return k.from < r.end && k.b.has(k.to, x, r.end) }) {
+				w.fail("law 7", "%s throws row %d away (%d/%s), which nobody else has and which was not kept", s.n.name, r.id, x.tl, r.end)
+				return
+			}
+		}
+	}
+}
+
+// has says that somebody but n has what lies on b up to at.
+func (w *World) has(b *branch, at pg.LSN, n *node) bool {
+	for _, o := range w.nodes {
+		if o != n && o.server.branch != nil && o.server.branch.has(o.server.end, b, at) {
+			return true
+		}
+	}
+	return false
+}
+
+// collision is the known hole W20: counted, and the end of judging this run.
+func (w *World) collision(a, b *server) {
+	if !w.laws.hole {
+		w.say("%s and %s: one timeline number, two branches (W20)", a.n.name, b.n.name)
+		w.laws.hole = true
+		w.Stats.Collisions++
+	}
+}
+
+// opened is told that a server writes.
+func (w *World) opened(n *node) {}
+
+// decided is told every decision: what no decision may hold.
+func (w *World) decided(n *node, d ha.Decision) {
+	for _, a := range d.Actions {
+		if a, ok := a.(ha.Acquire); ok && a.Lease == 0 {
+			w.fail("law 4", "%s acquires without a lease", n.name)
+		}
+	}
+}
+
+// settled says that the cluster is whole: one primary that holds the key, and
+// every machine that is on follows it and has all it has. What is missing is said.
+func (w *World) settled() (bool, string) {
+	holder, _ := w.holder()
+	if holder == nil {
+		return false, "nobody leads"
+	}
+	p := holder.server
+	if !p.writes() {
+		return false, fmt.Sprintf("%s leads and does not write: %s", holder.name, p)
+	}
+	for _, n := range w.nodes {
+		s := n.server
+		switch {
+		case n == holder || !n.up || n.stopped:
+		case s.proc != pg.ProcessRunning || s.frozen || !s.recovering:
+			return false, fmt.Sprintf("%s is no standby: %s", n.name, s)
+		case s.stream != p:
+			return false, fmt.Sprintf("%s does not stream from %s: %s", n.name, holder.name, s)
+		case s.branch != p.branch || s.end != p.end:
+			return false, fmt.Sprintf("%s is behind %s", n.name, holder.name)
+		}
+		if n.up && !n.stopped {
+			if _, ok := w.store.newest.Keys[cluster.DirMembers+n.name]; !ok {
+				return false, n.name + " is not published"
+			}
+		}
+	}
+	return true, ""
+}
+
+// settle counts what was lost since the last settlement and, where nothing may
+// be, says so.
+func (w *World) settle() {
+	holder, _ := w.holder()
+	p := holder.server
+	lost := 0
+	for _, a := range w.laws.acks {
+		if !p.branch.has(p.end, a.b, a.end) {
+			if lost++; !w.laws.excused {
+				w.fail("loss", "row %d, acknowledged at %d/%s, is not on %s", a.id, a.b.tl, a.end, holder.name)
+			}
+		}
+	}
+	w.Stats.Lost += lost
+	w.laws.acks, w.laws.excused = w.laws.acks[:0], false
+	// What everybody has needs no proof any more.
+	for _, n := range w.nodes {
+		for b := n.server.branch; b != nil; b = b.parent {
+			b.rows = nil
+		}
+		n.server.kept = nil
+	}
+}

@@ -1,0 +1,469 @@
+package sim
+
+import (
+	"fmt"
+	"time"
+
+	"howdah/cluster"
+	"howdah/dcs"
+	"howdah/ha"
+	"howdah/ha/agent"
+	"howdah/pg"
+)
+
+// A node is one machine: an agent, a supervisor that restarts it and guards by
+// the lease page, and a server. It is the agent's Hands.
+type node struct {
+	w    *World
+	name string
+	up   bool
+	host string
+
+	booted time.Duration // true time of the last boot
+	drift  int64         // of its boot clock, in parts per million
+	server *server
+
+	loop     *agent.Loop // nil: the agent is dead
+	agentGen int
+	stopped  bool // the agent ended because it was asked to
+	stall    time.Duration
+	pending  []func() // what reached a stalled agent
+	timer    int
+	last     ha.Decision
+
+	seen    *picture
+	watchAt time.Duration
+	unknown bool
+
+	status    pg.Status
+	statusAt  time.Duration
+	looking   bool
+	lookAgain bool
+	giveUp    func()
+
+	page  ha.Page // what stands in tmpfs
+	guard int
+	froze bool    // the guard froze the server, while right was its right
+	right ha.Page // the last page that let the server answer as primary
+
+	cutStore bool // its requests and its watch go nowhere
+	cutPeers bool // no replication to or from it
+	slow     time.Duration
+
+	wellSince time.Duration // nothing was wrong with it since
+}
+
+func newNode(w *World, i int) *node {
+	n := &node{w: w, name: string(rune('a' + i)), host: fmt.Sprintf("10.0.0.%d", i+1), slow: 1}
+	n.drift = int64(w.rng.IntN(401)) - 200
+	n.server = &server{w: w, n: n, data: pg.DataMissing, proc: pg.ProcessNone}
+	return n
+}
+
+func (n *node) slowness() time.Duration { return max(n.slow, 1) }
+
+// reach says that the network carries replication between two machines.
+func (w *World) reach(a, b *node) bool { return a.up && b.up && !a.cutPeers && !b.cutPeers }
+
+// boot is CLOCK_BOOTTIME there, which begins at each boot and runs a little off.
+func (n *node) boot() time.Duration {
+	d := n.w.now - n.booted
+	return time.Second + d + d/1000000*time.Duration(n.drift)
+}
+
+// when is the true instant at which boot() will have reached b.
+func (n *node) when(b time.Duration) time.Duration {
+	d := b - time.Second
+	at := n.booted + d - d/1000000*time.Duration(n.drift)
+	for i := 0; i < 3; i++ { // the drift of the drift
+		dd := at - n.booted
+		at += d - (dd + dd/1000000*time.Duration(n.drift))
+	}
+	return at
+}
+
+// Life and death.
+
+func (n *node) powerOn() {
+	if n.up {
+		return
+	}
+	n.w.say("%s: machine on", n.name)
+	n.up, n.booted = true, n.w.now
+	n.page, n.right, n.froze = ha.Page{}, ha.Page{}, false
+	n.stopped = false
+	n.wellSince = n.w.now
+	n.w.after(n.w.draw(100*time.Millisecond, 5*time.Second), n.startAgent)
+}
+
+func (n *node) powerOff() {
+	if !n.up {
+		return
+	}
+	n.w.say("%s: machine off (%s)", n.name, n.server)
+	n.up = false
+	n.killAgent()
+	s := n.server
+	s.restartpoint(0.3)
+	s.frozen, s.waits = false, nil
+	s.begin(pg.ProcessNone)
+	s.recovering = false
+	if s.data == pg.DataPartial && s.branch == nil {
+		s.data = pg.DataPartial
+	}
+	n.page, n.right, n.froze = ha.Page{}, ha.Page{}, false
+	n.guard++
+	n.wellSince = 1 << 62
+}
+
+func (n *node) killAgent() {
+	if n.loop == nil {
+		return
+	}
+	n.w.say("%s: agent dead", n.name)
+	n.agentGen++
+	n.loop, n.seen, n.pending, n.stall = nil, nil, nil, 0
+	n.watchAt = 0
+	if n.giveUp != nil {
+		n.giveUp()
+		n.giveUp = nil
+	}
+}
+
+// crashAgent kills the agent; the supervisor starts another within 200 ms.
+func (n *node) crashAgent() {
+	if n.loop == nil {
+		return
+	}
+	n.killAgent()
+	n.w.after(n.w.draw(20*time.Millisecond, 200*time.Millisecond), n.startAgent)
+}
+
+func (n *node) startAgent() {
+	if !n.up || n.loop != nil || n.stopped {
+		return
+	}
+	n.agentGen++
+	t := n.w.Timers
+	if n.w.mutant.NoMargin {
+		t.Margin = 0
+	}
+	n.loop = &agent.Loop{
+		Self: ha.Self{
+			Name: n.name, Host: n.host, Port: 5432, Version: cluster.PatroniVersion,
+			ConnURL: "postgres://" + n.host + ":5432/postgres", APIURL: "http://" + n.host + ":8008/patroni",
+		},
+		Timers: t, Hands: n, Log: silent,
+	}
+	n.loop.Inherit(n.page)
+	n.status, n.statusAt, n.looking, n.lookAgain, n.unknown = pg.Status{}, 0, false, false, false
+	n.w.say("%s: agent starts (page %+v)", n.name, n.page)
+	n.notify()
+	n.turn()
+	n.reread()
+}
+
+// reread is the agent's own reading of the store when the watch was long silent.
+func (n *node) reread() {
+	gen, before := n.agentGen, n.seen
+	n.w.after(10*time.Second, func() {
+		if n.agentGen != gen {
+			return
+		}
+		if n.seen == before {
+			n.notify()
+		}
+		n.reread()
+	})
+}
+
+// stopAgent asks the agent to end; start begins it again.
+func (n *node) stopAgent() {
+	if n.loop != nil {
+		n.w.say("%s: agent asked to stop", n.name)
+		n.loop.Stop()
+		n.deliver(func() {})
+	}
+}
+
+func (n *node) start() {
+	n.stopped = false
+	n.startAgent()
+}
+
+// Facts and turns.
+
+// deliver brings the agent a fact, and lets it take its turn.
+func (n *node) deliver(fact func()) {
+	if n.loop == nil {
+		return
+	}
+	if n.stall > n.w.now {
+		n.pending = append(n.pending, fact)
+		return
+	}
+	fact()
+	n.turn()
+}
+
+// stallFor lets the agent do nothing for d.
+func (n *node) stallFor(d time.Duration) {
+	if n.loop == nil {
+		return
+	}
+	gen := n.agentGen
+	n.stall = max(n.stall, n.w.now+d)
+	n.w.at(n.stall, func() {
+		if n.agentGen != gen || n.stall > n.w.now {
+			return
+		}
+		facts := n.pending
+		n.pending = nil
+		for _, f := range facts {
+			f()
+		}
+		n.turn()
+	})
+}
+
+func (n *node) turn() {
+	if n.loop == nil || n.stall > n.w.now {
+		return
+	}
+	w := n.w
+	w.Stats.Turns++
+	d := n.loop.Turn()
+	if w.verbose && (len(d.Trail) != len(n.last.Trail) || d.String() != n.last.String()) {
+		w.say("%s: %s", n.name, d)
+	}
+	for _, t := range d.Trail {
+		w.seen[word(t)]++
+	}
+	n.last = d
+	w.decided(n, d)
+	if n.loop.Done() {
+		w.say("%s: agent done", n.name)
+		n.killAgent()
+		n.stopped = true
+		return
+	}
+	if !n.looking && d.Look <= n.boot() {
+		n.look()
+	}
+	wake := d.Wake
+	if !n.looking {
+		wake = min(wake, d.Look)
+	}
+	n.timer++
+	timer, gen := n.timer, n.agentGen
+	w.at(max(n.when(wake), w.now+time.Millisecond), func() {
+		if n.timer == timer && n.agentGen == gen {
+			n.turn()
+		}
+	})
+}
+
+// look begins a look at the server.
+func (n *node) look() {
+	if n.looking {
+		n.lookAgain = true
+		return
+	}
+	n.w.Stats.Looks++
+	n.looking = true
+	at, gen := n.boot(), n.agentGen
+	early := n.server.look()
+	d := n.w.draw(500*time.Microsecond, 4*time.Millisecond) * n.slowness()
+	if n.server.proc == pg.ProcessRunning && !n.server.frozen && n.w.now < n.server.silentTill {
+		d = time.Second
+	}
+	n.w.after(d, func() {
+		if n.agentGen != gen {
+			return
+		}
+		st := early
+		if n.w.chance(0.5) {
+			st = n.server.look()
+		}
+		n.looking = false
+		n.deliver(func() { n.saw(st, at) })
+		if n.lookAgain && n.loop != nil {
+			n.lookAgain = false
+			n.look()
+		}
+	})
+}
+
+func (n *node) saw(st pg.Status, at time.Duration) {
+	if at >= n.statusAt {
+		n.status, n.statusAt = n.w.mutant.status(n, st), at
+	}
+}
+
+// died tells the agent that the postmaster is gone, as its pidfd does.
+func (n *node) died() {
+	gen := n.agentGen
+	n.w.after(n.w.draw(200*time.Microsecond, 3*time.Millisecond), func() {
+		if n.agentGen == gen && n.loop != nil {
+			n.look()
+		}
+	})
+}
+
+// Hands.
+
+// Boot implements agent.Hands.
+func (n *node) Boot() time.Duration { return n.boot() }
+
+// Wall implements agent.Hands.
+func (n *node) Wall() time.Time { return n.w.wall() }
+
+// Store implements agent.Hands.
+func (n *node) Store() (cluster.State, bool) {
+	if n.seen == nil {
+		return cluster.State{}, false
+	}
+	return n.w.mutant.state(n, n.seen.read()), true
+}
+
+// Server implements agent.Hands.
+func (n *node) Server() (pg.Status, time.Duration) { return n.status, n.statusAt }
+
+// Page implements agent.Hands.
+func (n *node) Page(p ha.Page) error {
+	if p != n.page {
+		n.page = p
+		n.judge()
+	}
+	return nil
+}
+
+// Ask implements agent.Hands.
+func (n *node) Ask(lane ha.Lane, a ha.Action, r dcs.Request) {
+	if n.w.verbose {
+		n.w.say("%s: asks %s", n.name, a)
+	}
+	n.w.store.ask(n, lane, a, n.w.mutant.request(a, r))
+}
+
+// Work implements agent.Hands.
+func (n *node) Work(a ha.Action) {
+	w, gen := n.w, n.agentGen
+	w.say("%s: begins %s", n.name, a)
+	done := false
+	finish := func(lsn pg.LSN, path, err string) {
+		if done || n.agentGen != gen {
+			return
+		}
+		done = true
+		n.giveUp = nil
+		e := ha.Ended{Action: a, At: n.boot(), LSN: lsn, Path: path, Err: err}
+		w.say("%s: ended %s %s", n.name, a, err)
+		w.after(w.draw(500*time.Microsecond, 3*time.Millisecond), func() {
+			if n.agentGen != gen {
+				return
+			}
+			st, at := n.server.look(), n.boot()
+			w.after(w.draw(100*time.Microsecond, time.Millisecond), func() {
+				if n.agentGen == gen {
+					n.deliver(func() { n.loop.Worked(e); n.saw(st, at) })
+				}
+			})
+		})
+	}
+	n.giveUp = n.server.work(a, finish)
+	w.after(agent.Allowed(a), func() {
+		if !done && n.agentGen == gen && n.giveUp != nil {
+			n.giveUp()
+		}
+	})
+}
+
+// GiveUp implements agent.Hands.
+func (n *node) GiveUp() {
+	if n.giveUp != nil {
+		n.giveUp()
+	}
+}
+
+// AtOnce implements agent.Hands.
+func (n *node) AtOnce(a ha.Action) error {
+	switch a.(type) {
+	case ha.Freeze:
+		n.server.freeze()
+	case ha.Thaw:
+		n.server.thaw()
+	}
+	n.saw(n.server.look(), n.boot())
+	return nil
+}
+
+// The guard.
+
+// judge is the guard's look at the page, after every change of it and at its
+// deadline: the story of node/fence.go in the model's terms.
+func (n *node) judge() {
+	n.guard++
+	guard := n.guard
+	n.w.after(n.w.draw(0, n.w.rates.guard), func() {
+		if n.guard == guard && n.up {
+			n.guarded()
+		}
+	})
+}
+
+func (n *node) guarded() {
+	now := n.boot()
+	p, s := n.page, n.server
+	open := p.Primary && now < p.Deadline
+	if n.froze {
+		switch {
+		case !s.frozen:
+			n.froze = false
+		case open && p.Epoch == n.right.Epoch:
+			n.froze, n.right = false, p
+			n.w.say("%s: guard: right renewed", n.name)
+			s.thaw()
+		case !p.Primary || open:
+			n.froze = false // the agent decides
+		}
+	}
+	if p.Primary {
+		n.right = p
+	} else if !n.froze {
+		n.right = ha.Page{}
+	}
+	if !n.right.Primary {
+		return
+	}
+	if now < n.right.Deadline {
+		if n.right.Deadline < 1<<61 {
+			n.guard++
+			guard := n.guard
+			n.w.at(n.when(n.right.Deadline)+n.w.draw(0, n.w.rates.guard), func() {
+				if n.guard == guard && n.up {
+					n.guarded()
+				}
+			})
+		}
+		return
+	}
+	if !s.frozen && s.proc != pg.ProcessNone && (!s.signal || p.Primary) {
+		n.w.say("%s: guard: right over", n.name)
+		n.froze = true
+		s.freeze()
+	}
+	if s.proc != pg.ProcessNone && !n.froze || s.proc == pg.ProcessStarting {
+		n.judgeIn(10 * time.Millisecond)
+	}
+}
+
+func (n *node) judgeIn(d time.Duration) {
+	n.guard++
+	guard := n.guard
+	n.w.after(d, func() {
+		if n.guard == guard && n.up {
+			n.guarded()
+		}
+	})
+}

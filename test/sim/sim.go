@@ -1,0 +1,230 @@
+// Package sim runs a whole cluster in one goroutine from one seed: the real
+// ha.Decide through the real turn of the agent, with models of the store, of
+// PostgreSQL, of the network and of the people and faults that act on them.
+//
+// Time is virtual: a heap of events ordered by instant and number. Nothing
+// else has an order of its own (no goroutine, no iteration over a map, no
+// clock), so a seed always gives the same run, and a failing one can be
+// replayed with its log. After every event the laws of the design are checked
+// against the true state of the models, which no agent ever sees (laws.go).
+package sim
+
+import (
+	"container/heap"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"howdah/spec"
+)
+
+// A World is one simulated cluster.
+type World struct {
+	Seed   uint64
+	Timers spec.Timers
+	Stats  Stats
+	Log    []string // what happened, if Verbose
+	Failed *Failure // the first law that was broken
+
+	verbose bool
+	rng     *rand.Rand
+	now     time.Duration
+	events  events
+	seq     uint64
+	hash    uint64
+
+	rates  rates
+	nodes  []*node
+	store  *store
+	client *client
+	mutant *Mutant
+	laws   laws
+	seen   map[string]int // words of trails, and how often
+
+	branches int // log branches made so far
+	systems  int // database systems made so far
+	pids     int
+}
+
+// Stats are counts of one run.
+type Stats struct {
+	Turns, Events, Looks   int
+	Faults, Promotions     int
+	Acknowledged, Lost     int
+	Rewinds, Clones, Aside int
+	Needless               int           // rewinds or copies of a server that had not diverged
+	Collisions             int           // two branches of one timeline number (known, W20)
+	Simulated, PassedOver  time.Duration // stepped through; quiet and left out
+	LongestWithoutAPrimary time.Duration
+}
+
+// A Failure is a law that did not hold.
+type Failure struct {
+	Law  string
+	At   time.Duration
+	What string
+}
+
+func (f *Failure) Error() string { return fmt.Sprintf("%s at %s: %s", f.Law, f.At, f.What) }
+
+// Options say what to run.
+type Options struct {
+	Seed    uint64
+	Nodes   int // 0: drawn
+	Timers  *spec.Timers
+	Calm    bool // no faults but those asked for
+	Verbose bool
+	Mutant  *Mutant
+}
+
+// New returns a world with its machines off.
+func New(o Options) *World {
+	w := &World{
+		Seed: o.Seed, verbose: o.Verbose, mutant: o.Mutant, seen: map[string]int{},
+		rng: rand.New(rand.NewPCG(o.Seed, 0x9E3779B97F4A7C15)),
+		now: time.Hour,
+	}
+	if w.mutant == nil {
+		w.mutant = &Mutant{}
+	}
+	w.Timers = drawTimers(w)
+	if o.Timers != nil {
+		w.Timers = *o.Timers
+	}
+	w.rates = drawRates(w, o.Calm)
+	count := o.Nodes
+	if count == 0 {
+		count = []int{3, 3, 3, 3, 2, 5}[w.rng.IntN(6)]
+	}
+	w.store = newStore(w)
+	for i := range count {
+		w.nodes = append(w.nodes, newNode(w, i))
+	}
+	w.client = &client{w: w}
+	return w
+}
+
+// an event happens at an instant; those of one instant in the order they were made.
+type event struct {
+	at  time.Duration
+	seq uint64
+	do  func()
+}
+
+type events []event
+
+func (h events) Len() int { return len(h) }
+func (h events) Less(i, j int) bool {
+	return h[i].at < h[j].at || h[i].at == h[j].at && h[i].seq < h[j].seq
+}
+func (h events) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h *events) Push(x any)   { *h = append(*h, x.(event)) }
+func (h *events) Pop() any {
+	old := *h
+	e := old[len(old)-1]
+	old[len(old)-1] = event{}
+	*h = old[:len(old)-1]
+	return e
+}
+
+// after lets do happen d from now.
+func (w *World) after(d time.Duration, do func()) { w.at(w.now+max(d, 0), do) }
+
+func (w *World) at(t time.Duration, do func()) {
+	w.seq++
+	heap.Push(&w.events, event{max(t, w.now), w.seq, do})
+}
+
+// step lets the next event happen and checks the laws.
+func (w *World) step() {
+	e := heap.Pop(&w.events).(event)
+	w.Stats.Simulated += e.at - w.now
+	w.now = e.at
+	w.Stats.Events++
+	e.do()
+	w.check()
+}
+
+// run lets time pass until t, or until a law is broken.
+func (w *World) run(t time.Duration) {
+	for w.Failed == nil && len(w.events) > 0 && w.events[0].at <= t {
+		w.step()
+	}
+	if w.Failed == nil {
+		w.Stats.Simulated += t - w.now
+		w.now = t
+	}
+}
+
+// until lets time pass until holds, for as long as limit; it says whether it came to be.
+func (w *World) until(limit time.Duration, holds func() bool) bool {
+	for end := w.now + limit; w.Failed == nil && w.now < end; w.run(min(end, w.now+250*time.Millisecond)) {
+		if holds() {
+			return true
+		}
+	}
+	return w.Failed == nil && holds()
+}
+
+// say enters a line in the log. Arguments are formatted only if somebody reads.
+func (w *World) say(format string, args ...any) {
+	if !w.verbose {
+		return
+	}
+	w.Log = append(w.Log, fmt.Sprintf("%12s ", (w.now-time.Hour).Round(100*time.Microsecond))+fmt.Sprintf(format, args...))
+}
+
+// Hash is that of the log.
+func (w *World) Hash() uint64 {
+	h := fnv.New64a()
+	for _, l := range w.Log {
+		_, _ = h.Write([]byte(l))
+	}
+	return h.Sum64()
+}
+
+func (w *World) fail(law, format string, args ...any) {
+	if w.Failed == nil {
+		w.Failed = &Failure{law, w.now - time.Hour, fmt.Sprintf(format, args...)}
+		w.say("LAW BROKEN: %s", w.Failed.Error())
+	}
+}
+
+// draw returns a duration between lo and hi.
+func (w *World) draw(lo, hi time.Duration) time.Duration {
+	if hi <= lo {
+		return lo
+	}
+	return lo + time.Duration(w.rng.Int64N(int64(hi-lo)))
+}
+
+func (w *World) chance(p float64) bool { return p > 0 && w.rng.Float64() < p }
+
+// wall is the clock on everybody's wall.
+func (w *World) wall() time.Time {
+	return time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC).Add(w.now - time.Hour)
+}
+
+func (w *World) node(name string) *node {
+	for _, n := range w.nodes {
+		if n.name == name {
+			return n
+		}
+	}
+	return nil
+}
+
+// Words are the distinct words of trails that were seen, with their values left out.
+func (w *World) Words() map[string]int { return w.seen }
+
+func word(note string) string {
+	if i := strings.IndexAny(note, "=("); i > 0 {
+		return note[:i]
+	}
+	return note
+}
+
+var silent = slog.New(slog.DiscardHandler)
