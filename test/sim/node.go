@@ -26,6 +26,7 @@ type node struct {
 	loop     *agent.Loop // nil: the agent is dead
 	agentGen int
 	stopped  bool // the agent ended because it was asked to
+	wanted   bool // nobody asks it to end, any more
 	stall    time.Duration
 	pending  []func() // what reached a stalled agent
 	timer    int
@@ -91,7 +92,7 @@ func (n *node) powerOn() {
 	n.w.say("%s: machine on", n.name)
 	n.up, n.booted = true, n.w.now
 	n.page, n.right, n.froze = ha.Page{}, ha.Page{}, false
-	n.stopped = false
+	n.stopped, n.wanted = false, true
 	n.wellSince = n.w.now
 	n.w.after(n.w.draw(100*time.Millisecond, 5*time.Second), n.startAgent)
 }
@@ -181,13 +182,14 @@ func (n *node) reread() {
 func (n *node) stopAgent() {
 	if n.loop != nil {
 		n.w.say("%s: agent asked to stop", n.name)
+		n.wanted = false
 		n.loop.Stop()
 		n.deliver(func() {})
 	}
 }
 
 func (n *node) start() {
-	n.stopped = false
+	n.stopped, n.wanted = false, true
 	n.startAgent()
 }
 
@@ -244,7 +246,8 @@ func (n *node) turn() {
 	if n.loop.Done() {
 		w.say("%s: agent done", n.name)
 		n.killAgent()
-		n.stopped = true
+		n.stopped = !n.wanted
+		n.w.after(n.w.draw(20*time.Millisecond, 200*time.Millisecond), n.startAgent)
 		return
 	}
 	if !n.looking && d.Look <= n.boot() {

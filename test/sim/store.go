@@ -67,7 +67,9 @@ var errTimeout = errors.New("no answer in time")
 
 // apply carries a request out now.
 func (s *store) apply(r dcs.Request) (dcs.Response, error) {
+	s.expiring = r.Kind == dcs.Renew // of a lease that is overdue: then it ends
 	resp, err := s.state.Apply(s.w.now, r)
+	s.expiring = false
 	s.schedule()
 	return resp, err
 }
