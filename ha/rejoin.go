@@ -56,6 +56,11 @@ func (t *turn) rejoin() {
 	case !ready || !t.rewindable():
 		// The leader has not said yet that it writes: its history is still to come.
 		t.note("awaits=%s", t.State.LeaderName())
+	case tl == now:
+		// Two servers wrote under one number: pg_rewind would see no difference.
+		t.note("timeline=twin")
+		r.Aside = true
+		t.wakeBy(t.Now)
 	default:
 		t.diverged(up, at, left)
 	}
@@ -68,9 +73,13 @@ func (t *turn) diverged(up pg.Upstream, at pg.LSN, left bool) {
 	if left && r.End > at {
 		r.Lost = at.Behind(r.End)
 	}
-	t.note("diverged=%d", r.Lost)
+	if !left || r.End == 0 {
+		t.note("diverged=unknown") // all of it may be ours alone
+	} else {
+		t.note("diverged=%d", r.Lost)
+	}
 	switch {
-	case left && r.Lost > 0 && !r.Kept && t.m.Failed.What != (Keep{From: at, Timeline: tl}).String():
+	case (!left || r.End == 0 || r.Lost > 0) && !r.Kept:
 		t.work(Keep{From: at, Timeline: tl})
 	case r.Failures >= rewindTries:
 		r.Aside = true

@@ -202,6 +202,7 @@ func (w *World) heal() {
 		w.mend(n)
 		n.slow = 1
 		n.powerOn()
+		n.wake()
 		n.start()
 		if n.wellSince > w.now {
 			n.wellSince = w.now

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -48,8 +49,8 @@ func (w *World) check() {
 	}
 	writers := 0
 	for _, n := range w.nodes {
-		if !n.server.writes() {
-			continue
+		if !n.server.writes() || n.page.Deadline == math.MaxInt64 {
+			continue // maintenance mode, as far as this node knows
 		}
 		writers++
 		holder, _ := w.holder()

@@ -216,16 +216,21 @@ func (n *node) stallFor(d time.Duration) {
 	gen := n.agentGen
 	n.stall = max(n.stall, n.w.now+d)
 	n.w.at(n.stall, func() {
-		if n.agentGen != gen || n.stall > n.w.now {
-			return
+		if n.agentGen == gen && n.stall <= n.w.now {
+			n.wake()
 		}
-		facts := n.pending
-		n.pending = nil
-		for _, f := range facts {
-			f()
-		}
-		n.turn()
 	})
+}
+
+// wake ends a stall: what has come meanwhile is there all at once.
+func (n *node) wake() {
+	n.stall = 0
+	facts := n.pending
+	n.pending = nil
+	for _, f := range facts {
+		f()
+	}
+	n.turn()
 }
 
 func (n *node) turn() {
@@ -278,7 +283,7 @@ func (n *node) look() {
 	early := n.server.look()
 	d := n.w.draw(500*time.Microsecond, 4*time.Millisecond) * n.slowness()
 	if n.server.proc == pg.ProcessRunning && !n.server.frozen && n.w.now < n.server.silentTill {
-		d = time.Second
+		d = min(time.Second, n.server.silentTill-n.w.now)
 	}
 	n.w.after(d, func() {
 		if n.agentGen != gen {
