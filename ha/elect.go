@@ -227,6 +227,9 @@ func (t *turn) override(own cluster.Pledge) bool {
 	if f.Leader != "" || f.Member == "" || !f.ScheduledAt.IsZero() {
 		return false
 	}
+	if f.Member == t.Self.Name && own.NoFailover {
+		return false // a person can ask for a position that is behind, not for one that is none
+	}
 	if f.Member != t.Self.Name {
 		if p, ok := t.State.Pledge(f.Member); ok && p.Epoch == own.Epoch && !p.NoFailover {
 			t.note("asked-for=%s", f.Member)

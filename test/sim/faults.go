@@ -84,6 +84,11 @@ var faults = []fault{
 		w.unwell(n, d)
 		w.after(d, func() { n.slow = 1 })
 	}},
+	{"lag", 6, true, func(w *World, n *node) {
+		n.lag = w.draw(500*time.Millisecond, 5*time.Second)
+		w.say("%s: replication lags by up to %s", n.name, n.lag)
+		w.after(w.draw(5*time.Second, time.Minute), func() { n.lag = 0 })
+	}},
 	{"etcd-leader", 5, true, func(w *World, _ *node) { w.store.lead() }},
 	{"etcd-outage", 4, true, func(w *World, _ *node) {
 		w.store.setOutage(true)
@@ -200,7 +205,7 @@ func (w *World) heal() {
 	w.pause(false)
 	for _, n := range w.nodes {
 		w.mend(n)
-		n.slow = 1
+		n.slow, n.lag = 1, 0
 		n.powerOn()
 		n.wake()
 		n.start()

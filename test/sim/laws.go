@@ -83,7 +83,7 @@ func (w *World) checkRight(n *node, what string) {
 // checkFence: a server is silenced only when its right is not provable.
 func (w *World) checkFence(n *node) {
 	holder, kv := w.holder()
-	p := n.page
+	p := n.proof
 	if holder == n && p.Primary && p.Epoch == kv.Mod && n.boot() < p.Deadline && !w.laws.hole {
 		w.fail("law 6", "%s: frozen %s before its deadline, and the leader key is its own", n.name, p.Deadline-n.boot())
 	}
@@ -107,17 +107,17 @@ func (w *World) changed(before, after *picture) {
 	if w.laws.hole {
 		return
 	}
-	if had && (!has || string(now.Value) != string(old.Value)) {
-		w.keyLeft(w.node(string(old.Value)), old, now, has)
-	}
-	if has && old.Mod != now.Mod {
-		w.keyTaken(w.node(string(now.Value)), before, had)
-	}
 	if sys := after.read().Initialize.System; sys != 0 && sys != w.laws.system {
 		if w.laws.system != 0 {
 			w.fail("law 7", "the cluster was system %s, and is now %s", w.laws.system, sys)
 		}
 		w.laws.system = sys
+	}
+	if had && (!has || string(now.Value) != string(old.Value)) {
+		w.keyLeft(w.node(string(old.Value)), old, now, has)
+	}
+	if has && old.Mod != now.Mod {
+		w.keyTaken(w.node(string(now.Value)), before, had)
 	}
 }
 

@@ -9,17 +9,29 @@ import (
 	"howdah/pg"
 )
 
+// Mutants are the ways that the laws must find.
+var Mutants = []Mutant{
+	{Name: "release before a verified kill", Law: "law 5", Unverified: true},
+	{Name: "no margin before the end of the lease", Law: "law 3", NoMargin: true},
+	{Name: "an error of the store taken for no leader", Law: "law 6", ErrorIsEmpty: true},
+	{Name: "a swap without revision", Law: "law 5", NoCompare: true},
+	{Name: "two initdb", Law: "law 7", TwoSystems: true},
+	{Name: "a lost watch event", Law: "liveness", LostEvent: true},
+	{Name: "a candidate behind but chosen", Law: "election", RankBlind: true},
+}
+
 // A Mutant is a way for the agent to be wrong, made between it and the world:
 // what it is told, or what it asks for, is bent. The laws must find it.
 type Mutant struct {
 	Name         string
-	Unverified   bool // what remains of a killed server is taken for dead
-	NoMargin     bool // the deadline is the end of the lease itself
-	ErrorIsEmpty bool // no answer from the store is taken for "there is no leader"
-	NoCompare    bool // the leader key is put whatever is there
-	TwoSystems   bool // a founder asks for no claim
-	LostEvent    bool // a watch loses a change of the leader key for good
-	RankBlind    bool // candidates do not compare positions
+	Law          string // that finds it, among others
+	Unverified   bool   // what remains of a killed server is taken for dead
+	NoMargin     bool   // the deadline is the end of the lease itself
+	ErrorIsEmpty bool   // no answer from the store is taken for "there is no leader"
+	NoCompare    bool   // the leader key is put whatever is there
+	TwoSystems   bool   // a founder looks at nobody's claim, and opens over whatever there is
+	LostEvent    bool   // a watch loses a change of the leader key for good
+	RankBlind    bool   // candidates do not compare positions
 }
 
 func (m *Mutant) status(_ *node, st pg.Status) pg.Status {
@@ -33,6 +45,14 @@ func (m *Mutant) state(n *node, s cluster.State) cluster.State {
 	if m.ErrorIsEmpty && n.unknown {
 		s.Leader = nil
 	}
+	if m.TwoSystems && !n.opened && n.w.Stats.Clones == 0 {
+		s.Initialize = cluster.Initialize{Present: true, Mod: 1}
+		s.Claim = &cluster.Claim{Mod: 1, Leader: n.name}
+		s.Leader, s.Term = nil, nil
+	}
+	if n.lost != nil {
+		s.Leader = n.lost.leader
+	}
 	if m.RankBlind {
 		s.Pledges = slices.Clone(s.Pledges)
 		for i, p := range s.Pledges {
@@ -44,22 +64,41 @@ func (m *Mutant) state(n *node, s cluster.State) cluster.State {
 	return s
 }
 
-func (m *Mutant) request(a ha.Action, r dcs.Request) dcs.Request {
+func (m *Mutant) request(n *node, a ha.Action, r dcs.Request) dcs.Request {
 	switch a.(type) {
 	case ha.Acquire, ha.Take, ha.Retake, ha.Release:
 		if m.NoCompare {
 			r.If = nil
 		}
-	case ha.Found, ha.Open:
+	case ha.Open:
 		if m.TwoSystems {
-			r.If = nil
+			r.If, n.opened = nil, true
 		}
 	}
 	return r
 }
 
-// hides says that n's watch does not bring this picture: with the mutant, the
-// change of the leader key is lost, and what follows it looks as if there had been none.
-func (m *Mutant) hides(w *World, n *node, p *picture) bool {
-	return false
+// watched is told every picture that n's watch is about to bring. With a watch
+// that is built from changes and loses one, the leader key stays what it was
+// there until it changes again.
+func (m *Mutant) watched(n *node, p *picture) {
+	if !m.LostEvent {
+		return
+	}
+	now := p.read().Leader
+	if same(now, n.leaderWas) {
+		return
+	}
+	n.lost = nil
+	if n.w.chance(0.1) {
+		n.lost = &lostEvent{n.leaderWas}
+	}
+	n.leaderWas = now
+}
+
+// lostEvent is the leader as a watch still shows it.
+type lostEvent struct{ leader *cluster.Leader }
+
+func same(a, b *cluster.Leader) bool {
+	return (a == nil) == (b == nil) && (a == nil || *a == *b)
 }

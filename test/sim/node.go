@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"howdah/cluster"
@@ -36,6 +37,10 @@ type node struct {
 	watchAt time.Duration
 	unknown bool
 
+	leaderWas *cluster.Leader // for the mutant that loses events
+	lost      *lostEvent
+	opened    bool // for the mutant that founds twice
+
 	status    pg.Status
 	statusAt  time.Duration
 	looking   bool
@@ -43,13 +48,15 @@ type node struct {
 	giveUp    func()
 
 	page  ha.Page // what stands in tmpfs
+	proof ha.Page // the longest right that ever stood there for its epoch
 	guard int
 	froze bool    // the guard froze the server, while right was its right
 	right ha.Page // the last page that let the server answer as primary
 
-	cutStore bool // its requests and its watch go nowhere
-	cutPeers bool // no replication to or from it
-	slow     time.Duration
+	cutStore bool          // its requests and its watch go nowhere
+	cutPeers bool          // no replication to or from it
+	slow     time.Duration // how many times slower its work is
+	lag      time.Duration // that replication to it may take besides
 
 	wellSince time.Duration // nothing was wrong with it since
 }
@@ -114,6 +121,7 @@ func (n *node) powerOff() {
 	}
 	n.page, n.right, n.froze = ha.Page{}, ha.Page{}, false
 	n.guard++
+	n.proof = ha.Page{}
 	n.wellSince = 1 << 62
 }
 
@@ -124,6 +132,7 @@ func (n *node) killAgent() {
 	n.w.say("%s: agent dead", n.name)
 	n.agentGen++
 	n.loop, n.seen, n.pending, n.stall = nil, nil, nil, 0
+	n.leaderWas, n.lost = nil, nil
 	n.watchAt = 0
 	if n.giveUp != nil {
 		n.giveUp()
@@ -339,6 +348,9 @@ func (n *node) Server() (pg.Status, time.Duration) { return n.status, n.statusAt
 
 // Page implements agent.Hands.
 func (n *node) Page(p ha.Page) error {
+	if p.Primary && p.Deadline < math.MaxInt64 && (p.Epoch != n.proof.Epoch || p.Deadline > n.proof.Deadline) {
+		n.proof = p
+	}
 	if p != n.page {
 		n.page = p
 		n.judge()
@@ -351,7 +363,7 @@ func (n *node) Ask(lane ha.Lane, a ha.Action, r dcs.Request) {
 	if n.w.verbose {
 		n.w.say("%s: asks %s", n.name, a)
 	}
-	n.w.store.ask(n, lane, a, n.w.mutant.request(a, r))
+	n.w.store.ask(n, lane, a, n.w.mutant.request(n, a, r))
 }
 
 // Work implements agent.Hands.

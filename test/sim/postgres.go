@@ -300,7 +300,7 @@ func (s *server) connect(in time.Duration) {
 
 func (s *server) attach() bool {
 	n := s.w.node(s.up.Name)
-	if n == nil || !s.n.up || s.frozen || s.proc != pg.ProcessRunning {
+	if n == nil || !s.n.up || s.frozen || s.proc != pg.ProcessRunning && s.proc != pg.ProcessStarting {
 		return false
 	}
 	u := n.server
@@ -360,7 +360,7 @@ func (s *server) pump() {
 	}
 	s.pumping = true
 	link, b, end := s.link, u.branch, u.end
-	s.w.after(s.w.draw(s.w.rates.delay/8, s.w.rates.delay/2)*s.n.slowness(), func() {
+	s.w.after(s.w.draw(s.w.rates.delay/8, s.w.rates.delay/2)*s.n.slowness()+s.w.draw(0, s.n.lag), func() {
 		s.pumping = false
 		if s.link != link || s.stream != u {
 			s.pump()
@@ -402,7 +402,7 @@ func (s *server) lost() {
 func (s *server) hangUp(again time.Duration) {
 	s.link++
 	s.stream, s.broken = nil, 0
-	if s.proc == pg.ProcessRunning && s.recovering {
+	if (s.proc == pg.ProcessRunning || s.proc == pg.ProcessStarting) && s.recovering {
 		s.connect(again + 5*time.Millisecond)
 	}
 }
@@ -648,7 +648,11 @@ func (s *server) rewind(from pg.Upstream) string {
 	}
 	s.w.checkDiscard(s, b, at)
 	s.w.say("%s: rewound to %s from timeline %d at %s", s.n.name, from.Name, s.branch.tl, at)
-	s.branch, s.end, s.newest = u.branch, u.end, max(s.newest, u.newest)
+	s.branch, s.newest = u.branch, max(s.newest, u.newest)
+	if s.end = u.end; s.w.chance(0.3) {
+		s.end = max(u.branch.fork, s.end-pg.LSN(s.w.rng.IntN(100000))) // the last of it was not yet in the files
+		s.position(u.branch, s.end)
+	}
 	s.control = pg.Control{
 		State: pg.ControlInArchiveRecovery, System: s.control.System, Timeline: u.control.Timeline,
 		Checkpoint: u.control.Checkpoint, Redo: u.control.Redo, MinEnd: u.end, MinEndTL: u.branch.tl,
@@ -687,18 +691,22 @@ func (s *server) start(a ha.Start, end func(string)) string {
 	} else {
 		s.control.State = pg.ControlInCrashRecovery
 	}
+	s.watch(life, end)
 	if w.chance(w.rates.fail) {
 		s.later(d/2, func() { s.begin(pg.ProcessNone); end("start failed") })
 		return ""
 	}
-	s.watch(life, end)
-	s.later(d, func() {
+	var ready func()
+	ready = func() {
+		if a.Standby && s.end < s.control.MinEnd {
+			s.later(20*time.Millisecond, ready) // not consistent yet: the log that it needs is still to come
+			return
+		}
 		s.proc = pg.ProcessRunning
 		s.silentTill = w.now + w.draw(0, 5*time.Millisecond)
 		if a.Standby {
 			s.control.State = pg.ControlInArchiveRecovery
 			s.label = false
-			s.connect(w.draw(0, 20*time.Millisecond))
 		} else {
 			s.control.State = pg.ControlInProduction
 			s.checkpoint()
@@ -706,6 +714,12 @@ func (s *server) start(a ha.Start, end func(string)) string {
 		}
 		w.say("%s: started %s", s.n.name, a)
 		end("")
+	}
+	s.later(d, func() {
+		if a.Standby {
+			s.connect(w.draw(0, 20*time.Millisecond))
+		}
+		ready()
 	})
 	return ""
 }

@@ -49,3 +49,23 @@ func TestSimulation(t *testing.T) {
 	}
 	t.Logf("%+v in %s; %v", total, time.Since(begun), laws)
 }
+
+// Every way of being wrong is found by a law, within a few runs.
+func TestMutants(t *testing.T) {
+	const within = 60
+	for _, m := range Mutants {
+		t.Run(m.Name, func(t *testing.T) {
+			for seed := uint64(1); seed <= within; seed++ {
+				w := New(Options{Seed: seed, Mutant: &m})
+				w.Live()
+				if w.Failed != nil {
+					t.Logf("seed %d: %v", seed, w.Failed)
+					if w.Failed.Law == m.Law {
+						return
+					}
+				}
+			}
+			t.Errorf("not found by %s within %d runs", m.Law, within)
+		})
+	}
+}

@@ -181,9 +181,7 @@ func (n *node) notify() {
 		return
 	}
 	p, gen := w.store.newest, n.agentGen
-	if w.mutant.hides(w, n, p) {
-		return
-	}
+	w.mutant.watched(n, p)
 	at := max(n.watchAt, w.now+w.draw(w.rates.delay/4, w.rates.delay))
 	if w.chance(w.rates.breaks) {
 		at += w.draw(0, 2*time.Second) // the stream broke and begins again
