@@ -43,6 +43,10 @@ func (t *turn) leadDown() {
 	}
 	if s.Standby || !s.Control.WasPrimary() {
 		t.note("server=down(standby)")
+		if a := (Start{Standby: true}); t.m.Failed.What == a.String() && t.m.Failed.Times >= startsInPlace {
+			t.release()
+			return
+		}
 		t.work(Start{Standby: true})
 		return
 	}

@@ -95,6 +95,13 @@ func (t *turn) lastLeader() string {
 	return ""
 }
 
+// unwilling says that the server has just failed to start more than once: others
+// go first until it may be tried again.
+func (t *turn) unwilling() bool {
+	f := t.m.Failed
+	return firstWord(f.What) == "start" && f.Times >= startsInPlace && t.Now < f.Until
+}
+
 // pledge publishes this member's position for the election after the given
 // epoch, and returns it once the store shows it.
 func (t *turn) pledge(after int64) (cluster.Pledge, bool) {
@@ -102,7 +109,7 @@ func (t *turn) pledge(after int64) (cluster.Pledge, bool) {
 	self, _ := t.State.Member(t.Self.Name)
 	p := cluster.Pledge{
 		Member: t.Self.Name, Epoch: after, Witness: t.m.Vacancy.Witness,
-		NoFailover: self.Tags.NoFailover() || t.Stopping || s.Data != pg.DataPresent,
+		NoFailover: self.Tags.NoFailover() || t.Stopping || s.Data != pg.DataPresent || t.unwilling(),
 	}
 	switch {
 	case s.Data != pg.DataPresent:

@@ -114,7 +114,8 @@ func (t *turn) room() bool {
 }
 
 // working says that work on the server is under way, which is left alone but
-// for one case: a server on its way to write whose node may lead no more.
+// for a server that was frozen meanwhile and may go on, one on its way to write
+// whose node may lead no more, and a start that can come to no end.
 func (t *turn) working() bool {
 	if t.Job.Action == nil {
 		return false
@@ -134,9 +135,21 @@ func (t *turn) working() bool {
 		t.do(Kill{})
 		return true
 	}
-	if a, ok := t.Job.Action.(Start); ok && !a.Standby && t.Now-t.Job.Since > t.Timers.Start {
-		t.note("start=overdue")
-		t.do(Kill{})
+	if t.Server.Process == pg.ProcessFrozen && t.leading() {
+		t.thaw() // a frozen server never ends what it was asked to do
+		return true
+	}
+	if a, ok := t.Job.Action.(Start); ok {
+		took := t.Now - t.Job.Since
+		switch {
+		case took > t.Timers.Start && (!a.Standby || t.leading()):
+			t.note("start=overdue")
+			t.do(Kill{})
+		case a.Up.Name != "" && took > stuckAfter && t.State.LeaderName() != "" && t.State.Epoch() != t.m.Rejoin.Epoch:
+			// It may be waiting for log that only the leader before had.
+			t.note("start=stale")
+			t.do(Kill{})
+		}
 	}
 	return true
 }

@@ -18,8 +18,8 @@ func (t *turn) follow() {
 	t.note("leader=%s", leader)
 	t.m.Crash, t.m.Switch, t.m.Vacancy = Crash{}, Switch{}, Vacancy{}
 	t.m.Offer = Offer{}
-	if t.m.Rejoin.Leader != leader {
-		t.m.Rejoin = Rejoin{Leader: leader}
+	if epoch := t.State.Epoch(); t.m.Rejoin.Leader != leader || t.m.Rejoin.Epoch != epoch {
+		t.m.Rejoin = Rejoin{Leader: leader, Epoch: epoch}
 	}
 	s := t.Server
 	if s.MayWrite() && s.Process != pg.ProcessNone {
@@ -91,7 +91,7 @@ func (t *turn) stream() {
 	if at, forked := t.fork(s.Timeline); ready && forked && s.Flushed > at {
 		// The leader's timeline left ours before the end of our log.
 		t.note("forked=%d", at.Behind(s.Flushed))
-		r.End, r.Measured = s.Flushed, false
+		r.End, r.Measured, r.Forked = s.Flushed, false, true
 		t.work(Stop{})
 		return
 	}
@@ -109,7 +109,7 @@ func (t *turn) stream() {
 	// time round only a fresh copy can help (the leader no longer has what we need).
 	t.note("stuck=%s", (t.Now - r.Stuck).Round(time.Second))
 	r.Tries++
-	r.Stuck, r.Measured = 0, false
+	r.Stuck, r.Measured, r.Forked = 0, false, true
 	r.Aside = r.Tries > 1
 	t.work(Stop{})
 }

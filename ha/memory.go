@@ -115,8 +115,10 @@ type Switch struct {
 // Rejoin is the way back of a server whose history may have forked.
 type Rejoin struct {
 	Leader    string
+	Epoch     int64 // of that leader
 	Measured  bool
 	End       pg.LSN
+	Forked    bool  // as a running standby it found that the leader's history is another
 	Lost      int64 // bytes beyond the fork
 	Kept      bool
 	Recovered bool
@@ -276,13 +278,13 @@ func (t *turn) ended(e Ended) {
 		m.Rejoin.Recovered = true
 	case Rewind:
 		if ok {
-			m.Rejoin = Rejoin{Leader: m.Rejoin.Leader, Lost: m.Rejoin.Lost, Measured: true}
+			m.Rejoin = Rejoin{Leader: m.Rejoin.Leader, Epoch: m.Rejoin.Epoch, Lost: m.Rejoin.Lost, Measured: true}
 		} else {
 			m.Rejoin.Failures++
 		}
 	case MoveAside, Clone:
 		if ok {
-			m.Rejoin = Rejoin{Leader: m.Rejoin.Leader, Lost: m.Rejoin.Lost}
+			m.Rejoin = Rejoin{Leader: m.Rejoin.Leader, Epoch: m.Rejoin.Epoch, Lost: m.Rejoin.Lost}
 		}
 	case Start:
 		if !ok && m.Crash.At > 0 {

@@ -48,6 +48,11 @@ func (t *turn) rejoin() {
 	case tl == now && !(s.Control.WasPrimary() && !s.Standby):
 		t.note("timeline=%d", tl)
 		t.work(Start{Standby: true, Up: up})
+	case s.Standby && !s.Control.WasPrimary() && !r.Forked && t.m.Failed.What != (Start{Standby: true, Up: up}).String():
+		// It wrote nothing of its own, and its control file names the timeline of its
+		// last restartpoint, not that of its log: once it runs, it can say more.
+		t.note("timeline=%d?", tl)
+		t.work(Start{Standby: true, Up: up})
 	case left && r.End != 0 && r.End <= at:
 		t.note("timeline=%d<%d", tl, now)
 		t.work(Start{Standby: true, Up: up})

@@ -542,7 +542,7 @@ func (s *server) work(a ha.Action, done func(lsn pg.LSN, path, err string)) (giv
 				return
 			}
 			ended = true
-			done(s.end, "", "")
+			done(max(s.end, s.control.MinEnd), "", "")
 		})
 	case ha.Keep:
 		in(w.draw(10*time.Millisecond, 500*time.Millisecond), func() {
@@ -645,6 +645,7 @@ func (s *server) rewind(from pg.Upstream) string {
 	}
 	if at == s.end && b == s.branch {
 		s.w.Stats.Needless++
+		s.w.say("%s: NEEDLESS rewind of %s", s.n.name, s)
 	}
 	s.w.checkDiscard(s, b, at)
 	s.w.say("%s: rewound to %s from timeline %d at %s", s.n.name, from.Name, s.branch.tl, at)
