@@ -68,7 +68,8 @@ func newNode(w *World, i int) *node {
 	return n
 }
 
-func (n *node) slowness() time.Duration { return max(n.slow, 1) }
+// slowed is how long work of length d takes here.
+func (n *node) slowed(d time.Duration) time.Duration { return min(d*n.slow, d+20*time.Second) }
 
 // reach says that the network carries replication between two machines.
 func (w *World) reach(a, b *node) bool { return a.up && b.up && !a.cutPeers && !b.cutPeers }
@@ -290,7 +291,7 @@ func (n *node) look() {
 	n.looking = true
 	at, gen := n.boot(), n.agentGen
 	early := n.server.look()
-	d := n.w.draw(500*time.Microsecond, 4*time.Millisecond) * n.slowness()
+	d := n.w.draw(500*time.Microsecond, 4*time.Millisecond) * n.slow
 	if n.server.proc == pg.ProcessRunning && !n.server.frozen && n.w.now < n.server.silentTill {
 		d = min(time.Second, n.server.silentTill-n.w.now)
 	}

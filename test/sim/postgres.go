@@ -183,7 +183,7 @@ func (s *server) cutOff() {
 // one does it when it is let go on.
 func (s *server) later(d time.Duration, do func()) {
 	life := s.life
-	s.w.after(d*s.n.slowness(), func() {
+	s.w.after(s.n.slowed(d), func() {
 		switch {
 		case s.life != life || !s.n.up:
 		case s.frozen:
@@ -360,7 +360,7 @@ func (s *server) pump() {
 	}
 	s.pumping = true
 	link, b, end := s.link, u.branch, u.end
-	s.w.after(s.w.draw(s.w.rates.delay/8, s.w.rates.delay/2)*s.n.slowness()+s.w.draw(0, s.n.lag), func() {
+	s.w.after(s.w.draw(s.w.rates.delay/8, s.w.rates.delay/2)*s.n.slow+s.w.draw(0, s.n.lag), func() {
 		s.pumping = false
 		if s.link != link || s.stream != u {
 			s.pump()
@@ -425,7 +425,7 @@ func (s *server) work(a ha.Action, done func(lsn pg.LSN, path, err string)) (giv
 	}
 	refuse := func(err string) { s.w.after(s.w.draw(time.Millisecond, 5*time.Millisecond), func() { end(err) }) }
 	in := func(d time.Duration, do func()) {
-		s.w.after(d*s.n.slowness(), func() {
+		s.w.after(s.n.slowed(d), func() {
 			if !ended && !stopped && s.n.up {
 				do()
 			}

@@ -1,0 +1,355 @@
+package ha
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"howdah/cluster"
+	"howdah/pg"
+	"howdah/spec"
+)
+
+const (
+	now    = 100 * time.Second // boot clock of every view
+	epoch  = 40                // of the leader's reign
+	lease  = 7                 // node a's lease
+	system = pg.SystemID(7400000000000000001)
+)
+
+func member(name, role string, lease int64) cluster.Member {
+	return cluster.Member{
+		Name: name, Lease: lease, Mod: 30, State: cluster.StateRunning, Role: role, Timeline: 2, XlogLocation: 1000,
+		ConnURL: "postgres://10.0.0." + name + ":5432/postgres",
+	}
+}
+
+// leader is a view of a, which leads b and c and is well.
+func leader() View {
+	return View{
+		Now: now, Wall: time.Unix(1_800_000_000, 0).UTC(), Timers: spec.Safe(),
+		Self:  Self{Name: "a", Host: "10.0.0.a", Port: 5432, ConnURL: "postgres://10.0.0.a:5432/postgres"},
+		Known: true,
+		State: cluster.State{
+			Revision:   50,
+			Initialize: cluster.Initialize{Present: true, System: system, Mod: 2},
+			Leader:     &cluster.Leader{Name: "a", Lease: lease, Mod: epoch},
+			Term:       &cluster.Term{Mod: epoch, Leader: "a", Timeline: 2},
+			History:    cluster.History{{Timeline: 1, LSN: 500, At: "2026-11-20T12:00:00+00:00", Leader: "a"}},
+			Members:    []cluster.Member{member("a", cluster.RolePrimary, lease), member("b", cluster.RoleReplica, 8), member("c", cluster.RoleReplica, 9)},
+			Recorded:   []cluster.Recorded{{Name: "a"}, {Name: "b"}, {Name: "c"}},
+		},
+		Server: pg.Status{
+			Data: pg.DataPresent, Process: pg.ProcessRunning, PID: 11, Answers: true, Timeline: 2, Flushed: 1000,
+			Control: pg.Control{State: pg.ControlInProduction, System: system, Timeline: 2, Checkpoint: 900},
+			Slots:   []string{"b", "c"}, History: pg.History{{Timeline: 1, At: 500}},
+			Replicas: []pg.Replica{{Name: "b", State: "streaming", Flushed: 1000}, {Name: "c", State: "streaming", Flushed: 990}},
+		},
+		ServerAt: now - 100*time.Millisecond,
+		Memory: Memory{
+			Lease: Lease{ID: lease, TTL: 5 * time.Second, Sent: now - 500*time.Millisecond},
+			Right: Right{Epoch: epoch, Sent: now - 500*time.Millisecond, TTL: 5 * time.Second},
+			Under: epoch, LastLock: now - 500*time.Millisecond, LastNote: now, Told: now,
+		},
+	}
+}
+
+// standby is a view of b, which follows a and is well.
+func standby() View {
+	v := leader()
+	v.Self = Self{Name: "b", Host: "10.0.0.b", Port: 5432, ConnURL: "postgres://10.0.0.b:5432/postgres"}
+	v.Server = pg.Status{
+		Data: pg.DataPresent, Process: pg.ProcessRunning, PID: 12, Standby: true, Answers: true, Recovering: true,
+		Timeline: 2, Flushed: 1000, Replayed: 1000, Streaming: true, Upstream: "10.0.0.a:5432", Slot: "b",
+		Control: pg.Control{State: pg.ControlInArchiveRecovery, System: system, Timeline: 2, MinEnd: 1000, MinEndTL: 2},
+	}
+	v.Memory.Lease.ID, v.Memory.Right, v.Memory.Under, v.Memory.Streamed = 8, Right{}, 0, epoch
+	return v
+}
+
+// vacant is a view of b after the key of a has gone.
+func vacant() View {
+	v := standby()
+	v.State.Leader = nil
+	v.Server.Streaming = false
+	v.State.Members = v.State.Members[1:]
+	return v
+}
+
+// pledged adds the positions of members to a vacancy.
+func pledged(v *View, positions ...cluster.Pledge) {
+	for _, p := range positions {
+		p.Epoch = epoch
+		if p.Timeline == 0 {
+			p.Timeline = 2
+		}
+		v.State.Pledges = append(v.State.Pledges, p)
+	}
+	v.Memory.Vacancy = Vacancy{Open: true, After: epoch, Since: now - 200*time.Millisecond}
+}
+
+func down(s *pg.Status) {
+	*s = pg.Status{Data: s.Data, Process: pg.ProcessNone, Control: s.Control, Standby: s.Standby}
+}
+
+// acts is the decision without what is merely published.
+func acts(d Decision) string {
+	trimmed := Decision{Trail: d.Trail}
+	for _, a := range d.Actions {
+		switch p := a.(type) {
+		case Put:
+			if strings.HasPrefix(p.Key, cluster.DirMembers) || strings.HasPrefix(p.Key, cluster.DirWhy) {
+				continue
+			}
+		}
+		trimmed.Actions = append(trimmed.Actions, a)
+	}
+	return trimmed.String()
+}
+
+type row struct {
+	name string
+	base func() View
+	with func(*View) // how this case differs from the base
+	want string
+}
+
+func check(t *testing.T, rows []row) {
+	t.Helper()
+	for _, tt := range rows {
+		t.Run(tt.name, func(t *testing.T) {
+			v := tt.base()
+			if tt.with != nil {
+				tt.with(&v)
+			}
+			if got := acts(Decide(v)); got != tt.want {
+				t.Errorf("\n got %s\nwant %s", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestLead(t *testing.T) {
+	check(t, []row{
+		{"a steady leader rests", leader, nil, "leader=self server=primary -> nothing"},
+		{"its renewal is due", leader, func(v *View) { v.Memory.LastLock = now - time.Second }, "leader=self server=primary -> renew(epoch 40)"},
+		{"a slot is missing", leader, func(v *View) { v.Server.Slots = []string{"b"} }, "leader=self server=primary slots=missing -> slots(b,c)"},
+		{"a standby that holds the key is promoted", leader, func(v *View) { v.Server = standby().Server }, "leader=self server=standby -> promote"},
+		{"but not with a moment of its right left", leader, func(v *View) {
+			v.Server = standby().Server
+			v.Memory.Right.Sent = now - 4*time.Second
+		}, "leader=self server=standby right=short -> nothing"},
+		{"a checkpoint after the promotion", leader, func(v *View) { v.Server.Control.Timeline = 1 }, "leader=self server=primary checkpoint=due -> checkpoint"},
+	})
+}
+
+func TestFence(t *testing.T) {
+	over := func(v *View) { v.Memory.Right.Sent = now - 5*time.Second }
+	check(t, []row{
+		{"the deadline has passed", leader, over, "fence=deadline leader=self(unconfirmed) -> freeze"},
+		{"frozen already", leader, func(v *View) { over(v); v.Server.Process, v.Server.Answers = pg.ProcessFrozen, false }, "fence=frozen leader=self(unconfirmed) -> nothing"},
+		{"confirmed again, same epoch", leader, func(v *View) { v.Server.Process, v.Server.Answers = pg.ProcessFrozen, false }, "leader=self fence=over -> thaw"},
+		{"confirmed under an epoch that it did not write under", leader, func(v *View) {
+			v.Server.Process, v.Server.Answers = pg.ProcessFrozen, false
+			v.Memory.Under = 12
+		}, "leader=self fence=foreign -> kill"},
+		{"the watch shows that the key is gone", leader, func(v *View) { v.State.Leader = nil; v.State.Revision = 60 }, "fence=deadline leader=none after=40 server=writes -> freeze"},
+		{"maintenance fences nothing", leader, func(v *View) {
+			over(v)
+			v.State.Config.Data = map[string]any{"pause": true}
+		}, "paused -> nothing"},
+		{"frozen in the middle of a start", leader, func(v *View) {
+			v.Server.Process, v.Server.Answers = pg.ProcessFrozen, false
+			v.Job = Job{Action: Start{}, Since: now - time.Second}
+		}, "job=start fence=over -> thaw"},
+		{"a frozen server whose key is another's now", leader, func(v *View) {
+			v.Server.Process, v.Server.Answers = pg.ProcessFrozen, false
+			v.State.Leader = &cluster.Leader{Name: "b", Lease: 8, Mod: 45}
+		}, "fence=frozen leader=b server=writes -> kill"},
+	})
+}
+
+func TestCrash(t *testing.T) {
+	crashed := func(v *View) { v.Memory.Replicas = v.Server.Replicas; down(&v.Server) }
+	measured := func(v *View) {
+		crashed(v)
+		v.Memory.Crash = Crash{At: now, Measured: true, End: 1000}
+		v.Memory.Story.Kind = "crash"
+	}
+	check(t, []row{
+		{"what remains is killed first", leader, func(v *View) { v.Server.Process, v.Server.Answers = pg.ProcessRemains, false }, "server=remains -> kill"},
+		{"the end of the log is measured", leader, crashed, "leader=self server=down -> measure"},
+		{"the key is offered to whoever has all of it", leader, measured, "leader=self server=down offer=made -> put howdah/handover"},
+		{"nobody has it: start in place, once no offer can be open", leader, func(v *View) { measured(v); v.Memory.Replicas = nil }, "leader=self server=down candidates=none offer=closing -> put howdah/handover"},
+		{"the offer is closed", leader, func(v *View) {
+			measured(v)
+			v.Memory.Crash.Offered = true
+			v.Memory.Offer = Offer{Closed: true}
+		}, "leader=self server=down -> start(primary)"},
+		{"it does not start", leader, func(v *View) { measured(v); v.Memory.Crash.Starts = 2 }, "leader=self server=down starts=2 -> release(epoch 40)"},
+		{"the data is gone", leader, func(v *View) { crashed(v); v.Server.Data = pg.DataMissing }, "leader=self data=missing -> release(epoch 40)"},
+	})
+}
+
+func TestHandover(t *testing.T) {
+	asked := func(v *View) { v.State.Failover = cluster.Failover{Mod: 48, Leader: "a", Member: "c"} }
+	offered := func(v *View) {
+		v.State.Handover = &cluster.Handover{Mod: 49, From: "a", To: "b", Epoch: epoch, Timeline: 2, LSN: 1000}
+	}
+	check(t, []row{
+		{"a checkpoint first", leader, asked, "leader=self server=primary switchover=c -> checkpoint"},
+		{"then the shutdown", leader, func(v *View) { asked(v); v.Memory.Switch = Switch{Key: 48, Checkpointed: true, Since: now} }, "leader=self server=primary switchover=c -> stop"},
+		{"to somebody who is not there", leader, func(v *View) { v.State.Failover = cluster.Failover{Mod: 48, Leader: "a", Member: "x"} }, "leader=self server=primary switchover=refused(no-candidate) -> put failover"},
+		{"down, and the key is held out", leader, func(v *View) {
+			asked(v)
+			down(&v.Server)
+			v.Server.Control.State = pg.ControlShutDown
+			v.Memory.Switch = Switch{Key: 48, To: "c", Stopped: true}
+		}, "leader=self server=down(planned) offer=made -> put howdah/handover"},
+		{"the successor takes it", standby, offered, "leader=a server=standby handover=mine -> take(epoch 40, handover 49)"},
+		{"it is behind", standby, func(v *View) { offered(v); v.Server.Flushed = 999 }, "leader=a server=standby handover=behind(1) -> nothing"},
+		{"it is for another", standby, func(v *View) { offered(v); v.State.Handover.To = "c" }, "leader=a server=standby -> nothing"},
+		{"it is of an earlier reign", standby, func(v *View) { offered(v); v.State.Handover.Epoch = 39 }, "leader=a server=standby -> nothing"},
+		{"it is on another timeline", standby, func(v *View) { offered(v); v.Server.Timeline = 1 }, "leader=a server=standby handover=other-timeline -> nothing"},
+	})
+}
+
+func TestElect(t *testing.T) {
+	both := []cluster.Pledge{{Member: "b", LSN: 1000, Witness: true}, {Member: "c", LSN: 1000}}
+	check(t, []row{
+		{"a position first, read after the vacancy", vacant, nil, "leader=none after=40 position=old -> nothing"},
+		{"then it is published", vacant, func(v *View) { pledged(v) }, "leader=none after=40 position=0/3E8 -> put howdah/pledges/b"},
+		{"the others' are awaited", vacant, func(v *View) { pledged(v, both[0]) }, "leader=none after=40 awaits=c -> nothing"},
+		{"but no longer than a moment, for there is a witness", vacant, func(v *View) {
+			pledged(v, both[0])
+			v.Memory.Vacancy.Since = now - time.Second
+			v.ServerAt = now
+		}, "leader=none after=40 rank=0 -> acquire(after 40)"},
+		{"without a witness everybody is awaited", vacant, func(v *View) {
+			pledged(v, cluster.Pledge{Member: "b", LSN: 1000})
+			v.Memory.Vacancy.Since = now - time.Hour
+		}, "leader=none after=40 awaits=a awaits=c -> nothing"},
+		{"the first takes the key", vacant, func(v *View) { pledged(v, both...) }, "leader=none after=40 rank=0 -> acquire(after 40)"},
+		{"who is behind stands back", vacant, func(v *View) {
+			pledged(v, both[0], cluster.Pledge{Member: "c", LSN: 1001})
+		}, "leader=none after=40 rank=1 -> nothing"},
+		{"an older timeline may not", vacant, func(v *View) {
+			pledged(v, cluster.Pledge{Member: "b", LSN: 1000, Timeline: 1, Witness: true}, both[1])
+			v.Server.Timeline = 1
+		}, "leader=none after=40 candidate=no(old-timeline) -> nothing"},
+		{"too far behind what was last known", vacant, func(v *View) {
+			pledged(v, both...)
+			v.State.Status.Optime = 1000 + 2<<20
+		}, "leader=none after=40 candidate=no(lag) -> nothing"},
+		{"a member named by a person", vacant, func(v *View) {
+			pledged(v, both[0], cluster.Pledge{Member: "c", LSN: 2000})
+			v.State.Failover = cluster.Failover{Mod: 48, Member: "b"}
+		}, "leader=none after=40 asked-for=self -> acquire(after 40)"},
+		{"but not one without data", vacant, func(v *View) {
+			v.Server = pg.Status{Data: pg.DataPartial, Process: pg.ProcessNone}
+			pledged(v, cluster.Pledge{Member: "b", Timeline: 0xFFFF, NoFailover: true})
+			v.State.Pledges[0].Timeline = 0
+			v.State.Failover = cluster.Failover{Mod: 48, Member: "b"}
+		}, "leader=none after=40 data=partial candidate=no -> nothing"},
+		{"a lease that is old is renewed first", vacant, func(v *View) {
+			pledged(v, both...)
+			v.Memory.Lease.Sent = now - 3*time.Second
+		}, "leader=none after=40 rank=0 lease=old -> renew"},
+		{"a key that cannot be read is somebody's", vacant, func(v *View) { v.State.Leader = &cluster.Leader{Mod: 44} }, "leader=unknown -> nothing"},
+	})
+}
+
+// The machine that led died, and its connections with it, before its lease ended:
+// who streamed from it is a witness all the same.
+func TestWitness(t *testing.T) {
+	v := vacant()
+	if d := Decide(v); !d.Memory.Vacancy.Witness {
+		t.Errorf("no witness: %s", d)
+	}
+	v.Memory.Streamed = epoch - 1
+	if d := Decide(v); d.Memory.Vacancy.Witness {
+		t.Errorf("a witness of another reign: %s", d)
+	}
+	if d := Decide(standby()); d.Memory.Streamed != epoch {
+		t.Errorf("streams, and remembers epoch %d", d.Memory.Streamed)
+	}
+}
+
+func TestRejoin(t *testing.T) {
+	at := func(tl pg.Timeline, end pg.LSN) func(*View) {
+		return func(v *View) {
+			down(&v.Server)
+			v.Server.Standby = false
+			v.Server.Control.State, v.Server.Control.Timeline = pg.ControlInProduction, tl
+			v.Memory.Rejoin = Rejoin{Leader: "a", Epoch: epoch, Measured: true, End: end}
+		}
+	}
+	check(t, []row{
+		{"no data: a copy", standby, func(v *View) { v.Server = pg.Status{Data: pg.DataMissing, Process: pg.ProcessNone} }, "leader=a data=missing -> clone(a)"},
+		{"a stopped standby is measured", standby, func(v *View) { down(&v.Server) }, "leader=a -> measure"},
+		{"and starts again", standby, func(v *View) {
+			at(1, 1000)(v)
+			v.Server.Standby, v.Server.Control.State = true, pg.ControlInArchiveRecovery
+		}, "leader=a timeline=1? -> start(standby of a)"},
+		{"an old primary that ended at the fork", standby, at(1, 500), "leader=a timeline=1<2 -> start(standby of a)"},
+		{"one that went on is kept first", standby, at(1, 600), "leader=a diverged=100 -> keep(timeline 1 from 0/1F4)"},
+		{"then rewound", standby, func(v *View) { at(1, 600)(v); v.Memory.Rejoin.Kept = true }, "leader=a diverged=100 -> rewind(a)"},
+		{"an end that is unknown is kept too", standby, at(1, 0), "leader=a diverged=unknown -> keep(timeline 1 from 0/1F4)"},
+		{"the leader's history is still to come", standby, func(v *View) { at(1, 600)(v); v.State.History = cluster.History{} }, "leader=a awaits=a -> nothing"},
+		{"its checkpoint is still to come", standby, func(v *View) {
+			at(1, 600)(v)
+			v.State.Members[0].CheckpointAfterPromote = new(false)
+		}, "leader=a awaits=a -> nothing"},
+		{"a twin of the leader's timeline is copied anew", standby, at(2, 600), "leader=a timeline=twin -> nothing"},
+		{"after two failures, a copy", standby, func(v *View) {
+			at(1, 600)(v)
+			v.Memory.Rejoin.Kept, v.Memory.Rejoin.Failures, v.Memory.Rejoin.Aside = true, 2, true
+		}, "leader=a copy=fresh -> move aside"},
+		{"a running one whose log forked", standby, func(v *View) {
+			v.Server.Streaming, v.Server.Timeline, v.Server.Flushed = false, 1, 600
+		}, "leader=a server=standby streaming=no forked=100 -> stop"},
+	})
+}
+
+func TestBootstrap(t *testing.T) {
+	empty := func() View {
+		v := standby()
+		v.Server = pg.Status{Data: pg.DataMissing, Process: pg.ProcessNone}
+		v.State = cluster.State{Revision: 3}
+		return v
+	}
+	claimed := func(by string) func(*View) {
+		return func(v *View) {
+			v.State.Initialize = cluster.Initialize{Present: true, Mod: 3}
+			v.State.Claim = &cluster.Claim{Mod: 3, Leader: by}
+		}
+	}
+	check(t, []row{
+		{"the right to found is claimed", empty, nil, "cluster=new -> found"},
+		{"another has it", empty, claimed("a"), "cluster=new awaits=a -> nothing"},
+		{"ours: initdb", empty, claimed("b"), "cluster=new claim=mine -> initdb"},
+		{"then the transaction that counts", empty, func(v *View) {
+			claimed("b")(v)
+			v.Server = pg.Status{Data: pg.DataPresent, Process: pg.ProcessNone, Control: pg.Control{System: system}}
+		}, "cluster=new claim=mine -> open(system 7400000000000000001)"},
+		{"an abandoned claim is followed", empty, func(v *View) { claimed("a")(v); v.State.Claim = nil }, "cluster=new -> found"},
+		{"data from an earlier life founds nothing", empty, func(v *View) {
+			v.Server = pg.Status{Data: pg.DataPresent, Process: pg.ProcessNone, Control: pg.Control{System: system}}
+		}, "cluster=new data=present awaits=failover --to -> nothing"},
+		{"data of another cluster", standby, func(v *View) { v.Server.Control.System = 7999999999999999999 }, "system=7999999999999999999 foreign(7400000000000000001) -> nothing"},
+	})
+}
+
+func TestRequests(t *testing.T) {
+	restart := func(v *View) {
+		v.State.Requests = []cluster.Request{{Member: v.Self.Name, Mod: 48, Kind: cluster.RequestRestart}}
+	}
+	check(t, []row{
+		{"a request is taken off first", leader, restart, "leader=self server=primary request=restart -> drop howdah/requests/a"},
+		{"then carried out", leader, func(v *View) { v.Memory.Restart = 11 }, "leader=self server=primary restart=asked -> stop"},
+		{"and only once", leader, func(v *View) { v.Memory.Restart = 10 }, "leader=self server=primary -> nothing"},
+		{"the end of the agent hands over", leader, func(v *View) { v.Stopping = true }, "stopping leader=self server=primary switchover=b -> checkpoint"},
+		{"a standby just stops", standby, func(v *View) { v.Stopping = true }, "stopping -> stop"},
+		{"and resigns", standby, func(v *View) { v.Stopping = true; down(&v.Server) }, "stopping -> resign"},
+	})
+}

@@ -1,0 +1,160 @@
+package ha
+
+import (
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"howdah/cluster"
+	"howdah/pg"
+)
+
+// drawView bends one of the good views in any number of ways.
+func drawView(t *rapid.T) View {
+	v := rapid.SampledFrom([]func() View{leader, standby, vacant}).Draw(t, "base")()
+	odd := func(what string) bool { return rapid.IntRange(0, 4).Draw(t, what) == 0 }
+	after := func(what string) time.Duration {
+		return now - rapid.SampledFrom([]time.Duration{0, 10, 1000, 3000, 4400, 4600, 60000}).Draw(t, what)*time.Millisecond
+	}
+	if odd("process") {
+		v.Server.Process = rapid.SampledFrom([]pg.Process{
+			pg.ProcessNone, pg.ProcessRemains, pg.ProcessStarting, pg.ProcessRunning, pg.ProcessStopping, pg.ProcessFrozen,
+		}).Draw(t, "is")
+		v.Server.Answers = v.Server.Process == pg.ProcessRunning && !odd("silent")
+	}
+	if odd("data") {
+		v.Server.Data = rapid.SampledFrom([]pg.DataState{pg.DataMissing, pg.DataPartial, pg.DataPresent, pg.DataUnreadable}).Draw(t, "is")
+	}
+	if odd("control") {
+		v.Server.Control.State = rapid.SampledFrom([]pg.ControlState{
+			pg.ControlShutDown, pg.ControlShutDownInRecovery, pg.ControlInProduction, pg.ControlInArchiveRecovery, pg.ControlShuttingDown,
+		}).Draw(t, "is")
+		v.Server.Control.Timeline = pg.Timeline(rapid.IntRange(1, 3).Draw(t, "timeline"))
+	}
+	if odd("signal") {
+		v.Server.Standby = !v.Server.Standby
+	}
+	if odd("streaming") {
+		v.Server.Streaming = !v.Server.Streaming
+	}
+	if odd("leader") {
+		name := rapid.SampledFrom([]string{"", "a", "b", "c"}).Draw(t, "is")
+		v.State.Leader = &cluster.Leader{Name: name, Lease: 7, Mod: int64(rapid.IntRange(39, 42).Draw(t, "epoch"))}
+		if odd("none") {
+			v.State.Leader = nil
+		}
+	}
+	if odd("right") {
+		v.Memory.Right = Right{Epoch: int64(rapid.IntRange(0, 42).Draw(t, "of")), Sent: after("sent"), TTL: 5 * time.Second}
+	}
+	if odd("under") {
+		v.Memory.Under = int64(rapid.IntRange(0, 42).Draw(t, "epoch"))
+	}
+	if odd("lease") {
+		v.Memory.Lease = Lease{ID: int64(rapid.IntRange(0, 9).Draw(t, "id")), TTL: 5 * time.Second, Sent: after("kept")}
+	}
+	if odd("handover") {
+		v.State.Handover = &cluster.Handover{Mod: 49, From: "a", To: rapid.SampledFrom([]string{"", "b", "c"}).Draw(t, "to"), Epoch: int64(rapid.IntRange(39, 41).Draw(t, "of")), Timeline: 2, LSN: 1000}
+	}
+	if odd("pledges") {
+		pledged(&v, cluster.Pledge{Member: "b", LSN: 1000, Witness: true}, cluster.Pledge{Member: "c", LSN: pg.LSN(rapid.IntRange(900, 1100).Draw(t, "c at"))})
+	}
+	if odd("failover") {
+		v.State.Failover = cluster.Failover{Mod: 48, Leader: rapid.SampledFrom([]string{"", "a"}).Draw(t, "from"), Member: rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "to")}
+	}
+	if odd("job") {
+		v.Job = Job{Action: rapid.SampledFrom([]Action{
+			Promote{}, Start{}, Start{Standby: true}, Stop{}, Kill{}, Measure{}, Clone{}, Rewind{},
+		}).Draw(t, "is"), Since: after("since")}
+	}
+	if odd("pause") {
+		v.State.Config.Data = map[string]any{"pause": true}
+	}
+	if odd("memory") {
+		v.Memory.Switch = Switch{Key: 48, To: "b", Stopped: odd("stopped"), Since: after("switch")}
+		v.Memory.Crash = Crash{At: after("crash"), Measured: odd("measured"), End: 1000, Starts: rapid.IntRange(0, 3).Draw(t, "starts"), Offered: odd("offered")}
+		v.Memory.Offer = Offer{Wanted: odd("wanted"), Since: after("offer"), Over: 49, Closed: odd("closed")}
+		v.Memory.Rejoin = Rejoin{Leader: "a", Epoch: epoch, Measured: true, End: pg.LSN(rapid.IntRange(0, 700).Draw(t, "end")), Kept: odd("kept"), Failures: rapid.IntRange(0, 3).Draw(t, "failures")}
+	}
+	if odd("answer") {
+		v.Answer = &Answer{Action: Renew{Lease: v.Memory.Lease.ID, Epoch: v.Memory.Right.Epoch}, Sent: after("asked"), OK: odd("ok"), Unknown: odd("unknown"), NoLease: odd("no lease"), TTL: 5 * time.Second}
+	}
+	v.Stopping, v.LockBusy, v.NoteBusy, v.Known = odd("stopping"), odd("lock"), odd("note"), !odd("unseen")
+	return v
+}
+
+// What holds for every decision, whatever the view.
+func TestLaws(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		v := drawView(t)
+		d := Decide(v)
+		if again := Decide(v); !reflect.DeepEqual(d, again) {
+			t.Fatalf("equal views, other decisions:\n%s\n%s", d, again)
+		}
+		right := d.Memory.Right
+		leading := right.Epoch > 0 && v.Now < right.Sent+right.TTL-v.Timers.Margin
+		paused := v.Known && v.State.Config.Pause()
+		lanes := map[Lane]int{}
+		for _, a := range d.Actions {
+			lanes[a.Lane()]++
+			switch a := a.(type) {
+			case Release:
+				if v.Server.Process != pg.ProcessNone {
+					t.Fatalf("law 5: released while the server is %s: %s", v.Server.Process, d)
+				}
+				if a.Epoch != right.Epoch {
+					t.Fatalf("law 5: released epoch %d, holds %d: %s", a.Epoch, right.Epoch, d)
+				}
+			case Promote:
+				if !leading {
+					t.Fatalf("law 4: promoted without a right: %s", d)
+				}
+			case Start:
+				if !a.Standby && !leading {
+					t.Fatalf("law 4: a primary started without a right: %s", d)
+				}
+			case Thaw:
+				if !leading && v.Server.MayWrite() {
+					t.Fatalf("law 3: thawed a server that may write without a right: %s", d)
+				}
+			case Acquire:
+				if term := v.State.Term; v.State.Leader != nil || term == nil || a.After != term.Mod {
+					t.Fatalf("law 4: acquired not over the epoch that was seen: %s", d)
+				}
+				if v.Server.Data != pg.DataPresent {
+					t.Fatalf("acquired without data: %s", d)
+				}
+			case Take:
+				if l := v.State.Leader; l == nil || a.Epoch != l.Mod || a.Handover != v.State.Handover.Mod || v.State.Handover.Epoch != l.Mod {
+					t.Fatalf("law 4: taken not over the offer that was seen: %s", d)
+				}
+				if v.Server.Flushed < v.State.Handover.LSN {
+					t.Fatalf("law 5: taken by a server that is behind: %s", d)
+				}
+			case Retake:
+				if l := v.State.Leader; l == nil || l.Name != v.Self.Name || a.Epoch != l.Mod {
+					t.Fatalf("law 4: retook what was not its own: %s", d)
+				}
+			case Rewind, Clone, MoveAside:
+				if v.Server.Process != pg.ProcessNone {
+					t.Fatalf("law 7: %s under a server that is %s: %s", a, v.Server.Process, d)
+				}
+			}
+		}
+		if lanes[Lock] > 1 || lanes[Server] > 1 || lanes[Lock] > 0 && v.LockBusy {
+			t.Fatalf("a lane was given more than one action: %s", d)
+		}
+		if v.Job.Action == nil && v.Server.MayWrite() && v.Server.Process != pg.ProcessFrozen && !leading && !paused && v.ServerAt > 0 && !slices.Contains(d.Actions, Action(Freeze{})) {
+			t.Fatalf("law 3: a server that may write without a right is not fenced: %s", d)
+		}
+		if d.Page.Primary && !paused && d.Page.Deadline > v.Now && d.Page.Deadline > right.Sent+right.TTL-v.Timers.Margin {
+			t.Fatalf("law 3: the page gives more than the lease: %+v", d.Page)
+		}
+		if d.Wake < v.Now {
+			t.Fatalf("asks to be woken in the past: %s", d)
+		}
+	})
+}
