@@ -162,6 +162,8 @@ func TestFence(t *testing.T) {
 			v.Server.Process, v.Server.Answers = pg.ProcessFrozen, false
 			v.Job = Job{Action: Start{}, Since: now - time.Second}
 		}, "job=start fence=over -> thaw"},
+		{"frozen in the middle of a promotion, and the key is another's", standby, func(v *View) { v.Server.Process, v.Server.Answers = pg.ProcessFrozen, false }, "leader=a server=frozen -> kill"},
+		{"or nobody's", vacant, func(v *View) { v.Server.Process, v.Server.Answers = pg.ProcessFrozen, false }, "leader=none after=40 server=frozen -> kill"},
 		{"a frozen server whose key is another's now", leader, func(v *View) {
 			v.Server.Process, v.Server.Answers = pg.ProcessFrozen, false
 			v.State.Leader = &cluster.Leader{Name: "b", Lease: 8, Mod: 45}
@@ -337,6 +339,22 @@ func TestBootstrap(t *testing.T) {
 			v.Server = pg.Status{Data: pg.DataPresent, Process: pg.ProcessNone, Control: pg.Control{System: system}}
 		}, "cluster=new data=present awaits=failover --to -> nothing"},
 		{"data of another cluster", standby, func(v *View) { v.Server.Control.System = 7999999999999999999 }, "system=7999999999999999999 foreign(7400000000000000001) -> nothing"},
+	})
+}
+
+func TestPause(t *testing.T) {
+	pause := func(v *View) { v.State.Config.Data = map[string]any{"pause": true} }
+	check(t, []row{
+		{"nothing is begun", vacant, pause, "paused -> nothing"},
+		{"a manual switchover goes on, once", leader, func(v *View) {
+			pause(v)
+			v.State.Failover = cluster.Failover{Mod: 48, Leader: "a", Member: "c"}
+		}, "paused switchover=c -> checkpoint"},
+		{"the key of a server that was stopped is given back", leader, func(v *View) {
+			pause(v)
+			down(&v.Server)
+			v.Server.Control.State = pg.ControlShutDown
+		}, "paused -> release(epoch 40)"},
 	})
 }
 
