@@ -15,10 +15,11 @@ import (
 // laws is what must be remembered to check the laws of design.md §4.
 type laws struct {
 	system  pg.SystemID
-	acks    []ack // acknowledged since the last settlement
-	excused bool  // something happened since that may cost what was not sent
-	hole    bool  // two branches of one timeline met: nothing more is judged
-	without time.Duration
+	acks    []ack         // acknowledged since the last settlement
+	excused bool          // something happened since that may cost what was not sent
+	hole    bool          // two branches of one timeline met: nothing more is judged
+	written bool          // somebody writes
+	without time.Duration // since when nobody does
 	vacancy time.Duration // when the leader key last went away
 }
 
@@ -61,8 +62,13 @@ func (w *World) check() {
 			w.fail("law 1", "two servers could acknowledge writes at once, %s is one", n.name)
 		}
 	}
-	if writers > 0 {
-		w.laws.without = w.now
+	switch {
+	case writers == 0 && w.laws.written:
+		w.laws.written, w.laws.without = false, w.now
+	case writers > 0 && !w.laws.written:
+		if w.laws.written = true; w.laws.without > 0 {
+			w.Stats.LongestWithout = max(w.Stats.LongestWithout, w.now-w.laws.without)
+		}
 	}
 }
 

@@ -197,6 +197,7 @@ func (s *server) later(d time.Duration, do func()) {
 func (s *server) freeze() {
 	if s.proc != pg.ProcessNone && !s.frozen {
 		s.frozen = true
+		s.w.Stats.Frozen++
 		s.w.say("%s: frozen", s.n.name)
 		s.w.checkFence(s.n)
 	}
@@ -207,6 +208,7 @@ func (s *server) thaw() {
 		return
 	}
 	s.frozen = false
+	s.w.Stats.Thawed++
 	s.w.say("%s: thawed", s.n.name)
 	waits := s.waits
 	s.waits = nil

@@ -55,10 +55,11 @@ type Stats struct {
 	Faults, Promotions     int
 	Acknowledged, Lost     int
 	Rewinds, Clones, Aside int
-	Needless               int           // rewinds or copies of a server that had not diverged
-	Collisions             int           // two branches of one timeline number (known, W20)
-	Simulated, PassedOver  time.Duration // stepped through; quiet and left out
-	LongestWithoutAPrimary time.Duration
+	Needless               int // rewinds or copies of a server that had not diverged
+	Collisions             int // two branches of one timeline number (known, W20)
+	Simulated              time.Duration
+	LongestWithout         time.Duration // a primary, once there was one
+	Frozen, Thawed         int
 }
 
 // A Failure is a law that did not hold.
