@@ -31,6 +31,15 @@ const startsInPlace = 2
 // log and loses nothing either.
 func (t *turn) leadDown() {
 	s := t.Server
+	if t.m.Taken != t.m.Right.Epoch {
+		// Our predecessor may have given the key up, and its request may still be on
+		// its way: under an epoch of our own it comes to nothing.
+		t.note("right=inherited")
+		if t.lockDue(t.Timers.Renew / 4) {
+			t.ask(Retake{Lease: t.m.Lease.ID, Epoch: t.m.Right.Epoch, Term: t.term("retaken")})
+		}
+		return
+	}
 	if s.Data != pg.DataPresent {
 		// The data is gone under us. Give the key to those who have it.
 		t.note("data=%s", s.Data)

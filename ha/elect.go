@@ -47,7 +47,7 @@ func (t *turn) elect() {
 	}
 	if s.MayWrite() && s.Process != pg.ProcessNone {
 		t.note("server=writes") // the fence has spoken already
-		t.lookBy(t.Now + soon)
+		t.lookBy(t.ServerAt + soon)
 		return
 	}
 	p, ok := t.pledge(after)
@@ -127,7 +127,7 @@ func (t *turn) pledge(after int64) (cluster.Pledge, bool) {
 		p.Timeline, p.LSN = s.Control.Timeline, max(t.m.Rejoin.End, s.Control.Checkpoint)
 	case !s.Answers:
 		t.note("server=%s", s.Process)
-		t.lookBy(t.Now + soon)
+		t.lookBy(t.ServerAt + soon)
 		return p, false
 	default:
 		if t.ServerAt < t.m.Vacancy.Since {

@@ -125,9 +125,11 @@ func (t *turn) working() bool {
 	} else {
 		t.note("job=%s", firstWord(t.Job.Action.String()))
 	}
-	t.lookBy(t.Now + soon)
 	switch t.Job.Action.(type) {
+	case Start, Promote, Stop:
+		t.lookBy(t.ServerAt + soon)
 	case Kill:
+		t.lookBy(t.ServerAt + soon)
 		return true
 	}
 	if t.promoting() && t.Known && t.State.LeaderName() != t.Self.Name && !t.leading() && t.State.Revision >= t.m.Under {

@@ -33,11 +33,11 @@ func (t *turn) follow() {
 		t.rejoin()
 	case pg.ProcessStarting, pg.ProcessStopping:
 		t.note("server=%s", s.Process)
-		t.lookBy(t.Now + soon)
+		t.lookBy(t.ServerAt + soon)
 	case pg.ProcessRunning:
 		if !s.Answers {
 			t.note("server=silent")
-			t.lookBy(t.Now + soon)
+			t.lookBy(t.ServerAt + soon)
 			return
 		}
 		t.note("server=standby")
@@ -87,7 +87,7 @@ func (t *turn) stream() {
 		return
 	}
 	t.note("streaming=no")
-	t.lookBy(t.Now + 10*soon)
+	t.lookBy(t.ServerAt + 10*soon)
 	if at, forked := t.fork(s.Timeline); ready && forked && s.Flushed > at {
 		// The leader's timeline left ours before the end of our log.
 		t.note("forked=%d", at.Behind(s.Flushed))

@@ -195,6 +195,7 @@ func (t *turn) do(a Action) { t.d.Actions = append(t.d.Actions, a) }
 func (t *turn) wakeBy(at time.Duration) { t.d.Wake = min(t.d.Wake, max(at, t.Now)) }
 
 // lookBy asks for a fresh look at the server at the given instant at the latest.
+// "Soon" counts from the last look: counted from this turn, every turn would put it off.
 func (t *turn) lookBy(at time.Duration) { t.d.Look = min(t.d.Look, max(at, t.Now)) }
 
 // soon is the pause between looks while something is about to change.

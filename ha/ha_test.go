@@ -49,7 +49,7 @@ func leader() View {
 		Memory: Memory{
 			Lease: Lease{ID: lease, TTL: 5 * time.Second, Sent: now - 500*time.Millisecond},
 			Right: Right{Epoch: epoch, Sent: now - 500*time.Millisecond, TTL: 5 * time.Second},
-			Under: epoch, LastLock: now - 500*time.Millisecond, LastNote: now, Told: now,
+			Taken: epoch, Under: epoch, LastLock: now - 500*time.Millisecond, LastNote: now, Told: now,
 		},
 	}
 }
@@ -183,6 +183,7 @@ func TestCrash(t *testing.T) {
 		{"the end of the log is measured", leader, crashed, "leader=self server=down -> measure"},
 		{"the key is offered to whoever has all of it", leader, measured, "leader=self server=down offer=made -> put howdah/handover"},
 		{"nobody has it: start in place, once no offer can be open", leader, func(v *View) { measured(v); v.Memory.Replicas = nil }, "leader=self server=down candidates=none offer=closing -> put howdah/handover"},
+		{"an epoch that a predecessor took is taken anew first", leader, func(v *View) { crashed(v); v.Memory.Taken = 0 }, "leader=self right=inherited -> retake(epoch 40)"},
 		{"the offer is closed", leader, func(v *View) {
 			measured(v)
 			v.Memory.Crash.Offered = true
@@ -340,6 +341,19 @@ func TestBootstrap(t *testing.T) {
 		}, "cluster=new data=present awaits=failover --to -> nothing"},
 		{"data of another cluster", standby, func(v *View) { v.Server.Control.System = 7999999999999999999 }, "system=7999999999999999999 foreign(7400000000000000001) -> nothing"},
 	})
+}
+
+// A look that is asked for soon comes, however many turns there are meanwhile.
+func TestLookComes(t *testing.T) {
+	v := leader()
+	v.Server.Process, v.Server.Answers = pg.ProcessStopping, false
+	for range 10 {
+		v.Now += soon / 4
+		if d := Decide(v); d.Look <= v.Now {
+			return
+		}
+	}
+	t.Error("a fresh look is put off for ever")
 }
 
 func TestPause(t *testing.T) {

@@ -54,7 +54,7 @@ func (t *turn) switchover() bool {
 		t.clearFailover()
 	case to.Name == "":
 		t.note("candidate=awaited")
-		t.lookBy(t.Now + 5*soon)
+		t.lookBy(t.ServerAt + 5*soon)
 	case !sw.Checkpointed:
 		t.note("switchover=%s", to.Name)
 		sw.To = to.Name
@@ -161,7 +161,7 @@ func (t *turn) offered() bool {
 		return false
 	case s.Flushed < h.LSN:
 		t.note("handover=behind(%d)", s.Flushed.Behind(h.LSN))
-		t.lookBy(t.Now + soon/4)
+		t.lookBy(t.ServerAt + soon/4)
 		return false
 	case t.Now-t.m.Lease.Sent > t.Timers.Lease/2:
 		t.note("lease=old")

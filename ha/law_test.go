@@ -127,7 +127,7 @@ func TestLaws(t *testing.T) {
 				if term := v.State.Term; v.State.Leader != nil || term == nil || a.After != term.Mod {
 					t.Fatalf("law 4: acquired not over the epoch that was seen: %s", d)
 				}
-				if v.Server.Data != pg.DataPresent && !v.Server.Primary() {
+				if v.Server.Data != pg.DataPresent && v.Server.Process == pg.ProcessNone {
 					t.Fatalf("acquired without data: %s", d)
 				}
 			case Take:

@@ -13,7 +13,7 @@ func (t *turn) lead() {
 	if !t.leading() {
 		// The renewal that confirms it is under way or due; the fence watches the rest.
 		t.note("leader=self(unconfirmed)")
-		t.lookBy(t.Now + soon)
+		t.lookBy(t.ServerAt + soon)
 		return
 	}
 	t.note("leader=self")
@@ -27,15 +27,15 @@ func (t *turn) lead() {
 		t.leadDown()
 	case pg.ProcessStopping:
 		t.note("server=stopping")
-		t.lookBy(t.Now + soon)
+		t.lookBy(t.ServerAt + soon)
 	case pg.ProcessStarting:
 		t.note("server=starting")
-		t.lookBy(t.Now + soon)
+		t.lookBy(t.ServerAt + soon)
 	case pg.ProcessRunning:
 		switch {
 		case !s.Answers:
 			t.note("server=silent")
-			t.lookBy(t.Now + soon)
+			t.lookBy(t.ServerAt + soon)
 		case s.Recovering:
 			t.note("server=standby")
 			if t.room() {
@@ -62,7 +62,7 @@ func (t *turn) thaw() {
 		t.note("fence=foreign")
 		t.work(Kill{})
 	}
-	t.lookBy(t.Now + soon)
+	t.lookBy(t.ServerAt + soon)
 }
 
 // leadPrimary is the steady state: the server writes, and the cluster follows.

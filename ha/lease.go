@@ -28,7 +28,7 @@ func (t *turn) claimed() int64 {
 }
 
 // lease keeps the lease alive, and with it the key while it is ours. An agent
-// that finds keys of its own name adopts their lease: that is how PostgreSQL
+// that finds the leader key its own adopts its lease: that is how PostgreSQL
 // outlives its agent without a change of leader.
 func (t *turn) lease() {
 	m := &t.m
@@ -69,13 +69,14 @@ func (t *turn) lease() {
 	t.ask(r)
 }
 
-// inherited is the lease that keys of our own name hang on.
+// inherited is the lease that the leader key hangs on, if that is ours. (What
+// hangs there else is soon put anew, and the end of a lease that a predecessor
+// asked for may still be on its way; one that led did not ask for it.)
 func (t *turn) inherited() int64 {
 	if l := t.State.Leader; l != nil && l.Name == t.Self.Name && l.Lease != 0 {
 		return l.Lease
 	}
-	own, _ := t.State.Member(t.Self.Name)
-	return own.Lease
+	return 0
 }
 
 // lockDue says that the last request of the lock lane began at least every ago.

@@ -21,6 +21,7 @@ type Memory struct {
 	Wrote     int64         // revision of our last publication: older snapshots do not show it yet
 
 	Paused   bool  // the predecessor's last word was maintenance
+	Taken    int64 // epoch that this agent took itself, rather than found
 	Under    int64 // epoch under which the server last wrote by right
 	Streamed Streamed
 	Swept    int64 // epoch in which this standby's own old slots were dropped
@@ -225,6 +226,7 @@ func (t *turn) answered(a Answer) {
 		if a.OK {
 			// The lease was last kept alive at Lease.Sent: taking a key does not extend it.
 			m.Right = Right{Epoch: a.Revision, Sent: m.Lease.Sent, TTL: m.Lease.TTL}
+			m.Taken = a.Revision
 			m.Story.phase("elected", t.Wall)
 		}
 	case Release:
@@ -316,7 +318,7 @@ func (t *turn) failing(a Action) bool {
 func (t *turn) work(a Action) {
 	if !t.failing(a) {
 		t.do(a)
-		t.lookBy(t.Now + soon)
+		t.lookBy(t.ServerAt + soon)
 	}
 }
 

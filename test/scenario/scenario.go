@@ -164,9 +164,12 @@ func outcome(w *sim.World, want string, before int) string {
 	}
 	switch {
 	case strings.HasPrefix(want, "leader "):
-		names, tl, _ := strings.Cut(strings.TrimPrefix(want, "leader "), " on timeline ")
+		names, tl, told := strings.Cut(strings.TrimPrefix(want, "leader "), " on timeline ")
 		leader, on := w.Leader()
 		n, err := strconv.Atoi(tl)
+		if !told {
+			n, err = int(on)-before, nil
+		}
 		if err != nil || !slices.Contains(strings.Split(names, " or "), leader) || int(on)-before != n {
 			return fmt.Sprintf("%s leads on timeline %d", leader, int(on)-before)
 		}

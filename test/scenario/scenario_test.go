@@ -26,7 +26,7 @@ func TestScenarios(t *testing.T) {
 			}
 			for seed := uint64(1); seed <= seeds; seed++ {
 				if w, err := script.Run(seed); err != nil {
-					t.Fatalf("seed %d: %v\n%s", seed, err, w.Why(60))
+					t.Fatalf("seed %d: %v\n%s", seed, err, w.Why(400))
 				}
 			}
 		})
