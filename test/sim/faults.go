@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"howdah/cluster"
-	"howdah/pg"
 	"howdah/spec"
 )
 
@@ -214,5 +213,3 @@ func (w *World) heal() {
 		}
 	}
 }
-
-var _ = pg.ProcessNone

@@ -208,9 +208,6 @@ func (w *World) collision(a, b *server) {
 	}
 }
 
-// opened is told that a server writes.
-func (w *World) opened(n *node) {}
-
 // decided is told every decision: what no decision may hold.
 func (w *World) decided(n *node, d ha.Decision) {
 	for _, a := range d.Actions {

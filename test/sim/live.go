@@ -82,6 +82,8 @@ func (w *World) chaos() {
 
 // awaitWhole is the law of liveness: what is healed is whole again in time.
 func (w *World) awaitWhole(what string, limit time.Duration) {
+	// What the faults have cost a leader of its lease is seen after two renewals.
+	w.run(w.now + 2*w.Timers.Renew + 2*w.Timers.Retry)
 	ok := w.until(limit, func() bool { ok, _ := w.settled(); return ok || w.laws.hole })
 	if w.Failed != nil || w.laws.hole {
 		return

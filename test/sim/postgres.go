@@ -454,9 +454,7 @@ func (s *server) work(a ha.Action, done func(lsn pg.LSN, path, err string)) (giv
 			refuse(err)
 			break
 		}
-		before := s.data
 		s.data = pg.DataPartial
-		_ = before
 		in(w.draw(200*time.Millisecond, 3*time.Second), func() { end(s.rewind(a.From)) })
 	case ha.Recover:
 		if s.data != pg.DataPresent || s.proc != pg.ProcessNone {
@@ -713,7 +711,6 @@ func (s *server) start(a ha.Start, end func(string)) string {
 		} else {
 			s.control.State = pg.ControlInProduction
 			s.checkpoint()
-			w.opened(s.n)
 		}
 		w.say("%s: started %s", s.n.name, a)
 		end("")
@@ -764,7 +761,6 @@ func (s *server) promote(end func(string)) string {
 		s.control.MinEnd, s.control.MinEndTL = 0, 0
 		s.write(64)
 		w.say("%s: promoted to timeline %d at %s", s.n.name, tl, promoting)
-		w.opened(s.n)
 		s.later(w.draw(500*time.Millisecond, 10*time.Second), func() {
 			if s.branch.first == 0 && s.proc == pg.ProcessRunning {
 				s.checkpoint() // PostgreSQL's own, after every promotion
@@ -793,11 +789,9 @@ func (s *server) stop(end func(string)) {
 		return
 	}
 	primary := s.proc == pg.ProcessRunning && !s.recovering
-	stream := s.stream
 	life := s.begin(pg.ProcessStopping)
 	s.watch(life, end)
 	if !primary {
-		_ = stream
 		s.link++
 		s.stream = nil
 		s.later(w.draw(20*time.Millisecond, 300*time.Millisecond), func() {

@@ -12,9 +12,9 @@ package sim
 import (
 	"container/heap"
 	"fmt"
-	"hash/fnv"
 	"log/slog"
 	"math/rand/v2"
+	"reflect"
 	"strings"
 	"time"
 
@@ -34,7 +34,6 @@ type World struct {
 	now     time.Duration
 	events  events
 	seq     uint64
-	hash    uint64
 
 	rates  rates
 	nodes  []*node
@@ -60,6 +59,13 @@ type Stats struct {
 	Simulated              time.Duration
 	LongestWithout         time.Duration // a primary, once there was one
 	Frozen, Thawed         int
+}
+
+func (s *Stats) add(o Stats) {
+	v, w := reflect.ValueOf(s).Elem(), reflect.ValueOf(o)
+	for i := range v.NumField() {
+		v.Field(i).SetInt(v.Field(i).Int() + w.Field(i).Int())
+	}
 }
 
 // A Failure is a law that did not hold.
@@ -176,15 +182,6 @@ func (w *World) say(format string, args ...any) {
 		return
 	}
 	w.Log = append(w.Log, fmt.Sprintf("%12s ", (w.now-time.Hour).Round(100*time.Microsecond))+fmt.Sprintf(format, args...))
-}
-
-// Hash is that of the log.
-func (w *World) Hash() uint64 {
-	h := fnv.New64a()
-	for _, l := range w.Log {
-		_, _ = h.Write([]byte(l))
-	}
-	return h.Sum64()
 }
 
 func (w *World) fail(law, format string, args ...any) {
