@@ -40,11 +40,6 @@ func (t *turn) elect() {
 		t.work(Kill{})
 		return
 	}
-	if s.Process == pg.ProcessFrozen {
-		t.note("server=frozen") // in the middle of a promotion that has lost its right
-		t.work(Kill{})
-		return
-	}
 	if s.MayWrite() && s.Process != pg.ProcessNone {
 		t.note("server=writes") // the fence has spoken already
 		t.lookBy(t.ServerAt + soon)

@@ -164,9 +164,15 @@ func (t *turn) decide() {
 		t.note("server=remains")
 		t.work(Kill{})
 	case t.Server.Process == pg.ProcessFrozen && !t.Server.MayWrite():
+		// A standby on its way to write, silenced at the deadline: let go on without
+		// the key, it would end its promotion.
 		t.note("server=frozen")
-		t.do(Thaw{}) // a standby acknowledges nothing
-		t.lookBy(t.Now + soon)
+		if !t.leading() {
+			t.work(Kill{})
+			break
+		}
+		t.do(Thaw{})
+		t.lookBy(t.ServerAt + soon)
 	case t.foreign():
 	case t.stopping():
 	case t.paused():
