@@ -45,22 +45,26 @@ func (c *Cluster) Write(ctx context.Context) (*Writer, error) {
 	if _, err := w.Query(ctx, "create table if not exists numbered (n bigint primary key, at timestamptz default clock_timestamp())"); err != nil {
 		return nil, err
 	}
+	next, err := w.Query(ctx, "select coalesce(max(n), 0) + 1 from numbered")
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	var done sync.WaitGroup
 	w.stop = func() { cancel(); done.Wait() }
-	done.Go(func() { w.run(ctx) })
+	done.Go(func() { w.run(ctx, next[0]) })
 	return w, nil
 }
 
 // Stop ends the writing.
 func (w *Writer) Stop() { w.stop() }
 
-func (w *Writer) run(ctx context.Context) {
+func (w *Writer) run(ctx context.Context, row int64) {
 	tick := time.NewTicker(pace)
 	defer tick.Stop()
 	var conn *pgconn.PgConn
 	host := 0
-	for row := int64(1); ctx.Err() == nil; row++ {
+	for ; ctx.Err() == nil; row++ {
 		if conn == nil {
 			conn = connect(ctx, w.hosts[host])
 		}

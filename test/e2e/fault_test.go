@@ -1,0 +1,151 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Every fault on the primary, under a writer. A node that loses its power may
+// take rows along that no replica had; whatever it takes, why says so.
+func TestFaults(t *testing.T) {
+	for _, tt := range []struct {
+		fault         string
+		back, mayLose bool
+		kinds         string
+	}{
+		{fault: "kill-postgres", kinds: "crash restart"},
+		{fault: "kill-agent"},
+		{fault: "stop-node", back: true, kinds: "switchover"},
+		{fault: "kill-node", back: true, mayLose: true, kinds: "crash"},
+	} {
+		t.Run(tt.fault, func(t *testing.T) {
+			w := demo(t)
+			writer := w.write()
+			leader := w.whole()
+			before, err := w.Page(w.ctx)
+			w.check(err)
+			w.howdah("fault", tt.fault)
+			w.flowing(writer)
+			if tt.back {
+				w.howdah("fault", "start-node", "demo", leader)
+			}
+			w.whole()
+			w.flowing(writer)
+			_, lost, err := writer.Check(w.ctx)
+			w.check(err)
+			page, err := w.Page(w.ctx)
+			w.check(err)
+			switch {
+			case tt.kinds == "" && page.Number != before.Number:
+				t.Errorf("why tells of a %s, which was not needed", page.Kind)
+			case tt.kinds != "" && (page.Number == before.Number || !strings.Contains(tt.kinds, page.Kind)):
+				t.Errorf("why tells of change %d, a %q; before it was %d; want a later one, %s", page.Number, page.Kind, before.Number, tt.kinds)
+			}
+			if lost > 0 && !tt.mayLose {
+				t.Errorf("%d acknowledged rows are lost", lost)
+			}
+			if lost > 0 && (page.LostBytes == nil || *page.LostBytes == 0) {
+				t.Errorf("%d acknowledged rows are lost, and why does not know", lost)
+			}
+		})
+	}
+}
+
+// A supervisor is killed: what it ran lives on, and its successor adopts it.
+func TestSupervisorKilled(t *testing.T) {
+	w := demo(t)
+	writer := w.write()
+	before := w.roles("etcd", "agent", "postgres")
+	for _, n := range w.Nodes {
+		dead := w.role(n, "node")
+		w.kill(dead, unix.SIGKILL)
+		w.until("another supervisor of "+n.Member, func() bool { return w.role(n, "node") != dead })
+	}
+	w.flowing(writer)
+	w.whole()
+	for name, id := range w.roles("etcd", "agent", "postgres") {
+		if before[name] != id {
+			t.Errorf("%s was %s, is %s", name, before[name], id)
+		}
+	}
+	w.kept(writer)
+}
+
+// Each role is ended in each way; somebody starts it again, and all is well.
+func TestEveryProcessEnds(t *testing.T) {
+	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGKILL} {
+		for _, role := range []string{"etcd", "agent", "node"} {
+			t.Run(role+" "+unix.SignalName(sig), func(t *testing.T) {
+				w := demo(t)
+				writer := w.write()
+				n := w.Node(w.whole())
+				dead := w.role(n, role)
+				w.kill(dead, sig)
+				w.until("another "+role+" of "+n.Member, func() bool { return !dead.Alive() && w.role(n, role) != dead })
+				w.whole()
+				w.flowing(writer)
+				w.kept(writer)
+			})
+		}
+	}
+}
+
+// Everything dies at once, the keeper included: up brings the same data back.
+func TestEverythingKilled(t *testing.T) {
+	w := demo(t)
+	writer := w.write()
+	writer.Stop()
+	system := w.sql("select system_identifier from pg_control_system()")
+	w.until("all are dead", func() bool {
+		all := w.everything()
+		for _, id := range all {
+			_ = id.Signal(unix.SIGKILL) // it may have died with another
+		}
+		return len(all) == 0
+	})
+	w.up()
+	w.whole()
+	w.kept(writer)
+	if now := w.sql("select system_identifier from pg_control_system()"); now != system {
+		t.Errorf("system identifier was %s, is %s", system, now)
+	}
+}
+
+// A majority of the store hangs for longer than the lease: the primary may not
+// answer, nobody else leads, and nothing is lost when the store is back.
+func TestStoreWithoutMajority(t *testing.T) {
+	w := demo(t)
+	writer := w.write()
+	leader := w.Node(w.whole())
+	hung := 0
+	for _, n := range w.Nodes {
+		if n.Member != leader.Member {
+			id := w.role(n, "etcd")
+			w.kill(id, unix.SIGSTOP)
+			t.Cleanup(func() { _ = id.Signal(unix.SIGCONT) })
+			hung++
+		}
+	}
+	began := time.Now()
+	w.until("the primary is frozen or gone", func() bool { return silent(leader) })
+	t.Logf("%d of %d members of the store hung; the primary was silent after %s", hung, len(w.Nodes), time.Since(began).Round(time.Millisecond))
+	for time.Since(began) < 12*time.Second {
+		w.pause(100 * time.Millisecond)
+		for _, n := range w.Nodes {
+			if !silent(n) && !standby(n) {
+				t.Fatalf("%s answers as a primary without a store", n.Member)
+			}
+		}
+	}
+	for _, n := range w.Nodes {
+		if n.Member != leader.Member {
+			w.kill(w.role(n, "etcd"), unix.SIGCONT)
+		}
+	}
+	w.whole()
+	w.flowing(writer)
+	w.kept(writer)
+}
