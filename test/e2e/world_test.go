@@ -131,11 +131,13 @@ func own(t *testing.T) *world {
 		common = nil
 	}
 	w := empty(t)
+	dir := w.Dir // a test may move below it
 	t.Cleanup(func() {
 		if t.Failed() {
 			w.logs()
 		}
 		discard(w.Cluster)
+		os.RemoveAll(dir)
 	})
 	return w
 }
