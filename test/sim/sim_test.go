@@ -52,7 +52,7 @@ func TestSimulation(t *testing.T) {
 	// Each of these is a branch of Decide; a run that never comes there proves nothing of it.
 	for _, word := range strings.Fields(`
 		asked-for awaits candidate checkpoint claim clone copy cluster data diverged fence forked handover
-		job leader lease last-leader measure offer paused position rank request restart rewind right server start
+		job leader lease last-leader offer paused position rank request restart rewind right server start
 		starts stopping store streaming stuck switchover timeline upstream`) {
 		if words[word] == 0 {
 			t.Errorf("no decision said %q", word)
