@@ -201,8 +201,10 @@ func (t *turn) rank(own cluster.Pledge) (int, string) {
 	}
 	rank := 0
 	for _, p := range t.State.Pledges {
-		m, live := t.State.Member(p.Member)
-		if p.Epoch != own.Epoch || p.Member == own.Member || p.NoFailover || !live {
+		// One that is not (yet) published counts too: it may have more than anybody,
+		// and if it is dead the next stands in for it.
+		m, _ := t.State.Member(p.Member)
+		if p.Epoch != own.Epoch || p.Member == own.Member || p.NoFailover {
 			continue
 		}
 		if t.before(p, m, own) {

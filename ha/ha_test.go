@@ -236,6 +236,9 @@ func TestElect(t *testing.T) {
 		{"who is behind stands back", vacant, func(v *View) {
 			pledged(v, both[0], cluster.Pledge{Member: "c", LSN: 1001})
 		}, "leader=none after=40 rank=1 -> nothing"},
+		{"also behind one that is not published yet", vacant, func(v *View) {
+			pledged(v, cluster.Pledge{Member: "a", LSN: 1001}, both[0], both[1])
+		}, "leader=none after=40 rank=1 -> nothing"},
 		{"an older timeline may not", vacant, func(v *View) {
 			pledged(v, cluster.Pledge{Member: "b", LSN: 1000, Timeline: 1, Witness: true}, both[1])
 			v.Server.Timeline = 1

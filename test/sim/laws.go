@@ -159,8 +159,7 @@ func (w *World) keyTaken(n *node, before *picture, had bool) {
 	}
 	for _, p := range st.Pledges {
 		o := w.node(p.Member)
-		_, live := st.Member(p.Member)
-		if p.Epoch != own.Epoch || p.NoFailover || !live || o == n || p.Member == st.Term.Leader || o.wellSince > w.laws.vacancy {
+		if p.Epoch != own.Epoch || p.NoFailover || o == n || p.Member == st.Term.Leader || o.wellSince > w.laws.vacancy {
 			continue
 		}
 		if p.Timeline > own.Timeline || p.Timeline == own.Timeline && p.LSN > own.LSN {
