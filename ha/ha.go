@@ -153,6 +153,7 @@ func (t *turn) decide() {
 	switch {
 	case !t.Known && !t.Stopping:
 		t.note("store=unseen")
+	case t.abandoned():
 	case t.working():
 	case t.Server.Data == pg.DataUnreadable && !t.Stopping:
 		t.note("data=unreadable")

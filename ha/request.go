@@ -102,6 +102,25 @@ func (t *turn) stopping() bool {
 	return true
 }
 
+// abandoned gives up, when the agent is to end, work on a standby that may take
+// hours: a copy, and a start that waits for log which may never come. Neither
+// loses anything by it.
+func (t *turn) abandoned() bool {
+	standby := false
+	switch a := t.Job.Action.(type) {
+	case Clone:
+		standby = true
+	case Start:
+		standby = a.Standby
+	}
+	if !t.Stopping || !standby || t.leading() || t.maintained() {
+		return false
+	}
+	t.note("stopping job=%s", firstWord(t.Job.Action.String()))
+	t.do(Kill{})
+	return true
+}
+
 // restartAsked carries out what a person asked of this member. The request is
 // seen to be off the store before anything stops, so that it is carried out at
 // most once whatever dies in between.

@@ -211,3 +211,21 @@ func TestAStoryIsToldUntilItIsSeen(t *testing.T) {
 		t.Errorf("seen, and told again: %s", d)
 	}
 }
+
+func TestStoppingGivesLongWorkUp(t *testing.T) {
+	for _, tt := range []struct {
+		job  ha.Action
+		kill bool
+	}{{ha.Clone{}, true}, {ha.Start{Standby: true}, true}, {ha.Start{}, false}, {ha.Rewind{}, false}} {
+		v := running()
+		v.State.Leader.Name, v.Memory.Right, v.Stopping = "demo-2", ha.Right{}, true
+		v.Server = pg.Status{Data: pg.DataPartial, Process: pg.ProcessNone}
+		v.Job = ha.Job{Action: tt.job, Since: at}
+		if tt.job == ha.Action(ha.Start{}) {
+			v.State.Leader.Name = "demo-1"
+		}
+		if d := ha.Decide(v); does(d, ha.Kill{}) != tt.kill {
+			t.Errorf("%s under way: %s", tt.job, d)
+		}
+	}
+}
