@@ -58,11 +58,25 @@ const forever = time.Duration(math.MaxInt64)
 
 // maintained says that the cluster is under maintenance, as far as is known.
 func (t *turn) maintained() bool {
-	if t.Known {
-		t.m.Paused = false // from here on the store says it
-		return t.State.Config.Pause()
+	switch {
+	case !t.Known:
+		return t.m.Paused
+	case t.State.Config.Pause():
+		t.m.Paused, t.m.Resumed = false, 0 // from here on the store says it
+		return true
+	case t.m.Paused && t.m.Right.Epoch == 0 && t.State.LeaderName() == t.Self.Name:
+		// It ended while no agent ran, and the key is still ours: the renewal that
+		// proves it is given the time of one request.
+		if t.m.Resumed == 0 {
+			t.m.Resumed = t.Now
+		}
+		if until := t.m.Resumed + t.Timers.Retry; t.Now < until {
+			t.wakeBy(until)
+			return true
+		}
 	}
-	return t.m.Paused
+	t.m.Paused, t.m.Resumed = false, 0
+	return false
 }
 
 // page is what guard and gateway may rely on until the next turn.
@@ -71,7 +85,11 @@ func (t *turn) page() Page {
 	switch {
 	case t.maintained() && writes:
 		// Maintenance: nothing is fenced, as under Patroni.
-		return Page{Primary: true, Epoch: max(t.m.Right.Epoch, t.m.Under), Deadline: forever}
+		p := Page{Primary: true, Epoch: max(t.m.Right.Epoch, t.m.Under), Deadline: forever}
+		if t.m.Resumed > 0 {
+			p.Deadline = t.m.Resumed + t.Timers.Retry
+		}
+		return p
 	case t.leading():
 		return Page{Primary: true, Epoch: t.m.Right.Epoch, Deadline: t.deadline()}
 	case writes:

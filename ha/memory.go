@@ -20,9 +20,10 @@ type Memory struct {
 	NoteAfter time.Duration // after a refusal: no publication before
 	Wrote     int64         // revision of our last publication: older snapshots do not show it yet
 
-	Paused   bool  // the predecessor's last word was maintenance
-	Taken    int64 // epoch that this agent took itself, rather than found
-	Under    int64 // epoch under which the server last wrote by right
+	Paused   bool          // the predecessor's last word was maintenance
+	Resumed  time.Duration // since when the store says that it is over, and the key is ours
+	Taken    int64         // epoch that this agent took itself, rather than found
+	Under    int64         // epoch under which the server last wrote by right
 	Streamed Streamed
 	Swept    int64 // epoch in which this standby's own old slots were dropped
 	Vacancy  Vacancy
@@ -215,6 +216,9 @@ func (t *turn) answered(a Answer) {
 		m.Lease = Lease{ID: a.Lease, TTL: a.TTL, Sent: a.Sent}
 	case Renew:
 		m.Lease = Lease{ID: act.Lease, TTL: a.TTL, Sent: a.Sent}
+		if act.Epoch > 0 {
+			m.Paused = false // whether the key is ours is known
+		}
 		switch {
 		case act.Epoch == 0:
 		case a.OK:

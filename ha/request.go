@@ -64,7 +64,7 @@ func (t *turn) stopping() bool {
 		l.Since = t.Now
 	}
 	t.note("stopping")
-	if t.maintained() {
+	if t.Known && t.State.Config.Pause() || !t.Known && t.m.Paused {
 		t.note("paused")
 		l.Done = true
 		return true
