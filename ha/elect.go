@@ -28,7 +28,7 @@ func (t *turn) elect() {
 	t.m.Crash, t.m.Switch, t.m.Offer = Crash{}, Switch{}, Offer{}
 	t.m.Rejoin.Leader = ""
 	s := t.Server
-	if s.MayWrite() && s.Process == pg.ProcessFrozen {
+	if t.writes() && s.Process == pg.ProcessFrozen {
 		// Ours, silenced at the deadline. Nobody has taken the key since if it can
 		// be taken over the very epoch under which the server last wrote.
 		if t.m.Under != 0 && t.m.Under == after && t.lastLeader() == t.Self.Name {
@@ -40,7 +40,7 @@ func (t *turn) elect() {
 		t.work(Kill{})
 		return
 	}
-	if s.MayWrite() && s.Process != pg.ProcessNone {
+	if t.writes() && s.Process != pg.ProcessNone {
 		t.note("server=writes") // the fence has spoken already
 		t.lookBy(t.ServerAt + soon)
 		return

@@ -17,7 +17,7 @@ import (
 // this agent lives.
 func (t *turn) fence() {
 	s := t.Server
-	if !s.MayWrite() || t.private() {
+	if !t.writes() || t.private() {
 		if s.Process == pg.ProcessNone {
 			t.m.Under = 0
 		}
@@ -41,6 +41,13 @@ func (t *turn) fence() {
 	t.note("fence=deadline")
 	t.do(Freeze{})
 	t.lookBy(t.Now)
+}
+
+// writes says that the server may acknowledge writes, or may begin to at any
+// moment: a promotion that was asked for cannot be taken back, whatever became
+// of the work that asked.
+func (t *turn) writes() bool {
+	return t.Server.MayWrite() || t.m.Promoting && t.Server.Process != pg.ProcessNone
 }
 
 // private says that what runs on the data directory is our own work, which
@@ -81,7 +88,7 @@ func (t *turn) maintained() bool {
 
 // page is what guard and gateway may rely on until the next turn.
 func (t *turn) page() Page {
-	writes := t.Server.MayWrite() && !t.private() || t.promoting()
+	writes := t.writes() && !t.private() || t.promoting()
 	switch {
 	case t.maintained() && writes:
 		// Maintenance: nothing is fenced, as under Patroni.

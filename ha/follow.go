@@ -22,7 +22,7 @@ func (t *turn) follow() {
 		t.m.Rejoin = Rejoin{Leader: leader, Epoch: epoch}
 	}
 	s := t.Server
-	if s.MayWrite() && s.Process != pg.ProcessNone {
+	if t.writes() && s.Process != pg.ProcessNone {
 		// Somebody else holds the key: whatever this server still does is void.
 		t.note("server=writes")
 		t.work(Kill{})

@@ -164,7 +164,7 @@ func (t *turn) decide() {
 		// Whatever comes next, it needs a data directory that nobody holds.
 		t.note("server=remains")
 		t.work(Kill{})
-	case t.Server.Process == pg.ProcessFrozen && !t.Server.MayWrite():
+	case t.Server.Process == pg.ProcessFrozen && !t.writes():
 		// A standby on its way to write, silenced at the deadline: let go on without
 		// the key, it would end its promotion.
 		t.note("server=frozen")
@@ -174,6 +174,11 @@ func (t *turn) decide() {
 		}
 		t.do(Thaw{})
 		t.lookBy(t.ServerAt + soon)
+	case t.Server.Process == pg.ProcessStopping && t.m.Failed.What == (Stop{}).String():
+		// It was given its time. What hangs in a shutdown (an archiver, a standby
+		// that takes nothing) is not worth a node that never comes back.
+		t.note("stop=overdue")
+		t.work(Kill{})
 	case t.foreign():
 	case t.stopping():
 	case t.paused():
@@ -211,6 +216,9 @@ const soon = 20 * time.Millisecond
 // observe drops what memory holds about a server that is no longer so.
 func (t *turn) observe() {
 	s := t.Server
+	if s.Process == pg.ProcessNone || s.Primary() {
+		t.m.Promoting = false // from here on its process tells, or its answer
+	}
 	if s.Process != pg.ProcessNone && s.Process != pg.ProcessRemains && t.Job.Action == nil {
 		t.m.Rejoin.Measured, t.m.Rejoin.Kept, t.m.Rejoin.Recovered = false, false, false
 	}

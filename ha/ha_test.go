@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -387,4 +388,29 @@ func TestRequests(t *testing.T) {
 		{"a standby just stops", standby, func(v *View) { v.Stopping = true }, "stopping -> stop"},
 		{"and resigns", standby, func(v *View) { v.Stopping = true; down(&v.Server) }, "stopping -> resign"},
 	})
+}
+
+// A promotion that was asked for comes true whatever became of the work that
+// asked: from then on the standby counts as one that may write.
+func TestAPromotionIsFencedBeforeItShows(t *testing.T) {
+	v := standby()
+	v.Memory.Promoting = true
+	v.Memory.Right = Right{}
+	if d := Decide(v); !slices.Contains(d.Actions, Action(Freeze{})) || !d.Page.Primary || d.Page.Deadline > v.Now {
+		t.Errorf("not fenced: %s, page %+v", d, d.Page)
+	}
+	v.Server.Process, v.Server.PID, v.Server.Answers = pg.ProcessNone, 0, false
+	if d := Decide(v); d.Memory.Promoting {
+		t.Errorf("a server that is down is still promoting: %s", d)
+	}
+}
+
+// A shutdown that does not end is ended.
+func TestAStopThatHangs(t *testing.T) {
+	v := standby()
+	v.Server.Process = pg.ProcessStopping
+	v.Memory.Failed = Failed{What: Stop{}.String(), Times: 1}
+	if d := Decide(v); !slices.Contains(d.Actions, Action(Kill{})) {
+		t.Errorf("want a kill: %s", d)
+	}
 }

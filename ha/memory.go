@@ -20,22 +20,23 @@ type Memory struct {
 	NoteAfter time.Duration // after a refusal: no publication before
 	Wrote     int64         // revision of our last publication: older snapshots do not show it yet
 
-	Paused   bool          // the predecessor's last word was maintenance
-	Resumed  time.Duration // since when the store says that it is over, and the key is ours
-	Taken    int64         // epoch that this agent took itself, rather than found
-	Under    int64         // epoch under which the server last wrote by right
-	Streamed Streamed
-	Swept    int64 // epoch in which this standby's own old slots were dropped
-	Vacancy  Vacancy
-	Offer    Offer
-	Crash    Crash
-	Switch   Switch
-	Rejoin   Rejoin
-	Request  int64 // Mod of a request that is being taken off the store
-	Restart  int   // process id of a postmaster that a person wants restarted
-	Founding bool  // this agent ran initdb for a cluster that is being created
-	Failed   Failed
-	Leaving  Leaving
+	Paused    bool          // the predecessor's last word was maintenance
+	Resumed   time.Duration // since when the store says that it is over, and the key is ours
+	Taken     int64         // epoch that this agent took itself, rather than found
+	Promoting bool          // a promotion was asked for, and the server was not seen primary, or down, since
+	Under     int64         // epoch under which the server last wrote by right
+	Streamed  Streamed
+	Swept     int64 // epoch in which this standby's own old slots were dropped
+	Vacancy   Vacancy
+	Offer     Offer
+	Crash     Crash
+	Switch    Switch
+	Rejoin    Rejoin
+	Request   int64 // Mod of a request that is being taken off the store
+	Restart   int   // process id of a postmaster that a person wants restarted
+	Founding  bool  // this agent ran initdb for a cluster that is being created
+	Failed    Failed
+	Leaving   Leaving
 
 	Replicas []pg.Replica  // as the primary last saw them
 	Story    Story         // of the change of leader that is under way or just done
@@ -322,6 +323,9 @@ func (t *turn) failing(a Action) bool {
 func (t *turn) work(a Action) {
 	if !t.failing(a) {
 		t.do(a)
+		if _, ok := a.(Promote); ok {
+			t.m.Promoting = true
+		}
 		t.lookBy(t.ServerAt + soon)
 	}
 }

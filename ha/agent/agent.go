@@ -88,8 +88,10 @@ type hands struct {
 	store  dcs.Store
 	server *postgres.Server
 	page   *lease.Writer
-	log    *slog.Logger
-	loop   *Loop
+	// entitled is until when the page lets this server write.
+	entitled time.Duration
+	log      *slog.Logger
+	loop     *Loop
 
 	snapshots latest.Value[dcs.Snapshot]
 	parsed    uint64 // version of the snapshot that state was made of
@@ -278,6 +280,7 @@ func (h *hands) Page(p ha.Page) error {
 	if p.Primary {
 		out.Role = lease.Primary
 	}
+	h.entitled = p.Deadline
 	return h.page.Set(out)
 }
 
@@ -298,8 +301,13 @@ func (h *hands) Ask(lane ha.Lane, a ha.Action, r dcs.Request) {
 func (h *hands) Work(a ha.Action) {
 	ctx, cancel := context.WithTimeout(h.ctx, Allowed(a))
 	h.giveUp = cancel
-	begun := h.Boot()
+	begun, entitled := h.Boot(), h.entitled
 	h.begun.Go(func() {
+		if opens(a) && h.Boot() >= entitled {
+			// This process was held up since the decision, and the right has ended.
+			h.ended <- worked{ha.Ended{Action: a, At: h.Boot(), Err: "the right to lead ended before it began"}, 0, h.lookNow()}
+			return
+		}
 		e := Perform(ctx, h.server, a, func(done, total int64) {
 			select {
 			case h.progress <- [2]int64{done, total}:
@@ -309,6 +317,17 @@ func (h *hands) Work(a ha.Action) {
 		e.At = h.Boot()
 		h.ended <- worked{e, e.At - begun, h.lookNow()}
 	})
+}
+
+// opens says that an action makes the server write.
+func opens(a ha.Action) bool {
+	switch a := a.(type) {
+	case ha.Promote:
+		return true
+	case ha.Start:
+		return !a.Standby
+	}
+	return false
 }
 
 // GiveUp implements Hands.
