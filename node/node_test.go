@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 		case "server":
 			fakeServer(os.Args[2], 4)
 		case "backend":
-			select {}
+			idle()
 		case "child":
 			exec.Command(os.Args[0], "backend").Start()
 			os.Exit(0) // an orphan is left behind
@@ -119,7 +119,15 @@ func fakeServer(data string, children int) {
 	if err := os.WriteFile("postmaster.pid", fmt.Appendf(nil, "%d\n%s\n", os.Getpid(), data), 0o600); err != nil {
 		panic(err)
 	}
-	select {}
+	idle()
+}
+
+// idle never ends. In a program without cgo that waits for nothing, select {}
+// would be a deadlock, which Go ends.
+func idle() {
+	for {
+		unix.Pause()
+	}
 }
 
 func testNode(t *testing.T) spec.Node {
