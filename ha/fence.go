@@ -150,6 +150,11 @@ func (t *turn) working() bool {
 	} else {
 		t.note("job=%s", firstWord(t.Job.Action.String()))
 	}
+	if t.Stopping && t.hopeless() {
+		t.note("job=given-up")
+		t.do(Kill{})
+		return true
+	}
 	switch t.Job.Action.(type) {
 	case Start, Promote, Stop:
 		t.lookBy(t.ServerAt + soon)
@@ -179,4 +184,17 @@ func (t *turn) working() bool {
 		}
 	}
 	return true
+}
+
+// hopeless says that an agent that is leaving need not wait for the work under
+// way: a copy that is not finished is worth nothing, and a start that takes long
+// (recovery, or waiting for log) may take for ever.
+func (t *turn) hopeless() bool {
+	switch t.Job.Action.(type) {
+	case Clone:
+		return true
+	case Start:
+		return t.Now-t.Job.Since > farewellFor
+	}
+	return false
 }

@@ -179,7 +179,7 @@ func (t *turn) decide() {
 		// that takes nothing) is not worth a node that never comes back.
 		t.note("stop=overdue")
 		t.work(Kill{})
-	case t.foreign():
+	case !t.Stopping && t.foreign():
 	case t.stopping():
 	case t.paused():
 	case t.leading() || t.State.LeaderName() == t.Self.Name:

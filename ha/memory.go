@@ -142,7 +142,7 @@ type Failed struct {
 
 // Leaving is the end of the agent.
 type Leaving struct {
-	Since    time.Duration
+	Down     time.Duration // since when the server is seen to be down; 0: it is not
 	Resigned bool
 	Done     bool
 }

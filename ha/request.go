@@ -52,6 +52,10 @@ func (t *turn) paused() bool {
 	return true
 }
 
+// farewellFor is how long an agent whose server is down tries to hand over, to
+// give its key up and to end its lease: longer than a handover takes.
+const farewellFor = handoverFor + 2*time.Second
+
 // stopping is the end of the agent: a leader hands over first; the server is
 // stopped; the lease ends, and with it what this node published. Under pause
 // the server is left running and the keys to expire.
@@ -59,9 +63,6 @@ func (t *turn) stopping() bool {
 	l := &t.m.Leaving
 	if !t.Stopping {
 		return false
-	}
-	if l.Since == 0 {
-		l.Since = t.Now
 	}
 	t.note("stopping")
 	if t.Known && t.State.Config.Pause() || !t.Known && t.m.Paused {
@@ -71,6 +72,19 @@ func (t *turn) stopping() bool {
 	}
 	s := t.Server
 	switch {
+	case s.Process != pg.ProcessNone:
+		l.Down = 0
+	case l.Down == 0:
+		l.Down = t.Now
+	}
+	if l.Down > 0 {
+		t.wakeBy(l.Down + farewellFor)
+	}
+	switch {
+	case l.Down > 0 && t.Now-l.Down > farewellFor && t.Job.Action == nil:
+		// The store does not hear us. It finds out by itself when the lease ends.
+		t.note("store=silent")
+		l.Done = true
 	case !t.Known:
 		// Nothing can be handed over, and no lease of ours is known.
 		t.note("store=unseen")
@@ -91,10 +105,10 @@ func (t *turn) stopping() bool {
 	case t.leading():
 		// No successor: the server is down, so the key may go (law 5).
 		t.release()
-	case l.Resigned || t.m.Lease.ID == 0 || t.Now-l.Since > switchFor+10*time.Second:
+	case l.Resigned || t.m.Lease.ID == 0:
 		l.Done = true
 	case t.m.Lease.Sent > 0 && t.Now-t.m.Lease.Sent > 2*t.m.Lease.TTL:
-		t.note("lease=over") // the store cannot be asked, and will find out by itself
+		t.note("lease=over") // nobody was heard of for long: nothing is waited for
 		l.Done = true
 	default:
 		t.ask(Resign{Lease: t.m.Lease.ID})

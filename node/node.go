@@ -146,7 +146,7 @@ func Run(ctx context.Context, n spec.Node, roles []Role, log *slog.Logger) error
 		}
 	}()
 
-	log.Info("supervisor started", logkey.Cluster, n.Cluster, logkey.Member, n.Member, logkey.PID, self.PID)
+	log.Info("supervisor started", logkey.PID, self.PID)
 	keeper := &process.Keeper{Reaper: reaper, Log: log, Hurry: hurry, Haste: haste}
 	guard := &Guard{Page: n.Paths.Page, Data: n.Postgres.Data, Note: filepath.Join(n.Paths.Run, "guard.json"), Log: log}
 	parts := []lifecycle.Part{

@@ -269,6 +269,13 @@ func each(nodes []spec.Node, f func(spec.Node) error) error {
 func drain(ctx context.Context, n spec.Node) error {
 	id, ok := supervisor(n)
 	if !ok {
+		for _, r := range node.Roles(n) {
+			if left, runs := running(n, r); runs && r.Name != "etcd" {
+				if err := finish(ctx, left, unix.SIGTERM, r.Grace); err != nil {
+					return fmt.Errorf("stop %s of %s: %w", r.Name, n.Member, err)
+				}
+			}
+		}
 		return nil // halt finds what is left
 	}
 	if err := id.Signal(node.Drain); err != nil && !errors.Is(err, process.ErrGone) {

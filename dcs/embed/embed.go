@@ -99,7 +99,7 @@ func Run(ctx context.Context, node spec.Node, log *slog.Logger) error {
 	case <-timer.C:
 		// Its peers are gone, or the disk hangs. Whoever called ends the
 		// process; what was acknowledged is on disk.
-		log.Warn("etcd left behind while stopping", logkey.Member, node.Etcd.Member, logkey.Took, stop)
+		log.Warn("etcd left behind while stopping", logkey.Took, stop)
 	}
 	if err != nil {
 		return fmt.Errorf("etcd member %s: %w", node.Etcd.Member, err)

@@ -134,10 +134,10 @@ func (y *yielder) try(ctx context.Context) time.Duration {
 	}
 	y.moved = time.Now()
 	if err := y.server.MoveLeader(ctx, uint64(y.server.MemberID()), to); err != nil {
-		y.log.Warn("etcd leadership not moved", logkey.Member, y.node.Member, logkey.Error, err)
+		y.log.Warn("etcd leadership not moved", logkey.Error, err)
 		return yieldEvery
 	}
-	y.log.Info("etcd leadership moved off the primary's node", logkey.Member, y.node.Member,
+	y.log.Info("etcd leadership moved off the primary's node",
 		logkey.Took, time.Since(y.moved).Round(time.Millisecond))
 	return yieldEvery
 }

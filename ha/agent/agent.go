@@ -8,6 +8,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"howdah/cluster"
@@ -94,7 +95,8 @@ type hands struct {
 	loop     *Loop
 
 	snapshots latest.Value[dcs.Snapshot]
-	parsed    uint64 // version of the snapshot that state was made of
+	blind     atomic.Bool // the watch is lost, and no snapshot came since
+	parsed    uint64      // version of the snapshot that state was made of
 	state     cluster.State
 	known     bool
 
@@ -132,7 +134,9 @@ type look struct {
 // watch keeps the newest snapshot of the store.
 func (h *hands) watch(ctx context.Context) error {
 	return h.store.Watch(ctx, &h.snapshots, func(err error) {
-		h.log.Warn("watch lost", logkey.Error, err)
+		if h.blind.CompareAndSwap(false, true) { // once: it is tried again several times a second
+			h.log.Warn("watch lost", logkey.Error, err)
+		}
 	})
 }
 
@@ -253,6 +257,9 @@ func (h *hands) Wall() time.Time { return time.Now() }
 // Store implements Hands.
 func (h *hands) Store() (cluster.State, bool) {
 	if snap, version := h.snapshots.Get(); version > h.parsed {
+		if h.blind.CompareAndSwap(true, false) {
+			h.log.Info("store seen again")
+		}
 		h.parsed = version
 		// A watch that lags behind a reread repeats what is over.
 		if !h.known || snap.Revision >= h.state.Revision {
