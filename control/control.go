@@ -154,7 +154,7 @@ func (c *Cluster) Close() error { return c.store.Close() }
 func (c *Cluster) State(ctx context.Context) (cluster.State, error) {
 	r, err := c.do(ctx, dcs.Request{Kind: dcs.Read})
 	if err != nil {
-		return cluster.State{}, c.unreachable("read", err)
+		return cluster.State{}, c.unreachable(ctx, "read", err)
 	}
 	return stateOf(r.Snapshot), nil
 }
@@ -192,7 +192,7 @@ func (c *Cluster) do(ctx context.Context, r dcs.Request) (dcs.Response, error) {
 func (c *Cluster) commit(ctx context.Context, ops []dcs.Op, conds ...dcs.Cond) (rev int64, ok bool, err error) {
 	r, err := c.do(ctx, dcs.Request{Kind: dcs.Commit, If: conds, Ops: ops})
 	if err != nil {
-		return 0, false, c.unreachable("change", err)
+		return 0, false, c.unreachable(ctx, "change", err)
 	}
 	return r.Revision, r.OK, nil
 }
@@ -205,7 +205,10 @@ func unless(key string, mod int64) dcs.Cond {
 	return dcs.ModIs(key, mod)
 }
 
-func (c *Cluster) unreachable(verb string, err error) error {
+func (c *Cluster) unreachable(ctx context.Context, verb string, err error) error {
+	if stranger := c.stranger(ctx, verb); stranger != nil {
+		return stranger
+	}
 	p := &problem.Error{
 		Code: "store-unreachable", What: fmt.Sprintf("cannot %s cluster %s", verb, c.Name),
 		Why: "a majority of its etcd members does not answer",

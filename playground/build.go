@@ -48,23 +48,31 @@ const (
 // socketMax is what sun_path holds, with its final zero (unix(7)).
 const socketMax = 107
 
-// Build makes or completes the playground's files: directories, secrets,
-// certificates, node.json, the copy of the binary. What exists is kept: a
-// second Build changes nothing but the copy of a newer binary.
-func Build(o Options) (State, []spec.Node, error) {
+// binary is the copy that a playground runs, whatever becomes of the original.
+func binary(dir string) string { return filepath.Join(dir, "bin", "howdah") }
+
+// complete sets what was left out.
+func (o *Options) complete() (err error) {
 	if o.Cluster == "" {
 		o.Cluster = "demo"
 	}
 	if o.Count == 0 {
 		o.Count = 3
 	}
-	var err error
 	if o.Dir == "" {
 		if o.Dir, err = DefaultDir(); err != nil {
-			return State{}, nil, err
+			return err
 		}
 	}
-	if o.Dir, err = filepath.Abs(o.Dir); err != nil {
+	o.Dir, err = filepath.Abs(o.Dir)
+	return err
+}
+
+// Build makes or completes the playground's files: directories, secrets,
+// certificates, node.json, the copy of the binary. What exists is kept: a
+// second Build changes nothing but the copy of a newer binary.
+func Build(o Options) (State, []spec.Node, error) {
+	if err := o.complete(); err != nil {
 		return State{}, nil, err
 	}
 	name := ""
@@ -75,7 +83,7 @@ func Build(o Options) (State, []spec.Node, error) {
 	if err != nil {
 		return State{}, nil, err
 	}
-	s := State{Dir: o.Dir, Run: runDir(o.Dir), Binary: filepath.Join(o.Dir, "bin", "howdah")}
+	s := State{Dir: o.Dir, Run: runDir(o.Dir), Binary: binary(o.Dir)}
 	if err := s.choose(o.Ground); err != nil {
 		return State{}, nil, err
 	}

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -28,9 +30,20 @@ const startTime = 15 * time.Second
 // Up makes the playground's files and sees to it that the keeper and every
 // node's supervisor run, whatever was left of them. Whether the cluster is
 // healthy is for the caller to ask.
-func Up(ctx context.Context, o Options, log *slog.Logger) (State, []spec.Node, error) {
-	s, nodes, err := Build(o)
-	if err != nil {
+//
+// What is refused from the start leaves nothing behind in a directory that was
+// not there before, or was empty.
+func Up(ctx context.Context, o Options, log *slog.Logger) (s State, nodes []spec.Node, err error) {
+	if err := o.complete(); err != nil {
+		return s, nil, err
+	}
+	site := look(o)
+	defer func() {
+		if refusal(err) {
+			site.clear()
+		}
+	}()
+	if s, nodes, err = Build(o); err != nil {
 		return s, nil, err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, startTime, errors.New("the supervisors did not start in "+startTime.String()))
@@ -136,6 +149,9 @@ func (s State) startKeeper(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		if err, ok := s.heard(cmd.Process.Pid); ok {
+			if err != nil {
+				<-ended // its files are its own until then
+			}
 			return err
 		}
 		select {
@@ -229,28 +245,31 @@ func Purge(dir string) error {
 			}
 		}
 	}
+	clusters := map[string]bool{}
+	for _, n := range nodes {
+		if c := filepath.Dir(n.Paths.Dir); filepath.Dir(c) == s.Dir {
+			clusters[c] = true
+		}
+	}
+	if err := s.erase(slices.Sorted(maps.Keys(clusters))...); err != nil {
+		return fmt.Errorf("purge: %w", err)
+	}
+	os.Remove(s.Dir) // if nothing of somebody else is in it
+	return nil
+}
+
+// erase deletes the ground and all files but the directory itself.
+func (s State) erase(clusters ...string) error {
 	if err := s.raze(); err != nil {
 		return err
 	}
-	clusters := map[string]bool{}
-	for _, n := range nodes {
-		clusters[filepath.Dir(n.Paths.Dir)] = true
-	}
-	paths := []string{s.Run, filepath.Dir(s.Binary), filepath.Join(s.Dir, "keeper.log"), filepath.Join(s.Dir, "keeper.lock")}
-	for c := range clusters {
-		if filepath.Dir(c) == s.Dir {
-			paths = append(paths, c)
-		}
-	}
-	for _, p := range paths {
+	for _, p := range append(clusters, s.Run, filepath.Dir(s.Binary),
+		filepath.Join(s.Dir, "keeper.log"), filepath.Join(s.Dir, "keeper.lock"),
+		stateFile(s.Dir)) { // last: what broke off can be repeated
 		if err := os.RemoveAll(p); err != nil {
-			return fmt.Errorf("purge: %w", err)
+			return err
 		}
 	}
-	if err := os.Remove(stateFile(s.Dir)); err != nil { // last: a purge that broke off can be repeated
-		return err
-	}
-	os.Remove(s.Dir) // if nothing of somebody else is in it
 	return nil
 }
 
