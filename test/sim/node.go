@@ -167,6 +167,9 @@ func (n *node) startAgent() {
 		Timers: t, Hands: n, Log: silent,
 	}
 	n.loop.Inherit(n.page)
+	if n.page.Deadline == math.MaxInt64 {
+		n.proof = ha.Page{} // what the predecessor had proved went with it: a page of maintenance proves nothing
+	}
 	n.status, n.statusAt, n.looking, n.lookAgain, n.unknown = pg.Status{}, 0, false, false, false
 	n.w.say("%s: agent starts (page %+v)", n.name, n.page)
 	n.notify()
