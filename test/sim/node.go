@@ -395,7 +395,11 @@ func (n *node) Work(a ha.Action) {
 			})
 		})
 	}
-	n.giveUp = n.server.work(a, finish)
+	n.giveUp = n.server.work(a, func(done, total int64) {
+		if n.agentGen == gen {
+			n.deliver(func() { n.loop.Progress(done, total) })
+		}
+	}, finish)
 	w.after(agent.Allowed(a), func() {
 		if !done && n.agentGen == gen && n.giveUp != nil {
 			n.giveUp()

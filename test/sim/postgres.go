@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"howdah/cluster"
@@ -411,8 +412,9 @@ func (s *server) hangUp(again time.Duration) {
 
 // Work, as the agent asks for it.
 
-// work carries out a; done is told its end. What it returns gives it up.
-func (s *server) work(a ha.Action, done func(lsn pg.LSN, path, err string)) (giveUp func()) {
+// work carries out a; progress is told how far a copy is, done its end. What it
+// returns gives it up.
+func (s *server) work(a ha.Action, progress func(done, total int64), done func(lsn pg.LSN, path, err string)) (giveUp func()) {
 	ended := false
 	end := func(err string) {
 		if !ended {
@@ -448,7 +450,11 @@ func (s *server) work(a ha.Action, done func(lsn pg.LSN, path, err string)) (giv
 			break
 		}
 		s.data = pg.DataPartial
-		in(w.draw(500*time.Millisecond, 8*time.Second), func() { end(s.clone(a.From)) })
+		d := w.draw(500*time.Millisecond, 8*time.Second)
+		if u := s.source(a.From); u != nil {
+			in(d/2, func() { progress(int64(u.end/2), int64(u.end)) })
+		}
+		in(d, func() { end(s.clone(a.From)) })
 	case ha.Rewind:
 		if err := s.rewindable(a.From); err != "" {
 			refuse(err)
@@ -507,6 +513,10 @@ func (s *server) work(a ha.Action, done func(lsn pg.LSN, path, err string)) (giv
 			end("")
 		})
 	case ha.Slots:
+		if strings.ContainsFunc(a.Names, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '_' && r != ',' }) {
+			refuse("no name for a slot")
+			break
+		}
 		in(w.draw(time.Millisecond, 10*time.Millisecond), func() {
 			if s.proc != pg.ProcessRunning || s.frozen {
 				end("no answer")
@@ -550,8 +560,13 @@ func (s *server) work(a ha.Action, done func(lsn pg.LSN, path, err string)) (giv
 				end("cannot keep")
 				return
 			}
-			s.kept = append(s.kept, span{s.branch, a.From, s.end})
-			end("")
+			path := ""
+			if s.end > a.From {
+				s.kept = append(s.kept, span{s.branch, a.From, s.end})
+				path = fmt.Sprintf("/kept/%d", len(s.kept))
+			}
+			ended = true
+			done(0, path, "")
 		})
 	case ha.MoveAside:
 		in(w.draw(time.Millisecond, 5*time.Millisecond), func() {
@@ -560,11 +575,16 @@ func (s *server) work(a ha.Action, done func(lsn pg.LSN, path, err string)) (giv
 				return
 			}
 			w.Stats.Aside++
+			path := ""
+			if s.data != pg.DataMissing {
+				path = fmt.Sprintf("/kept/data-%d", w.Stats.Aside)
+			}
 			if s.data == pg.DataPresent {
 				s.kept = append(s.kept, span{s.branch, 0, s.end})
 			}
 			s.empty()
-			end("")
+			ended = true
+			done(0, path, "")
 		})
 	default:
 		panic("no work is called " + a.String())
@@ -633,6 +653,7 @@ func (s *server) rewind(from pg.Upstream) string {
 		return "rewind failed"
 	}
 	s.data = pg.DataPresent
+	u.checkpoint() // postgres.Rewind has it write one: only then its control file tells the timeline
 	if u.control.Timeline == s.control.Timeline {
 		s.signal = true
 		s.w.say("%s: pg_rewind: no rewind required", s.n.name)
@@ -713,7 +734,18 @@ func (s *server) start(a ha.Start, end func(string)) string {
 			s.checkpoint()
 		}
 		w.say("%s: started %s", s.n.name, a)
-		end("")
+		var answers func()
+		answers = func() {
+			switch {
+			case s.life != life:
+				end("the server has died")
+			case s.frozen || w.now < s.silentTill:
+				w.after(5*time.Millisecond, answers)
+			default:
+				end("")
+			}
+		}
+		w.at(s.silentTill, answers)
 	}
 	s.later(d, func() {
 		if a.Standby {
