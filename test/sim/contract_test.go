@@ -136,6 +136,7 @@ func (m *modelled) Clone(_ context.Context, from pg.Upstream, progress func(done
 	_, _, err := m.work(ha.Clone{From: from}, progress)
 	return err
 }
+
 func (m *modelled) Rewind(_ context.Context, from pg.Upstream) error {
 	return m.do(ha.Rewind{From: from})
 }
@@ -180,6 +181,7 @@ func (m *modelled) End(context.Context) (pg.LSN, error) {
 
 // Reload changes nothing that is modelled.
 func (m *modelled) Reload(context.Context) error { return nil }
+
 func (m *modelled) Keep(_ context.Context, from pg.LSN, tl pg.Timeline) (string, error) {
 	_, path, err := m.work(ha.Keep{From: from, Timeline: tl}, nil)
 	return path, err
