@@ -300,7 +300,11 @@ func TestRejoin(t *testing.T) {
 		}, "leader=a timeline=1? -> start(standby of a)"},
 		{"an old primary that ended at the fork", standby, at(1, 500), "leader=a timeline=1<2 -> start(standby of a)"},
 		{"one that went on is kept first", standby, at(1, 600), "leader=a diverged=100 -> keep(timeline 1 from 0/1F4)"},
-		{"then rewound", standby, func(v *View) { at(1, 600)(v); v.Memory.Rejoin.Kept = true }, "leader=a diverged=100 -> rewind(a)"},
+		{"then recovered", standby, func(v *View) { at(1, 600)(v); v.Memory.Rejoin.Kept = true }, "leader=a diverged=100 -> recover"},
+		{"then rewound", standby, func(v *View) {
+			at(1, 600)(v)
+			v.Memory.Rejoin.Kept, v.Memory.Rejoin.Recovered = true, true
+		}, "leader=a diverged=100 -> rewind(a)"},
 		{"an end that is unknown is kept too", standby, at(1, 0), "leader=a diverged=unknown -> keep(timeline 1 from 0/1F4)"},
 		{"the leader's history is still to come", standby, func(v *View) { at(1, 600)(v); v.State.History = cluster.History{} }, "leader=a history=awaited -> nothing"},
 		{"its checkpoint is still to come", standby, func(v *View) {

@@ -89,8 +89,9 @@ func (t *turn) diverged(up pg.Upstream, at pg.LSN, left bool) {
 	case r.Failures >= rewindTries:
 		r.Aside = true
 		t.wakeBy(t.Now)
-	case !t.Server.Control.Clean() && !r.Recovered && r.Failures > 0:
-		// pg_rewind recovers an unclean server by itself; where it could not, we try.
+	case !t.Server.Control.Clean() && !r.Recovered:
+		// pg_rewind wants a server that was shut down. The end of its log is measured
+		// and kept by now: recovery would write beyond it.
 		t.work(Recover{})
 	default:
 		t.work(Rewind{From: up})
