@@ -268,6 +268,28 @@ func TestElect(t *testing.T) {
 
 // The machine that led died, and its connections with it, before its lease ended:
 // who streamed from it is a witness all the same.
+// A leader that gave the key up because its server would not start stands back
+// for the others, whatever becomes of the measuring of its log.
+func TestAFailedMeasureForgetsNoFailedStart(t *testing.T) {
+	v := vacant()
+	v.State.Term.Leader = v.Self.Name
+	down(&v.Server)
+	v.Memory.Failed = Failed{What: Start{}.String(), Times: startsInPlace, Until: now + time.Second}
+	v.Ended = &Ended{Action: Measure{}, At: now, Err: "cannot measure"}
+	d := Decide(v)
+	if got, want := acts(d), "leader=none after=40 position=0/0 -> put howdah/pledges/b"; got != want {
+		t.Errorf("\n got %s\nwant %s", got, want)
+	}
+	for _, a := range d.Actions {
+		if p, ok := a.(Put); ok && strings.HasPrefix(p.Key, cluster.DirPledges) && !strings.Contains(p.Value, `"nofailover":true`) {
+			t.Errorf("its position says %s; want it to stand back", p.Value)
+		}
+	}
+	if d.Memory.Failed != v.Memory.Failed {
+		t.Errorf("what failed is %+v now, it was %+v", d.Memory.Failed, v.Memory.Failed)
+	}
+}
+
 func TestWitness(t *testing.T) {
 	v := vacant()
 	if d := Decide(v); !d.Memory.Vacancy.Witness {

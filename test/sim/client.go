@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"math"
 	"time"
 
 	"howdah/pg"
@@ -23,7 +24,8 @@ func (c *client) write() {
 		if s := n.server; s.writes() {
 			c.next++
 			s.commit(c.next, pg.LSN(100+w.rng.IntN(4000))&^7)
-			w.laws.acks = append(w.laws.acks, ack{s.branch, s.end, c.next})
+			holder, _ := w.holder()
+			w.laws.acks = append(w.laws.acks, ack{s.branch, s.end, c.next, holder != n && n.page.Deadline == math.MaxInt64})
 			w.Stats.Acknowledged++
 		}
 	}

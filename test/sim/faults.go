@@ -62,6 +62,10 @@ type fault struct {
 var faults = []fault{
 	{"kill-postgres", 10, false, func(w *World, n *node) { w.killPostgres(n, false) }},
 	{"kill-postgres-leftover", 4, false, func(w *World, n *node) { w.killPostgres(n, true) }},
+	{"kill-postgres-for-long", 2, true, func(w *World, n *node) {
+		n.server.spoilt = w.now + w.draw(2*time.Second, 20*time.Second)
+		w.killPostgres(n, false)
+	}},
 	{"kill-agent", 10, false, func(w *World, n *node) { n.crashAgent() }},
 	{"stall-agent", 6, true, func(w *World, n *node) {
 		d := w.draw(200*time.Millisecond, 3*w.Timers.Lease)
@@ -205,6 +209,7 @@ func (w *World) heal() {
 	for _, n := range w.nodes {
 		w.mend(n)
 		n.slow, n.lag = 1, 0
+		n.server.spoilt = 0
 		n.powerOn()
 		n.wake()
 		n.start()

@@ -16,18 +16,20 @@ import (
 type laws struct {
 	system  pg.SystemID
 	acks    []ack         // acknowledged since the last settlement
-	excused bool          // something happened since that may cost what was not sent
+	excused bool          // something happened since that may cost what the elected did not have
 	hole    bool          // two branches of one timeline met: nothing more is judged
 	written bool          // somebody writes
 	without time.Duration // since when nobody does
 	vacancy time.Duration // when the leader key last went away
+	given   bool          // it was given up then: its holder's server would not start
 }
 
 // An ack is one row, and the log it was acknowledged from.
 type ack struct {
-	b   *branch
-	end pg.LSN
-	id  int
+	b    *branch
+	end  pg.LSN
+	id   int
+	lost bool // whoever was elected since did not have it, or it was acknowledged in the hole of maintenance
 }
 
 // holder is the node whose name the leader key truly carries.
@@ -108,7 +110,7 @@ func (w *World) changed(before, after *picture) {
 		}
 	}
 	if had && !has {
-		w.laws.vacancy = w.now
+		w.laws.vacancy, w.laws.given = w.now, !w.store.expiring
 	}
 	if w.laws.hole {
 		return
@@ -149,6 +151,7 @@ func (w *World) keyTaken(n *node, before *picture, had bool) {
 	if sys := n.server.control.System; sys != st.Initialize.System {
 		w.fail("law 7", "%s took the leader key with system %s, the cluster is %s", n.name, sys, st.Initialize.System)
 	}
+	w.left(n, had && st.Leader != nil && st.Leader.Name != n.name)
 	if had || st.Term == nil || st.Term.Leader == n.name || st.Failover.Asked() || w.paused() {
 		return
 	}
@@ -159,11 +162,29 @@ func (w *World) keyTaken(n *node, before *picture, had bool) {
 	}
 	for _, p := range st.Pledges {
 		o := w.node(p.Member)
-		if p.Epoch != own.Epoch || p.NoFailover || o == n || p.Member == st.Term.Leader || o.wellSince > w.laws.vacancy {
+		if p.Member == st.Term.Leader && w.laws.given {
+			continue // it stands back; that it did comes with its position, which nobody awaits
+		}
+		if p.Epoch != own.Epoch || p.NoFailover || o == n || o.wellSince > w.laws.vacancy && w.now-o.wellSince < 4*w.Timers.Grace {
 			continue
 		}
 		if p.Timeline > own.Timeline || p.Timeline == own.Timeline && p.LSN > own.LSN {
 			w.fail("election", "%s was elected at %d/%s although %s, which is well, has %d/%s", n.name, own.Timeline, own.LSN, p.Member, p.Timeline, p.LSN)
+		}
+	}
+}
+
+// left notes what a new leader does not have, for that much may be lost with it;
+// a leader who was handed the key has everything.
+func (w *World) left(n *node, handed bool) {
+	s := n.server
+	for i := range w.laws.acks {
+		a := &w.laws.acks[i]
+		if a.lost || s.branch != nil && s.branch.has(s.end, a.b, a.end) {
+			continue
+		}
+		if a.lost = true; handed && !w.paused() {
+			w.fail("loss", "%s was handed the leader key without row %d, acknowledged at %d/%s", n.name, a.id, a.b.tl, a.end)
 		}
 	}
 }
@@ -255,7 +276,7 @@ func (w *World) settle() {
 	lost := 0
 	for _, a := range w.laws.acks {
 		if !p.branch.has(p.end, a.b, a.end) {
-			if lost++; !w.laws.excused {
+			if lost++; !w.laws.excused || !a.lost {
 				w.fail("loss", "row %d, acknowledged at %d/%s, is not on %s", a.id, a.b.tl, a.end, holder.name)
 			}
 		}

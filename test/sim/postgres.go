@@ -88,6 +88,7 @@ type server struct {
 	pid        int
 	life       int // changes with everything that ends or begins a server
 	waits      []func()
+	spoilt     time.Duration // no start comes to a good end before
 
 	up      pg.Upstream
 	link    int // changes with every connection
@@ -714,7 +715,7 @@ func (s *server) start(a ha.Start, end func(string)) string {
 		s.control.State = pg.ControlInCrashRecovery
 	}
 	s.watch(life, end)
-	if w.chance(w.rates.fail) {
+	if w.chance(w.rates.fail) || w.now < s.spoilt {
 		s.later(d/2, func() { s.begin(pg.ProcessNone); end("start failed") })
 		return ""
 	}
