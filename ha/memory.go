@@ -261,7 +261,10 @@ func retryAfter(n int) time.Duration {
 // ended folds the outcome of work on the server.
 func (t *turn) ended(e Ended) {
 	m := &t.m
-	if e.Err != "" {
+	// "Nobody knows" is an answer: a measure is not tried again, and what failed
+	// before it (a start, which makes this node stand back) is not forgotten for it.
+	_, measure := e.Action.(Measure)
+	if e.Err != "" && !measure {
 		f := &m.Failed
 		if f.What != e.Action.String() {
 			*f = Failed{What: e.Action.String()}
