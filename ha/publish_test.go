@@ -1,0 +1,144 @@
+package ha
+
+import (
+	"strings"
+	"testing"
+
+	"howdah/cluster"
+	"howdah/pg"
+)
+
+// notes are the keys that a decision publishes.
+func notes(d Decision) string {
+	var keys []string
+	for _, a := range d.Actions {
+		switch a := a.(type) {
+		case Put:
+			keys = append(keys, a.Key)
+		case Drop:
+			keys = append(keys, "-"+a.Key)
+		}
+	}
+	return strings.Join(keys, " ")
+}
+
+// shown is a view whose store shows all that this node would say of itself.
+func shown(base func() View) func() View {
+	return func() View {
+		v := base()
+		v.Memory.LastNote, v.Memory.Told = 0, 0
+		for _, a := range Decide(v).Actions {
+			if p, ok := a.(Put); ok {
+				show(&v, p)
+			}
+		}
+		return v
+	}
+}
+
+func show(v *View, p Put) {
+	s := cluster.Parse(v.State.Revision, map[string]cluster.KV{p.Key: {Key: p.Key, Value: []byte(p.Value), Mod: v.State.Revision, Lease: p.Lease}})
+	switch {
+	case strings.HasPrefix(p.Key, cluster.DirMembers):
+		for i, m := range v.State.Members {
+			if m.Name == v.Self.Name {
+				v.State.Members[i] = s.Members[0]
+			}
+		}
+	case strings.HasPrefix(p.Key, cluster.DirWhy):
+		v.State.Whys = s.Whys
+	}
+}
+
+func TestPublish(t *testing.T) {
+	const me, why = "members/b", "howdah/why/b"
+	for _, tt := range []row{
+		{"what is shown is not said again", shown(standby), nil, ""},
+		{"a position waits for the renewal", shown(standby), func(v *View) { v.Server.Flushed++; v.Memory.LastNote = now }, ""},
+		{"and goes out then", shown(standby), func(v *View) { v.Server.Flushed++ }, me},
+		{"what others decide by goes out at once", shown(standby), func(v *View) {
+			v.Memory.LastNote, v.Server.Timeline = now, 3
+		}, me},
+		{"a stream that is lost, too", shown(standby), func(v *View) { v.Memory.LastNote, v.Server.Streaming = now, false }, me + " " + why},
+		{"maintenance is acknowledged", shown(standby), func(v *View) {
+			v.Memory.LastNote, v.State.Config.Data = now, map[string]any{"pause": true}
+		}, me + " " + why},
+		{"a new lease carries this member anew", shown(standby), func(v *View) { v.Memory.LastNote, v.Memory.Lease.ID = now, 11 }, me},
+		{"one publication at a time", shown(standby), func(v *View) { v.Server.Flushed++; v.NoteBusy = true }, ""},
+		{"none before the last is seen", shown(standby), func(v *View) { v.Server.Flushed++; v.Memory.Wrote = v.State.Revision + 1 }, ""},
+		{"none right after a refusal", shown(standby), func(v *View) { v.Server.Flushed++; v.Memory.NoteAfter = now + soon }, ""},
+		{"none without a lease", shown(standby), func(v *View) { v.Server.Flushed++; v.Memory.Lease = Lease{} }, ""},
+		{"none once resigned", shown(standby), func(v *View) { v.Server.Flushed++; v.Memory.Leaving.Resigned = true }, ""},
+		{"none before the server was looked at", shown(standby), func(v *View) { v.ServerAt = 0 }, ""},
+		{"who has joined is recorded", shown(standby), func(v *View) { v.State.Recorded = v.State.Recorded[:1] }, "howdah/members/b"},
+		{"not with another cluster's data", shown(standby), func(v *View) {
+			v.State.Recorded = v.State.Recorded[:1]
+			v.Server.Control.System++
+			v.Memory.Told = now
+		}, ""},
+		{"nor without data", shown(standby), func(v *View) {
+			v.State.Recorded = v.State.Recorded[:1]
+			v.Memory.Told = now
+			down(&v.Server)
+			v.Server.Data = pg.DataMissing
+		}, me},
+		{"a change of mind is told", shown(standby), func(v *View) { v.State.Whys = nil }, why},
+		{"once a renewal", shown(standby), func(v *View) { v.State.Whys = nil; v.Memory.Told = now }, ""},
+		{"a leader tells where the timelines parted", leader, func(v *View) { v.State.History = nil }, "history"},
+		{"what the lost log had is added to the page", standby, func(v *View) {
+			down(&v.Server)
+			v.Server.Control.Timeline = 1
+			v.Memory.Rejoin = Rejoin{Leader: "a", Epoch: epoch, Measured: true, End: 700}
+			v.State.Failovers = []cluster.FailoverPage{{Number: 3, From: "b", To: "a", Mod: 31}}
+			v.Memory.LastNote, v.Memory.Told = now, now
+		}, me + " howdah/failovers/000003"},
+		{"a page that says it already stays", standby, func(v *View) {
+			down(&v.Server)
+			v.Server.Control.Timeline = 1
+			v.Memory.Rejoin = Rejoin{Leader: "a", Epoch: epoch, Measured: true, End: 700}
+			v.State.Failovers = []cluster.FailoverPage{{Number: 3, From: "b", To: "a", Mod: 31, LostBytes: new(int64)}}
+		}, me},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			v := tt.base()
+			if tt.with != nil {
+				tt.with(&v)
+			}
+			if got := notes(Decide(v)); got != tt.want {
+				t.Errorf("\n got %s\nwant %s", got, tt.want)
+			}
+		})
+	}
+}
+
+// A member says of itself what Patroni's readers know.
+func TestMember(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		base  func() View
+		with  func(*View)
+		state string
+		role  string
+	}{
+		{"a primary", leader, nil, cluster.StateRunning, cluster.RolePrimary},
+		{"a standby", standby, nil, cluster.StateRunning, cluster.RoleReplica},
+		{"without data", standby, func(v *View) { down(&v.Server); v.Server.Data = pg.DataMissing }, cluster.StateStopped, cluster.RoleUninitialized},
+		{"copying", standby, func(v *View) { down(&v.Server); v.Server.Data = pg.DataPartial; v.Job.Action = Clone{} }, cluster.StateCreatingReplica, cluster.RoleUninitialized},
+		{"a primary that died", leader, func(v *View) { down(&v.Server) }, cluster.StateCrashed, cluster.RoleReplica},
+		{"one shut down", leader, func(v *View) { down(&v.Server); v.Server.Control.State = pg.ControlShutDown }, cluster.StateStopped, cluster.RoleReplica},
+		{"one that would not start", leader, func(v *View) { down(&v.Server); v.Memory.Failed = Failed{What: Start{}.String(), Times: 1} }, cluster.StateStartFailed, cluster.RoleReplica},
+		{"a leader that starts", leader, func(v *View) { v.Server.Process, v.Server.Answers = pg.ProcessStarting, false }, cluster.StateStarting, cluster.RolePrimary},
+		{"whose agent leaves", standby, func(v *View) { v.Stopping = true }, cluster.StateStopping, cluster.RoleReplica},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			v := tt.base()
+			if tt.with != nil {
+				tt.with(&v)
+			}
+			m := (&turn{View: v, m: v.Memory}).self()
+			if m.State != tt.state || m.Role != tt.role {
+				t.Errorf("%s %s, want %s %s", m.State, m.Role, tt.state, tt.role)
+			}
+		})
+	}
+}
