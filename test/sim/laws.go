@@ -152,8 +152,11 @@ func (w *World) keyTaken(n *node, before *picture, had bool) {
 		w.fail("law 7", "%s took the leader key with system %s, the cluster is %s", n.name, sys, st.Initialize.System)
 	}
 	w.left(n, had && st.Leader != nil && st.Leader.Name != n.name)
-	if had || st.Term == nil || st.Term.Leader == n.name || st.Failover.Asked() || w.paused() {
+	if had || st.Term == nil || st.Term.Leader == n.name || w.paused() {
 		return
+	}
+	if f := st.Failover; f.Leader == "" && f.Member == n.name {
+		return // a person named it, whatever its position
 	}
 	own, ok := st.Pledge(n.name)
 	if !ok || own.Epoch != st.Epoch() {
@@ -251,6 +254,8 @@ func (w *World) settled() (bool, string) {
 	for _, n := range w.nodes {
 		s := n.server
 		switch {
+		case n.page.Deadline == math.MaxInt64 && !w.paused():
+			return false, n.name + " takes the cluster for paused"
 		case n == holder || !n.up || n.stopped:
 		case s.proc != pg.ProcessRunning || s.frozen || !s.recovering:
 			return false, fmt.Sprintf("%s is no standby: %s", n.name, s)

@@ -18,6 +18,7 @@ var Mutants = []Mutant{
 	{Name: "two initdb", Law: "law 7", TwoSystems: true},
 	{Name: "a lost watch event", Law: "liveness", LostEvent: true},
 	{Name: "a candidate behind but chosen", Law: "election", RankBlind: true},
+	{Name: "an offer taken without its log", Law: "loss", TakesBehind: true},
 }
 
 // A Mutant is a way for the agent to be wrong, made between it and the world:
@@ -32,6 +33,7 @@ type Mutant struct {
 	TwoSystems   bool   // a founder looks at nobody's claim, and opens over whatever there is
 	LostEvent    bool   // a watch loses a change of the leader key for good
 	RankBlind    bool   // candidates do not compare positions
+	TakesBehind  bool   // whoever is offered the key takes it, whatever it has
 }
 
 func (m *Mutant) status(_ *node, st pg.Status) pg.Status {
@@ -52,6 +54,11 @@ func (m *Mutant) state(n *node, s cluster.State) cluster.State {
 	}
 	if n.lost != nil {
 		s.Leader = n.lost.leader
+	}
+	if m.TakesBehind && s.Handover != nil {
+		h := *s.Handover
+		h.LSN = min(h.LSN, 1)
+		s.Handover = &h
 	}
 	if m.RankBlind {
 		s.Pledges = slices.Clone(s.Pledges)
