@@ -10,6 +10,7 @@ import (
 
 	"howdah/cluster"
 	"howdah/control"
+	"howdah/problem"
 )
 
 func (a *app) status() *cobra.Command {
@@ -123,10 +124,18 @@ func statusText(s control.Status) string {
 	for _, w := range s.Awaited {
 		line("awaited", "%s", w)
 	}
+	for _, p := range s.Problems {
+		line("problem", "%s: %s", p.Member, problemText(p.Error, 13))
+	}
 	for _, u := range s.Unwell {
 		line("unwell", "%s", u)
 	}
 	return b.String()
+}
+
+// problemText prints p below itself, so far from the left.
+func problemText(p problem.Error, indent int) string {
+	return strings.ReplaceAll(problem.Text(&p), "\n", "\n"+strings.Repeat(" ", indent))
 }
 
 func replication(p cluster.Picture) string {

@@ -85,6 +85,9 @@ func whyText(w control.Why, now time.Time) string {
 		if len(m.Waiting) > 0 {
 			fmt.Fprintf(&b, "  waits    %s\n", strings.Join(m.Waiting, "; "))
 		}
+		for _, p := range m.Problems {
+			fmt.Fprintf(&b, "  problem  %s\n", problemText(p, 11))
+		}
 	}
 	if len(w.Members) == 0 {
 		b.WriteString("no member has published a decision yet\n")

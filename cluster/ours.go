@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"howdah/pg"
+	"howdah/problem"
 )
 
 // Kinds of a change of leader.
@@ -142,6 +143,8 @@ type Why struct {
 	Trail   []string  `json:"trail"`
 	Actions []string  `json:"actions"`
 	Waiting []string  `json:"waiting,omitempty"` // for whom or what, in words for a person
+
+	Problems []problem.Error `json:"problems,omitempty"` // what a person has to do something about
 }
 
 // Encode is the value to put.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"howdah/cluster"
+	"howdah/problem"
 )
 
 // A Status is the cluster's picture and what follows from it.
@@ -21,10 +22,17 @@ type Status struct {
 	Last     *cluster.FailoverPage `json:"last_failover,omitempty"`
 	LastPage int64                 `json:"last_failover_number,omitempty"`
 	Awaited  []string              `json:"awaited"`  // who or what is waited for, in words
+	Problems []MemberProblem       `json:"problems"` // what a person has to do something about
 	Survives int                   `json:"survives"` // hosts that may be lost, one after another or at once, with someone left to lead
 	Unwell   []string              `json:"unwell"`   // what keeps the cluster from being healthy
 	At       time.Time             `json:"at"`       // when this was seen
 	State    cluster.State         `json:"-"`
+}
+
+// A MemberProblem is what a member says that it cannot help itself with.
+type MemberProblem struct {
+	Member string `json:"member"`
+	problem.Error
 }
 
 // Status looks at the cluster and its store.
@@ -43,7 +51,7 @@ func (c *Cluster) Status(ctx context.Context) (Status, error) {
 func statusOf(name string, s cluster.State, etcd []EtcdMember, now time.Time) Status {
 	p := cluster.PictureOf(s)
 	st := Status{
-		Cluster: name, Picture: p, Since: since(s), Etcd: etcd, Awaited: awaited(s),
+		Cluster: name, Picture: p, Since: since(s), Etcd: etcd, Awaited: awaited(s), Problems: problems(s),
 		Unwell: Unwell(p), At: now, State: s,
 	}
 	st.Exposure = exposure(s, p)
@@ -137,11 +145,25 @@ func survives(p cluster.Picture, etcd []EtcdMember) int {
 	return max(ready, 0)
 }
 
+// problems gathers what the members that live say of themselves.
+func problems(s cluster.State) []MemberProblem {
+	found := []MemberProblem{}
+	for _, w := range s.Whys {
+		if _, live := s.Member(w.Member); !live {
+			continue // its last words are old
+		}
+		for _, p := range w.Problems {
+			found = append(found, MemberProblem{w.Member, p})
+		}
+	}
+	return found
+}
+
 // awaited gathers whom or what members say they wait for.
 func awaited(s cluster.State) []string {
 	waits := []string{}
 	for _, w := range s.Whys {
-		if len(w.Waiting) > 0 {
+		if _, live := s.Member(w.Member); live && len(w.Waiting) > 0 {
 			waits = append(waits, fmt.Sprintf("%s waits: %s", w.Member, strings.Join(w.Waiting, ", ")))
 		}
 	}

@@ -1,8 +1,11 @@
 package ha
 
 import (
+	"fmt"
+
 	"howdah/cluster"
 	"howdah/pg"
+	"howdah/problem"
 )
 
 // bootstrap is the turn of a member of a cluster that has no database system yet.
@@ -77,6 +80,13 @@ func (t *turn) foreign() bool {
 		return false
 	}
 	t.note("system=%s foreign(%s)", own, theirs)
+	if !t.m.Founding {
+		t.problems = append(t.problems, problem.Error{
+			Code: "datadir-foreign", What: t.Self.Name + " cannot join its cluster",
+			Why: fmt.Sprintf("its data directory holds the database system %s, and the cluster's is %s", own, theirs),
+			Do:  "put the right data directory back, or move this one away: then a fresh copy is taken; nothing was touched",
+		})
+	}
 	if t.m.Founding && t.Server.Process == pg.ProcessNone {
 		// Our own initdb, which lost the race: nothing was ever in it.
 		t.work(MoveAside{})

@@ -95,6 +95,11 @@ func (t *turn) stream() {
 		t.work(Stop{})
 		return
 	}
+	if s.Problem.Code == codeDiskFull {
+		t.note("disk=full") // it streams again when there is room; a fresh copy would need more
+		r.Stuck = 0
+		return
+	}
 	if !ready {
 		r.Stuck = 0
 		return

@@ -24,6 +24,7 @@ import (
 
 	"howdah/cluster"
 	"howdah/pg"
+	"howdah/problem"
 	"howdah/spec"
 )
 
@@ -75,8 +76,10 @@ type Ended struct {
 	At     time.Duration
 	Err    string // "" is success
 	Code   string // the problem's code, if it had one
-	LSN    pg.LSN // Measure: end of the log on disk
-	Path   string // Keep, MoveAside: where things are now
+	// Problem is the whole of it.
+	Problem problem.Error
+	LSN     pg.LSN // Measure: end of the log on disk
+	Path    string // Keep, MoveAside: where things are now
 }
 
 // An Answer is what the store said to a request. Unknown means that it may or
@@ -126,6 +129,8 @@ type turn struct {
 	View
 	m Memory
 	d Decision
+
+	problems []problem.Error // found in this turn, for a person
 }
 
 // Decide returns what this node should do about v, with the facts that led there.
@@ -222,7 +227,7 @@ func (t *turn) observe() {
 	if s.Process != pg.ProcessNone && s.Process != pg.ProcessRemains && t.Job.Action == nil {
 		t.m.Rejoin.Measured, t.m.Rejoin.Kept, t.m.Rejoin.Recovered = false, false, false
 	}
-	if s.Process == pg.ProcessRunning && t.m.Failed.Times > 0 && firstWord(t.m.Failed.What) == "start" {
+	if s.Process == pg.ProcessRunning && t.m.Failed.Times > 0 && stopped(t.m.Failed.What) {
 		t.m.Failed = Failed{}
 	}
 	if theirs := t.State.Initialize.System; theirs != 0 && (s.Data != pg.DataPresent || s.Control.System == theirs) {

@@ -6,6 +6,7 @@ import (
 
 	"howdah/cluster"
 	"howdah/pg"
+	"howdah/problem"
 )
 
 // Memory is what one turn leaves to the next. The zero Memory is that of an
@@ -133,11 +134,14 @@ type Rejoin struct {
 
 // Failed is the last work on the server that failed, and when it may be tried again.
 type Failed struct {
-	What  string
-	Code  string
-	Err   string
-	Times int
-	Until time.Duration
+	What string
+	Code string
+	Err  string
+	// Problem is what Err says, for a person; without a code it is no problem
+	// of his.
+	Problem problem.Error
+	Times   int
+	Until   time.Duration
 }
 
 // Leaving is the end of the agent.
@@ -270,7 +274,7 @@ func (t *turn) ended(e Ended) {
 			*f = Failed{What: e.Action.String()}
 		}
 		f.Times++
-		f.Code, f.Err, f.Until = e.Code, e.Err, e.At+retryAfter(f.Times)
+		f.Code, f.Err, f.Problem, f.Until = e.Code, e.Err, e.Problem, e.At+retryAfter(f.Times)
 	} else if m.Failed.What == e.Action.String() {
 		m.Failed = Failed{}
 	}
@@ -289,7 +293,7 @@ func (t *turn) ended(e Ended) {
 	case Rewind:
 		if ok {
 			m.Rejoin = Rejoin{Leader: m.Rejoin.Leader, Epoch: m.Rejoin.Epoch, Lost: m.Rejoin.Lost, Measured: true}
-		} else {
+		} else if e.Code != codeDiskFull { // a copy would need more room, not less
 			m.Rejoin.Failures++
 		}
 	case MoveAside, Clone:
@@ -332,6 +336,20 @@ func (t *turn) work(a Action) {
 		t.lookBy(t.ServerAt + soon)
 	}
 }
+
+// stopped says that it is work on a server that does not run: once one runs, it
+// does not matter any more that it failed.
+func stopped(what string) bool {
+	switch firstWord(what) {
+	case "initdb", "clone", "rewind", "recover", "start", "measure", "keep", "move":
+		return true
+	}
+	return false
+}
+
+// codeDiskFull is the problem of a full disk: nothing is broken, and everything
+// goes on by itself when there is room. What would need still more is not tried.
+const codeDiskFull = "disk-full"
 
 func firstWord(s string) string {
 	for i, r := range s {

@@ -6,6 +6,7 @@ import (
 
 	"howdah/cluster"
 	"howdah/pg"
+	"howdah/problem"
 )
 
 // keptPages is how many failover pages stay in the store.
@@ -282,11 +283,22 @@ func (t *turn) why() {
 		}
 	}
 	w := cluster.Why{At: t.Wall, Epoch: t.State.Epoch(), Trail: t.d.Trail, Actions: acts}
+	w.Problems = t.problems
+	if p := t.Server.Problem; p.Code != "" {
+		w.Problems = append(w.Problems, p)
+	}
 	if f := t.m.Failed; f.Times > 0 {
-		w.Waiting = append(w.Waiting, fmt.Sprintf("%s failed %d times: %s", f.What, f.Times, f.Err))
+		said := f.Err
+		if p := f.Problem; p.Code != "" {
+			said = p.Code
+			known := func(q problem.Error) bool { return q.Code == p.Code }
+			w.Problems = append(slices.DeleteFunc(w.Problems, known), p)
+		}
+		w.Waiting = append(w.Waiting, fmt.Sprintf("%s failed %s: %s", f.What, times(f.Times), said))
 	}
 	seen, ok := t.State.Why(t.Self.Name)
-	if ok && slices.Equal(seen.Trail, w.Trail) && slices.Equal(seen.Actions, w.Actions) && slices.Equal(seen.Waiting, w.Waiting) {
+	if ok && slices.Equal(seen.Trail, w.Trail) && slices.Equal(seen.Actions, w.Actions) && slices.Equal(seen.Waiting, w.Waiting) &&
+		slices.Equal(seen.Problems, w.Problems) {
 		return
 	}
 	if at := t.m.Told + t.Timers.Renew; t.Now < at || t.quiet() {
@@ -295,4 +307,11 @@ func (t *turn) why() {
 	}
 	t.m.Told = t.Now
 	t.do(Put{Key: cluster.DirWhy + t.Self.Name, Value: w.Encode(), Over: -1})
+}
+
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
 }

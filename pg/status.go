@@ -4,6 +4,8 @@ import (
 	"net"
 	"strconv"
 	"time"
+
+	"howdah/problem"
 )
 
 // DataState says what stands in the data directory.
@@ -89,6 +91,9 @@ type Status struct {
 	Started time.Time
 	Control Control // as on disk
 	Standby bool    // standby.signal is present
+	// Problem keeps the server from running, or is about to, as far as one can
+	// see without trying; without a code there is none.
+	Problem problem.Error
 
 	// From a query; meaningful only if Answers.
 	Answers    bool

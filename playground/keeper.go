@@ -35,12 +35,8 @@ func (s State) say(err error) {
 	w := word{PID: os.Getpid()}
 	if err != nil {
 		w.Error = err.Error()
-		if p, ok := errors.AsType[*problem.Error](err); ok {
-			plain := *p
-			if p.Err != nil {
-				plain.Why, plain.Err = plain.Why+": "+p.Err.Error(), nil
-			}
-			w.Problem = &plain
+		if p := problem.Plain(err); p.Code != "" {
+			w.Problem = &p
 		}
 	}
 	b, err := json.Marshal(w)

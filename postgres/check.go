@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -81,7 +82,7 @@ func (s *Server) dataState() (pg.DataState, error) {
 		}
 		return pg.DataMissing, nil
 	case err != nil:
-		if err := s.reachable("the data directory", s.data); err != nil {
+		if err := s.Check(); err != nil {
 			return pg.DataUnreadable, err
 		}
 		return pg.DataUnreadable, s.unreadable(err)
@@ -217,18 +218,37 @@ func (a account) mayEnter(st os.FileInfo) bool {
 
 // full is the problem of a full file system, with its name and numbers.
 func (s *Server) full(what string, err error) error {
-	dir := s.data
-	var fsStat unix.Statfs_t
-	for unix.Statfs(dir, &fsStat) != nil && dir != "/" {
-		dir = filepath.Dir(dir)
-	}
-	size := int64(fsStat.Blocks) * fsStat.Bsize
-	free := int64(fsStat.Bavail) * fsStat.Bsize
+	dir, free, size := s.tightest()
 	return &problem.Error{
 		Code: "disk-full", What: what + ": no space left",
-		Why: fmt.Sprintf("the file system %s of %s has %d of %d bytes free", mountPoint(dir), s.data, free, size),
+		Why: fmt.Sprintf("the file system %s of %s has %d of %d bytes free", mountPoint(dir), dir, free, size),
 		Do:  "free some space or enlarge it; it is tried again by itself", Err: err,
 	}
+}
+
+// tightest is the directory of data or log whose file system has the least
+// room, in bytes.
+func (s *Server) tightest() (dir string, free, size int64) {
+	free = math.MaxInt64
+	for _, d := range []string{s.data, s.in("pg_wal")} {
+		var st unix.Statfs_t
+		for unix.Statfs(d, &st) != nil && d != "/" {
+			d = filepath.Dir(d)
+		}
+		if here := int64(st.Bavail) * st.Bsize; here < free {
+			dir, free, size = d, here, int64(st.Blocks)*st.Bsize
+		}
+	}
+	return dir, free, size
+}
+
+// crowded returns the problem of a server that has no room for another segment
+// of log: it ends with the next one that it needs.
+func (s *Server) crowded(segment int64) error {
+	if _, free, _ := s.tightest(); free >= segment {
+		return nil
+	}
+	return s.full("PostgreSQL cannot go on", nil)
 }
 
 // mountPoint is the directory at which dir's file system is mounted.

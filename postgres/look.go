@@ -16,6 +16,7 @@ import (
 
 	"howdah/pg"
 	"howdah/postgres/conf"
+	"howdah/problem"
 )
 
 // queryTime bounds every question of Look: a server that cannot answer in this
@@ -28,8 +29,10 @@ func (s *Server) Look(ctx context.Context) pg.Status {
 	s.look.Lock()
 	defer s.look.Unlock()
 	st := pg.Status{Process: pg.ProcessNone}
-	st.Data, _ = s.dataState()
-	_, err := os.Lstat(s.in("standby.signal"))
+	var err error
+	st.Data, err = s.dataState()
+	st.Problem = problem.Plain(err)
+	_, err = os.Lstat(s.in("standby.signal"))
 	st.Standby = err == nil
 	if c, err := readControl(s.data); err == nil && st.Data == pg.DataPresent {
 		st.Control = c.Control
@@ -37,6 +40,7 @@ func (s *Server) Look(ctx context.Context) pg.Status {
 		if c.MinEnd > st.Flushed {
 			st.Timeline, st.Flushed = c.MinEndTL, c.MinEnd
 		}
+		st.Problem = problem.Plain(s.crowded(int64(c.segment)))
 	}
 	p, running := Postmaster(s.data)
 	if !running {
@@ -46,6 +50,9 @@ func (s *Server) Look(ctx context.Context) pg.Status {
 			if f, ok := readPIDFile(s.data); ok && f.pid < 0 {
 				st.Process = pg.ProcessStopping // a crash recovery in single-user mode: it ends by itself
 			}
+		}
+		if st.Data == pg.DataPresent && st.Problem.Code == "" {
+			st.Problem = problem.Plain(s.Check())
 		}
 		return st
 	}

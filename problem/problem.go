@@ -12,11 +12,11 @@ import (
 
 // An Error tells a person what failed, why, and what to do.
 type Error struct {
-	Code string // stable, lower case with hyphens: datadir-foreign
-	What string // what could not be done: cannot join cluster pg-meta
-	Why  string // the fact behind it
-	Do   string // the remedy, a command where there is one
-	Err  error  // the cause, if one is worth keeping
+	Code string `json:"code"` // stable, lower case with hyphens: datadir-foreign
+	What string `json:"what"` // what could not be done: cannot join cluster pg-meta
+	Why  string `json:"why"`  // the fact behind it
+	Do   string `json:"do"`   // the remedy, a command where there is one
+	Err  error  `json:"-"`    // the cause, if one is worth keeping
 }
 
 // Error prints the parts on one line.
@@ -46,6 +46,29 @@ func Code(err error) string {
 	return ""
 }
 
+// Plain is the first problem in err's chain as a value that can be compared and
+// sent: its cause is told in Why. The zero Error says that there is none.
+func Plain(err error) Error {
+	p, ok := errors.AsType[*Error](err)
+	if !ok {
+		return Error{}
+	}
+	plain := *p
+	plain.Why, plain.Err = p.cause(), nil
+	return plain
+}
+
+// cause is Why and what Err says.
+func (e *Error) cause() string {
+	switch {
+	case e.Err == nil:
+		return e.Why
+	case e.Why == "":
+		return e.Err.Error()
+	}
+	return e.Why + ": " + e.Err.Error()
+}
+
 // Text prints err for a terminal: the problem's parts on lines of their own.
 func Text(err error) string {
 	p, ok := errors.AsType[*Error](err)
@@ -54,14 +77,7 @@ func Text(err error) string {
 	}
 	var b strings.Builder
 	b.WriteString(p.What)
-	why := p.Why
-	if p.Err != nil {
-		if why != "" {
-			why += ": "
-		}
-		why += p.Err.Error()
-	}
-	if why != "" {
+	if why := p.cause(); why != "" {
 		b.WriteString("\n  why: " + strings.ReplaceAll(why, "\n", "\n       "))
 	}
 	if p.Do != "" {

@@ -85,7 +85,7 @@ func Perform(ctx context.Context, s Server, action ha.Action, progress func(done
 		err = errors.New("no work is called " + action.String())
 	}
 	if err != nil {
-		e.Err, e.Code = err.Error(), problem.Code(err)
+		e.Err, e.Code, e.Problem = err.Error(), problem.Code(err), problem.Plain(err)
 	}
 	return e
 }
