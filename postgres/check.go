@@ -219,9 +219,13 @@ func (a account) mayEnter(st os.FileInfo) bool {
 // full is the problem of a full file system, with its name and numbers.
 func (s *Server) full(what string, err error) error {
 	dir, free, size := s.tightest()
+	mount, of := mountPoint(dir), ""
+	if mount != dir {
+		of = " of " + dir
+	}
 	return &problem.Error{
 		Code: "disk-full", What: what + ": no space left",
-		Why: fmt.Sprintf("the file system %s of %s has %d of %d bytes free", mountPoint(dir), dir, free, size),
+		Why: fmt.Sprintf("the file system %s%s has %d of %d bytes free", mount, of, free, size),
 		Do:  "free some space or enlarge it; it is tried again by itself", Err: err,
 	}
 }

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -11,6 +12,7 @@ import (
 	"howdah/logkey"
 	"howdah/pg"
 	"howdah/postgres/conf"
+	"howdah/problem"
 )
 
 // "  24341/24341 kB (100%), 1/1 tablespace" (pg_basebackup.c, progress_report)
@@ -42,15 +44,24 @@ func (s *Server) Clone(ctx context.Context, from pg.Upstream, progress func(done
 	if from.Slot != "" {
 		args = append(args, "--slot="+from.Slot)
 	}
+	var need int64
 	text, err := s.account.run(ctx, tool{path: program, args: args, line: func(line string) {
-		if m := progressLine.FindStringSubmatch(line); m != nil && progress != nil {
+		if m := progressLine.FindStringSubmatch(line); m != nil {
 			done, _ := strconv.ParseInt(m[1], 10, 64)
 			total, _ := strconv.ParseInt(m[2], 10, 64)
-			progress(done<<10, total<<10)
+			need = total << 10
+			if progress != nil {
+				progress(done<<10, total<<10)
+			}
 		}
 	}})
 	if err != nil {
-		return s.toolError("clone from "+from.Name, text, err)
+		err = s.toolError("clone from "+from.Name, text, err)
+		if p, ok := errors.AsType[*problem.Error](err); ok && need > 0 {
+			// pg_basebackup has removed the half copy, and with it the proof.
+			p.Why += fmt.Sprintf(" now that the half copy is removed, and the whole needs %d and room for the log", need)
+		}
+		return err
 	}
 	if err := os.Chmod(s.data, 0o700); err != nil {
 		return err

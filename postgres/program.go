@@ -41,6 +41,11 @@ func (p Programs) Path(name string) string { return filepath.Join(p.Bin, name) }
 // major, oldest first. $HOWDAH_PG names a directory of <major>/bin trees that
 // come before the system's.
 func FindAll() []Programs {
+	return slices.DeleteFunc(scan(), func(p Programs) bool { return p.Major < pg.OldestMajor || p.Major > pg.NewestMajor })
+}
+
+// scan returns every installation, supported or not.
+func scan() []Programs {
 	var bins []string
 	if dir := os.Getenv("HOWDAH_PG"); dir != "" {
 		found, _ := filepath.Glob(filepath.Join(dir, "*", "bin"))
@@ -60,7 +65,7 @@ func FindAll() []Programs {
 	for _, bin := range bins {
 		p, err := at(bin)
 		known := slices.ContainsFunc(all, func(q Programs) bool { return q.Major == p.Major })
-		if err == nil && !known && p.Major >= pg.OldestMajor && p.Major <= pg.NewestMajor {
+		if err == nil && !known {
 			all = append(all, p)
 		}
 	}
@@ -80,6 +85,9 @@ func Find(major int) (Programs, error) {
 		}
 	}
 	what, why := fmt.Sprintf("PostgreSQL %d is not installed", major), "none was found in $HOWDAH_PG, /usr/lib/postgresql, /usr/pgsql-*, /usr/local/pgsql or $PATH"
+	if other := scan(); major == 0 && len(other) > 0 {
+		return Programs{}, unsupported(other[len(other)-1].Major)
+	}
 	if major == 0 {
 		what, major = "PostgreSQL is not installed", 17
 	} else if len(all) > 0 {
@@ -115,7 +123,7 @@ func unsupported(major int) error {
 		Code: "postgres-unsupported",
 		What: fmt.Sprintf("PostgreSQL %d is not supported", major),
 		Why:  fmt.Sprintf("this version of howdah runs %d to %d", pg.OldestMajor, pg.NewestMajor),
-		Do:   fmt.Sprintf("set a major from %d to %d in the inventory (pg_version)", pg.OldestMajor, pg.NewestMajor),
+		Do:   "install one of these (`apt-get install postgresql-17`) and set it in the inventory (pg_version)",
 	}
 }
 

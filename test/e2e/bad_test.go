@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"howdah/test/outside"
 )
 
 // A machine without PostgreSQL: its packages are covered
@@ -26,6 +28,24 @@ func TestPostgresMissing(t *testing.T) {
 	w.untouched()
 }
 
+func TestPostgresUnsupported(t *testing.T) {
+	root(t)
+	w := own(t)
+	old := filepath.Join(t.TempDir(), "13", "bin")
+	w.check(os.MkdirAll(old, 0o755))
+	for _, program := range []string{"postgres", "initdb"} {
+		w.check(os.WriteFile(filepath.Join(old, program), []byte("#!/bin/sh\necho '"+program+" (PostgreSQL) 13.23'\n"), 0o755))
+	}
+	w.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOWDAH_PG=" + filepath.Dir(filepath.Dir(old))}
+	for _, dir := range []string{"/usr/lib/postgresql", "/usr/local/pgsql"} {
+		if _, err := os.Stat(dir); err == nil {
+			w.mount(dir, "")
+		}
+	}
+	w.refused("postgres-unsupported", "14 to 18", "up", "--yes")
+	w.untouched()
+}
+
 func TestPortTaken(t *testing.T) {
 	w := own(t)
 	for _, address := range []string{"127.10.10.12:5432", ":5432"} {
@@ -33,9 +53,23 @@ func TestPortTaken(t *testing.T) {
 		w.check(err)
 		w.refused("port-taken", "pid "+strconv.Itoa(os.Getpid()), "up", "--yes")
 		w.check(l.Close())
+		w.untouched()
 	}
-	w.up() // nothing is left of the refusals
+	w.up()
 	w.whole()
+}
+
+// Another playground has the addresses: its store is no store of ours.
+func TestAnotherPlaygroundAnswers(t *testing.T) {
+	w := own(t)
+	w.up()
+	w.howdah("down", "--yes")
+	other, err := outside.New(howdah)
+	w.check(err)
+	t.Cleanup(func() { discard(other) })
+	w.check(other.Up(w.ctx))
+	w.refused("store-foreign", "another cluster answers", "list")
+	w.refused("port-taken", "howdah (pid ", "up", "--yes")
 }
 
 func TestDirectoryThatPostgresCannotEnter(t *testing.T) {

@@ -1,11 +1,17 @@
 package e2e
 
 import (
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"howdah/node/process"
+	"howdah/postgres"
+	"howdah/spec"
 )
 
 // Every fault on the primary, under a writer. A node that loses its power may
@@ -112,6 +118,45 @@ func TestEverythingKilled(t *testing.T) {
 	if now := w.sql("select system_identifier from pg_control_system()"); now != system {
 		t.Errorf("system identifier was %s, is %s", system, now)
 	}
+}
+
+// All but one node die, and the keeper: down ends soon all the same, and what
+// still runs ends in good order.
+func TestDownWithoutMajority(t *testing.T) {
+	w := own(t)
+	w.up()
+	leader := w.whole()
+	left := w.Node(leader)
+	w.until("only "+leader+" is left", func() bool {
+		dead := true
+		for _, id := range w.everything() {
+			if line := strings.Join(id.Args(), " "); strings.Contains(line, left.Paths.Dir) || descends(id, left) {
+				continue
+			}
+			dead = false
+			_ = id.Signal(unix.SIGKILL)
+		}
+		return dead
+	})
+	began := time.Now()
+	w.howdah("down", "--yes")
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	for _, id := range w.everything() {
+		t.Errorf("%v is left", id.Args())
+	}
+	if s := w.run(filepath.Join(left.Postgres.Bin, "pg_controldata"), left.Postgres.Data); !strings.Contains(s, "shut down") {
+		t.Errorf("%s was not shut down:\n%s", leader, s)
+	}
+	w.up()
+	w.whole()
+}
+
+// descends says that the process is of the node's PostgreSQL.
+func descends(id process.ID, n spec.Node) bool {
+	all, _ := postgres.Processes(n.Postgres.Data)
+	return slices.ContainsFunc(all, func(p postgres.Proc) bool { return p.PID == id.PID })
 }
 
 // A majority of the store hangs for longer than the lease: the primary may not

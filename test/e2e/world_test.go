@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 	os.Exit(run(m))
 }
 
-// run gives the tests a network of their own where it may, so that nothing
+// run gives the tests a network and mounts of their own where it may, so that nothing
 // that runs on this machine has their addresses.
 func run(m *testing.M) int {
 	if os.Geteuid() == 0 && os.Getenv(inner) == "" {
@@ -55,8 +55,11 @@ func run(m *testing.M) int {
 		if err == nil {
 			err = netlink.LinkSetUp(lo)
 		}
+		if err == nil { // what a test mounts is nobody else's
+			err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+		}
 		if err != nil {
-			fmt.Fprintln(os.Stderr, "loopback of the tests' network:", err)
+			fmt.Fprintln(os.Stderr, "network and mounts of the tests:", err)
 			return 1
 		}
 	}
@@ -84,7 +87,7 @@ func again() (int, error) {
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), inner+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: unix.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
 	err := cmd.Run()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return exit.ExitCode(), nil
