@@ -40,6 +40,7 @@ type Process struct {
 	Env      func(string) string
 	Root     bool
 	Version  string
+	Called   string // how the person called this program: ./howdah
 	Roles    Roles
 	Exec     func(path string, argv, env []string) error // become another program; nil: run it as a child
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -105,7 +106,7 @@ func (a *app) raised(up control.Raised, s cluster.State, access control.Access, 
 		name += " --dir " + a.home(a.dir)
 	}
 	a.printf("\n%s", listTable(c.Name, s))
-	a.printf(`
+	text := fmt.Sprintf(`
 Healthy after %.1f s. Connect:
   howdah psql%s
   psql '%s'
@@ -120,6 +121,10 @@ Try:
   howdah why%s
   howdah down%s
 `, took.Seconds(), name, access.URL(true), access.Services, c.Name, name, name, name, name, name, name, name)
+	if strings.Contains(a.Called, "/") { // not through PATH: it may not be there
+		text = strings.ReplaceAll(text, "\n  howdah ", "\n  "+a.Called+" ")
+	}
+	a.printf("%s", text)
 }
 
 func (a *app) down() *cobra.Command {

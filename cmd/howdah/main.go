@@ -40,6 +40,7 @@ func run() int {
 		Env:      os.Getenv,
 		Root:     os.Geteuid() == 0,
 		Version:  versionText(),
+		Called:   os.Args[0],
 		Roles:    cli.Roles{Node: superviseNode, Agent: runAgent, Etcd: serveEtcd, Keep: keepPlayground},
 		Exec:     syscall.Exec,
 	})
