@@ -369,3 +369,65 @@ func FuzzParse(f *testing.F) {
 		again(DirMembers+"a", s.Members[0].Encode())
 	})
 }
+
+// A reader that saw everything before says what one that begins now says.
+func TestAReaderForgetsNothingAndKeepsNothing(t *testing.T) {
+	var r Reader
+	keys := map[string]KV{}
+	for i, step := range []struct{ key, value string }{
+		{KeyLeader, "a"},
+		{DirMembers + "a", `{"state":"running","role":"primary","xlog_location":7}`},
+		{DirMembers + "a", `{"state":"running","role":"primary","xlog_location":8}`},
+		{DirMembers + "b", `{"state":`},
+		{DirPledges + "b", `{"epoch":3,"lsn":5}`},
+		{KeyHistory, `[[1,5,"x"]]`},
+		{DirMembers + "b", `{"state":"running"}`},
+		{DirMembers + "a", ""},
+		{DirMembers + "a", `{"state":"running","role":"primary","xlog_location":8}`},
+		{KeyStatus, `{"optime":9,"slots":{"a":9}}`},
+		{KeyStatus, ""},
+		{keyOptime, "77"},
+	} {
+		if step.value == "" {
+			delete(keys, step.key)
+		} else {
+			keys[step.key] = KV{Value: []byte(step.value), Mod: int64(i + 1), Lease: int64(i)}
+		}
+		if got, want := r.Parse(int64(i), keys), Parse(int64(i), keys); !reflect.DeepEqual(got, want) {
+			t.Errorf("step %d: %+v, want %+v", i, got, want)
+		}
+	}
+	if len(r.known) != len(keys)-1 { // the leader is a name, and needs no reading
+		t.Errorf("%d values are remembered of %d keys", len(r.known), len(keys))
+	}
+}
+
+// Equal and Encode agree about every field.
+func TestEqualIsEqualEncoded(t *testing.T) {
+	values := map[string]any{
+		"Name": "a", "Mod": int64(1), "Lease": int64(1), "CheckpointAfterPromote": new(bool),
+		"Tags": Tags{"nosync": true}, "PendingRestartReason": map[string]PendingChange{"a": {"1", "2"}},
+		"ScheduledRestart": map[string]any{"schedule": "x"},
+	}
+	typ := reflect.TypeFor[Member]()
+	for i := range typ.NumField() {
+		var m Member
+		switch f, name := reflect.ValueOf(&m).Elem().Field(i), typ.Field(i).Name; {
+		case values[name] != nil:
+			f.Set(reflect.ValueOf(values[name]))
+		case f.Kind() == reflect.String:
+			f.SetString("x")
+		case f.Kind() == reflect.Bool:
+			f.SetBool(true)
+		case f.CanUint():
+			f.SetUint(1)
+		default:
+			f.SetInt(1)
+		}
+		for _, o := range []Member{{}, m, {Tags: Tags{}}} {
+			if got, want := m.Equal(o), m.Encode() == o.Encode(); got != want || o.Equal(m) != want {
+				t.Errorf("%s: equal %v, encoded equal %v", typ.Field(i).Name, got, want)
+			}
+		}
+	}
+}

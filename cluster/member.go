@@ -84,6 +84,24 @@ type PendingChange struct {
 // Encode is the value to put.
 func (m Member) Encode() string { return encode(m) }
 
+// Equal says that both publish the same value: what Encode gives, without the
+// writing. An agent asks at every turn.
+func (m Member) Equal(o Member) bool {
+	if m.ConnURL != o.ConnURL || m.APIURL != o.APIURL || m.State != o.State || m.Role != o.Role ||
+		m.Version != o.Version || m.ProxyURL != o.ProxyURL || m.PendingRestart != o.PendingRestart ||
+		m.XlogLocation != o.XlogLocation || m.ReplayLSN != o.ReplayLSN || m.ReceiveLSN != o.ReceiveLSN ||
+		m.ReplicationState != o.ReplicationState || m.Timeline != o.Timeline || m.Pause != o.Pause ||
+		(m.CheckpointAfterPromote == nil) != (o.CheckpointAfterPromote == nil) ||
+		m.CheckpointAfterPromote != nil && *m.CheckpointAfterPromote != *o.CheckpointAfterPromote {
+		return false
+	}
+	if len(m.Tags)+len(m.PendingRestartReason)+len(m.ScheduledRestart) == 0 &&
+		len(o.Tags)+len(o.PendingRestartReason)+len(o.ScheduledRestart) == 0 {
+		return true
+	}
+	return m.Encode() == o.Encode() // these hold whatever JSON can
+}
+
 // ParseMember reads a member's value. What can be read is returned even when
 // something else in it is malformed.
 func ParseMember(name string, value []byte) (Member, error) {

@@ -3,7 +3,6 @@ package cluster
 import (
 	"cmp"
 	"errors"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -63,18 +62,24 @@ type State struct {
 }
 
 // Parse reads a snapshot. It never fails: what can not be read is a Problem.
-func Parse(revision int64, keys map[string]KV) State {
+func Parse(revision int64, keys map[string]KV) State { return new(Reader).Parse(revision, keys) }
+
+// Parse reads a snapshot, like the function of that name.
+func (r *Reader) Parse(revision int64, keys map[string]KV) State {
 	s := State{Revision: revision}
-	for _, key := range slices.Sorted(maps.Keys(keys)) {
+	r.begin(keys)
+	for _, key := range r.order {
 		kv := keys[key]
-		if err := s.read(key, kv); err != nil {
+		kv.Key = key
+		if err := s.read(r, key, kv); err != nil {
 			s.Problems = append(s.Problems, Problem{key, err.Error()})
 		}
 	}
 	if _, ok := keys[KeyStatus]; !ok {
 		if kv, ok := keys[keyOptime]; ok {
+			kv.Key = keyOptime
 			var err error
-			if s.Status, err = ParseStatus(kv.Value); err != nil {
+			if s.Status, err = parsed(r, kv, ParseStatus); err != nil {
 				s.Problems = append(s.Problems, Problem{keyOptime, err.Error()})
 			}
 		}
@@ -83,13 +88,13 @@ func Parse(revision int64, keys map[string]KV) State {
 	return s
 }
 
-func (s *State) read(key string, kv KV) (err error) {
+func (s *State) read(r *Reader, key string, kv KV) (err error) {
 	switch key {
 	case KeyInitialize:
-		s.Initialize, err = ParseInitialize(kv.Value)
+		s.Initialize, err = parsed(r, kv, ParseInitialize)
 		s.Initialize.Mod = kv.Mod
 	case KeyConfig:
-		s.Config, err = ParseConfig(kv.Value)
+		s.Config, err = parsed(r, kv, ParseConfig)
 		s.Config.Mod = kv.Mod
 	case KeyLeader:
 		s.Leader = &Leader{Name: string(kv.Value), Lease: kv.Lease, Mod: kv.Mod}
@@ -97,38 +102,38 @@ func (s *State) read(key string, kv KV) (err error) {
 			err = errors.New("empty, the name of a member is expected")
 		}
 	case KeyStatus:
-		s.Status, err = ParseStatus(kv.Value)
+		s.Status, err = parsed(r, kv, ParseStatus)
 	case KeySync:
-		s.Sync, err = ParseSync(kv.Value)
+		s.Sync, err = parsed(r, kv, ParseSync)
 		s.Sync.Mod = kv.Mod
 	case KeyFailover:
-		s.Failover, err = ParseFailover(kv.Value)
+		s.Failover, err = parsed(r, kv, ParseFailover)
 		s.Failover.Mod = kv.Mod
 	case KeyHistory:
-		s.History, err = ParseHistory(kv.Value)
+		s.History, err = parsed(r, kv, ParseHistory)
 	case KeyFailsafe:
-		s.Failsafe, err = ParseFailsafe(kv.Value)
+		s.Failsafe, err = parsed(r, kv, ParseFailsafe)
 	case KeyTerm:
 		var t Term
-		t, err = ParseTerm(kv.Value)
+		t, err = parsed(r, kv, ParseTerm)
 		t.Mod = kv.Mod
 		s.Term = &t
 	case KeyClaim:
 		s.Claim = &Claim{Mod: kv.Mod, Leader: string(kv.Value)}
 	case KeyHandover:
 		var h Handover
-		h, err = ParseHandover(kv.Value)
+		h, err = parsed(r, kv, ParseHandover)
 		h.Mod = kv.Mod
 		s.Handover = &h
 	default:
-		return s.readBelow(key, kv)
+		return s.readBelow(r, key, kv)
 	}
 	return err
 }
 
 // readBelow reads a key of one of the directories. Keys sort by name within
 // theirs, so appending keeps the order.
-func (s *State) readBelow(key string, kv KV) (err error) {
+func (s *State) readBelow(r *Reader, key string, kv KV) (err error) {
 	i := strings.LastIndexByte(key, '/')
 	dir, name := key[:i+1], key[i+1:]
 	if name == "" {
@@ -137,36 +142,36 @@ func (s *State) readBelow(key string, kv KV) (err error) {
 	switch dir {
 	case DirMembers:
 		var m Member
-		m, err = ParseMember(name, kv.Value)
+		m, err = parsedAs(r, name, kv, ParseMember)
 		m.Mod, m.Lease = kv.Mod, kv.Lease
 		s.Members = append(s.Members, m)
 	case DirRecorded:
-		var r Recorded
-		r, err = ParseRecorded(name, kv.Value)
-		r.Mod = kv.Mod
-		s.Recorded = append(s.Recorded, r)
+		var m Recorded
+		m, err = parsedAs(r, name, kv, ParseRecorded)
+		m.Mod = kv.Mod
+		s.Recorded = append(s.Recorded, m)
 	case DirPledges:
 		var p Pledge
-		p, err = ParsePledge(name, kv.Value)
+		p, err = parsedAs(r, name, kv, ParsePledge)
 		p.Mod = kv.Mod
 		if err == nil { // a vote that can not be read is no vote
 			s.Pledges = append(s.Pledges, p)
 		}
 	case DirRequests:
-		var r Request
-		r, err = ParseRequest(name, kv.Value)
-		r.Mod = kv.Mod
+		var q Request
+		q, err = parsedAs(r, name, kv, ParseRequest)
+		q.Mod = kv.Mod
 		if err == nil {
-			s.Requests = append(s.Requests, r)
+			s.Requests = append(s.Requests, q)
 		}
 	case DirWhy:
 		var w Why
-		w, err = ParseWhy(name, kv.Value)
+		w, err = parsedAs(r, name, kv, ParseWhy)
 		w.Mod = kv.Mod
 		s.Whys = append(s.Whys, w)
 	case DirFailovers:
 		var p FailoverPage
-		p, err = ParseFailoverPage(kv.Value)
+		p, err = parsed(r, kv, ParseFailoverPage)
 		p.Number, _ = strconv.ParseInt(name, 10, 64)
 		p.Mod = kv.Mod
 		s.Failovers = append(s.Failovers, p)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,6 +28,11 @@ type statusJSON struct {
 
 // Encode is the value to put.
 func (s Status) Encode() string { return encode(statusJSON(s)) }
+
+// Equal says that both publish the same value.
+func (s Status) Equal(o Status) bool {
+	return s.Optime == o.Optime && maps.Equal(s.Slots, o.Slots) && slices.Equal(s.RetainSlots, o.RetainSlots)
+}
 
 // ParseStatus reads a status: the object, a bare number (as the legacy key
 // holds it), and objects whose parts are JSON within strings.

@@ -97,6 +97,7 @@ type hands struct {
 	snapshots latest.Value[dcs.Snapshot]
 	blind     atomic.Bool // the watch is lost, and no snapshot came since
 	parsed    uint64      // version of the snapshot that state was made of
+	reader    cluster.Reader
 	state     cluster.State
 	known     bool
 
@@ -263,7 +264,7 @@ func (h *hands) Store() (cluster.State, bool) {
 		h.parsed = version
 		// A watch that lags behind a reread repeats what is over.
 		if !h.known || snap.Revision >= h.state.Revision {
-			h.known, h.state = true, cluster.Parse(snap.Revision, Keys(snap))
+			h.known, h.state = true, h.reader.Parse(snap.Revision, Keys(snap))
 		}
 	}
 	return h.state, h.known
