@@ -202,7 +202,13 @@ func (t *turn) decide() {
 
 // note adds a fact to the trail.
 func (t *turn) note(format string, args ...any) {
-	t.d.Trail = append(t.d.Trail, fmt.Sprintf(format, args...))
+	if len(args) > 0 {
+		format = fmt.Sprintf(format, args...)
+	}
+	if t.d.Trail == nil {
+		t.d.Trail = make([]string, 0, 8)
+	}
+	t.d.Trail = append(t.d.Trail, format)
 }
 
 // do adds an action.

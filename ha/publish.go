@@ -51,7 +51,7 @@ func (t *turn) member() {
 	want := t.self()
 	seen, ok := t.State.Member(t.Self.Name)
 	same := ok && seen.Lease == t.m.Lease.ID
-	if same && seen.Encode() == want.Encode() {
+	if same && seen.Equal(want) {
 		return
 	}
 	urgent := !same || seen.State != want.State || seen.Role != want.Role || seen.Timeline != want.Timeline ||
@@ -164,7 +164,7 @@ func (t *turn) status() string {
 		}
 	}
 	st.Slots[cluster.SlotName(t.Self.Name)] = t.Server.Flushed
-	if st.Encode() == t.State.Status.Encode() {
+	if st.Equal(t.State.Status) {
 		return ""
 	}
 	return st.Encode()
@@ -190,7 +190,7 @@ func (t *turn) history() {
 	if t.Server.Timeline == 0 || len(h) == 0 && t.State.History != nil {
 		return
 	}
-	rows := cluster.History{}
+	rows := make(cluster.History, 0, len(h))
 	for i, s := range h {
 		row := cluster.HistoryRow{Timeline: s.Timeline, LSN: s.At, Reason: s.Reason}
 		for _, old := range t.State.History {
@@ -203,7 +203,7 @@ func (t *turn) history() {
 		}
 		rows = append(rows, row)
 	}
-	if t.State.History == nil || rows.Encode() != t.State.History.Encode() {
+	if t.State.History == nil || !slices.Equal(rows, t.State.History) {
 		t.put(cluster.KeyHistory, rows.Encode(), -1)
 	}
 }

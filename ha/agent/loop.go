@@ -10,6 +10,7 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"howdah/cluster"
@@ -59,7 +60,8 @@ type Loop struct {
 	answer  *ha.Answer
 	note    bool
 	noted   *ha.Answer
-	last    string // trail and actions last logged
+	last    string      // trail and actions last logged
+	said    ha.Decision // the last one that was looked at for that
 	pageErr string
 }
 
@@ -158,6 +160,10 @@ func (l *Loop) work(a ha.Action, now time.Duration) {
 
 // say logs a decision when it changes.
 func (l *Loop) say(d ha.Decision) {
+	if slices.Equal(d.Trail, l.said.Trail) && slices.Equal(d.Actions, l.said.Actions) {
+		return // as nearly always: not worth a string
+	}
+	l.said = d
 	if s := d.String(); s != l.last {
 		l.last = s
 		level := slog.LevelDebug
