@@ -10,7 +10,6 @@
 package sim
 
 import (
-	"container/heap"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -121,20 +120,52 @@ type event struct {
 	do  func()
 }
 
+// events is a heap; container/heap would allocate for every event.
 type events []event
 
-func (h events) Len() int { return len(h) }
-func (h events) Less(i, j int) bool {
-	return h[i].at < h[j].at || h[i].at == h[j].at && h[i].seq < h[j].seq
+func (e event) before(o event) bool { return e.at < o.at || e.at == o.at && e.seq < o.seq }
+
+func (h *events) push(e event) {
+	*h = append(*h, e)
+	all := *h
+	i := len(all) - 1
+	for i > 0 {
+		up := (i - 1) / 2
+		if !e.before(all[up]) {
+			break
+		}
+		all[i] = all[up]
+		i = up
+	}
+	all[i] = e
 }
-func (h events) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *events) Push(x any)   { *h = append(*h, x.(event)) }
-func (h *events) Pop() any {
-	old := *h
-	e := old[len(old)-1]
-	old[len(old)-1] = event{}
-	*h = old[:len(old)-1]
-	return e
+
+func (h *events) pop() event {
+	all := *h
+	first, n := all[0], len(all)-1
+	e := all[n]
+	all[n] = event{}
+	*h = all[:n]
+	if n == 0 {
+		return first
+	}
+	i := 0
+	for {
+		down := 2*i + 1
+		if down >= n {
+			break
+		}
+		if down+1 < n && all[down+1].before(all[down]) {
+			down++
+		}
+		if !all[down].before(e) {
+			break
+		}
+		all[i] = all[down]
+		i = down
+	}
+	all[i] = e
+	return first
 }
 
 // after lets do happen d from now.
@@ -142,12 +173,12 @@ func (w *World) after(d time.Duration, do func()) { w.at(w.now+max(d, 0), do) }
 
 func (w *World) at(t time.Duration, do func()) {
 	w.seq++
-	heap.Push(&w.events, event{max(t, w.now), w.seq, do})
+	w.events.push(event{max(t, w.now), w.seq, do})
 }
 
 // step lets the next event happen and checks the laws.
 func (w *World) step() {
-	e := heap.Pop(&w.events).(event)
+	e := w.events.pop()
 	w.Stats.Simulated += e.at - w.now
 	w.now = e.at
 	w.Stats.Events++

@@ -21,6 +21,7 @@ type store struct {
 	w        *World
 	state    *mem.State
 	newest   *picture
+	reader   cluster.Reader
 	outage   bool
 	held     []func() // requests that wait for a leader
 	expiry   time.Duration
@@ -30,13 +31,14 @@ type store struct {
 // A picture is one revision, parsed once for all who see it.
 type picture struct {
 	dcs.Snapshot
+	reader *cluster.Reader
 	state  cluster.State
 	parsed bool
 }
 
 func (p *picture) read() cluster.State {
 	if !p.parsed {
-		p.parsed, p.state = true, cluster.Parse(p.Revision, keys(p.Snapshot))
+		p.parsed, p.state = true, p.reader.Parse(p.Revision, keys(p.Snapshot))
 	}
 	return p.state
 }
@@ -51,10 +53,10 @@ func keys(s dcs.Snapshot) map[string]cluster.KV {
 
 func newStore(w *World) *store {
 	s := &store{w: w, state: mem.New(mem.Etcd())}
-	s.newest = &picture{Snapshot: s.state.Snapshot()}
+	s.newest = &picture{Snapshot: s.state.Snapshot(), reader: &s.reader}
 	s.state.OnChange = func(snap dcs.Snapshot) {
 		before := s.newest
-		s.newest = &picture{Snapshot: snap}
+		s.newest = &picture{Snapshot: snap, reader: &s.reader}
 		w.changed(before, s.newest)
 		for _, n := range w.nodes {
 			n.notify()
