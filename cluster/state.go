@@ -67,12 +67,14 @@ func Parse(revision int64, keys map[string]KV) State { return new(Reader).Parse(
 // Parse reads a snapshot, like the function of that name.
 func (r *Reader) Parse(revision int64, keys map[string]KV) State {
 	s := State{Revision: revision}
-	r.begin(keys)
-	for _, key := range r.order {
-		kv := keys[key]
-		kv.Key = key
-		if err := s.read(r, key, kv); err != nil {
-			s.Problems = append(s.Problems, Problem{key, err.Error()})
+	same := r.begin(keys)
+	r.keep(&s, same)
+	for _, e := range r.keys {
+		if same[e.dir] {
+			continue
+		}
+		if err := s.read(r, e.Key, e.KV); err != nil {
+			s.Problems = append(s.Problems, Problem{e.Key, err.Error()})
 		}
 	}
 	if _, ok := keys[KeyStatus]; !ok {
@@ -84,7 +86,10 @@ func (r *Reader) Parse(revision int64, keys map[string]KV) State {
 			}
 		}
 	}
-	slices.SortFunc(s.Failovers, func(a, b FailoverPage) int { return cmp.Compare(a.Number, b.Number) })
+	if !same[slices.Index(dirs[:], DirFailovers)] {
+		slices.SortFunc(s.Failovers, func(a, b FailoverPage) int { return cmp.Compare(a.Number, b.Number) })
+	}
+	r.last = s
 	return s
 }
 
