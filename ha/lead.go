@@ -87,6 +87,19 @@ func (t *turn) leadPrimary() {
 
 // slots keeps one physical slot for every other member of the cluster.
 func (t *turn) slots() bool {
+	missing := false
+	lacks := func(name string) bool {
+		return name != t.Self.Name && !slices.Contains(t.Server.Slots, cluster.SlotName(name))
+	}
+	for _, m := range t.State.Members {
+		missing = missing || lacks(m.Name)
+	}
+	for _, r := range t.State.Recorded {
+		missing = missing || lacks(r.Name)
+	}
+	if !missing {
+		return false // as nearly always: not worth a list
+	}
 	var want []string
 	for _, name := range t.State.Names() {
 		if name != t.Self.Name {
@@ -95,14 +108,9 @@ func (t *turn) slots() bool {
 	}
 	slices.Sort(want)
 	want = slices.Compact(want)
-	for _, w := range want {
-		if !slices.Contains(t.Server.Slots, w) {
-			t.note("slots=missing")
-			t.work(Slots{Names: strings.Join(want, ",")})
-			return true
-		}
-	}
-	return false
+	t.note("slots=missing")
+	t.work(Slots{Names: strings.Join(want, ",")})
+	return true
 }
 
 // lastSeen keeps the replicas as they were while the primary still answered.
