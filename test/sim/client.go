@@ -12,12 +12,13 @@ import (
 type client struct {
 	w    *World
 	on   bool
+	life int // changes with every start and stop
 	next int
 }
 
-func (c *client) write() {
+func (c *client) write(life int) {
 	w := c.w
-	if !c.on {
+	if c.life != life {
 		return
 	}
 	for _, n := range w.nodes {
@@ -29,14 +30,20 @@ func (c *client) write() {
 			w.Stats.Acknowledged++
 		}
 	}
-	w.after(w.draw(0, 2*w.rates.commit), c.write)
+	w.after(w.draw(0, 2*w.rates.commit), func() { c.write(life) })
 }
 
 func (c *client) start() {
-	if !c.on {
-		c.on = true
-		c.w.after(time.Millisecond, c.write)
+	if c.on {
+		return
 	}
+	c.on = true
+	c.life++
+	life := c.life
+	c.w.after(time.Millisecond, func() { c.write(life) })
 }
 
-func (c *client) stop() { c.on = false }
+func (c *client) stop() {
+	c.on = false
+	c.life++
+}

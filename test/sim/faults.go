@@ -16,6 +16,8 @@ type rates struct {
 	fail   float64       // work on a server fails for no reason
 	guard  time.Duration // how late the guard may be
 	commit time.Duration // mean pause between two commits of one client
+
+	between time.Duration // mean length of a quiet time
 }
 
 func drawRates(w *World, calm bool) rates {
@@ -23,6 +25,8 @@ func drawRates(w *World, calm bool) rates {
 		delay:  w.draw(time.Millisecond, 20*time.Millisecond),
 		guard:  w.Timers.Margin / 2,
 		commit: w.draw(50*time.Millisecond, 400*time.Millisecond),
+
+		between: w.scale(5*time.Second, 30*time.Minute),
 	}
 	if calm {
 		return r

@@ -3,7 +3,9 @@ package sim
 import "time"
 
 // Live is the whole life of one cluster: it is founded, then lives through
-// quiet and bad times, and is whole again after each.
+// quiet and bad times, and is whole again after each. How long the quiet times
+// are is drawn for each cluster: some know nothing but trouble, others see
+// hours of renewals between two faults.
 func (w *World) Live() {
 	for _, n := range w.nodes {
 		w.after(w.draw(0, 3*time.Second), n.powerOn)
@@ -13,16 +15,33 @@ func (w *World) Live() {
 		if w.Failed != nil || w.laws.hole {
 			return
 		}
-		w.client.start()
-		w.run(w.now + w.draw(500*time.Millisecond, 5*time.Second))
-		if w.chance(0.4) {
+		w.quiet(w.draw(0, 2*w.rates.between))
+		switch {
+		case w.chance(0.4):
 			w.planned()
-		} else {
-			w.chaos()
+		case w.chance(0.7):
+			w.chaos(w.draw(time.Second, 40*time.Second), 10*time.Second)
+		default: // one thing after another, each of which may pass by itself
+			w.chaos(w.draw(0, 4*w.rates.between), 2*w.rates.between)
 		}
 		w.client.stop()
 		w.awaitWhole("healed", w.patience())
 	}
+}
+
+// quiet is so long a time in which nothing new happens: often without clients,
+// else with few rows. It ends with a moment of load.
+func (w *World) quiet(long time.Duration) {
+	full := w.rates.commit
+	if w.client.stop(); w.chance(0.25) {
+		w.rates.commit = 20 * full
+		w.client.start()
+	}
+	w.run(w.now + long)
+	w.rates.commit = full
+	w.client.stop()
+	w.client.start()
+	w.run(w.now + w.draw(500*time.Millisecond, 5*time.Second))
 }
 
 // patience is how long a healed cluster may take to be whole.
@@ -53,14 +72,14 @@ func (w *World) planned() {
 	w.heal()
 }
 
-// chaos is a burst of faults.
-func (w *World) chaos() {
+// chaos is so long a time of faults, at most so far apart.
+func (w *World) chaos(long, apart time.Duration) {
 	total := 0
 	for _, f := range faults {
 		total += f.weight
 	}
 	w.laws.excused = true
-	end := w.now + w.draw(time.Second, 40*time.Second)
+	end := w.now + long
 	for w.Failed == nil && w.now < end {
 		k := w.rng.IntN(total)
 		for _, f := range faults {
@@ -75,7 +94,11 @@ func (w *World) chaos() {
 				break
 			}
 		}
-		w.run(w.now + w.draw(0, 10*time.Second))
+		gap := w.draw(0, apart)
+		w.run(w.now + min(gap, 10*time.Second))
+		if gap > 10*time.Second {
+			w.quiet(gap - 10*time.Second)
+		}
 	}
 	w.heal()
 }

@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"howdah/cluster"
@@ -256,8 +257,10 @@ func (n *node) turn() {
 	if w.verbose && (len(d.Trail) != len(n.last.Trail) || d.String() != n.last.String()) {
 		w.say("%s: %s", n.name, d)
 	}
-	for _, t := range d.Trail {
-		w.seen[word(t)]++
+	if !slices.Equal(d.Trail, n.last.Trail) {
+		for _, t := range d.Trail {
+			w.seen[word(t)]++
+		}
 	}
 	n.last = d
 	w.decided(n, d)

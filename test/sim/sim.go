@@ -12,6 +12,7 @@ package sim
 import (
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"strings"
@@ -56,15 +57,18 @@ type Stats struct {
 	Needless               int // rewinds or copies of a server that had not diverged
 	Collisions             int // two branches of one timeline number (known, W20)
 	Simulated              time.Duration
+	Loaded                 time.Duration // with clients that write
 	LongestWithout         time.Duration // a primary, once there was one
 	Frozen, Thawed         int
 }
 
 func (s *Stats) add(o Stats) {
+	longest := max(s.LongestWithout, o.LongestWithout)
 	v, w := reflect.ValueOf(s).Elem(), reflect.ValueOf(o)
 	for i := range v.NumField() {
 		v.Field(i).SetInt(v.Field(i).Int() + w.Field(i).Int())
 	}
+	s.LongestWithout = longest
 }
 
 // A Failure is a law that did not hold.
@@ -179,8 +183,7 @@ func (w *World) at(t time.Duration, do func()) {
 // step lets the next event happen and checks the laws.
 func (w *World) step() {
 	e := w.events.pop()
-	w.Stats.Simulated += e.at - w.now
-	w.now = e.at
+	w.pass(e.at)
 	w.Stats.Events++
 	e.do()
 	w.check()
@@ -192,9 +195,17 @@ func (w *World) run(t time.Duration) {
 		w.step()
 	}
 	if w.Failed == nil {
-		w.Stats.Simulated += t - w.now
-		w.now = t
+		w.pass(t)
 	}
+}
+
+// pass lets it be t.
+func (w *World) pass(t time.Duration) {
+	w.Stats.Simulated += t - w.now
+	if w.client.on {
+		w.Stats.Loaded += t - w.now
+	}
+	w.now = t
 }
 
 // until lets time pass until holds, for as long as limit; it says whether it came to be.
@@ -228,6 +239,11 @@ func (w *World) draw(lo, hi time.Duration) time.Duration {
 		return lo
 	}
 	return lo + time.Duration(w.rng.Int64N(int64(hi-lo)))
+}
+
+// scale returns a duration between lo and hi, of every order of magnitude alike.
+func (w *World) scale(lo, hi time.Duration) time.Duration {
+	return time.Duration(float64(lo) * math.Pow(float64(hi)/float64(lo), w.rng.Float64()))
 }
 
 func (w *World) chance(p float64) bool { return p > 0 && w.rng.Float64() < p }
