@@ -143,6 +143,13 @@ func (m Member) RewindSource() bool {
 
 // Host is host and port of the member's PostgreSQL, as published.
 func (m Member) Host() (host, port string) {
+	// The common form, which every turn of every standby reads.
+	if rest, ok := strings.CutPrefix(m.ConnURL, "postgres://"); ok {
+		authority, _, _ := strings.Cut(rest, "/")
+		if host, port, ok := strings.Cut(authority, ":"); ok && within(host, plainHost) && within(port, digits) {
+			return host, port
+		}
+	}
 	u, err := url.Parse(m.ConnURL)
 	if err != nil || u.Host == "" {
 		return "", ""
@@ -151,6 +158,21 @@ func (m Member) Host() (host, port string) {
 		port = "5432"
 	}
 	return u.Hostname(), port
+}
+
+const (
+	digits    = "0123456789"
+	plainHost = digits + "abcdefghijklmnopqrstuvwxyz.-"
+)
+
+// within says that s is not empty and made of nothing but chars.
+func within(s, chars string) bool {
+	for i := range len(s) {
+		if strings.IndexByte(chars, s[i]) < 0 {
+			return false
+		}
+	}
+	return s != ""
 }
 
 // Tags are a member's tags: Patroni's own and any other. Values are what JSON

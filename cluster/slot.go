@@ -10,7 +10,11 @@ import (
 // lower-case letters, digits and underscores, 63 of them
 // (Patroni: slot_name_from_member_name).
 func SlotName(member string) string {
+	if len(member) <= 63 && within(member, slotChars) {
+		return member
+	}
 	var b strings.Builder
+	b.Grow(len(member))
 	for _, r := range strings.ToLower(member) {
 		switch {
 		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '_':
@@ -24,6 +28,8 @@ func SlotName(member string) string {
 	name := b.String()
 	return name[:min(len(name), 63)]
 }
+
+const slotChars = digits + "abcdefghijklmnopqrstuvwxyz_"
 
 // SlotCollisions lists the groups of members that would share one slot: they
 // would hold back, and lose, each other's WAL.
