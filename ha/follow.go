@@ -15,7 +15,7 @@ const stuckAfter = 10 * time.Second
 // follow is the turn of a member while another one leads.
 func (t *turn) follow() {
 	leader := t.State.LeaderName()
-	t.note("leader=%s", leader)
+	t.note("leader=" + leader)
 	t.m.Crash, t.m.Switch, t.m.Vacancy = Crash{}, Switch{}, Vacancy{}
 	t.m.Offer = Offer{}
 	if epoch := t.State.Epoch(); t.m.Rejoin.Leader != leader || t.m.Rejoin.Epoch != epoch {

@@ -158,23 +158,29 @@ func (l *Loop) work(a ha.Action, now time.Duration) {
 	l.Hands.Work(a)
 }
 
-// say logs a decision when it changes.
+// say logs a decision when it changes. Nearly always it does not, or only in
+// what is not logged: then no line is made.
 func (l *Loop) say(d ha.Decision) {
 	if slices.Equal(d.Trail, l.said.Trail) && slices.Equal(d.Actions, l.said.Actions) {
-		return // as nearly always: not worth a string
+		return
 	}
 	l.said = d
+	level := slog.LevelDebug
+	for _, a := range d.Actions {
+		switch a.(type) {
+		case ha.Renew, ha.Put:
+		default:
+			level = slog.LevelInfo
+		}
+	}
+	ctx := context.Background()
+	if !l.Log.Enabled(ctx, level) {
+		l.last = ""
+		return
+	}
 	if s := d.String(); s != l.last {
 		l.last = s
-		level := slog.LevelDebug
-		for _, a := range d.Actions {
-			switch a.(type) {
-			case ha.Renew, ha.Put:
-			default:
-				level = slog.LevelInfo
-			}
-		}
-		l.Log.Log(context.Background(), level, "decision", logkey.Trail, d.Trail, logkey.Action, actions(d), logkey.Epoch, d.Memory.Right.Epoch)
+		l.Log.Log(ctx, level, "decision", logkey.Trail, d.Trail, logkey.Action, actions(d), logkey.Epoch, d.Memory.Right.Epoch)
 	}
 }
 
