@@ -26,7 +26,7 @@ func drawRates(w *World, calm bool) rates {
 		guard:  w.Timers.Margin / 2,
 		commit: w.draw(50*time.Millisecond, 400*time.Millisecond),
 
-		between: w.scale(5*time.Second, 30*time.Minute),
+		between: w.scale(5*time.Second, time.Hour),
 	}
 	if calm {
 		return r

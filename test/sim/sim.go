@@ -86,6 +86,7 @@ type Options struct {
 	Nodes   int // 0: drawn
 	Timers  *spec.Timers
 	Calm    bool // no faults but those asked for
+	Dense   bool // short quiet times, whatever is drawn
 	Verbose bool
 	Mutant  *Mutant
 }
@@ -105,6 +106,9 @@ func New(o Options) *World {
 		w.Timers = *o.Timers
 	}
 	w.rates = drawRates(w, o.Calm)
+	if o.Dense {
+		w.rates.between = min(w.rates.between, 5*time.Second)
+	}
 	count := o.Nodes
 	if count == 0 {
 		count = []int{3, 3, 3, 3, 2, 5}[w.rng.IntN(6)]

@@ -84,7 +84,7 @@ func TestSimulation(t *testing.T) {
 // The same seed is the same life, to the last line.
 func TestSameSeedSameLife(t *testing.T) {
 	for seed := uint64(1); seed <= 3; seed++ {
-		a, b := New(Options{Seed: seed, Verbose: true}), New(Options{Seed: seed, Verbose: true})
+		a, b := New(Options{Seed: seed, Dense: true, Verbose: true}), New(Options{Seed: seed, Dense: true, Verbose: true})
 		a.Live()
 		b.Live()
 		for i := range min(len(a.Log), len(b.Log)) {
@@ -95,7 +95,7 @@ func TestSameSeedSameLife(t *testing.T) {
 		if len(a.Log) != len(b.Log) || a.Stats != b.Stats {
 			t.Fatalf("seed %d: %+v, and then %+v", seed, a.Stats, b.Stats)
 		}
-		c := New(Options{Seed: seed}) // nobody reads the log
+		c := New(Options{Seed: seed, Dense: true}) // nobody reads the log
 		c.Live()
 		if c.Stats != a.Stats {
 			t.Fatalf("seed %d: reading the log changes it: %+v, %+v", seed, a.Stats, c.Stats)
@@ -110,7 +110,7 @@ func TestMutants(t *testing.T) {
 		t.Run(m.Name, func(t *testing.T) {
 			t.Parallel()
 			for seed := uint64(1); seed <= within; seed++ {
-				w := New(Options{Seed: seed, Mutant: &m})
+				w := New(Options{Seed: seed, Dense: true, Mutant: &m})
 				w.Live()
 				if w.Failed != nil {
 					t.Logf("seed %d: %v", seed, w.Failed)
