@@ -40,10 +40,13 @@ type (
 	}
 	// Acquire takes the free leader key over the term that was seen last (After;
 	// 0: there never was one).
+	// Compared are the positions that were compared for it: lines of member=Mod
+	// of its pledge (0: none); one that came in since makes the taking fail.
 	Acquire struct {
 		Lease         int64
 		After         int64
 		Term          string
+		Compared      string
 		ClearFailover int64 // Mod of the failover key this answers, or 0
 	}
 	// Retake hangs a key that is ours already on our present lease.

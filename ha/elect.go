@@ -1,6 +1,8 @@
 package ha
 
 import (
+	"fmt"
+	"strings"
 	"time"
 
 	"howdah/cluster"
@@ -33,7 +35,7 @@ func (t *turn) elect() {
 		// be taken over the very epoch under which the server last wrote.
 		if t.m.Under != 0 && t.m.Under == after && t.lastLeader() == t.Self.Name {
 			t.note("fence=reclaim")
-			t.acquire("thawed")
+			t.acquire("thawed", "")
 			return
 		}
 		t.note("fence=foreign")
@@ -58,7 +60,7 @@ func (t *turn) elect() {
 	}
 	if t.lastLeader() == t.Self.Name && t.m.Failed.Times < startsInPlace {
 		t.note("last-leader=self")
-		t.acquire("returned")
+		t.acquire("returned", "")
 		return
 	}
 	if !t.counted(after) {
@@ -77,7 +79,7 @@ func (t *turn) elect() {
 			t.wakeBy(at)
 			return
 		}
-		t.acquire("elected")
+		t.acquire("elected", t.compared())
 	}
 }
 
@@ -214,6 +216,18 @@ func (t *turn) rank(own cluster.Pledge) (int, string) {
 	return rank, ""
 }
 
+// compared are the positions that this election rests on, by their revisions.
+func (t *turn) compared() string {
+	var b strings.Builder
+	for _, name := range t.State.Names() {
+		if name != t.Self.Name {
+			p, _ := t.State.Pledge(name)
+			fmt.Fprintf(&b, "%s=%d\n", name, p.Mod)
+		}
+	}
+	return b.String()
+}
+
 // before says that p goes before own: the later timeline, the longer log, the
 // higher priority, the name.
 func (t *turn) before(p cluster.Pledge, m cluster.Member, own cluster.Pledge) bool {
@@ -248,12 +262,12 @@ func (t *turn) override(own cluster.Pledge) bool {
 	}
 	t.note("asked-for=self")
 	t.m.Story.Kind = cluster.KindFailover
-	t.acquire("asked for")
+	t.acquire("asked for", "")
 	return true
 }
 
 // acquire takes the free key over the epoch that ended.
-func (t *turn) acquire(why string) {
+func (t *turn) acquire(why, compared string) {
 	switch {
 	case t.Stopping:
 		t.note("stopping")
@@ -271,6 +285,6 @@ func (t *turn) acquire(why string) {
 		if t.State.Term != nil {
 			after = t.State.Term.Mod
 		}
-		t.ask(Acquire{Lease: t.m.Lease.ID, After: after, Term: t.term(t.m.Story.Kind), ClearFailover: clear})
+		t.ask(Acquire{Lease: t.m.Lease.ID, After: after, Term: t.term(t.m.Story.Kind), Compared: compared, ClearFailover: clear})
 	}
 }

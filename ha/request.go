@@ -43,7 +43,7 @@ func (t *turn) paused() bool {
 			t.release()
 		}
 	case l == nil && primary && t.State.Initialize.System == s.Control.System && t.lastLeader() == t.Self.Name:
-		t.acquire("paused primary")
+		t.acquire("paused primary", "")
 	case l != nil && s.Process == pg.ProcessRunning && s.Recovering && t.offered():
 		t.note("switchover=mine")
 	case t.leading() && s.Process == pg.ProcessRunning && s.Recovering:

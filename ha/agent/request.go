@@ -2,6 +2,8 @@ package agent
 
 import (
 	"slices"
+	"strconv"
+	"strings"
 
 	"howdah/cluster"
 	"howdah/dcs"
@@ -35,6 +37,12 @@ func Request(self string, action ha.Action) dcs.Request {
 			Kind: dcs.Commit,
 			If:   []dcs.Cond{dcs.Absent(cluster.KeyLeader), dcs.ModIs(cluster.KeyTerm, a.After)},
 			Ops:  lead(a.Lease, a.Term),
+		}
+		for line := range strings.Lines(a.Compared) {
+			line = strings.TrimSuffix(line, "\n")
+			i := strings.LastIndexByte(line, '=') // a member's name may hold one
+			mod, _ := strconv.ParseInt(line[i+1:], 10, 64)
+			r.If = append(r.If, dcs.ModIs(cluster.DirPledges+line[:i], mod))
 		}
 		if a.ClearFailover > 0 {
 			r.If = append(r.If, dcs.ModIs(cluster.KeyFailover, a.ClearFailover))

@@ -14,7 +14,7 @@ import (
 
 var (
 	seed  = flag.Uint64("seed", 1, "seed of TestReplay")
-	runs  = flag.Int("runs", 150, "number of runs of TestSimulation")
+	runs  = flag.Int("runs", 770, "number of runs of TestSimulation")
 	first = flag.Uint64("first", 1, "first seed of TestSimulation")
 )
 
@@ -36,7 +36,7 @@ func TestReplay(t *testing.T) {
 func TestSimulation(t *testing.T) {
 	count := *runs
 	if os.Getenv("NIGHTLY") != "" {
-		count *= 50
+		count *= 5
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(1000)) // worlds are small and short-lived
 	began := time.Now()
