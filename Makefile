@@ -37,6 +37,7 @@ bench-failover: build
 nightly: lint
 	@scripts/test-setup
 	HOWDAH_PG=$$(scripts/test-setup --trees) REQUIRE_PG=1 NIGHTLY=1 CGO_ENABLED=1 go test -race -timeout 4h -p 2 ./...
+	HOWDAH_PG=$$(scripts/test-setup --trees) REQUIRE_PG=1 go test -timeout 1h -run '^TestAgentNeverComesBack$$' ./test/e2e -fences 20
 	scripts/fuzz 120
 
 clean:

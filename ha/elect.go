@@ -24,7 +24,12 @@ func (t *turn) elect() {
 	v := &t.m.Vacancy
 	if !v.Open || v.After != after {
 		*v = Vacancy{Open: true, After: after, Since: t.Now, Witness: t.witness(after)}
-		t.begin(cluster.KindCrash, t.lastLeader(), "the leader key is gone")
+		reason := "the leader key was given up"
+		if _, live := t.State.Member(t.lastLeader()); !live {
+			// The page counts from here; what went before is the price of a lease.
+			reason = fmt.Sprintf("the lease ended: its holder had been silent for about %s by then", t.Timers.Lease)
+		}
+		t.begin(cluster.KindCrash, t.lastLeader(), reason)
 	}
 	t.note("leader=none after=%d", after)
 	t.m.Crash, t.m.Switch, t.m.Offer = Crash{}, Switch{}, Offer{}
@@ -60,6 +65,9 @@ func (t *turn) elect() {
 	}
 	if t.lastLeader() == t.Self.Name && t.m.Failed.Times < startsInPlace {
 		t.note("last-leader=self")
+		if t.Server.Control.Clean() {
+			t.m.Story.Kind = cluster.KindRestart // it had been shut down, like everybody
+		}
 		t.acquire("returned", "")
 		return
 	}
@@ -276,7 +284,9 @@ func (t *turn) acquire(why, compared string) {
 	case t.State.Revision < t.m.Wrote:
 		t.note("store=behind")
 	default:
-		t.m.Story.Reason = append(t.m.Story.Reason[:len(t.m.Story.Reason):len(t.m.Story.Reason)], why)
+		if r := t.m.Story.Reason; len(r) == 0 || r[len(r)-1] != why {
+			t.m.Story.Reason = append(r[:len(r):len(r)], why)
+		}
 		var clear int64
 		if f := t.State.Failover; f.Asked() && f.Member == t.Self.Name {
 			clear = f.Mod

@@ -44,7 +44,7 @@ func (t *turn) switchover() bool {
 	}
 	to, why := t.candidate(f)
 	switch {
-	case to.Name == "" && t.Stopping:
+	case to.Name == "" && t.Stopping && (why != waits || t.Now-sw.Since > handoverFor):
 		// Nobody can take over: shut down, then give the key up.
 		t.note("candidate=none")
 		sw.Stopped = true

@@ -30,7 +30,7 @@ func Check(addr string, port int) error {
 		Code: "port-taken",
 		What: fmt.Sprintf("cannot listen on %s port %d", addr, port),
 		Why:  "it is held by " + desc,
-		Do:   "stop that program or give it another address, or set another port in the inventory",
+		Do:   "stop that program or give it another address; if it is another playground, `howdah down --dir` of that one",
 	}
 }
 

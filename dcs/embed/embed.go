@@ -119,7 +119,7 @@ func taken(c *embed.Config, what string, err error) error {
 		Code: "port-taken",
 		What: what,
 		Why:  "one of its ports is taken",
-		Do:   "stop the program that has it, or set another port in the inventory",
+		Do:   "stop the program that has it; if it is another playground, `howdah down --dir` of that one",
 		Err:  err,
 	}
 }

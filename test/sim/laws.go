@@ -12,7 +12,7 @@ import (
 	"howdah/pg"
 )
 
-// laws is what must be remembered to check the laws of design.md §4.
+// laws is what must be remembered to check the laws of ARCHITECTURE.md.
 type laws struct {
 	system  pg.SystemID
 	acks    []ack         // acknowledged since the last settlement
