@@ -279,7 +279,7 @@ func (t *turn) ended(e Ended) {
 		m.Failed = Failed{}
 	}
 	ok := e.Err == ""
-	switch a := e.Action.(type) {
+	switch e.Action.(type) {
 	case Measure:
 		if m.Crash.At > 0 {
 			m.Crash.Measured, m.Crash.End = true, e.LSN // 0 when it could not be measured
@@ -310,8 +310,6 @@ func (t *turn) ended(e Ended) {
 		if ok {
 			m.Story.phase("promoted", t.Wall)
 		}
-	case Stop, Kill, Initdb, Follow, Slots:
-		_ = a
 	}
 }
 

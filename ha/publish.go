@@ -103,7 +103,7 @@ func (t *turn) self() cluster.Member {
 // state is the member's state in Patroni's words.
 func (t *turn) state() string {
 	s := t.Server
-	switch a := t.Job.Action.(type) {
+	switch t.Job.Action.(type) {
 	case Initdb:
 		return cluster.StateInitializing
 	case Clone:
@@ -112,8 +112,6 @@ func (t *turn) state() string {
 		return cluster.StateStopping
 	case Start:
 		return cluster.StateStarting
-	case nil:
-		_ = a
 	}
 	switch s.Process {
 	case pg.ProcessNone, pg.ProcessRemains:

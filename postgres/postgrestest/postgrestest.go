@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"howdah/ha/agent"
 	"howdah/pg"
 	"howdah/postgres"
 )
@@ -15,24 +16,8 @@ import (
 // A Server is one PostgreSQL data directory and what may run on it.
 // postgres.Server documents each method.
 type Server interface {
-	Look(ctx context.Context) pg.Status
-	Init(ctx context.Context) error
-	Clone(ctx context.Context, from pg.Upstream, progress func(done, total int64)) error
-	Rewind(ctx context.Context, from pg.Upstream) error
-	Recover(ctx context.Context) error
-	Start(ctx context.Context, up *pg.Upstream) error
-	Promote(ctx context.Context) error
-	Follow(ctx context.Context, up pg.Upstream) error
-	Stop(ctx context.Context, mode postgres.Mode) error
-	Kill(ctx context.Context) error
-	Freeze(ctx context.Context) error
-	Thaw(ctx context.Context) error
-	Slots(ctx context.Context, want []string) error
-	Checkpoint(ctx context.Context) error
-	End(ctx context.Context) (pg.LSN, error)
+	agent.Server
 	Reload(ctx context.Context) error
-	Keep(ctx context.Context, from pg.LSN, tl pg.Timeline) (string, error)
-	MoveAside(ctx context.Context) (string, error)
 	Died() <-chan struct{}
 }
 
