@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"howdah/cluster"
 )
 
 // A Node is one machine's share of a cluster.
@@ -23,6 +25,7 @@ type Node struct {
 	Postgres  Postgres  `json:"postgres"`
 	Etcd      Etcd      `json:"etcd"`
 	Agent     Agent     `json:"agent"`
+	Gateway   Gateway   `json:"gateway"`
 	TLS       TLS       `json:"tls"`
 	Bootstrap Bootstrap `json:"bootstrap"`
 }
@@ -80,6 +83,31 @@ type EtcdMember struct {
 type Agent struct {
 	Listen string `json:"listen"` // host:port of the REST API
 	Timers Timers `json:"timers"`
+}
+
+// Gateway is the access to clusters through this node. A node without fronts
+// runs none; one with fronts and no data directory runs nothing else.
+type Gateway struct {
+	Listen string        `json:"listen"` // host:port of the stats page and the metrics
+	Wait   time.Duration `json:"wait"`   // how long a client waits for a primary
+	Fronts []Front       `json:"fronts"`
+}
+
+// A Front is one cluster's services on this node.
+type Front struct {
+	Cluster   string            `json:"cluster"`
+	Namespace string            `json:"namespace"`
+	PoolPort  int               `json:"pool_port"` // the members' pooler; 0: there is none, and pooled services go straight to PostgreSQL
+	Dest      string            `json:"dest"`      // what a service's "default" means: pgbouncer or postgres
+	Services  []cluster.Service `json:"services"`
+	Members   []Instance        `json:"members"` // as the inventory has them
+}
+
+// An Instance is one member with its variables, over which the services'
+// selectors are asked: pg_role, pg_weight, pg_offline_query and any other.
+type Instance struct {
+	Name string         `json:"name"`
+	Vars map[string]any `json:"vars"`
 }
 
 // Timers rule how fast the cluster notices and how long it is sure.

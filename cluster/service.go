@@ -1,0 +1,39 @@
+package cluster
+
+// A Service is a port that leads to members by what they are now. The fields
+// are those of an entry of pg_services in an inventory of Pigsty's, after its
+// defaults were applied.
+type Service struct {
+	Name     string `json:"name"`     // "primary"; its listener is called <cluster>-<name>
+	Port     int    `json:"port"`     // where clients connect
+	IP       string `json:"ip"`       // address to listen on; "*": the node's every address
+	Dest     string `json:"dest"`     // default, postgres, pgbouncer, or a port of the member
+	Check    string `json:"check"`    // the health path of the agent that a member must pass: "/primary"
+	Selector string `json:"selector"` // JMESPath over the members' variables: who belongs
+	Backup   string `json:"backup"`   // JMESPath: who belongs only while no other is left; "": nobody
+	MaxConn  int    `json:"maxconn"`  // clients at once
+	Balance  string `json:"balance"`  // roundrobin, leastconn …
+	Options  string `json:"options"`  // default-server options as HAProxy has them; "": of the timing plan
+}
+
+// Destinations of a service that are not a port.
+const (
+	DestDefault  = "default" // whatever pg_default_service_dest says
+	DestPostgres = "postgres"
+	DestPool     = "pgbouncer"
+)
+
+// DefaultServices are the four that every cluster has unless its inventory
+// says otherwise (Pigsty's pg_default_services).
+func DefaultServices() []Service {
+	base := Service{IP: "*", Selector: "[]", Dest: DestDefault, MaxConn: 5000, Balance: "roundrobin"}
+	primary, replica, direct, offline := base, base, base, base
+	primary.Name, primary.Port, primary.Check = "primary", 5433, "/primary"
+	replica.Name, replica.Port, replica.Check = "replica", 5434, "/read-only"
+	replica.Backup = "[? pg_role == `primary` || pg_role == `offline` ]"
+	direct.Name, direct.Port, direct.Check, direct.Dest = "default", 5436, "/primary", DestPostgres
+	offline.Name, offline.Port, offline.Check, offline.Dest = "offline", 5438, "/replica", DestPostgres
+	offline.Selector = "[? pg_role == `offline` || pg_offline_query ]"
+	offline.Backup = "[? pg_role == `replica` && !pg_offline_query]"
+	return []Service{primary, replica, direct, offline}
+}
