@@ -40,6 +40,11 @@ func Load(dir string) (spec.Node, error) {
 			Do:  "run `howdah up` again to write it anew",
 		}
 	}
+	if err := n.Validate(); err != nil {
+		p := problem.Plain(err)
+		p.Why = path + ": " + p.Why
+		return spec.Node{}, &p
+	}
 	return n, nil
 }
 

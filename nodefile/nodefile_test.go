@@ -51,6 +51,24 @@ func TestAnUnknownKeyIsAnErrorWithItsPlace(t *testing.T) {
 	}
 }
 
+func TestANodeWhoseNamesCannotBeUsed(t *testing.T) {
+	for name, spoil := range map[string]func(*spec.Node){
+		"a path for a name":    func(n *spec.Node) { n.Member = "../demo-1" },
+		"a key for a cluster":  func(n *spec.Node) { n.Cluster = "demo/x" },
+		"a slot shared by two": func(n *spec.Node) { n.Etcd.Members = []spec.EtcdMember{{Name: "demo-1"}, {Name: "Demo.1"}} },
+	} {
+		n := node(t)
+		spoil(&n)
+		if err := Write(n, -1, -1); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(n.Paths.Dir, Name)
+		if _, err := Load(n.Paths.Dir); problem.Code(err) != "name-unusable" || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: Load = %v; want name-unusable and %s", name, err, path)
+		}
+	}
+}
+
 func TestSecretsStayInTheirFile(t *testing.T) {
 	n := node(t)
 	if err := WriteSecrets(n.Paths.Secrets, map[string]secret.Text{"demo": "hush"}, -1, -1); err != nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"howdah/cluster"
+	"howdah/problem"
 )
 
 // A Node is one machine's share of a cluster.
@@ -32,6 +33,35 @@ type Node struct {
 
 // Base is the prefix of the cluster's keys, with a slash at both ends.
 func (n Node) Base() string { return n.Namespace + "/" + n.Cluster + "/" }
+
+// Validate refuses names that something on the way can not carry, and members
+// that would share a replication slot.
+func (n Node) Validate() error {
+	members := []string{n.Member}
+	for _, m := range n.Etcd.Members {
+		if m.Name != n.Member {
+			members = append(members, m.Name)
+		}
+	}
+	return CheckNames(n.Cluster, members)
+}
+
+// CheckNames refuses names that can not be those of a cluster and its members.
+func CheckNames(name string, members []string) error {
+	if why := cluster.CheckName(name); why != "" {
+		return &problem.Error{
+			Code: "name-unusable", What: fmt.Sprintf("cannot call a cluster %q", name), Why: why,
+			Do: "give it another name, like pg-meta, before it is set up: its keys and files are named after it",
+		}
+	}
+	if why := cluster.CheckMembers(members); why != "" {
+		return &problem.Error{
+			Code: "name-unusable", What: "cannot use the names of the members of cluster " + name, Why: why,
+			Do: "give each member a name of its own, like " + name + "-1, before it is set up: its keys and files are named after it",
+		}
+	}
+	return nil
+}
 
 // Paths are the node's places, all absolute.
 type Paths struct {
