@@ -51,6 +51,11 @@ const socketMax = 107
 // binary is the copy that a playground runs, whatever becomes of the original.
 func binary(dir string) string { return filepath.Join(dir, "bin", "howdah") }
 
+const (
+	secretsName = "secrets.json"
+	halfCopied  = ".howdah-" // begins the name of a copy of the program that is being made
+)
+
 // complete sets what was left out.
 func (o *Options) complete() (err error) {
 	if o.Cluster == "" {
@@ -88,6 +93,9 @@ func Build(o Options) (State, []spec.Node, error) {
 		return State{}, nil, err
 	}
 	nodes, err := s.plan(o, name)
+	if err == nil {
+		err = named(nodes)
+	}
 	if err != nil {
 		return State{}, nil, err
 	}
@@ -157,7 +165,7 @@ func (s *State) plan(o Options, user string) ([]spec.Node, error) {
 				Dir: dir, Binary: s.Binary, Run: run,
 				Page: filepath.Join(run, "lease"), Sockets: filepath.Join(run, "sql"),
 				Log:     filepath.Join(dir, "log"),
-				Secrets: filepath.Join(s.Dir, o.Cluster, "secrets.json"),
+				Secrets: filepath.Join(s.Dir, o.Cluster, secretsName),
 			},
 			Postgres: spec.Postgres{
 				Major: o.Postgres.Major, Bin: o.Postgres.Bin, Port: sqlPort,
@@ -367,7 +375,7 @@ func copyBinary(from, to string) error {
 	if same, err := equal(src, to); err != nil || same {
 		return err
 	}
-	dst, err := os.CreateTemp(filepath.Dir(to), ".howdah-")
+	dst, err := os.CreateTemp(filepath.Dir(to), halfCopied)
 	if err != nil {
 		return fmt.Errorf("copy the program: %w", err)
 	}

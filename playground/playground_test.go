@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -510,6 +511,110 @@ func TestATakenPortIsNamed(t *testing.T) {
 			t.Errorf("Up = %v; want port-taken naming %s", err, door)
 		}
 	})
+}
+
+// An Up that is refused leaves a directory as it was, whatever was in it.
+func TestARefusedUpLeavesNothing(t *testing.T) {
+	grounds(t, func(t *testing.T, o Options) {
+		door, err := doorOf(o.First.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := net.Listen("tcp4", netip.AddrPortFrom(door, 5432).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		base := o.Dir
+		for name, found := range map[string][]string{
+			"nothing":             {},
+			"somebody's files":    {"letters/to-ann", "notes"},
+			"an empty bin":        {"bin/"},
+			"a log of that name":  {"keeper.log", "x"},
+			"a missing directory": nil,
+		} {
+			o.Dir = filepath.Join(base, strings.ReplaceAll(name, " ", "-"))
+			if found != nil {
+				if err := os.Mkdir(o.Dir, 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, f := range found {
+				if err := os.MkdirAll(filepath.Join(o.Dir, filepath.Dir(f)), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if strings.HasSuffix(f, "/") {
+					continue
+				}
+				if err := os.WriteFile(filepath.Join(o.Dir, f), []byte("mine"), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := tree(t, o.Dir)
+			if _, _, err := Up(t.Context(), o, discard()); problem.Code(err) != "port-taken" {
+				t.Errorf("%s: Up = %v; want port-taken", name, err)
+			}
+			if now := tree(t, o.Dir); !slices.Equal(now, before) {
+				t.Errorf("%s: the directory holds %q; before, %q", name, now, before)
+			}
+			if _, err := os.Lstat(runDir(o.Dir)); !os.IsNotExist(err) {
+				t.Errorf("%s: the run directory is left: %v", name, err)
+			}
+		}
+	})
+}
+
+// tree lists what is below dir.
+func tree(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+		if err == nil {
+			names = append(names, path)
+		} else if path == dir && os.IsNotExist(err) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+// What Up would mix its own files with is refused: a purge would delete it.
+func TestUpBesideSomebodysFiles(t *testing.T) {
+	o := options(t, Loopback)
+	base := o.Dir
+	for _, found := range []string{"bin/tool", "bin/howdah.conf", "demo/letter"} {
+		o.Dir = filepath.Join(base, strings.ReplaceAll(found, "/", "-"))
+		file := filepath.Join(o.Dir, found)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte("mine"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err := Up(t.Context(), o, discard())
+		if problem.Code(err) != "dir-occupied" || !strings.Contains(err.Error(), filepath.Base(found)) {
+			t.Errorf("%s: Up = %v; want dir-occupied", found, err)
+		}
+		if now := tree(t, o.Dir); len(now) != 3 {
+			t.Errorf("%s: the directory holds %q", found, now)
+		}
+	}
+}
+
+func TestNamesThatCannotBeUsed(t *testing.T) {
+	for _, name := range []string{"bin", "a/b", "..", "-f", "keeper.lock"} {
+		o := options(t, Loopback)
+		o.Cluster = name
+		if _, _, err := Up(t.Context(), o, discard()); problem.Code(err) != "name-unusable" {
+			t.Errorf("Up of cluster %q = %v; want name-unusable", name, err)
+		}
+		if now := tree(t, o.Dir); len(now) != 1 {
+			t.Errorf("cluster %q: the directory holds %q", name, now)
+		}
+	}
 }
 
 func TestADirectoryThatPostgresCannotEnter(t *testing.T) {

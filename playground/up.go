@@ -31,13 +31,16 @@ const startTime = 15 * time.Second
 // node's supervisor run, whatever was left of them. Whether the cluster is
 // healthy is for the caller to ask.
 //
-// What is refused from the start leaves nothing behind in a directory that was
-// not there before, or was empty.
+// What is refused from the start leaves nothing behind where no playground was,
+// and touches nothing that was there.
 func Up(ctx context.Context, o Options, log *slog.Logger) (s State, nodes []spec.Node, err error) {
 	if err := o.complete(); err != nil {
 		return s, nil, err
 	}
 	site := look(o)
+	if err := site.vacant(o.Cluster); err != nil {
+		return s, nil, err
+	}
 	defer func() {
 		if refusal(err) {
 			site.clear()
@@ -263,13 +266,12 @@ func (s State) erase(clusters ...string) error {
 	if err := s.raze(); err != nil {
 		return err
 	}
-	for _, p := range append(clusters, s.Run, filepath.Dir(s.Binary),
-		filepath.Join(s.Dir, "keeper.log"), filepath.Join(s.Dir, "keeper.lock"),
-		stateFile(s.Dir)) { // last: what broke off can be repeated
+	for _, p := range slices.Concat(clusters, []string{s.Run, s.Binary}, s.files()) { // the state file last: what broke off can be repeated
 		if err := os.RemoveAll(p); err != nil {
 			return err
 		}
 	}
+	os.Remove(filepath.Dir(s.Binary)) // if nothing of somebody else is in it
 	return nil
 }
 
