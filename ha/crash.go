@@ -60,13 +60,16 @@ func (t *turn) leadDown() {
 		return
 	}
 	t.note("server=down")
-	if t.m.Restart != 0 {
+	if t.m.Restart != 0 && t.m.Crash.Starts == 0 {
 		t.inPlace()
 		return
 	}
 	if s.Control.Clean() && t.m.Crash.At == 0 {
 		// It was shut down by somebody, or never ran: nothing to offer, nothing lost.
 		t.note("shutdown=clean")
+		if t.m.Story.Kind == "" {
+			t.begin(cluster.KindRestart, t.Self.Name, "PostgreSQL was found shut down")
+		}
 		t.inPlace()
 		return
 	}

@@ -14,7 +14,7 @@
 // unknown and never "there is no leader".
 //
 // One remedy, one file: fence.go, lease.go, lead.go, crash.go, handover.go,
-// elect.go, follow.go, rejoin.go, bootstrap.go, request.go, publish.go.
+// elect.go, follow.go, rejoin.go, bootstrap.go, request.go, outside.go, publish.go.
 package ha
 
 import (
@@ -187,6 +187,7 @@ func (t *turn) decide() {
 	case !t.Stopping && t.foreign():
 	case t.stopping():
 	case t.paused():
+	case t.outside():
 	case t.leading() || t.State.LeaderName() == t.Self.Name:
 		t.lead()
 	case t.State.LeaderName() != "":

@@ -373,10 +373,71 @@ func TestBootstrap(t *testing.T) {
 	})
 }
 
+// A shutdown that nobody of us asked for.
+func TestOutside(t *testing.T) {
+	smart := func(v *View) { v.Server.Process = pg.ProcessStopping } // its clients are still served
+	fast := func(v *View) { v.Server.Process, v.Server.Answers = pg.ProcessStopping, false }
+	stopped := func(v *View) { down(&v.Server); v.Server.Control.State = pg.ControlShutDown }
+	check(t, []row{
+		{"a smart shutdown of the primary is made a fast one", leader, smart, "stop=outside -> stop"},
+		{"so is one whose answers have ended", leader, fast, "stop=outside -> stop"},
+		{"and one of a standby", standby, smart, "stop=outside -> stop"},
+		{"and one while nobody leads", vacant, smart, "stop=outside -> stop"},
+		{"ours is under way", leader, func(v *View) { smart(v); v.Job = Job{Action: Stop{}, Since: now} }, "job=stop -> nothing"},
+		{"it hangs", leader, func(v *View) {
+			smart(v)
+			v.Memory.Failed = Failed{What: Stop{}.String(), Times: 1}
+		}, "stop=overdue -> kill"},
+		{"under maintenance it is a person's business", leader, func(v *View) {
+			smart(v)
+			v.State.Config.Data = map[string]any{"pause": true}
+		}, "paused -> nothing"},
+		{"without the key, what it still writes is void", standby, func(v *View) {
+			smart(v)
+			v.Server.Standby, v.Server.Recovering = false, false
+			v.Memory.Under = 30
+		}, "fence=deadline leader=a server=writes -> freeze, kill"},
+		{"our own recovery, which ends by itself", leader, func(v *View) { fast(v); v.Server.PID = 0 }, "leader=self server=stopping -> nothing"},
+		{"down in good order: it starts where it was, once no offer can be open", leader, stopped, "leader=self server=down shutdown=clean offer=closing -> put howdah/handover"},
+		{"then", leader, func(v *View) { stopped(v); v.Memory.Offer = Offer{Closed: true} }, "leader=self server=down shutdown=clean -> start(primary)"},
+		{"a start that failed makes it a crash", leader, func(v *View) {
+			stopped(v)
+			v.Memory.Replicas = leader().Server.Replicas
+			v.Ended = &Ended{Action: Start{}, At: now, Err: "no"}
+		}, "leader=self server=down -> measure"},
+		{"so does one of a restart that a person asked for", leader, func(v *View) {
+			stopped(v)
+			v.Memory.Replicas = leader().Server.Replicas
+			v.Memory.Restart = 11
+			v.Ended = &Ended{Action: Start{}, At: now, Err: "no"}
+		}, "leader=self server=down -> measure"},
+		{"after two, whoever has the log may lead", leader, func(v *View) {
+			stopped(v)
+			v.Memory.Crash = Crash{At: now, Offered: true, Starts: 1}
+			v.Ended = &Ended{Action: Start{}, At: now, Err: "no"}
+		}, "leader=self server=down starts=2 -> release(epoch 40)"},
+	})
+}
+
+// What a person reads of it.
+func TestOutsideIsTold(t *testing.T) {
+	v := leader()
+	v.Server.Process = pg.ProcessStopping
+	if s := Decide(v).Memory.Story; s.Kind != cluster.KindRestart || s.From != "a" || !strings.Contains(strings.Join(s.Reason, " "), "not by its agent") {
+		t.Errorf("the story is %+v", s)
+	}
+	v = leader()
+	down(&v.Server)
+	v.Server.Control.State = pg.ControlShutDown
+	if s := Decide(v).Memory.Story; s.Kind != cluster.KindRestart || s.From != "a" {
+		t.Errorf("seen only when it was down: the story is %+v", s)
+	}
+}
+
 // A look that is asked for soon comes, however many turns there are meanwhile.
 func TestLookComes(t *testing.T) {
 	v := leader()
-	v.Server.Process, v.Server.Answers = pg.ProcessStopping, false
+	v.Server.Process, v.Server.Answers = pg.ProcessStarting, false
 	for range 10 {
 		v.Now += soon / 4
 		if d := Decide(v); d.Look <= v.Now {

@@ -279,7 +279,7 @@ func (t *turn) ended(e Ended) {
 		m.Failed = Failed{}
 	}
 	ok := e.Err == ""
-	switch e.Action.(type) {
+	switch a := e.Action.(type) {
 	case Measure:
 		if m.Crash.At > 0 {
 			m.Crash.Measured, m.Crash.End = true, e.LSN // 0 when it could not be measured
@@ -301,7 +301,10 @@ func (t *turn) ended(e Ended) {
 			m.Rejoin = Rejoin{Leader: m.Rejoin.Leader, Epoch: m.Rejoin.Epoch, Lost: m.Rejoin.Lost}
 		}
 	case Start:
-		if !ok && m.Crash.At > 0 {
+		if !ok && !a.Standby {
+			if m.Crash.At == 0 {
+				m.Crash.At = e.At // it was shut down in good order, and is none the better for it
+			}
 			m.Crash.Starts++
 		}
 	case Checkpoint:

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"howdah/pg"
 	"howdah/postgres/postgrestest"
 	"howdah/test/testpg"
@@ -73,6 +75,14 @@ func (m *machine) Wait(what string, holds func() bool) {
 		if time.Now().After(end) {
 			m.t.Fatalf("waited in vain: %s", what)
 		}
+	}
+}
+
+func (m *machine) Smart(name string) {
+	s := m.servers[name]
+	dial(m.t, s)
+	if err := unix.Kill(s.Look(m.t.Context()).PID, unix.SIGTERM); err != nil {
+		m.t.Fatal(err)
 	}
 }
 

@@ -30,6 +30,7 @@ type World interface {
 	Write(name string, rows int) error   // returns once that server has acknowledged them
 	Rows(name string) int                // how many a reader sees there; -1 if it cannot be read
 	Wait(what string, holds func() bool) // lets time pass until it holds; fails the test if it never does
+	Smart(name string)                   // SIGTERM from outside, with a client that stays
 	Has(program string) bool             // pg_rewind is not everywhere
 }
 
@@ -42,6 +43,7 @@ func Test(t *testing.T, open func(t *testing.T) World) {
 		{"life of a primary", life},
 		{"a standby streams and takes over without loss", switchover},
 		{"a crashed primary comes back", crash},
+		{"a smart shutdown from outside can be ended", smart},
 		{"a diverged primary is rewound", diverged},
 		{"a clone that failed is begun again", partial},
 		{"frozen is not dead", frozen},
@@ -233,6 +235,41 @@ func crash(t *testing.T, b *bench) {
 	}
 	b.must("recover what is clean", a.Recover(ctx))
 	b.must("start", a.Start(ctx, nil))
+	b.rows("a", 10)
+}
+
+// smart is a shutdown that waits for a client: seen for what it is, by whoever
+// was connected before, and ended by a fast one that loses nothing.
+func smart(t *testing.T, b *bench) {
+	ctx := t.Context()
+	a := b.primary("a")
+	b.write("a", 10)
+	c := b.standby("c", "a")
+	for _, tt := range []struct {
+		name  string
+		s     Server
+		state pg.ControlState
+	}{{"c", c, pg.ControlShutDownInRecovery}, {"a", a, pg.ControlShutDown}} {
+		before := tt.s.Look(ctx)
+		b.Smart(tt.name)
+		b.Wait(tt.name+" is stopping", func() bool { return tt.s.Look(ctx).Process == pg.ProcessStopping })
+		if st := tt.s.Look(ctx); st.PID != before.PID || st.Answers != before.Answers || st.MayWrite() != before.MayWrite() {
+			t.Errorf("%s in a smart shutdown: %+v, before it %+v", tt.name, st, before)
+		}
+		b.must("stop "+tt.name, tt.s.Stop(ctx, postgres.Fast))
+		if st := tt.s.Look(ctx); st.Process != pg.ProcessNone || st.Control.State != tt.state {
+			t.Fatalf("%s is %s, %q; want none, %q", tt.name, st.Process, st.Control.State, tt.state)
+		}
+		if tt.name == "c" {
+			up := b.Upstream("a")
+			b.must("start c again", c.Start(ctx, &up))
+			b.streams("c", c)
+		}
+	}
+	if at, last := c.Look(ctx).Flushed, a.Look(ctx).Control.Checkpoint; at <= last {
+		t.Errorf("the standby has %s, the shutdown checkpoint is at %s", at, last)
+	}
+	b.must("start a again", a.Start(ctx, nil))
 	b.rows("a", 10)
 }
 

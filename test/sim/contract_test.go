@@ -61,6 +61,8 @@ func (l *lab) Write(name string, rows int) error {
 	return nil
 }
 
+func (l *lab) Smart(name string) { l.w.node(name).server.stopSmart(time.Hour) }
+
 func (l *lab) Rows(name string) int {
 	s := l.w.node(name).server
 	if !s.look().Answers {

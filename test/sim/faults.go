@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"howdah/cluster"
+	"howdah/pg"
 	"howdah/spec"
 )
 
@@ -69,6 +70,15 @@ var faults = []fault{
 	{"kill-postgres-for-long", 2, true, func(w *World, n *node) {
 		n.server.spoilt = w.now + w.draw(2*time.Second, 20*time.Second)
 		w.killPostgres(n, false)
+	}},
+	{"stop-postgres-outside", 5, false, func(w *World, n *node) {
+		switch {
+		case w.chance(0.6):
+			n.server.stopSmart(w.draw(0, time.Hour))
+		case n.server.proc == pg.ProcessRunning:
+			w.say("%s: fast shutdown from outside", n.name)
+			n.server.stop(func(string) { n.died() })
+		}
 	}},
 	{"kill-agent", 10, false, func(w *World, n *node) { n.crashAgent() }},
 	{"stall-agent", 6, true, func(w *World, n *node) {

@@ -248,7 +248,7 @@ func (w *World) settled() (bool, string) {
 		return false, "nobody leads"
 	}
 	p := holder.server
-	if !p.writes() {
+	if !p.writes() || p.proc != pg.ProcessRunning {
 		return false, fmt.Sprintf("%s leads and does not write: %s", holder.name, p)
 	}
 	for _, n := range w.nodes {

@@ -18,6 +18,7 @@ var Mutants = []Mutant{
 	{Name: "two initdb", Law: "law 7", TwoSystems: true},
 	{Name: "a lost watch event", Law: "liveness", LostEvent: true},
 	{Name: "a candidate behind but chosen", Law: "election", RankBlind: true},
+	{Name: "a smart shutdown that is waited for", Law: "liveness", Patient: true},
 	{Name: "an offer taken without its log", Law: "loss", TakesBehind: true},
 }
 
@@ -33,12 +34,16 @@ type Mutant struct {
 	TwoSystems   bool   // a founder looks at nobody's claim, and opens over whatever there is
 	LostEvent    bool   // a watch loses a change of the leader key for good
 	RankBlind    bool   // candidates do not compare positions
+	Patient      bool   // a server that waits for its clients to leave is taken for one that runs
 	TakesBehind  bool   // whoever is offered the key takes it, whatever it has
 }
 
 func (m *Mutant) status(_ *node, st pg.Status) pg.Status {
 	if m.Unverified && st.Process == pg.ProcessRemains {
 		st.Process = pg.ProcessNone
+	}
+	if m.Patient && st.Process == pg.ProcessStopping && st.Answers {
+		st.Process = pg.ProcessRunning
 	}
 	return st
 }

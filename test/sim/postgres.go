@@ -85,6 +85,7 @@ type server struct {
 	recovering bool
 	silentTill time.Duration // it does not answer until then
 	leftover   bool          // a backend outlived the postmaster, and still commits
+	smart      bool          // it stops once its clients have left, who still commit
 	pid        int
 	life       int // changes with everything that ends or begins a server
 	waits      []func()
@@ -105,7 +106,12 @@ type span struct {
 
 // writes says that the server acknowledges commits at this moment.
 func (s *server) writes() bool {
-	return !s.frozen && s.n.up && (s.proc == pg.ProcessRunning && !s.recovering || s.proc == pg.ProcessRemains && s.leftover)
+	return !s.frozen && s.n.up && (s.serves() && !s.recovering || s.proc == pg.ProcessRemains && s.leftover)
+}
+
+// serves says that those who are connected get answers.
+func (s *server) serves() bool {
+	return s.proc == pg.ProcessRunning || s.proc == pg.ProcessStopping && s.smart
 }
 
 // look is pg.Status as postgres.Server.Look would give it.
@@ -126,7 +132,7 @@ func (s *server) look() pg.Status {
 		st.Process = pg.ProcessFrozen
 		return st
 	}
-	if s.proc != pg.ProcessRunning || s.w.now < s.silentTill {
+	if !s.serves() || s.w.now < s.silentTill {
 		return st
 	}
 	st.Answers, st.Recovering, st.Version = true, s.recovering, 180001
@@ -149,7 +155,7 @@ func (s *server) look() pg.Status {
 func (s *server) begin(p pg.Process) int {
 	s.life++
 	s.proc = p
-	s.leftover = false
+	s.leftover, s.smart = false, false
 	if p == pg.ProcessNone || p == pg.ProcessRemains {
 		s.cutOff()
 		s.hangUp(time.Millisecond)
@@ -227,7 +233,7 @@ func (s *server) crash(leftover bool) {
 	if s.proc == pg.ProcessNone {
 		return
 	}
-	primary := !s.recovering && s.proc == pg.ProcessRunning
+	primary := !s.recovering && s.serves()
 	s.w.say("%s: postmaster killed (leftover=%v)", s.n.name, leftover)
 	life := s.begin(pg.ProcessRemains)
 	s.recovering = false
@@ -820,8 +826,11 @@ func (s *server) stop(end func(string)) {
 	case s.proc == pg.ProcessRemains || s.frozen:
 		w.after(time.Millisecond, func() { end("cannot be stopped") })
 		return
+	case s.proc == pg.ProcessStopping && !s.smart:
+		s.join(end)
+		return
 	}
-	primary := s.proc == pg.ProcessRunning && !s.recovering
+	primary := s.serves() && !s.recovering
 	life := s.begin(pg.ProcessStopping)
 	s.watch(life, end)
 	if !primary {
@@ -856,6 +865,35 @@ func (s *server) stop(end func(string)) {
 			end("")
 		}
 		wait()
+	})
+}
+
+// join waits for the end of a shutdown that is under way.
+func (s *server) join(end func(string)) {
+	s.w.after(5*time.Millisecond, func() {
+		switch s.proc {
+		case pg.ProcessNone:
+			end("")
+		case pg.ProcessStopping:
+			s.join(end)
+		default:
+			end("cannot be stopped")
+		}
+	})
+}
+
+// stopSmart is what SIGTERM does: no new clients, and the end when the last of
+// the present ones has left, after d.
+func (s *server) stopSmart(d time.Duration) {
+	if s.proc != pg.ProcessRunning || s.frozen {
+		return
+	}
+	s.w.say("%s: smart shutdown, for %s", s.n.name, d)
+	s.proc, s.smart = pg.ProcessStopping, true
+	s.later(d, func() {
+		if s.smart {
+			s.stop(func(string) { s.n.died() })
+		}
 	})
 }
 
