@@ -20,7 +20,8 @@ advanced replica is chosen.`,
 		Example: `  howdah switchover
   howdah switchover demo --to demo-2
   howdah switchover --to demo-2 --at 2026-12-01T03:00+01:00`,
-		Args: takes(0), ValidArgsFunction: a.completeCluster,
+		SuggestFor: []string{"promote", "demote"},
+		Args:       takes(0), ValidArgsFunction: a.completeCluster,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			when, err := parseAt(at)
 			if err != nil {

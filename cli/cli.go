@@ -39,7 +39,7 @@ type Process struct {
 	Terminal bool // a person sits there: In and Out are a terminal
 	Env      func(string) string
 	Root     bool
-	Version  string
+	Version  Version
 	Called   string // how the person called this program: ./howdah
 	Roles    Roles
 	Exec     func(path string, argv, env []string) error // become another program; nil: run it as a child
@@ -55,11 +55,6 @@ type Roles struct {
 
 // errUnhealthy ends a verb that did its work and found the cluster unwell.
 var errUnhealthy = errors.New("unhealthy")
-
-// A usageError is an error of whoever typed the command.
-type usageError struct{ error }
-
-func usage(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 // An exitError ends with the exit code of another program.
 type exitError int
@@ -93,7 +88,13 @@ func Run(ctx context.Context, args []string, p Process) int {
 		err = errors.New("interrupted")
 	}
 	_, wrong := errors.AsType[usageError](err)
-	a.complain(err, wrong, cmd)
+	if wrong {
+		err = misused(err, cmd)
+		// What stood before --json on the line may have ended the reading of flags.
+		words, _, _ := strings.Cut(strings.Join(args, "\n"), "\n--\n")
+		a.json = a.json || slices.Contains(strings.Split(words, "\n"), "--json")
+	}
+	a.complain(err)
 	if wrong {
 		return Usage
 	}
@@ -101,30 +102,34 @@ func Run(ctx context.Context, args []string, p Process) int {
 }
 
 // complain prints err to stderr: for a person, or with --json for a program.
-func (a *app) complain(err error, wrong bool, cmd *cobra.Command) {
-	said := struct {
-		Code string `json:"code"`
-		What string `json:"what"`
-		Why  string `json:"why"`
-		Do   string `json:"do"`
-	}{What: err.Error()}
-	p, ok := errors.AsType[*problem.Error](err)
-	switch {
-	case wrong:
-		said.Code, said.Do = "usage", "see `"+cmd.CommandPath()+" --help`"
-	case ok:
-		said.Code, said.What, said.Why, said.Do = p.Code, p.What, p.Why, p.Do
-		if p.Err != nil {
-			said.Why = strings.TrimPrefix(p.Why+": "+p.Err.Error(), ": ")
-		}
-	}
-	switch {
-	case a.json:
-		a.printJSON(a.Err, said)
-	case wrong:
-		fmt.Fprintf(a.Err, "%s\n  do:  %s\n", said.What, said.Do)
-	default:
+func (a *app) complain(err error) {
+	if !a.json {
 		fmt.Fprintln(a.Err, problem.Text(err))
+		return
+	}
+	p := problem.Plain(err)
+	if p.Code == "" {
+		p.What = err.Error()
+	}
+	a.printJSON(a.Err, p)
+}
+
+// help is cobra's help verb, which takes a word that it does not know for none.
+func (a *app) help() *cobra.Command {
+	return &cobra.Command{
+		Use: "help [VERB]", Short: "Help about a verb", Example: "  howdah help why",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			at := cmd.Root()
+			for _, word := range args {
+				i := slices.IndexFunc(at.Commands(), func(c *cobra.Command) bool { return c.Name() == word })
+				if i < 0 {
+					return unknownWord(at, "verb", word)
+				}
+				at = at.Commands()[i]
+			}
+			at.InitDefaultHelpFlag()
+			return at.Help()
+		},
 	}
 }
 
@@ -141,10 +146,10 @@ On one machine, "howdah up" starts a complete cluster of three nodes to try.`,
   howdah fault kill-postgres      break it, and watch: howdah status --watch
   howdah why                      what happened, and why`,
 		SilenceErrors: true, SilenceUsage: true,
-		Version: a.Version,
-		Args: func(_ *cobra.Command, args []string) error {
+		Version: a.Version.Version,
+		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usage("unknown verb %q", args[0])
+				return unknownWord(cmd, "verb", args[0])
 			}
 			return nil
 		},
@@ -154,7 +159,8 @@ On one machine, "howdah up" starts a complete cluster of three nodes to try.`,
 	root.SetOut(a.Out)
 	root.SetErr(a.Err)
 	root.SetVersionTemplate("howdah {{.Version}}\n")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(wrongFlag)
+	root.SetHelpCommand(a.help())
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.PersistentFlags().StringVar(&a.dir, "dir", a.defaultDir(), "state directory")
 	_ = root.MarkPersistentFlagDirname("dir") // the flag was just made
@@ -195,6 +201,9 @@ func (a *app) defaultDir() string {
 
 // house is the state directory, absolute.
 func (a *app) house() (control.House, error) {
+	if a.dir == "" {
+		return control.House{}, usage("--dir needs the name of a directory")
+	}
 	dir, err := filepath.Abs(a.dir)
 	if err != nil {
 		return control.House{}, usage("--dir %s: %w", a.dir, err)

@@ -17,7 +17,7 @@ func run(t *testing.T, dir string, args ...string) (code int, out, errs string) 
 	t.Helper()
 	var o, e strings.Builder
 	code = Run(t.Context(), args, Process{
-		In: strings.NewReader(""), Out: &o, Err: &e, Version: "1.2.3",
+		In: strings.NewReader(""), Out: &o, Err: &e, Version: Version{Version: "1.2.3"},
 		Env: func(name string) string {
 			return map[string]string{"HOWDAH_DIR": dir, "HOME": "/home/ann"}[name]
 		},
@@ -56,17 +56,35 @@ func TestExitCodes(t *testing.T) {
 		{"--help", Done, "Usage:"},
 		{"agent --node /nowhere", Done, ""},
 		{"lst", Usage, `unknown verb "lst"`},
+		{"lst", Usage, "perhaps `howdah list` is meant"},
+		{"start", Usage, "perhaps `howdah up` is meant"},
+		{"switchovr", Usage, "perhaps `howdah switchover` is meant"},
+		{"xyzzy", Usage, "  do:  see `howdah --help`"},
+		{"help lst", Usage, "perhaps `howdah list` is meant"},
+		{"help fault kill-node", Done, "howdah fault kill-node"},
+		{"version x", Usage, "takes no arguments"},
+		{"version --json", Done, `"postgres": [`},
+		{"list --dir=", Usage, "--dir needs"},
+		{"playground kep", Usage, "keep"},
+		{"etcd srve", Usage, "perhaps `howdah etcd serve` is meant"},
 		{"list --jsn", Usage, "unknown flag: --jsn"},
+		{"list --jsn", Usage, "perhaps `howdah list --json` is meant"},
+		{"switchover --too x", Usage, "perhaps `howdah switchover --to` is meant"},
+		{"list -x", Usage, "unknown shorthand flag"},
+		{"list --dir", Usage, "needs an argument"},
 		{"list demo extra", Usage, "list takes at most 1 arguments"},
 		{"up demo", Usage, "up takes no arguments"},
 		{"down demo", Usage, "down takes no arguments"},
 		{"up --ground moon", NotDone, "[ground-unknown]"},
 		{"fault", Usage, "which one"},
 		{"fault kill-everything", Usage, `unknown fault "kill-everything"`},
+		{"fault kil-postgres", Usage, "perhaps `howdah fault kill-postgres` is meant"},
 		{"failover demo", Usage, "--to MEMBER"},
 		{"switchover demo --at soon", Usage, "is not a time"},
 		{"why demo --failover 0", Usage, "count from 1"},
-		{"why demo --failover x", Usage, "invalid argument"},
+		{"why demo --failover x", Usage, `--failover "x" is not a whole number`},
+		{"why demo --failover x --json", Usage, `"code": "usage"`},
+		{"down --yes=perhaps", Usage, `--yes "perhaps" is not true or false`},
 		{"psql demo shop", Usage, "one cluster"},
 		{"agent", Usage, "--node DIR"},
 		{"agent demo", Usage, "takes no arguments"},
@@ -82,8 +100,46 @@ func TestExitCodes(t *testing.T) {
 		if code != tt.want || !strings.Contains(out+errs, tt.says) {
 			t.Errorf("howdah %s: got %d\n%s%s\nwant %d and %q", tt.args, code, out, errs, tt.want, tt.says)
 		}
-		if code == Usage && (out != "" || !strings.Contains(errs, "--help`")) {
+		if code == Usage && (out != "" || !strings.Contains(errs, "--help`") || !strings.Contains(errs, "usage")) {
 			t.Errorf("howdah %s: an error of usage belongs to stderr and names the help: %q, %q", tt.args, out, errs)
+		}
+		if code != Done && !strings.Contains(tt.args, "--json") {
+			for _, part := range []string{"  why: ", "  do:  ", "  ["} {
+				if !strings.Contains(errs, part) {
+					t.Errorf("howdah %s: %q is missing in %q", tt.args, part, errs)
+				}
+			}
+		}
+	}
+}
+
+func TestADirectoryThatIsNone(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{file, file + "/below"} {
+		for _, verb := range []string{"up", "up --dry-run", "down", "list", "psql", "fault kill-node"} {
+			code, _, errs := run(t, dir, strings.Fields(verb)...)
+			if code != NotDone || !strings.Contains(errs, "[datadir-path]") || !strings.Contains(errs, file+" is not a directory") {
+				t.Errorf("howdah %s in %s: got %d, %q", verb, dir, code, errs)
+			}
+		}
+	}
+	code, _, errs := run(t, "/proc/nowhere", "up")
+	if code != NotDone || !strings.Contains(errs, "[datadir-path]") || !strings.Contains(errs, "/proc takes no new directory") {
+		t.Errorf("up in /proc: got %d, %q", code, errs)
+	}
+}
+
+func TestTypos(t *testing.T) {
+	words := []string{"list", "status", "switchover", "up", "down"}
+	for word, want := range map[string]string{
+		"list": "list", "lsit": "list", "lists": "list", "LIST": "list", "sattus": "status", "switch": "switchover", "dwon": "down",
+		"ip": "up", "x": "", "xyzzy": "", "": "", "downtown": "",
+	} {
+		if got := nearest(word, words); got != want {
+			t.Errorf("nearest(%q) = %q, want %q", word, got, want)
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 func (a *app) role(use, short, long string, run func(context.Context, string) error) *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
-		Use: use, Short: short, Long: long, Args: cobra.NoArgs,
+		Use: use, Short: short, Long: long, Args: nothing(", but --node DIR"),
 		Example: "  howdah " + use + " --node /var/lib/howdah/demo/demo-1",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if dir == "" {
@@ -18,12 +18,6 @@ func (a *app) role(use, short, long string, run func(context.Context, string) er
 			}
 			return run(cmd.Context(), dir)
 		},
-	}
-	cmd.Args = func(cmd *cobra.Command, args []string) error {
-		if len(args) > 0 {
-			return usage("%s takes no arguments, but --node DIR", cmd.Name())
-		}
-		return nil
 	}
 	cmd.Flags().StringVar(&dir, "node", "", "directory of the node")
 	_ = cmd.MarkFlagDirname("node")
@@ -44,9 +38,9 @@ func (a *app) agent() *cobra.Command {
 func (a *app) etcd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "etcd", Short: "The embedded store",
-		Args: func(_ *cobra.Command, args []string) error {
+		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usage("unknown verb %q of etcd", args[0])
+				return unknownWord(cmd, "verb", args[0])
 			}
 			return usage("etcd needs a verb: serve")
 		},
@@ -60,9 +54,13 @@ func (a *app) etcd() *cobra.Command {
 
 // playground holds what the playground starts for itself.
 func (a *app) playground() *cobra.Command {
-	cmd := &cobra.Command{Use: "playground", Hidden: true, Short: "What a playground starts for itself"}
+	cmd := &cobra.Command{
+		Use: "playground", Hidden: true, Short: "What a playground starts for itself",
+		Args: func(*cobra.Command, []string) error { return usage("playground needs a verb: keep") },
+		RunE: func(*cobra.Command, []string) error { return nil },
+	}
 	cmd.AddCommand(&cobra.Command{
-		Use: "keep", Short: "Keep the nodes of the playground in --dir running", Args: cobra.NoArgs,
+		Use: "keep", Short: "Keep the nodes of the playground in --dir running", Args: nothing(""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			h, err := a.house()
 			if err != nil {
@@ -71,21 +69,5 @@ func (a *app) playground() *cobra.Command {
 			return a.Roles.Keep(cmd.Context(), h.Dir)
 		},
 	})
-	return cmd
-}
-
-func (a *app) version() *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "version", Short: "The version of this program", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			if a.json {
-				a.printJSON(a.Out, map[string]string{"version": a.Version})
-			} else {
-				a.printf("howdah %s\n", a.Version)
-			}
-			return nil
-		},
-	}
-	a.jsonFlag(cmd)
 	return cmd
 }

@@ -16,9 +16,9 @@ MEMBER may be the word primary, which is also what is meant without one.`,
 		Example: `  howdah fault kill-postgres
   howdah fault kill-node demo-2
   howdah fault start-node`,
-		Args: func(_ *cobra.Command, args []string) error {
+		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usage("unknown fault %q", args[0])
+				return unknownWord(cmd, "fault", args[0])
 			}
 			return usage("fault needs to know which one")
 		},

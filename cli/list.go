@@ -25,7 +25,8 @@ what "patronictl list -f json" prints.
 It ends with 3 when the cluster has no leader or a member is not running.`,
 		Example: `  howdah list
   howdah list demo --json | jq -r '.[] | select(.Role == "Leader").Member'`,
-		Args: takes(0), ValidArgsFunction: a.completeCluster,
+		SuggestFor: []string{"ls", "ps", "members", "topology"},
+		Args:       takes(0), ValidArgsFunction: a.completeCluster,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, _, err := a.open(args, 0)
 			if err != nil {

@@ -23,6 +23,7 @@ follows "--" goes to psql. The password comes from a file that only you can read
 		Example: `  howdah psql
   howdah psql --service replica -- -c 'select pg_is_in_recovery()'
   pgbench -i "$(howdah psql --print-url)"`,
+		SuggestFor: []string{"connect", "shell", "sql"},
 		Args: func(cmd *cobra.Command, args []string) error {
 			if n := cmd.ArgsLenAtDash(); n > 1 || n < 0 && len(args) > 1 {
 				return usage("psql takes one cluster; flags of psql come after --")

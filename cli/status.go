@@ -25,7 +25,8 @@ It ends with 3 when the cluster has no leader or a member is not running.`,
 		Example: `  howdah status
   howdah status --watch
   howdah status --json | jq .exposure`,
-		Args: takes(0), ValidArgsFunction: a.completeCluster,
+		SuggestFor: []string{"health", "info", "show"},
+		Args:       takes(0), ValidArgsFunction: a.completeCluster,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, _, err := a.open(args, 0)
 			if err != nil {
@@ -74,7 +75,7 @@ func (a *app) watchStatus(ctx context.Context, c *control.Cluster) error {
 		}
 		switch {
 		case err != nil:
-			a.complain(err, false, nil)
+			a.complain(err)
 		case a.json:
 			a.printJSON(a.Out, s)
 		default:

@@ -20,12 +20,8 @@ that is there, waits until it is healthy, and says how to connect. It may be
 given again at any time: what runs stays untouched.`,
 		Example: `  howdah up
   howdah up --dir /tmp/try --ground loopback`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usage("up takes no arguments yet: it starts the demo cluster, not %q", args[0])
-			}
-			return nil
-		},
+		SuggestFor: []string{"start", "create", "init", "run"},
+		Args:       nothing(" yet: it starts the demo cluster"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			h, err := a.house()
 			if err != nil {
@@ -135,12 +131,8 @@ func (a *app) down() *cobra.Command {
 last. The data stays, and "howdah up" starts it again; --purge deletes it.`,
 		Example: `  howdah down
   howdah down --purge --yes`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usage("down takes no arguments: it stops all that was started in --dir")
-			}
-			return nil
-		},
+		SuggestFor: []string{"stop", "destroy", "delete", "halt"},
+		Args:       nothing(": it stops all that was started in --dir"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			h, err := a.house()
 			if err != nil {

@@ -20,7 +20,8 @@ the page of the last change of leader: what was seen, what was done, and when,
 in milliseconds after the first sign.`,
 		Example: `  howdah why
   howdah why --failover 3`,
-		Args: takes(0), ValidArgsFunction: a.completeCluster,
+		SuggestFor: []string{"explain", "log", "logs"},
+		Args:       takes(0), ValidArgsFunction: a.completeCluster,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("failover") && number < 1 {
 				return usage("--failover %d: failovers count from 1", number)

@@ -27,6 +27,7 @@ import (
 	"howdah/latest"
 	"howdah/nodefile"
 	"howdah/pki"
+	"howdah/playground"
 	"howdah/problem"
 	"howdah/spec"
 )
@@ -77,6 +78,9 @@ func (h House) Name(name string) (string, error) {
 			Code: "cluster-none", What: "cannot find a cluster",
 			Why: "there is none in " + h.Dir,
 			Do:  "start one with `howdah up`, or say with --dir where it is",
+		}
+		if _, err := playground.Load(h.Dir); problem.Code(err) == "datadir-path" {
+			return "", err
 		}
 		if _, err := os.ReadDir(h.Dir); err != nil && !errors.Is(err, os.ErrNotExist) {
 			p.Why, p.Err, p.Do = "the state directory can not be read", err, "run as its owner, or say with --dir where the cluster is"

@@ -224,10 +224,7 @@ func (s *State) plan(o Options, user string) ([]spec.Node, error) {
 func (s *State) write(o Options, nodes []spec.Node, owner node.User) error {
 	for _, dir := range []string{s.Dir, filepath.Dir(s.Binary), filepath.Join(s.Dir, o.Cluster), filepath.Dir(s.Run), s.Run} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return &problem.Error{
-				Code: "datadir-path", What: "cannot make the playground's directory " + dir,
-				Do: "give another directory with --dir", Err: err,
-			}
+			return noDirectory(dir, err)
 		}
 	}
 	if err := enterable(filepath.Dir(s.Binary), owner); err != nil {

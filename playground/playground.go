@@ -20,6 +20,8 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"golang.org/x/sys/unix"
+
 	"howdah/node"
 	"howdah/node/process"
 	"howdah/nodefile"
@@ -74,16 +76,38 @@ func Load(dir string) (State, error) {
 			Do: "run `howdah up`, or name its directory with --dir",
 		}
 	}
+	if errors.Is(err, unix.ENOTDIR) {
+		return State{}, &problem.Error{
+			Code: "datadir-path", What: "cannot use " + dir + " as a state directory", Why: notDirectory(dir) + " is not a directory",
+			Do: "name a directory with --dir; a new one is made",
+		}
+	}
 	if err != nil {
-		return State{}, err
+		return State{}, &problem.Error{
+			Code: "datadir-path", What: "cannot use " + dir + " as a state directory",
+			Do: "run as its owner, or name another directory with --dir", Err: err,
+		}
 	}
 	var s State
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&s); err != nil {
-		return State{}, fmt.Errorf("%s: %w", stateFile(dir), err)
+		return State{}, &problem.Error{
+			Code: "playground-file", What: "cannot read the description of the playground in " + dir, Why: stateFile(dir),
+			Do: "restore the file from a copy; with its ground and members it says which processes are the playground's", Err: err,
+		}
 	}
 	return s, nil
+}
+
+// notDirectory is the part of a path that something else than a directory stands at.
+func notDirectory(path string) string {
+	for d := path; d != filepath.Dir(d); d = filepath.Dir(d) {
+		if st, err := os.Stat(d); err == nil && !st.IsDir() {
+			return d
+		}
+	}
+	return path
 }
 
 func (s State) save() error {

@@ -1,6 +1,7 @@
 package playground
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -142,4 +143,21 @@ func named(nodes []spec.Node) error {
 		}
 	}
 	return nil
+}
+
+// noDirectory says why dir could not be made.
+func noDirectory(dir string, err error) error {
+	p := &problem.Error{
+		Code: "datadir-path", What: "cannot make the playground's directory " + dir,
+		Do: "give another directory with --dir", Err: err,
+	}
+	if errors.Is(err, os.ErrNotExist) { // of mkdir, where all above it exist
+		for d := dir; d != filepath.Dir(d); d = filepath.Dir(d) {
+			if _, err := os.Stat(filepath.Dir(d)); err == nil {
+				p.Why, p.Err = filepath.Dir(d)+" takes no new directory", nil
+				break
+			}
+		}
+	}
+	return p
 }

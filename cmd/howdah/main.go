@@ -6,10 +6,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -39,7 +42,7 @@ func run() int {
 		Terminal: terminal(os.Stdin) && terminal(os.Stdout),
 		Env:      os.Getenv,
 		Root:     os.Geteuid() == 0,
-		Version:  versionText(),
+		Version:  built(),
 		Called:   os.Args[0],
 		Roles:    cli.Roles{Node: superviseNode, Agent: runAgent, Etcd: serveEtcd, Keep: keepPlayground},
 		Exec:     syscall.Exec,
@@ -55,23 +58,32 @@ func terminal(f *os.File) bool {
 	return err == nil && st.Mode()&os.ModeCharDevice != 0 && isTerminal(f.Fd())
 }
 
-// versionText is the release, or the commit that was built.
-func versionText() string {
-	if version != "" {
-		return version
-	}
+// built says what this program was built from, as far as the build recorded it.
+func built() cli.Version {
+	v := cli.Version{Version: version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return "unknown"
+		v.Version = cmp.Or(version, "unknown")
+		return v
 	}
-	text := "development"
+	if module := info.Main.Version; module != "(devel)" {
+		v.Version = cmp.Or(version, module)
+	}
+	v.Version = cmp.Or(v.Version, "development")
 	for _, s := range info.Settings {
-		switch {
-		case s.Key == "vcs.revision" && len(s.Value) >= 12:
-			text += " " + s.Value[:12]
-		case s.Key == "vcs.modified" && s.Value == "true":
-			text += " (modified)"
+		switch s.Key {
+		case "vcs.revision":
+			v.Commit = s.Value
+		case "vcs.time":
+			v.At = s.Value
+		case "vcs.modified":
+			v.Modified = s.Value == "true"
 		}
 	}
-	return text
+	for _, m := range info.Deps {
+		if m.Path == "go.etcd.io/etcd/server/v3" {
+			v.Etcd = strings.TrimPrefix(m.Version, "v")
+		}
+	}
+	return v
 }
