@@ -95,8 +95,11 @@ func Run(ctx context.Context, args []string, p Process) int {
 		a.json = a.json || slices.Contains(strings.Split(words, "\n"), "--json")
 	}
 	a.complain(err)
-	if wrong {
+	switch {
+	case wrong:
 		return Usage
+	case problem.Code(err) == "cluster-stopped":
+		return Unhealthy
 	}
 	return NotDone
 }

@@ -17,31 +17,40 @@ func (a *app) psql() *cobra.Command {
 	service := control.Primary
 	var url bool
 	cmd := &cobra.Command{
-		Use: "psql [CLUSTER] [-- FLAGS OF PSQL]", Short: "A shell on the primary, or on a replica",
-		Long: `Psql starts PostgreSQL's own shell on the member that serves a service now. What
-follows "--" goes to psql. The password comes from a file that only you can read.`,
+		Use: "psql [CLUSTER] [MEMBER] [-- FLAGS OF PSQL]", Short: "A shell on the primary, or on a replica",
+		Long: `Psql starts PostgreSQL's own shell on the member that serves a service now, or
+on the one named. What follows "--" goes to psql. The password comes from a file that only you can read.`,
 		Example: `  howdah psql
+  howdah psql demo-2
   howdah psql --service replica -- -c 'select pg_is_in_recovery()'
   pgbench -i "$(howdah psql --print-url)"`,
 		SuggestFor: []string{"connect", "shell", "sql"},
 		Args: func(cmd *cobra.Command, args []string) error {
-			if n := cmd.ArgsLenAtDash(); n > 1 || n < 0 && len(args) > 1 {
-				return usage("psql takes one cluster; flags of psql come after --")
+			if n := cmd.ArgsLenAtDash(); n > 2 || n < 0 && len(args) > 2 {
+				return usage("psql takes one cluster and one member; flags of psql come after --")
 			}
 			return nil
 		},
-		ValidArgsFunction: a.completeCluster,
+		ValidArgsFunction: a.completeMembers,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var flags []string
 			if n := cmd.ArgsLenAtDash(); n >= 0 {
 				args, flags = args[:n], args[n:]
 			}
-			c, _, err := a.open(args, 0)
+			c, members, err := a.open(args, 1)
 			if err != nil {
 				return err
 			}
 			defer c.Close()
-			t, err := c.Psql(cmd.Context(), service)
+			var t control.Target
+			switch {
+			case len(members) == 0:
+				t, err = c.Psql(cmd.Context(), service)
+			case cmd.Flags().Changed("service"):
+				return usage("psql takes a member or --service, not both")
+			default:
+				t, err = c.PsqlAt(cmd.Context(), members[0])
+			}
 			if err != nil {
 				return err
 			}

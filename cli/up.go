@@ -152,21 +152,24 @@ last. The data stays, and "howdah up" starts it again; --purge deletes it.`,
 			if ok, err := a.sure(what, risk(purge)); !ok {
 				return err
 			}
+			still := h.Stopped()
 			err = h.Down(cmd.Context(), purge, func(step string) {
-				if !a.json {
+				if !a.json && !still {
 					a.printf("%s\n", step)
 				}
 			})
-			if err != nil {
+			switch {
+			case err != nil:
 				return err
-			}
-			if a.json {
-				a.printJSON(a.Out, map[string]any{"stopped": true, "purged": purge, "dir": h.Dir})
-				return nil
-			}
-			if purge {
+			case a.json:
+				a.printJSON(a.Out, map[string]any{"stopped": !still, "purged": purge, "dir": h.Dir})
+			case still && purge:
+				a.printf("nothing was running; the data is deleted\n")
+			case still:
+				a.printf("nothing was running; the data stays in %s\n", h.Dir)
+			case purge:
 				a.printf("stopped, and the data is deleted\n")
-			} else {
+			default:
 				a.printf("stopped; the data stays in %s\n", h.Dir)
 			}
 			return nil

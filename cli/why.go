@@ -14,11 +14,13 @@ import (
 func (a *app) why() *cobra.Command {
 	var number int64
 	cmd := &cobra.Command{
-		Use: "why [CLUSTER]", Short: "What was decided last, and why",
+		Use: "why [CLUSTER] [MEMBER…]", Short: "What was decided last, and why",
 		Long: `Why prints the last decision of each member with the facts that led to it, and
 the page of the last change of leader: what was seen, what was done, and when,
-in milliseconds after the first sign.`,
+in milliseconds after the first sign. While a change is under way it waits two
+seconds for the page, and says so if that is still to come.`,
 		Example: `  howdah why
+  howdah why demo-2
   howdah why --failover 3`,
 		SuggestFor: []string{"explain", "log", "logs"},
 		Args:       takes(0), ValidArgsFunction: a.completeCluster,
@@ -26,20 +28,29 @@ in milliseconds after the first sign.`,
 			if cmd.Flags().Changed("failover") && number < 1 {
 				return usage("--failover %d: failovers count from 1", number)
 			}
-			c, _, err := a.open(args, 0)
+			c, members, err := a.open(args, many)
 			if err != nil {
 				return err
 			}
 			defer c.Close()
-			w, err := c.Why(cmd.Context(), number)
-			if err != nil {
-				return err
+			if number > 0 {
+				page, err := c.Failover(cmd.Context(), number)
+				switch {
+				case err != nil:
+					return err
+				case a.json:
+					a.printJSON(a.Out, whyJSON(control.Why{Page: &page}))
+				default:
+					a.printf("%s", pageText(page))
+				}
+				return nil
 			}
+			w, err := c.Why(cmd.Context(), members...)
 			switch {
+			case err != nil:
+				return err
 			case a.json:
-				a.printJSON(a.Out, whyJSON(w, number == 0))
-			case number > 0:
-				a.printf("%s", pageText(*w.Page))
+				a.printJSON(a.Out, whyJSON(w))
 			default:
 				a.printf("%s", whyText(w, time.Now()))
 			}
@@ -61,15 +72,14 @@ type whyPage struct {
 	cluster.FailoverPage
 }
 
-func whyJSON(w control.Why, members bool) any {
+func whyJSON(w control.Why) any {
 	out := struct {
 		Members  []whyMember `json:"members,omitempty"`
+		Underway string      `json:"underway,omitempty"` // a change of leader that failover does not tell yet
 		Failover *whyPage    `json:"failover"`
-	}{}
-	if members {
-		for _, m := range w.Members {
-			out.Members = append(out.Members, whyMember{m.Member, m})
-		}
+	}{Underway: w.Underway}
+	for _, m := range w.Members {
+		out.Members = append(out.Members, whyMember{m.Member, m})
 	}
 	if w.Page != nil {
 		out.Failover = &whyPage{w.Page.Number, *w.Page}
@@ -92,6 +102,9 @@ func whyText(w control.Why, now time.Time) string {
 	}
 	if len(w.Members) == 0 {
 		b.WriteString("no member has published a decision yet\n")
+	}
+	if w.Underway != "" {
+		fmt.Fprintf(&b, "\nA change of leader is under way: %s. Its page comes when it has ended.\n", w.Underway)
 	}
 	if w.Page != nil {
 		b.WriteString("\n" + pageText(*w.Page))

@@ -87,11 +87,15 @@ func (h House) Name(name string) (string, error) {
 		}
 		return "", p
 	case name != "":
-		return "", &problem.Error{
+		p := &problem.Error{
 			Code: "cluster-unknown", What: "cannot find cluster " + name,
 			Why: "in " + h.Dir + " there is " + strings.Join(all, ", "),
 			Do:  "name one of these, or say with --dir where the cluster is",
 		}
+		if of, ok := h.memberOf(name); ok {
+			p.Why, p.Do = name+" is a member of cluster "+of, "name the cluster, "+of
+		}
+		return "", p
 	case len(all) > 1:
 		return "", &problem.Error{
 			Code: "cluster-which", What: "cannot tell which cluster is meant",
@@ -100,6 +104,17 @@ func (h House) Name(name string) (string, error) {
 		}
 	}
 	return all[0], nil
+}
+
+// memberOf finds the cluster that has a node of that name in the house.
+func (h House) memberOf(member string) (name string, ok bool) {
+	files, _ := filepath.Glob(filepath.Join(h.Dir, "*", "*", nodefile.Name))
+	for _, f := range files {
+		if dir := filepath.Dir(f); filepath.Base(dir) == member {
+			return filepath.Base(filepath.Dir(dir)), true
+		}
+	}
+	return "", false
 }
 
 // Open returns the cluster called name, or the only one there is. It connects
@@ -130,7 +145,8 @@ func (h House) Open(name string) (*Cluster, error) {
 		}
 	}
 	c := On(name, store, nodes...)
-	c.Dir, c.door, c.tls = filepath.Join(h.Dir, name), through, config
+	_, err = playground.Load(h.Dir)
+	c.Dir, c.door, c.tls, c.local = filepath.Join(h.Dir, name), through, config, err == nil
 	return c, nil
 }
 
@@ -143,6 +159,7 @@ type Cluster struct {
 	store dcs.Store
 	door  door
 	tls   *tls.Config // how the cluster's machines know each other; nil: they do not
+	local bool        // every node is on this machine: a playground
 	now   func() time.Time
 }
 
@@ -175,6 +192,9 @@ func stateOf(s dcs.Snapshot) cluster.State {
 // elects a leader its members answer at once that they can not.
 func (c *Cluster) do(ctx context.Context, r dcs.Request) (dcs.Response, error) {
 	const pause = 100 * time.Millisecond
+	if err := c.stopped(ctx); err != nil {
+		return dcs.Response{}, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	for {
@@ -209,7 +229,25 @@ func unless(key string, mod int64) dcs.Cond {
 	return dcs.ModIs(key, mod)
 }
 
+// stopped says at once of a playground's cluster that nothing of it runs,
+// instead of waiting for answers that nobody can give.
+func (c *Cluster) stopped(ctx context.Context) error {
+	if !c.local || !playground.Quiet(c.Nodes) {
+		return nil
+	}
+	if stranger := c.stranger(ctx, "reach"); stranger != nil {
+		return stranger
+	}
+	return &problem.Error{
+		Code: "cluster-stopped", What: "cluster " + c.Name + " is stopped", Why: "no process of its nodes runs on this machine",
+		Do: "start it with `howdah up`; its data is as it was left",
+	}
+}
+
 func (c *Cluster) unreachable(ctx context.Context, verb string, err error) error {
+	if problem.Code(err) != "" {
+		return err
+	}
 	if stranger := c.stranger(ctx, verb); stranger != nil {
 		return stranger
 	}

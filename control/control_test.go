@@ -11,6 +11,7 @@ import (
 	"howdah/dcs"
 	"howdah/dcs/mem"
 	"howdah/problem"
+	"howdah/spec"
 )
 
 const base = "/service/demo/"
@@ -437,15 +438,111 @@ func TestWhyNamesThePagesThatExist(t *testing.T) {
 	w := newWorld(t)
 	w.put(cluster.PageKey(1), cluster.FailoverPage{Epoch: 5, Kind: cluster.KindBootstrap, To: "demo-1"}.Encode())
 	w.put(cluster.PageKey(2), cluster.FailoverPage{Epoch: 9, Kind: cluster.KindCrash, From: "demo-1", To: "demo-2"}.Encode())
-	got, err := w.c.Why(t.Context(), 0)
+	got, err := w.c.Why(t.Context())
 	if err != nil || got.Page == nil || got.Page.Number != 2 {
 		t.Errorf("last page: got %+v, %v", got.Page, err)
 	}
-	if got, err := w.c.Why(t.Context(), 1); err != nil || got.Page.Epoch != 5 {
-		t.Errorf("page 1: got %+v, %v", got.Page, err)
+	if got, err := w.c.Failover(t.Context(), 1); err != nil || got.Epoch != 5 {
+		t.Errorf("page 1: got %+v, %v", got, err)
 	}
-	_, err = w.c.Why(t.Context(), 7)
+	_, err = w.c.Failover(t.Context(), 7)
 	if p, ok := errors.AsType[*problem.Error](err); !ok || p.Code != "failover-unknown" || p.Why != "there are pages of 1, 2" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestWhyOfMembers(t *testing.T) {
+	w := newWorld(t)
+	for _, name := range []string{"demo-1", "demo-2", "demo-3"} {
+		w.put(cluster.DirWhy+name, cluster.Why{Trail: []string{"of=" + name}}.Encode())
+	}
+	got, err := w.c.Why(t.Context(), "demo-2")
+	if err != nil || len(got.Members) != 1 || got.Members[0].Member != "demo-2" {
+		t.Errorf("got %+v, %v", got.Members, err)
+	}
+	if _, err := w.c.Why(t.Context(), "demo-9"); problem.Code(err) != "member-unknown" {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Right after a fault the last page is that of another change: why waits a
+// moment for the new one, and says so if it does not come.
+func TestWhyWhileAChangeIsUnderWay(t *testing.T) {
+	page := cluster.FailoverPage{Epoch: 9, Kind: cluster.KindCrash, From: "demo-1", To: "demo-2"}
+	for _, tt := range []struct {
+		name   string
+		begins func(*world)
+		want   string
+	}{
+		{"nothing happens", func(*world) {}, ""},
+		{"the key is gone", func(w *world) { w.drop("leader") }, "nobody leads"},
+		{"the server died", func(w *world) {
+			w.member("demo-1", cluster.Member{State: cluster.StateCrashed, Role: cluster.RoleReplica})
+		}, "demo-1 leads and is crashed"},
+		{"the successor is not there yet", func(w *world) { w.put("leader", "demo-2") }, "demo-2 leads and does not write yet"},
+		{"a switchover was asked for", func(w *world) { w.put("failover", `{"leader":"demo-1"}`) }, "a switchover was asked for"},
+		{"nobody acts in pause", func(w *world) { w.put("config", `{"pause":true}`); w.drop("leader") }, ""},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.put(cluster.PageKey(1), page.Encode())
+			tt.begins(w)
+			began := time.Now()
+			got, err := w.c.Why(t.Context())
+			if err != nil || got.Underway != tt.want || got.Page == nil {
+				t.Errorf("%s: got %q, %v, want %q", tt.name, got.Underway, err, tt.want)
+			}
+			if took := time.Since(began); (took >= settle) != (tt.want != "") {
+				t.Errorf("%s: it took %s", tt.name, took)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.drop("leader")
+		time.AfterFunc(settle/2, func() {
+			w.member("demo-2", cluster.Member{State: cluster.StateRunning, Role: cluster.RolePrimary})
+			w.put(cluster.PageKey(1), page.Encode())
+			w.put("leader", "demo-2")
+		})
+		if got, err := w.c.Why(t.Context()); err != nil || got.Underway != "" || got.Page == nil {
+			t.Errorf("a change that ends meanwhile: got %+v, %v", got, err)
+		}
+	})
+}
+
+// Nothing of the cluster runs: that is said at once, of whatever is asked.
+func TestAStoppedCluster(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	w.c.local = true
+	w.c.Nodes = []spec.Node{{Cluster: "demo", Member: "demo-1", Paths: spec.Paths{Dir: dir, Run: dir}, Etcd: spec.Etcd{Member: "demo-1"}}}
+	for name, ask := range map[string]func() error{
+		"state":      func() error { _, err := w.c.State(t.Context()); return err },
+		"why":        func() error { _, err := w.c.Why(t.Context()); return err },
+		"psql":       func() error { _, err := w.c.Psql(t.Context(), Primary); return err },
+		"status":     func() error { _, err := w.c.Status(t.Context()); return err },
+		"switchover": func() error { _, err := w.c.PlanSwitchover(t.Context(), "", time.Time{}); return err },
+		"restart":    func() error { _, err := w.c.PlanRestart(t.Context()); return err },
+		"pause":      func() error { _, err := w.c.Pause(t.Context()); return err },
+	} {
+		if err := ask(); problem.Code(err) != "cluster-stopped" {
+			t.Errorf("%s: got %v, want cluster-stopped", name, err)
+		}
+	}
+}
+
+func TestPsqlAtAMember(t *testing.T) {
+	w := newWorld(t)
+	w.member("demo-3", cluster.Member{ConnURL: "postgres://10.10.10.13:5433/postgres", State: cluster.StateRunning, Role: cluster.RoleReplica})
+	if got, err := w.c.PsqlAt(t.Context(), "demo-3"); err != nil || got.Host != "10.10.10.13" || got.Port != 5433 {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if _, err := w.c.PsqlAt(t.Context(), "demo-9"); problem.Code(err) != "member-unknown" {
+		t.Errorf("got %v", err)
+	}
+	w.put(cluster.DirRecorded+"demo-4", `{"host":"10.10.10.14","joined":"2026-11-20T12:00:00Z"}`)
+	if _, err := w.c.PsqlAt(t.Context(), "demo-4"); problem.Code(err) != "member-away" {
 		t.Errorf("got %v", err)
 	}
 }

@@ -200,6 +200,12 @@ func (h House) PlanDown(purge bool) (what string, found bool, err error) {
 	return what, true, nil
 }
 
+// Stopped says that there is a playground, and that nothing of it runs.
+func (h House) Stopped() bool {
+	nodes, err := playground.Nodes(h.Dir)
+	return err == nil && playground.Quiet(nodes)
+}
+
 // Down stops the playground, and with purge deletes it.
 func (h House) Down(ctx context.Context, purge bool, say func(string)) error {
 	err := playground.Down(ctx, h.Dir, say)

@@ -33,7 +33,13 @@ type Target struct {
 	User     string
 	Database string
 	Passfile string // pgpass with the password of User
+	TLS      bool   // the server takes nothing else
 }
+
+// onlyTLS is the sslmode of whoever talks to servers that take nothing but TLS.
+// libpq's own (prefer) tries again in clear after a wrong password, and then
+// tells of the second refusal, which is not the one to know of.
+const onlyTLS = "require"
 
 // Env are the variables by which libpq finds the target. The password stays in
 // its file.
@@ -41,6 +47,9 @@ func (t Target) Env() []string {
 	env := []string{"PGHOST=" + t.Host, "PGPORT=" + strconv.Itoa(t.Port), "PGUSER=" + t.User, "PGDATABASE=" + t.Database}
 	if t.Passfile != "" {
 		env = append(env, "PGPASSFILE="+t.Passfile)
+	}
+	if t.TLS {
+		env = append(env, "PGSSLMODE="+onlyTLS)
 	}
 	return env
 }
@@ -73,12 +82,34 @@ func (c *Cluster) Psql(ctx context.Context, service string) (Target, error) {
 			Do: "see `howdah status " + c.Name + "`",
 		}
 	}
-	m := p.Members[i]
-	t := Target{Member: m.Name, Host: c.door(m.Host), Port: m.Port, User: spec.Superuser, Database: "postgres"}
+	return c.target(p.Members[i]), nil
+}
+
+// PsqlAt is the server of one member, whatever it serves.
+func (c *Cluster) PsqlAt(ctx context.Context, member string) (Target, error) {
+	s, err := c.State(ctx)
+	if err != nil {
+		return Target{}, err
+	}
+	m, shows := cluster.PictureOf(s).Member(member)
+	switch {
+	case !slices.Contains(s.Names(), member):
+		return Target{}, c.unknownMember(member, s)
+	case !shows || m.Host == "":
+		return Target{}, &problem.Error{
+			Code: "member-away", What: "cannot connect to " + member, Why: "it does not show itself, so it is not known where it is",
+			Do: "start it first; `howdah status " + c.Name + "` says who is up",
+		}
+	}
+	return c.target(m), nil
+}
+
+func (c *Cluster) target(m cluster.PictureMember) Target {
+	t := Target{Member: m.Name, Host: c.door(m.Host), Port: m.Port, User: spec.Superuser, Database: "postgres", TLS: c.onlyTLS()}
 	if access, err := c.Access(); err == nil {
 		t.User, t.Database, t.Passfile = access.User, access.Database, access.Passfile
 	}
-	return t, nil
+	return t
 }
 
 // An Access is how a person's programs get into the cluster: the first user and
@@ -109,8 +140,14 @@ func (a Access) At(t Target) string {
 		Scheme: "postgres", User: url.UserPassword(a.User, a.Password.Reveal()),
 		Host: net.JoinHostPort(t.Host, strconv.Itoa(t.Port)), Path: "/" + a.Database,
 	}
+	if t.TLS {
+		u.RawQuery = "sslmode=" + onlyTLS
+	}
 	return u.String()
 }
+
+// onlyTLS says that the servers take nothing but TLS: those of nodes with a certificate.
+func (c *Cluster) onlyTLS() bool { return len(c.Nodes) > 0 && c.Nodes[0].TLS.Cert != "" }
 
 // Program finds one of PostgreSQL's own programs beside the server's.
 func (c *Cluster) Program(name string) (string, error) {
@@ -165,11 +202,16 @@ func (c *Cluster) Access() (Access, error) {
 		Scheme: "postgres", User: url.User(a.User), Host: strings.Join(addrs, ","), Path: "/" + a.Database,
 		RawQuery: "target_session_attrs=read-write",
 	}
+	tls := ""
+	if c.onlyTLS() {
+		u.RawQuery += "&sslmode=" + onlyTLS
+		tls = "sslmode=" + onlyTLS + "\n"
+	}
 	a.url = u.String()
 	var services strings.Builder
 	for _, s := range []struct{ name, attrs string }{{c.Name, "read-write"}, {c.Name + "-replica", "prefer-standby"}} {
-		fmt.Fprintf(&services, "[%s]\nhost=%s\nport=%s\nuser=%s\ndbname=%s\npassfile=%s\ntarget_session_attrs=%s\nconnect_timeout=3\n\n",
-			s.name, strings.Join(hosts, ","), strings.Join(ports, ","), a.User, a.Database, a.Passfile, s.attrs)
+		fmt.Fprintf(&services, "[%s]\nhost=%s\nport=%s\nuser=%s\ndbname=%s\npassfile=%s\ntarget_session_attrs=%s\nconnect_timeout=3\n%s\n",
+			s.name, strings.Join(hosts, ","), strings.Join(ports, ","), a.User, a.Database, a.Passfile, s.attrs, tls)
 	}
 	for path, text := range map[string]string{a.Passfile: pass.String(), a.Services: services.String()} {
 		if old, err := os.ReadFile(path); err == nil && string(old) == text {

@@ -158,6 +158,7 @@ type Story struct {
 	Reason []string
 	Begun  time.Time
 	Phases []cluster.Phase
+	Whole  bool // the key was taken over an offer: this server has all that the old leader had
 }
 
 // phase notes the end of a phase, once.
@@ -236,6 +237,7 @@ func (t *turn) answered(a Answer) {
 			// The lease was last kept alive at Lease.Sent: taking a key does not extend it.
 			m.Right = Right{Epoch: a.Revision, Sent: m.Lease.Sent, TTL: m.Lease.TTL}
 			m.Taken = a.Revision
+			_, m.Story.Whole = a.Action.(Take)
 			m.Story.phase("elected", t.Wall)
 		}
 	case Release:

@@ -239,8 +239,8 @@ func (t *turn) told() {
 		Epoch: t.m.Right.Epoch, Kind: s.Kind, From: s.From, To: t.Self.Name, Timeline: t.Server.Timeline,
 		At: s.Begun, Reason: s.Reason, Phases: s.Phases,
 	}
-	if s.From == t.Self.Name {
-		page.LostBytes = new(int64) // its own log was replayed to the end
+	if s.From == t.Self.Name || s.Whole {
+		page.LostBytes = new(int64) // its own log was replayed to the end, or it had all of the other's
 	}
 	t.put(cluster.PageKey(next), page.Encode(), 0)
 	if n := len(t.State.Failovers) - keptPages; n > 0 {
@@ -260,8 +260,11 @@ func (t *turn) lostBytes() {
 		return
 	}
 	for _, p := range slices.Backward(t.State.Failovers) {
-		if p.From != t.Self.Name || p.To == t.Self.Name || p.LostBytes != nil {
+		if p.From != t.Self.Name || p.To == t.Self.Name {
 			continue
+		}
+		if p.LostBytes != nil {
+			return // known, and older changes had another log
 		}
 		lost := at.Behind(r.End)
 		p.LostBytes = &lost

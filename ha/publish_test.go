@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -98,6 +99,12 @@ func TestPublish(t *testing.T) {
 			v.Memory.Rejoin = Rejoin{Leader: "a", Epoch: epoch, Measured: true, End: 700}
 			v.State.Failovers = []cluster.FailoverPage{{Number: 3, From: "b", To: "a", Mod: 31, LostBytes: new(int64)}}
 		}, me},
+		{"and an older one is of another log", standby, func(v *View) {
+			down(&v.Server)
+			v.Server.Control.Timeline = 1
+			v.Memory.Rejoin = Rejoin{Leader: "a", Epoch: epoch, Measured: true, End: 700}
+			v.State.Failovers = []cluster.FailoverPage{{Number: 2, From: "b", To: "a", Mod: 30}, {Number: 3, From: "b", To: "a", Mod: 31, LostBytes: new(int64)}}
+		}, me},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			v := tt.base()
@@ -140,5 +147,42 @@ func TestMember(t *testing.T) {
 				t.Errorf("%s %s, want %s %s", m.State, m.Role, tt.state, tt.role)
 			}
 		})
+	}
+}
+
+// Who took the key over an offer had everything that the old leader had; who
+// took a key that was lost cannot know yet.
+func TestWhatAPageKnowsToBeLost(t *testing.T) {
+	for _, tt := range []struct {
+		took Action
+		want string
+	}{
+		{Take{Epoch: epoch, Handover: 60}, "0"},
+		{Acquire{}, "unknown"},
+	} {
+		v := leader()
+		v.State.Failovers = nil
+		v.Memory.Story = Story{Kind: cluster.KindSwitchover, From: "z", Begun: v.Wall}
+		v.Answer = &Answer{Action: tt.took, OK: true, Revision: v.Memory.Right.Epoch}
+		var page *cluster.FailoverPage
+		for _, a := range Decide(v).Actions {
+			if p, ok := a.(Put); ok && strings.HasPrefix(p.Key, cluster.DirFailovers) {
+				read, err := cluster.ParseFailoverPage([]byte(p.Value))
+				if err != nil {
+					t.Fatal(err)
+				}
+				page = &read
+			}
+		}
+		got := "no page"
+		if page != nil {
+			got = "unknown"
+			if page.LostBytes != nil {
+				got = strconv.FormatInt(*page.LostBytes, 10)
+			}
+		}
+		if got != tt.want {
+			t.Errorf("after %s: lost %s, want %s", tt.took, got, tt.want)
+		}
 	}
 }

@@ -206,6 +206,16 @@ func Running(n spec.Node) bool {
 	return ok
 }
 
+// Quiet reports whether neither a supervisor nor a role of the nodes runs.
+func Quiet(nodes []spec.Node) bool {
+	for _, n := range nodes {
+		if len(roots(n)) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
 func supervisor(n spec.Node) (process.ID, bool) {
 	return process.Job{PID: node.SupervisorFile(n), Args: node.SupervisorArgs(n.Paths.Dir)}.Running()
 }
