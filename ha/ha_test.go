@@ -204,6 +204,15 @@ func TestHandover(t *testing.T) {
 		{"a checkpoint first", leader, asked, "leader=self server=primary switchover=c -> checkpoint"},
 		{"then the shutdown", leader, func(v *View) { asked(v); v.Memory.Switch = Switch{Key: 48, Checkpointed: true, Since: now} }, "leader=self server=primary switchover=c -> stop"},
 		{"to somebody who is not there", leader, func(v *View) { v.State.Failover = cluster.Failover{Mod: 48, Leader: "a", Member: "x"} }, "leader=self server=primary switchover=refused(no-candidate) -> put failover"},
+		{"to anybody, and nobody streams yet", leader, func(v *View) {
+			v.State.Failover = cluster.Failover{Mod: 48, Leader: "a"}
+			v.Server.Replicas = nil
+		}, "leader=self server=primary candidate=awaited -> nothing"},
+		{"to anybody, and nobody is left", leader, func(v *View) {
+			v.State.Failover = cluster.Failover{Mod: 48, Leader: "a"}
+			v.Server.Replicas = nil
+			v.State.Members = v.State.Members[:1]
+		}, "leader=self server=primary switchover=refused(no-candidate) -> put failover"},
 		{"down, and the key is held out", leader, func(v *View) {
 			asked(v)
 			down(&v.Server)

@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"slices"
 	"time"
 
 	"howdah/cluster"
@@ -105,7 +106,10 @@ func (t *turn) candidate(f cluster.Failover) (pg.Replica, string) {
 			best = r
 		}
 	}
-	if _, live := t.State.Member(f.Member); best.Name == "" && live {
+	if best.Name == "" && why != waits && slices.ContainsFunc(t.State.Members, func(m cluster.Member) bool {
+		anybody := f.Member == "" && !t.Stopping && m.Name != t.Self.Name && m.Running() && !m.Tags.NoFailover()
+		return anybody || f.Member != "" && m.Name == f.Member
+	}) {
 		why = waits // it lives, and may stream in a moment
 	}
 	return best, why
