@@ -74,7 +74,7 @@ func (t *turn) self() cluster.Member {
 	m := cluster.Member{
 		ConnURL: t.Self.ConnURL, APIURL: t.Self.APIURL, Version: t.Self.Version,
 		State: t.state(), Role: cluster.RoleReplica, Tags: seen.Tags,
-		Pause: t.State.Config.Pause(), PendingRestart: s.Restart,
+		Pause: t.State.Config.Pause(), PendingRestart: s.Restart, Name: t.Self.Name,
 	}
 	switch {
 	case s.Data != pg.DataPresent:
@@ -86,6 +86,12 @@ func (t *turn) self() cluster.Member {
 	}
 	if s.Primary() && s.Control.Timeline != s.Timeline {
 		m.CheckpointAfterPromote = new(false)
+	}
+	if s.Restart && s.Answers {
+		m.PendingRestartReason = make(map[string]cluster.PendingChange, len(s.Pending))
+		for _, p := range s.Pending {
+			m.PendingRestartReason[p.Name] = cluster.PendingChange{Old: p.Old, New: p.New}
+		}
 	}
 	if s.Answers {
 		m.Timeline, m.XlogLocation = s.Timeline, s.Flushed

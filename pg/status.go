@@ -80,6 +80,18 @@ type Replica struct {
 	Flushed   LSN
 	Replayed  LSN
 	SyncState string
+
+	User         string
+	Client       string // its address; "" over a socket
+	SyncPriority int
+}
+
+// A Pending setting has another value in the configuration than in the server,
+// which takes it only when it starts anew.
+type Pending struct {
+	Name string
+	Old  string
+	New  string // "" if it can not be told
 }
 
 // Status is everything that can be seen of the local server at one moment.
@@ -110,6 +122,9 @@ type Status struct {
 	Slots      []string // physical slots, sorted
 	History    History  // primary: of its timeline
 	Restart    bool     // some setting waits for a restart
+
+	Pending      []Pending // which; sorted
+	ReplayPaused bool      // standby: somebody stopped the replay
 }
 
 // Primary says that the server runs and is certainly not in recovery.

@@ -100,10 +100,17 @@ SELECT pg_is_in_recovery(), current_setting('server_version_num'), pg_conf_load_
   CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() END,
   CASE WHEN pg_is_in_recovery() THEN (extract(epoch FROM pg_last_xact_replay_timestamp()) * 1000000)::bigint END,
   CASE WHEN NOT pg_is_in_recovery() THEN ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int END,
-  current_setting('primary_conninfo'), current_setting('primary_slot_name');
+  current_setting('primary_conninfo'), current_setting('primary_slot_name'),
+  CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() END;
 SELECT status, received_tli FROM pg_stat_wal_receiver WHERE pid IS NOT NULL;
-SELECT application_name, state, flush_lsn, replay_lsn, sync_state FROM pg_stat_replication ORDER BY 1, pid;
+SELECT application_name, state, flush_lsn, replay_lsn, sync_state, usename, host(client_addr), sync_priority FROM pg_stat_replication ORDER BY 1, pid;
 SELECT slot_name FROM pg_replication_slots WHERE slot_type = 'physical' AND NOT temporary ORDER BY 1`
+
+// pending are the settings that wait for a restart. The file's last word counts;
+// a setting that has left the file goes back to its default.
+const pending = `
+SELECT s.name, current_setting(s.name), coalesce((SELECT f.setting FROM pg_file_settings f WHERE f.name = s.name ORDER BY f.seqno DESC LIMIT 1), s.boot_val)
+FROM pg_settings s WHERE s.pending_restart ORDER BY 1`
 
 // ask fills in what only the server knows, and says whether it answered.
 func (s *Server) ask(ctx context.Context, st *pg.Status) bool {
@@ -138,6 +145,7 @@ func (s *Server) fill(ctx context.Context, st *pg.Status, all []*pgconn.Result) 
 		return
 	}
 	row := all[0].Rows[0]
+	st.ReplayPaused = string(row[9]) == "t"
 	st.Answers = true
 	st.Recovering = string(row[0]) == "t"
 	st.Version, _ = strconv.Atoi(string(row[1]))
@@ -163,8 +171,10 @@ func (s *Server) fill(ctx context.Context, st *pg.Status, all []*pgconn.Result) 
 		st.History = s.history(st.Timeline)
 	}
 	for _, r := range all[2].Rows {
+		priority, _ := strconv.Atoi(string(r[7]))
 		st.Replicas = append(st.Replicas, pg.Replica{
 			Name: string(r[0]), State: string(r[1]), Flushed: lsn(r[2]), Replayed: lsn(r[3]), SyncState: string(r[4]),
+			User: string(r[5]), Client: string(r[6]), SyncPriority: priority,
 		})
 	}
 	for _, r := range all[3].Rows {
@@ -172,12 +182,15 @@ func (s *Server) fill(ctx context.Context, st *pg.Status, all []*pgconn.Result) 
 	}
 	// pg_settings is a walk through everything: only after a reload.
 	if loaded := string(row[2]); loaded != s.look.loaded {
-		res, err := s.look.conn.Exec(ctx, `SELECT 1 FROM pg_settings WHERE pending_restart LIMIT 1`).ReadAll()
+		res, err := s.look.conn.Exec(ctx, pending).ReadAll()
 		if err == nil && len(res) == 1 {
-			s.look.loaded, s.look.restart = loaded, len(res[0].Rows) > 0
+			s.look.loaded, s.look.pending = loaded, nil
+			for _, r := range res[0].Rows {
+				s.look.pending = append(s.look.pending, pg.Pending{Name: string(r[0]), Old: string(r[1]), New: string(r[2])})
+			}
 		}
 	}
-	st.Restart = s.look.restart
+	st.Pending, st.Restart = s.look.pending, len(s.look.pending) > 0
 }
 
 // history is the ancestry of the primary's timeline, from its history file, which

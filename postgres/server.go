@@ -49,9 +49,9 @@ type Server struct {
 	look struct { // Look's own state
 		sync.Mutex
 		conn    *pgconn.PgConn
-		of      Proc     // the postmaster that conn belongs to
-		loaded  string   // pg_conf_load_time when restart was asked
-		restart bool     // some setting waits for a restart
+		of      Proc   // the postmaster that conn belongs to
+		loaded  string // pg_conf_load_time when pending was asked
+		pending []pg.Pending
 		history struct { // of the timeline that a primary is on
 			of    pg.Timeline
 			lines pg.History

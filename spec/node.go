@@ -112,7 +112,21 @@ type EtcdMember struct {
 // Agent is the high availability of this instance.
 type Agent struct {
 	Listen string `json:"listen"` // host:port of the REST API
+	REST   REST   `json:"rest"`
 	Timers Timers `json:"timers"`
+}
+
+// REST is who may ask the REST API, as Patroni's section restapi has it. The
+// zero REST speaks plain HTTP with everybody.
+type REST struct {
+	Cert         string   `json:"cert"` // files; "": plain HTTP
+	Key          string   `json:"key"`
+	CA           string   `json:"ca"`            // who signs the certificates of clients
+	VerifyClient string   `json:"verify_client"` // none, optional, required; "" is none
+	User         string   `json:"user"`          // of basic authentication for whatever changes something; "": none is asked for
+	Secret       string   `json:"secret"`        // name of the user's password
+	Allow        []string `json:"allow"`         // addresses, networks, host names; empty: everybody
+	AllowMembers bool     `json:"allow_members"` // members too
 }
 
 // Gateway is the access to clusters through this node. A node without fronts

@@ -2,9 +2,17 @@ package main
 
 import (
 	"context"
+	"log/slog"
+	"time"
 
+	"howdah/api"
+	"howdah/control"
 	"howdah/ha/agent"
+	"howdah/lease"
+	"howdah/lifecycle"
 	"howdah/nodefile"
+	"howdah/pki"
+	"howdah/spec"
 )
 
 func runAgent(ctx context.Context, dir string) error {
@@ -12,5 +20,34 @@ func runAgent(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	return agent.Run(ctx, n, logger(n))
+	log := logger(n)
+	rest, err := restOf(n, log)
+	if err != nil {
+		return err
+	}
+	return agent.Run(ctx, n, log, rest)
+}
+
+// restOf is the agent's REST interface.
+func restOf(n spec.Node, log *slog.Logger) (agent.Door, error) {
+	o := api.Options{
+		Node: n, Boot: lease.Now, Log: log,
+		Page: func() api.Right {
+			p, ok := lease.Read(n.Paths.Page)
+			if !ok || p.Role != lease.Primary {
+				return api.Right{}
+			}
+			return api.Right{Epoch: p.Epoch, Deadline: p.Deadline}
+		},
+	}
+	var err error
+	if n.TLS.Cert != "" {
+		if o.Peers, err = pki.ServerConfig(n.TLS); err != nil {
+			return nil, err
+		}
+	}
+	return func(in agent.Inside) lifecycle.Part {
+		o.Shown, o.Cluster = in.Shown, control.On(n.Cluster, in.Store, n)
+		return lifecycle.Part{Name: "api", Run: api.New(o).Run, Grace: 2 * time.Second}
+	}, nil
 }

@@ -35,9 +35,19 @@ const lookFor = 2 * time.Second
 // a watch that lost an event must not hide a vacancy for ever.
 const rereadAfter = 10 * time.Second
 
+// An Inside is what an agent lets its doors see.
+type Inside struct {
+	Shown *latest.Value[ha.Shown] // what it knows, after every turn
+	Store dcs.Store
+}
+
+// A Door answers those who come to the agent. Its part runs beside the loop,
+// from before the first turn until after the last.
+type Door func(Inside) lifecycle.Part
+
 // Run is the agent of one node, until ctx ends; then it hands over, stops the
 // server and returns. Killed, it leaves the server running for its successor.
-func Run(ctx context.Context, node spec.Node, log *slog.Logger) error {
+func Run(ctx context.Context, node spec.Node, log *slog.Logger, doors ...Door) error {
 	if err := node.Agent.Timers.Validate(); err != nil {
 		return fmt.Errorf("timers of %s: %w", node.Member, err)
 	}
@@ -66,20 +76,27 @@ func Run(ctx context.Context, node spec.Node, log *slog.Logger) error {
 	h.loop = &Loop{Self: Self(node), Timers: node.Agent.Timers, Hands: h, Log: log}
 	h.loop.Inherit(ha.Page{Primary: before.Role == lease.Primary, Epoch: before.Epoch, Deadline: before.Deadline})
 
-	return lifecycle.Run(ctx,
-		lifecycle.Part{Name: "postgres", Run: server.Run, Grace: 5 * time.Second},
-		lifecycle.Part{Name: "store", Run: h.watch, Grace: 5 * time.Second},
-		lifecycle.Part{Name: "loop", Run: h.run, Grace: time.Minute},
-	)
+	parts := []lifecycle.Part{
+		{Name: "postgres", Run: server.Run, Grace: 5 * time.Second},
+		{Name: "store", Run: h.watch, Grace: 5 * time.Second},
+	}
+	for _, d := range doors {
+		parts = append(parts, d(Inside{Shown: &h.shown, Store: store}))
+	}
+	return lifecycle.Run(ctx, append(parts, lifecycle.Part{Name: "loop", Run: h.run, Grace: time.Minute})...)
 }
 
 // Self is who the node is to its peers.
 func Self(n spec.Node) ha.Self {
 	_, port, _ := net.SplitHostPort(n.Agent.Listen)
+	scheme := "http://"
+	if n.Agent.REST.Cert != "" {
+		scheme = "https://"
+	}
 	return ha.Self{
 		Name: n.Member, Host: n.Address, Port: n.Postgres.Port, Version: Compatible,
 		ConnURL: "postgres://" + net.JoinHostPort(n.Address, strconv.Itoa(n.Postgres.Port)) + "/postgres",
-		APIURL:  "http://" + net.JoinHostPort(n.Address, port) + "/patroni",
+		APIURL:  scheme + net.JoinHostPort(n.Address, port) + "/patroni",
 	}
 }
 
@@ -100,6 +117,8 @@ type hands struct {
 	reader    cluster.Reader
 	state     cluster.State
 	known     bool
+
+	shown latest.Value[ha.Shown]
 
 	status   pg.Status
 	statusAt time.Duration
@@ -153,6 +172,7 @@ func (h *hands) run(ctx context.Context) error {
 	var reread time.Duration
 	for {
 		d := h.loop.Turn()
+		h.shown.Set(h.loop.Shown())
 		if h.loop.Done() {
 			return nil
 		}

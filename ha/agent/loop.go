@@ -62,6 +62,8 @@ type Loop struct {
 	noted   *ha.Answer
 	last    string      // trail and actions last logged
 	said    ha.Decision // the last one that was looked at for that
+	view    ha.View     // of the last turn
+	decided ha.Decision // about it
 	pageErr string
 }
 
@@ -93,6 +95,13 @@ func (l *Loop) Worked(e ha.Ended) {
 // Progress brings how far the work under way is.
 func (l *Loop) Progress(done, total int64) { l.job.Done, l.job.Total = done, total }
 
+// Shown is what the agent knows after its last turn.
+func (l *Loop) Shown() ha.Shown {
+	v := l.view
+	v.Job = l.job // as it is after what the turn began
+	return ha.Show(v, l.decided)
+}
+
 // Turn looks, decides and begins; it returns what was decided.
 func (l *Loop) Turn() ha.Decision {
 	state, known := l.Hands.Store()
@@ -104,6 +113,7 @@ func (l *Loop) Turn() ha.Decision {
 		Stopping: l.stopping, Memory: l.memory,
 	}
 	d := ha.Decide(v)
+	l.view, l.decided = v, d
 	l.memory, l.ended, l.answer, l.noted = d.Memory, nil, nil, nil
 	l.say(d)
 
