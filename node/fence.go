@@ -52,10 +52,14 @@ type verdict struct {
 func (v verdict) String() string { return v.Trail + " -> " + v.Do.String() }
 
 // How long the guard may not look at the page. A right is always longer than
-// glance, so that none begins and ends unseen; a frozen server is watched
-// closely, because every look is time its clients wait.
+// glance, so that none begins and ends unseen: nothing that writes begins with
+// less than a second of it (ha: room), and the end of maintenance gives one
+// request's time (ha: maintained). A look costs half a millisecond of CPU, and so
+// does falling asleep (the runtime watches a thread in a system call for 10 ms),
+// which an idle node should not spend more often than it must. A frozen server is
+// watched closely, because every look is time its clients wait.
 const (
-	glance      = 250 * time.Millisecond
+	glance      = 450 * time.Millisecond
 	frozenLook  = 10 * time.Millisecond
 	promoteLook = 20 * time.Millisecond
 )

@@ -6,6 +6,7 @@ import (
 
 	"howdah/lease"
 	"howdah/node/process"
+	"howdah/spec"
 )
 
 func TestJudge(t *testing.T) {
@@ -72,5 +73,18 @@ func TestJudge(t *testing.T) {
 				t.Errorf("looks again at %v: not within (%v, %v]", v.Again, now, now+glance)
 			}
 		})
+	}
+}
+
+// A right that begins and ends between two looks would be nobody's to end.
+func TestNoRightIsShorterThanAGlance(t *testing.T) {
+	s := spec.Safe()
+	for what, right := range map[string]time.Duration{
+		"what is left of a lease when a server begins to write": min(time.Second, s.Lease/4),
+		"what the end of maintenance gives":                     s.Retry,
+	} {
+		if right <= glance {
+			t.Errorf("%s is %s, a glance %s", what, right, glance)
+		}
 	}
 }
