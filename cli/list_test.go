@@ -125,12 +125,12 @@ func TestPage(t *testing.T) {
 		Number: 3, Epoch: 43, Kind: cluster.KindCrash, From: "demo-1", To: "demo-2", Timeline: 8,
 		At:     time.Date(2026, 11, 20, 12, 0, 0, 0, time.Local),
 		Reason: []string{"the postmaster died", "this server has its whole log"},
-		Phases: []cluster.Phase{{Name: "elected", After: 61 * time.Millisecond}, {Name: "promoted", After: 312500 * time.Microsecond}},
+		Phases: []cluster.Phase{{Name: "elected", After: 61 * time.Millisecond}, {Name: "promoted", After: 312500 * time.Microsecond}, {Name: cluster.PhaseWrites, After: 320 * time.Millisecond}},
 	}
 	golden(t, "page.txt", pageText(p))
 	p.LostBytes = &lost
 	golden(t, "page-lost.txt", pageText(p))
-	if got, want := pageLine(3, p, p.At.Add(3*time.Minute)), "#3 crash demo-1 -> demo-2 in 312 ms, 4.0 kB lost, 3 min ago (howdah why --failover 3)"; got != want {
+	if got, want := pageLine(3, p, p.At.Add(3*time.Minute)), "#3 crash demo-1 -> demo-2 in 320 ms, 4.0 kB lost, 3 min ago (howdah why --failover 3)"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -68,7 +68,8 @@ type whyMember struct {
 }
 
 type whyPage struct {
-	Number int64 `json:"number"`
+	Number int64   `json:"number"`
+	Outage float64 `json:"outage_ms"` // without writes
 	cluster.FailoverPage
 }
 
@@ -82,7 +83,7 @@ func whyJSON(w control.Why) any {
 		out.Members = append(out.Members, whyMember{m.Member, m})
 	}
 	if w.Page != nil {
-		out.Failover = &whyPage{w.Page.Number, *w.Page}
+		out.Failover = &whyPage{w.Page.Number, ms(w.Page.Outage()), *w.Page}
 	}
 	return out
 }
@@ -148,6 +149,9 @@ func pageText(p cluster.FailoverPage) string {
 		}
 		fmt.Fprintf(&b, "  %-8s %9.1f ms  %s (+%.1f)\n", word, ms(phase.After), phase.Name, ms(phase.After-before))
 		before = phase.After
+	}
+	if d := p.Outage(); d > 0 {
+		fmt.Fprintf(&b, "  outage   %9.1f ms  without writes\n", ms(d))
 	}
 	switch {
 	case p.LostBytes == nil && (p.From == "" || p.From == p.To):

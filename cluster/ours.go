@@ -175,6 +175,31 @@ type FailoverPage struct {
 // Key is where the page is kept.
 func (p FailoverPage) Key() string { return DirFailovers + strconv.FormatInt(p.Epoch, 10) }
 
+// Outage is how long nobody wrote: from the first sign of what was not planned,
+// or from the end of the checkpoint before what was, until the first answer to a
+// write. It is 0 where there was nothing to interrupt.
+func (p FailoverPage) Outage() time.Duration {
+	if p.Kind == KindBootstrap {
+		return 0
+	}
+	var begin, end time.Duration
+	for _, ph := range p.Phases {
+		switch ph.Name {
+		case PhaseCheckpointed:
+			begin = ph.After
+		case PhaseWrites:
+			end = ph.After
+		}
+	}
+	return max(end-begin, 0)
+}
+
+// The phases that Outage goes by.
+const (
+	PhaseCheckpointed = "checkpointed" // the last of a planned change before clients are cut off
+	PhaseWrites       = "writes"       // somebody writes again
+)
+
 // A Phase ended so long after the first sign.
 type Phase struct {
 	Name  string

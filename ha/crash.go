@@ -61,6 +61,7 @@ func (t *turn) leadDown() {
 	}
 	t.note("server=down")
 	if t.m.Restart != 0 && t.m.Crash.Starts == 0 {
+		t.m.Story.phase("stopped", t.Wall)
 		t.inPlace()
 		return
 	}
@@ -70,6 +71,7 @@ func (t *turn) leadDown() {
 		if t.m.Story.Kind == "" {
 			t.begin(cluster.KindRestart, t.Self.Name, "PostgreSQL was found shut down")
 		}
+		t.m.Story.phase("stopped", t.Wall)
 		t.inPlace()
 		return
 	}
@@ -200,7 +202,7 @@ func (t *turn) inPlace() {
 		*o = Offer{Closed: true}
 	}
 	if t.room() {
-		t.m.Story.phase("measured", t.Wall)
+		t.m.Story.phase("offer closed", t.Wall)
 		t.work(Start{})
 	}
 }

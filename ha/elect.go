@@ -23,13 +23,17 @@ func (t *turn) elect() {
 	after := t.State.Epoch()
 	v := &t.m.Vacancy
 	if !v.Open || v.After != after {
-		*v = Vacancy{Open: true, After: after, Since: t.Now, Witness: t.witness(after)}
+		*v = Vacancy{Open: true, After: after, Since: t.Now, Wall: t.Wall, Witness: t.witness(after)}
 		reason := "the leader key was given up"
 		if _, live := t.State.Member(t.lastLeader()); !live {
-			// The page counts from here; what went before is the price of a lease.
-			reason = fmt.Sprintf("the lease ended: its holder had been silent for about %s by then", t.Timers.Lease)
+			reason = "the lease of the leader has ended"
+			v.Lost = true
 		}
 		t.begin(cluster.KindCrash, t.lastLeader(), reason)
+		if own := t.m.Silenced; t.lastLeader() == t.Self.Name && !own.IsZero() && len(t.m.Story.Phases) == 0 {
+			t.m.Story.Begun = own
+			t.m.Story.phase("lease ended", t.Wall)
+		}
 	}
 	t.note("leader=none after=%d", after)
 	t.m.Crash, t.m.Switch, t.m.Offer = Crash{}, Switch{}, Offer{}
@@ -91,6 +95,32 @@ func (t *turn) elect() {
 	}
 }
 
+// backdate lets the story of a lost leader begin when it fell silent, which is
+// when clients had their last answer, rather than when its lease ended.
+//
+// Its last sign is the last commit that was replayed here, by the leader's own
+// clock: under load it lies within milliseconds of the end. A commit from before
+// the last renewal is no sign; the leader renewed as long ago as the lease is
+// long, or, if etcd lost its leader at the same time and started every lease
+// again, as long ago as that and an election. And what was frozen at its deadline
+// answered until then, but no longer.
+func (t *turn) backdate() {
+	v, s := &t.m.Vacancy, &t.m.Story
+	if !v.Lost || !v.Witness || len(s.Phases) > 0 || s.Kind != cluster.KindCrash || s.From == t.Self.Name {
+		return
+	}
+	const election = 3 * time.Second // of etcd, with what a lease may outlive its end
+	renewed := v.Wall.Add(-t.Timers.Lease)
+	s.Begun, s.Reason = renewed, []string{"the lease of the leader has ended, which it renewed last about " + t.Timers.Lease.String() + " before"}
+	if c := t.Server.Replaying; c.After(renewed.Add(-election)) {
+		if last := v.Wall.Add(-t.Timers.Margin); c.After(last) {
+			c = last
+		}
+		s.Begun, s.Reason = c, []string{fmt.Sprintf("the lease of the leader has ended, %s after its last commit that got here", v.Wall.Sub(c).Round(time.Millisecond))}
+	}
+	s.phase("lease ended", v.Wall)
+}
+
 // witness says that this server streamed from the leader that was lost, and has
 // not been restarted since.
 func (t *turn) witness(after int64) bool {
@@ -141,6 +171,7 @@ func (t *turn) pledge(after int64) (cluster.Pledge, bool) {
 			return p, false
 		}
 		p.Timeline, p.LSN = s.Timeline, s.Flushed
+		t.backdate()
 	}
 	seen, ok := t.State.Pledge(t.Self.Name)
 	seen.Mod = 0

@@ -19,17 +19,20 @@ func (t *turn) fence() {
 	s := t.Server
 	if !t.writes() || t.private() {
 		if s.Process == pg.ProcessNone {
-			t.m.Under = 0
+			t.m.Under, t.m.Silenced = 0, time.Time{}
 		}
 		return
 	}
 	if t.maintained() {
 		return
 	}
+	if !t.leading() && t.m.Silenced.IsZero() {
+		t.m.Silenced = t.Wall
+	}
 	if t.leading() {
 		t.wakeBy(t.deadline())
 		if s.Process != pg.ProcessFrozen {
-			t.m.Under = t.m.Right.Epoch
+			t.m.Under, t.m.Silenced = t.m.Right.Epoch, time.Time{}
 		}
 		return
 	}

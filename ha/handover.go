@@ -64,7 +64,7 @@ func (t *turn) switchover() bool {
 	default:
 		t.note("switchover=%s", to.Name)
 		sw.To, sw.Stopped = to.Name, true
-		t.m.Story.phase("checkpointed", t.Wall)
+		t.m.Story.phase(cluster.PhaseCheckpointed, t.Wall)
 		t.work(Stop{})
 	}
 	return true

@@ -25,6 +25,7 @@ type Memory struct {
 	Resumed   time.Duration // since when the store says that it is over, and the key is ours
 	Taken     int64         // epoch that this agent took itself, rather than found
 	Promoting bool          // a promotion was asked for, and the server was not seen primary, or down, since
+	Silenced  time.Time     // since when the server, which could write, may not answer; zero: it may
 	Under     int64         // epoch under which the server last wrote by right
 	Streamed  Streamed
 	Swept     int64 // epoch in which this standby's own old slots were dropped
@@ -84,6 +85,7 @@ type Vacancy struct {
 	After int64 // the epoch that ended
 	Since time.Duration
 	Wall  time.Time
+	Lost  bool // the leader was gone from the store with its key
 	// Witness: this node streamed from the leader of that epoch until it was lost.
 	Witness bool
 	// Ready: since when the positions of all that count are known.
@@ -308,6 +310,9 @@ func (t *turn) ended(e Ended) {
 				m.Crash.At = e.At // it was shut down in good order, and is none the better for it
 			}
 			m.Crash.Starts++
+		}
+		if ok && !a.Standby {
+			m.Story.phase("started", t.Wall)
 		}
 	case Checkpoint:
 		m.Switch.Checkpointed = true

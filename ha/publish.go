@@ -232,7 +232,7 @@ func (t *turn) told() {
 		*s = Story{} // called off before anybody noticed
 		return
 	}
-	s.phase("writes", t.Wall)
+	s.phase(cluster.PhaseWrites, t.Wall)
 	next := int64(1)
 	for _, p := range t.State.Failovers {
 		if p.Epoch == t.m.Right.Epoch && p.To == t.Self.Name && p.At.Equal(s.Begun) {

@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"howdah/cluster"
 	"howdah/pg"
@@ -184,5 +185,62 @@ func TestWhatAPageKnowsToBeLost(t *testing.T) {
 		if got != tt.want {
 			t.Errorf("after %s: lost %s, want %s", tt.took, got, tt.want)
 		}
+	}
+}
+
+// The page of a lost leader counts from when clients had their last answer.
+func TestALostLeaderIsMissedFromItsLastSign(t *testing.T) {
+	const lease = 5 * time.Second
+	wall := leader().Wall // when the lease ended, as seen here
+	for _, tt := range []struct {
+		name   string
+		with   func(*View)
+		ago    time.Duration // the story begins so long before that
+		reason string
+	}{
+		{"its last commit", func(v *View) { v.Server.Replaying = wall.Add(-4300 * time.Millisecond) }, 4300 * time.Millisecond, "4.3s after its last commit"},
+		{"that was before etcd elected as well", func(v *View) { v.Server.Replaying = wall.Add(-7 * time.Second) }, 7 * time.Second, "7s after its last commit"},
+		{"an old commit is no sign", func(v *View) { v.Server.Replaying = wall.Add(-time.Minute) }, lease, "renewed last about 5s before"},
+		{"nor is none", nil, lease, "renewed last about 5s before"},
+		{"a clock that is ahead: it was frozen at its deadline", func(v *View) { v.Server.Replaying = wall.Add(time.Second) }, 500 * time.Millisecond, "500ms after its last commit"},
+		{"who was not there cannot know", func(v *View) { v.Memory.Streamed = Streamed{}; v.Server.Replaying = wall.Add(-4 * time.Second) }, 0, "has ended"},
+		{"a key that was given up", func(v *View) {
+			v.State.Members = append(v.State.Members, member("a", cluster.RoleReplica, lease.Nanoseconds()))
+			v.Server.Replaying = wall.Add(-4 * time.Second)
+		}, 0, "given up"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			v := vacant()
+			if tt.with != nil {
+				tt.with(&v)
+			}
+			first := Decide(v) // sees the vacancy, with an old position
+			v.Memory, v.Now, v.Wall = first.Memory, v.Now+20*time.Millisecond, v.Wall.Add(20*time.Millisecond)
+			v.ServerAt = v.Now
+			s := Decide(v).Memory.Story
+			if ago := wall.Sub(s.Begun); ago != tt.ago || len(s.Reason) != 1 || !strings.Contains(s.Reason[0], tt.reason) {
+				t.Errorf("begins %s before, because %q; want %s, %q", ago, s.Reason, tt.ago, tt.reason)
+			}
+			if tt.ago > 0 && (len(s.Phases) != 1 || s.Phases[0] != cluster.Phase{Name: "lease ended", After: tt.ago}) {
+				t.Errorf("phases are %v", s.Phases)
+			}
+		})
+	}
+}
+
+// A leader that was frozen at its deadline and comes back to its key was silent
+// from the deadline on.
+func TestAFrozenLeaderIsMissedFromItsDeadline(t *testing.T) {
+	v := leader()
+	v.Memory.Right.Sent = now - 5*time.Second
+	v.Memory = Decide(v).Memory // freezes
+	begun := v.Wall
+	v.Now, v.Wall = v.Now+3*time.Second, v.Wall.Add(3*time.Second)
+	v.Server.Process, v.Server.Answers = pg.ProcessFrozen, false
+	v.State.Leader, v.State.Members, v.State.Revision = nil, v.State.Members[1:], 60
+	v.Memory.Lease.Sent = v.Now
+	d := Decide(v)
+	if s := d.Memory.Story; !s.Begun.Equal(begun) || len(s.Phases) != 1 || s.Phases[0].After != 3*time.Second {
+		t.Errorf("%s: the story is %+v, want it to begin at %s", d, s, begun)
 	}
 }

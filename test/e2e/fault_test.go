@@ -33,8 +33,10 @@ func TestFaults(t *testing.T) {
 			leader := w.whole()
 			before, err := w.Page(w.ctx)
 			w.check(err)
+			began := time.Now()
 			w.howdah("fault", tt.fault)
 			w.flowing(writer)
+			outage := writer.Longest(began, time.Now())
 			if tt.back {
 				w.howdah("fault", "start-node", "demo", leader)
 			}
@@ -49,6 +51,12 @@ func TestFaults(t *testing.T) {
 				t.Errorf("why tells of a %s, which was not needed", page.Kind)
 			case tt.kinds != "" && (page.Number == before.Number || !strings.Contains(tt.kinds, page.Kind)):
 				t.Errorf("why tells of change %d, a %q; before it was %d; want a later one, %s", page.Number, page.Kind, before.Number, tt.kinds)
+			}
+			if told := time.Duration(page.Outage * float64(time.Millisecond)); tt.kinds != "" {
+				t.Logf("%s without writes, why tells of %s: %s", outage.Round(time.Millisecond), told.Round(time.Millisecond), page.Reason[0])
+				if off := (outage - told).Abs(); off > 400*time.Millisecond { // a busy machine's client may be late
+					t.Errorf("%s without writes, and why tells of %s", outage, told)
+				}
 			}
 			if lost > 0 && !tt.mayLose {
 				t.Errorf("%d acknowledged rows are lost", lost)

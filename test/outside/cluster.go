@@ -155,7 +155,8 @@ type Page struct {
 	From, To  string
 	At        time.Time
 	Reason    []string
-	LostBytes *int64 `json:"lost_bytes"`
+	Outage    float64 `json:"outage_ms"` // without writes
+	LostBytes *int64  `json:"lost_bytes"`
 }
 
 // Page reads the page of the last change of leader.
