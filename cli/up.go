@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -56,11 +57,12 @@ given again at any time: what runs stays untouched.`,
 					a.printf("  not as in production: %s\n", s)
 				}
 			}
-			s, err := up.Cluster.AwaitHealthy(cmd.Context(), func(member, state string) {
-				if !a.json {
-					a.printf("%6.1f s  %s: %s\n", time.Since(began).Seconds(), member, state)
-				}
-			})
+			way := &climb{out: a.Out, draw: a.Terminal, began: began, shown: map[string]control.Step{}}
+			if a.json {
+				way.out = io.Discard
+			}
+			s, err := up.Cluster.AwaitHealthy(cmd.Context(), way.step)
+			way.end()
 			if err != nil {
 				return err
 			}

@@ -257,6 +257,16 @@ func (c *Cluster) unreachable(ctx context.Context, verb string, err error) error
 		Do:  "if it is stopped, start it with `howdah up`; else look at etcd.log below " + cmp.Or(c.Dir, "the node's directory"),
 		Err: err,
 	}
+	var down []string
+	for _, n := range c.Nodes {
+		if c.local && playground.Stopped(n) {
+			down = append(down, n.Member)
+		}
+	}
+	if len(down) > 0 {
+		p.Why += "; stopped: " + strings.Join(down, ", ")
+		p.Do = "`howdah fault start-node` starts what was stopped, `howdah up` everything"
+	}
 	if verb == "change" && !errors.Is(err, dcs.ErrUnavailable) {
 		p.Why = "etcd did not answer in time, so it is unknown whether the request was taken"
 		p.Do = "look at `howdah status` before asking again"
@@ -282,12 +292,15 @@ func (c *Cluster) watch(ctx context.Context, until func(cluster.State) bool) err
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	var seen uint64
+	var state cluster.State
 	for {
 		snap, version := into.Get()
-		if version > 0 && until(stateOf(snap)) {
+		if version != seen {
+			seen, state = version, stateOf(snap)
+		}
+		if version > 0 && until(state) {
 			return nil
 		}
-		seen = version
 		select {
 		case <-into.Changed(seen):
 		case <-tick.C:

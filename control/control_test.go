@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"howdah/cluster"
 	"howdah/dcs"
 	"howdah/dcs/mem"
+	"howdah/pg"
 	"howdah/problem"
 	"howdah/spec"
 )
@@ -544,5 +546,80 @@ func TestPsqlAtAMember(t *testing.T) {
 	w.put(cluster.DirRecorded+"demo-4", `{"host":"10.10.10.14","joined":"2026-11-20T12:00:00Z"}`)
 	if _, err := w.c.PsqlAt(t.Context(), "demo-4"); problem.Code(err) != "member-away" {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A cluster that comes up is waited for as long as something moves: a copy of
+// a terabyte takes hours, and what hangs is given up.
+func TestPatience(t *testing.T) {
+	copying := cluster.Member{State: cluster.StateCreatingReplica, Role: cluster.RoleUninitialized}
+	for _, tt := range []struct {
+		name string
+		move func(w *world, i int) // what is seen a minute after the last time; i counts 30
+		most time.Duration         // given up so long after the last of them
+	}{
+		{"nobody is at work", func(*world, int) {}, patience},
+		{"a copy gets on by the quarter of an hour", func(w *world, i int) {
+			w.put(cluster.DirWhy+"demo-3", cluster.Why{Trail: []string{"leader=demo-1", fmt.Sprintf("job=clone(%d%%)", i/10)}}.Encode())
+		}, workPatience},
+		{"a standby replays", func(w *world, i int) {
+			w.member("demo-3", cluster.Member{
+				State: cluster.StateRunning, Role: cluster.RoleReplica, ReplicationState: cluster.ReplicationInRecovery, ReplayLSN: pg.LSN(1000 + i),
+			})
+		}, patience},
+		{"only the leader writes", func(w *world, i int) {
+			if i > 0 {
+				w.put("status", fmt.Sprintf(`{"optime":%d}`, 1000+i))
+				w.member("demo-1", cluster.Member{State: cluster.StateRunning, Role: cluster.RolePrimary, XlogLocation: pg.LSN(1000 + i)})
+			}
+		}, patience},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			for _, name := range []string{"demo-1", "demo-2", "demo-3"} {
+				w.c.Nodes = append(w.c.Nodes, spec.Node{Member: name, Paths: spec.Paths{Dir: t.TempDir()}})
+			}
+			w.member("demo-3", copying)
+			tt.move(w, 0)
+			moved, signs := time.Now(), 0
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				for i := 1; i <= 30; i++ {
+					select {
+					case <-time.After(time.Minute):
+					case <-t.Context().Done():
+						return
+					}
+					tt.move(w, i)
+				}
+			}()
+			copied := -1
+			_, err := w.c.AwaitHealthy(t.Context(), func(s Step) {
+				moved = time.Now()
+				if s.Member == "demo-3" {
+					copied, signs = s.Copied, signs+1
+				}
+			})
+			if problem.Code(err) != "up-unhealthy" {
+				t.Errorf("%s: got %v", tt.name, err)
+			}
+			took := time.Since(moved)
+			switch tt.name {
+			case "a copy gets on by the quarter of an hour":
+				if copied != 3 || signs != 4 || took < tt.most || took > tt.most+time.Minute {
+					t.Errorf("%s: given up %s after %d %% in %d steps, want %s after 3 %% in 4", tt.name, took, copied, signs, tt.most)
+				}
+			case "a standby replays":
+				if took < 30*time.Minute {
+					t.Errorf("%s: given up after %s", tt.name, took)
+				}
+			default:
+				if took < tt.most || took > tt.most+time.Minute {
+					t.Errorf("%s: given up after %s, want %s", tt.name, took, tt.most)
+				}
+			}
+			<-done
+		})
 	}
 }

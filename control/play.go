@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,9 +16,14 @@ import (
 	"howdah/spec"
 )
 
-// patience is how long a cluster that comes up may stand still before waiting
-// for it makes no sense: a clone shows no change while it copies.
-const patience = 2 * time.Minute
+// How long a cluster that comes up may stand still before waiting for it makes
+// no sense.
+const (
+	patience = 2 * time.Minute // while nobody is at work
+	// While somebody is: of a copy a percent shows, which of a terabyte takes
+	// minutes, of recovery and rewind and the sync after a copy nothing does.
+	workPatience = 15 * time.Minute
+)
 
 // door says how this machine reaches the nodes of a cluster: those of a
 // playground through the host's 127.x addresses, others directly.
@@ -113,32 +119,51 @@ func substituted(s playground.State, nodes []spec.Node) []string {
 	return subs
 }
 
+// A Step is how far one member is on its way up.
+type Step struct {
+	Member string
+	State  string // in words
+	Copied int    // percent of the copy of the data that it takes; -1: it takes none
+}
+
 // AwaitHealthy waits until the cluster has a leader and every node that is
 // meant to run serves: the leader writes, the others stream. progress hears of
-// every change of a member.
-func (c *Cluster) AwaitHealthy(ctx context.Context, progress func(member, state string)) (cluster.State, error) {
+// every change of a member. What goes on is waited for however long it takes.
+func (c *Cluster) AwaitHealthy(ctx context.Context, progress func(Step)) (cluster.State, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	still := errors.New("nothing changed for " + patience.String())
-	stuck := time.AfterFunc(patience, func() { cancel(still) })
+	still, limit := errors.New("nothing moves"), patience
+	stuck := time.AfterFunc(limit, func() { cancel(still) })
 	defer stuck.Stop()
-	shown := map[string]string{}
+	shown, signs := map[string]Step{}, ""
 	var last cluster.State
 	whole := func(s cluster.State) bool {
 		last = s
-		ready := true
+		ready, works, now := true, false, ""
 		p := cluster.PictureOf(s)
 		for _, n := range c.Nodes {
 			if playground.Stopped(n) {
 				continue
 			}
-			now, ok := stage(s, p, n.Member)
-			ready = ready && ok
-			if shown[n.Member] != now {
-				shown[n.Member] = now
-				stuck.Reset(patience)
-				progress(n.Member, now)
+			step, ok := stage(s, p, n.Member)
+			job := work(s, n.Member)
+			ready, works = ready && ok, works || job != ""
+			if shown[n.Member] != step {
+				shown[n.Member] = step
+				progress(step)
 			}
+			m, _ := s.Member(n.Member)
+			now += fmt.Sprintln(step, job)
+			if !ok { // what a leader writes is no sign that the others get on
+				now += fmt.Sprintln(m.ReceiveLSN, m.ReplayLSN)
+			}
+		}
+		if now != signs {
+			signs, limit = now, patience
+			if works {
+				limit = workPatience
+			}
+			stuck.Reset(limit)
 		}
 		return ready
 	}
@@ -164,22 +189,45 @@ func (c *Cluster) AwaitHealthy(ctx context.Context, progress func(member, state 
 	why = append(why, awaited(last)...)
 	return last, &problem.Error{
 		Code: "up-unhealthy", What: "cluster " + c.Name + " is started, but not healthy",
-		Why: strings.Join(why, "; ") + "; nothing changed for " + patience.String(),
+		Why: strings.Join(why, "; ") + "; nothing changed for " + limit.String(),
 		Do:  "see `howdah why " + c.Name + "` and the logs below " + c.Dir,
 	}
 }
 
 // stage says how far a member is, and whether that is all the way.
-func stage(s cluster.State, p cluster.Picture, name string) (text string, ready bool) {
+func stage(s cluster.State, p cluster.Picture, name string) (step Step, ready bool) {
+	step = Step{Member: name, State: "starting", Copied: -1}
 	m, ok := p.Member(name)
 	switch {
 	case !ok:
-		return "starting", false
+		return step, false
 	case m.Leads():
 		published, _ := s.Member(name)
-		return "leader, " + m.State, m.Running && published.Role == cluster.RolePrimary
+		step.State = "leader, " + m.State
+		return step, m.Running && published.Role == cluster.RolePrimary
 	}
-	return "replica, " + m.State, p.Leader != "" && m.Running && m.State == cluster.ReplicationStreaming
+	step.State = "replica, " + m.State
+	if percent, ok := strings.CutPrefix(work(s, name), "clone("); ok && m.State == cluster.StateCreatingReplica {
+		if n, err := strconv.Atoi(strings.TrimSuffix(percent, "%)")); err == nil {
+			step.Copied = n
+		}
+	}
+	return step, p.Leader != "" && m.Running && m.State == cluster.ReplicationStreaming
+}
+
+// work is what a member that shows itself is doing with its server, as the
+// trail of its last decision has it ("clone(37%)"); "" is nothing.
+func work(s cluster.State, name string) string {
+	w, ok := s.Why(name)
+	if _, shows := s.Member(name); !ok || !shows {
+		return ""
+	}
+	for _, note := range w.Trail {
+		if job, ok := strings.CutPrefix(note, "job="); ok {
+			return job
+		}
+	}
+	return ""
 }
 
 // PlanDown says what Down would do; found is false when there is nothing.
