@@ -27,10 +27,10 @@ var floors = []floor{
 	},
 	{
 		"brains", "access/pool access/route backup/repo backup/retain ha ha/quorum observe/alert postgres/conf spec spec/patroni spec/pigsty spec/plan",
-		"words, brains of their wing, YAML; no clock, randomness, files, sockets, logging, goroutines",
+		"words, brains of their wing, YAML and JMESPath; no clock, randomness, files, sockets, logging, goroutines",
 	},
 	{
-		"tools", "lease lifecycle netport node/process nodefile pki port",
+		"tools", "lease lifecycle netport node/process nodefile pki listen",
 		"words, brains and tools: small hands for whoever stands above",
 	},
 	{
@@ -86,6 +86,7 @@ func may(name, from, to string) bool {
 
 // arrows are the imports beyond the floors, each with its reason.
 var arrows = []struct{ from, to, why string }{
+	{"access/route", "net", "only JoinHostPort, which touches nothing"},
 	{"pg", "net", "only JoinHostPort, which touches nothing"},
 	{"secret", "log/slog", "only for the interface that masks a secret in a log line"},
 	{"dcs/embed", "netport", "a member whose port is taken says by whom"},
@@ -142,7 +143,7 @@ func forbidden(f floor, from, to string) string {
 		return f.name + " are told about the world, they do not look"
 	case !strings.Contains(to, "."):
 		return ""
-	case f.name == "brains" && strings.HasPrefix(to, "go.yaml.in/yaml"):
+	case f.name == "brains" && (strings.HasPrefix(to, "go.yaml.in/yaml") || strings.HasPrefix(to, "github.com/jmespath-community/go-jmespath")):
 		return ""
 	}
 	return f.name + " stand on the standard library"

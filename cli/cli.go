@@ -49,8 +49,10 @@ type Process struct {
 type Roles struct {
 	Node  func(ctx context.Context, dir string) error
 	Agent func(ctx context.Context, dir string) error
-	Etcd  func(ctx context.Context, dir string) error
-	Keep  func(ctx context.Context, dir string) error // holds a playground's networks
+	// Gateway carries clients to the members that serve them.
+	Gateway func(ctx context.Context, dir string) error
+	Etcd    func(ctx context.Context, dir string) error
+	Keep    func(ctx context.Context, dir string) error // holds a playground's networks
 }
 
 // errUnhealthy ends a verb that did its work and found the cluster unwell.
@@ -177,7 +179,7 @@ On one machine, "howdah up" starts a complete cluster of three nodes to try.`,
 		"play":   {a.up(), a.down(), a.fault()},
 		"look":   {a.list(), a.status(), a.why(), a.history(), a.psql()},
 		"change": {a.switchover(), a.failover(), a.restart(), a.pause(), a.resume()},
-		"daemon": {a.node(), a.agent(), a.etcd(), a.playground()},
+		"daemon": {a.node(), a.agent(), a.gateway(), a.etcd(), a.playground()},
 	} {
 		for _, v := range verbs {
 			v.GroupID = group

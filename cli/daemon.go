@@ -35,6 +35,13 @@ func (a *app) agent() *cobra.Command {
 		`Agent takes care of the PostgreSQL server of the node in DIR. "howdah node" starts it.`, a.Roles.Agent)
 }
 
+func (a *app) gateway() *cobra.Command {
+	return a.role("gateway", "The way of clients to the members that serve them",
+		`Gateway serves the services of the node in DIR: 5433 to the primary, 5434 to
+replicas, and the others of its inventory. "howdah node" starts it and keeps its
+listening sockets.`, a.Roles.Gateway)
+}
+
 func (a *app) etcd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "etcd", Short: "The embedded store",

@@ -69,6 +69,7 @@ type PictureMember struct {
 	Role           Role        `json:"role"`
 	State          string      `json:"state"` // how it replicates, else what its server does
 	Running        bool        `json:"running"`
+	Primary        bool        `json:"-"` // what it says of itself: its promotion is over
 	Host           string      `json:"host"`
 	Port           int         `json:"port"`
 	APIURL         string      `json:"api_url"`
@@ -142,7 +143,8 @@ func PictureOf(s State) Picture {
 func pictureMember(s State, m Member) PictureMember {
 	row := PictureMember{
 		Name: m.Name, Role: roleOf(s, m.Name), State: m.State, Running: m.Running(),
-		APIURL: m.APIURL, Timeline: m.Timeline, Tags: m.Tags,
+		Primary: m.Role == RolePrimary || m.Role == RoleStandbyLeader,
+		APIURL:  m.APIURL, Timeline: m.Timeline, Tags: m.Tags,
 		PendingRestart: m.PendingRestart, Paused: m.Pause,
 	}
 	host, port := m.Host()

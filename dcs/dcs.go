@@ -14,6 +14,7 @@ import (
 	"errors"
 	"time"
 
+	"howdah/cluster"
 	"howdah/latest"
 )
 
@@ -42,6 +43,15 @@ type KV struct {
 type Snapshot struct {
 	Revision int64
 	Keys     map[string]KV
+}
+
+// Values are the snapshot's keys as package cluster reads them.
+func (s Snapshot) Values() map[string]cluster.KV {
+	values := make(map[string]cluster.KV, len(s.Keys))
+	for k, kv := range s.Keys {
+		values[k] = cluster.KV{Key: kv.Key, Value: kv.Value, Create: kv.Create, Mod: kv.Mod, Lease: int64(kv.Lease)}
+	}
+	return values
 }
 
 // A Cond is one condition of a transaction on one key.

@@ -24,6 +24,7 @@ import (
 
 	"howdah/lease"
 	"howdah/lifecycle"
+	"howdah/listen"
 	"howdah/logkey"
 	"howdah/node/process"
 	"howdah/problem"
@@ -35,6 +36,7 @@ const (
 	oomPostmaster = -1000
 	oomSupervisor = -1000
 	oomRole       = -900
+	oomGateway    = -500
 )
 
 // A Role is one daemon of the node.
@@ -44,7 +46,14 @@ type Role struct {
 	Env   []string // beside the few variables that every role gets
 	OOM   int
 	Grace time.Duration // from SIGTERM to SIGKILL
+	// Listen are the sockets that the supervisor keeps for the role.
+	Listen []listen.Place
+	// Sockets is where the role gives them back to a new supervisor.
+	Sockets string
 }
+
+// gateway is the role that serves clients.
+const gateway = "gateway"
 
 // Roles are what n runs, in the order they start. They stop in reverse: the
 // agent goes first, because it hands leadership over through the store.
@@ -60,6 +69,17 @@ func Roles(n spec.Node) []Role {
 			// does not count.
 			Env: []string{"GOMEMLIMIT=64MiB", "GOMAXPROCS=1"}, OOM: oomRole, Grace: 10 * time.Second,
 		})
+	}
+	if len(n.Gateway.Fronts) > 0 {
+		// It goes after the agent: its clients wait here while leadership moves.
+		roles = append(roles, Role{
+			Name: gateway, Args: []string{gateway, "--node", n.Paths.Dir},
+			Env: []string{"GOMEMLIMIT=256MiB"}, OOM: oomGateway, Grace: 5 * time.Second,
+			Listen: listen.Gateway(n), Sockets: listen.SocketOf(n),
+		})
+	}
+	if n.Postgres.Data == "" { // a node of gateways alone
+		return roles
 	}
 	return append(roles, Role{
 		Name: "agent", Args: []string{"agent", "--node", n.Paths.Dir},
@@ -156,10 +176,22 @@ func Run(ctx context.Context, n spec.Node, roles []Role, log *slog.Logger) error
 	guard := &Guard{Page: n.Paths.Page, Data: n.Postgres.Data, Note: filepath.Join(n.Paths.Run, "guard.json"), Log: log}
 	parts := []lifecycle.Part{
 		{Name: "reaper", Run: reaper.Run, Grace: time.Second},
-		{Name: "guard", Run: guard.Run, Grace: time.Second},
+	}
+	if n.Postgres.Data != "" {
+		parts = append(parts, lifecycle.Part{Name: "guard", Run: guard.Run, Grace: time.Second})
 	}
 	for _, r := range roles {
 		job := r.job(n, account)
+		if len(r.Listen) > 0 {
+			sockets := listen.Want(r.Listen)
+			defer sockets.Close()
+			if _, runs := job.Running(); runs {
+				if err := sockets.Ask(r.Sockets); err != nil {
+					log.Warn("sockets not given back", logkey.Role, r.Name, logkey.Error, err)
+				}
+			}
+			job.Sockets = keep(sockets, log.With(logkey.Role, r.Name))
+		}
 		parts = append(parts, lifecycle.Part{
 			Name: r.Name, Grace: r.Grace + 5*time.Second,
 			Run: func(ctx context.Context) error {
@@ -185,6 +217,25 @@ func Run(ctx context.Context, n spec.Node, roles []Role, log *slog.Logger) error
 	err = lifecycle.Run(ctx, parts...)
 	log.Info("supervisor stopped")
 	return err
+}
+
+// keep opens the sockets at once, so that clients find them before the role
+// runs, and what could not be opened again at every start of the role.
+func keep(s *listen.Sockets, log *slog.Logger) func() ([]uintptr, string) {
+	said := map[string]bool{}
+	open := func() {
+		for _, err := range s.Open() {
+			if !said[err.Error()] {
+				said[err.Error()] = true
+				log.Error("cannot listen", logkey.Error, err)
+			}
+		}
+	}
+	open()
+	return func() ([]uintptr, string) {
+		open()
+		return s.Pass()
+	}
 }
 
 // abandon ends a server whose agent had to be killed while it led: nobody is

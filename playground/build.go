@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"howdah/cluster"
 	"howdah/node"
 	"howdah/nodefile"
 	"howdah/pki"
@@ -43,6 +44,7 @@ const (
 	restPort = 8008
 	etcdPort = 2379
 	peerPort = 2380
+	statPort = 9101
 )
 
 // socketMax is what sun_path holds, with its final zero (unix(7)).
@@ -183,6 +185,9 @@ func (s *State) plan(o Options, user string) ([]spec.Node, error) {
 			Agent: spec.Agent{
 				Listen: netip.AddrPortFrom(address, restPort).String(), Timers: spec.Safe(),
 			},
+			Gateway: spec.Gateway{
+				Listen: netip.AddrPortFrom(address, statPort).String(), Wait: 10 * time.Second,
+			},
 			Bootstrap: spec.Bootstrap{
 				Databases: []spec.Database{{Name: "demo", Owner: "demo"}},
 				Users:     []spec.User{{Name: "demo", Secret: "demo"}},
@@ -213,8 +218,23 @@ func (s *State) plan(o Options, user string) ([]spec.Node, error) {
 			Peer:   "https://" + n.Address + ":" + strconv.Itoa(peerPort),
 		})
 	}
+	front := spec.Front{Cluster: o.Cluster, Namespace: "/service", Dest: cluster.DestPostgres}
+	for i, n := range nodes {
+		role := "replica" // what a member is now is laid over it
+		if i == 0 {
+			role = "primary"
+		}
+		front.Members = append(front.Members, spec.Instance{Name: n.Member, Vars: map[string]any{
+			"pg_cluster": o.Cluster, "pg_seq": i + 1, "pg_role": role, "inventory_hostname": n.Host,
+		}})
+	}
 	for i := range nodes {
 		nodes[i].Etcd.Members = members
+		front.Services = cluster.DefaultServices()
+		for j := range front.Services {
+			front.Services[j].IP = nodes[i].Address // nodes may share a machine
+		}
+		nodes[i].Gateway.Fronts = []spec.Front{front}
 		s.Members = append(s.Members, nodes[i].Paths.Dir)
 	}
 	return nodes, nil

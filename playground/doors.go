@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"howdah/listen"
 	"howdah/logkey"
 	"howdah/netport"
 	"howdah/node/process"
@@ -32,6 +33,9 @@ func doorPorts(n spec.Node) []int {
 	ports := []int{n.Postgres.Port, restPort}
 	if n.Etcd.Member != "" {
 		ports = append(ports, etcdPort)
+	}
+	for _, p := range listen.Gateway(n) {
+		ports = append(ports, p.Port)
 	}
 	return ports
 }

@@ -67,7 +67,10 @@ func Open(o Options) (*Store, error) {
 
 // OpenNode makes the store of a node's cluster. It asks the node's own member
 // first: then the loss of another host does not delay a renewal at all.
-func OpenNode(n spec.Node) (*Store, error) {
+func OpenNode(n spec.Node) (*Store, error) { return OpenBase(n, n.Base()) }
+
+// OpenBase makes the store of another cluster that shares the node's etcd.
+func OpenBase(n spec.Node, base string) (*Store, error) {
 	tls, err := pki.ClientConfig(n.TLS)
 	if err != nil {
 		return nil, err
@@ -80,7 +83,7 @@ func OpenNode(n spec.Node) (*Store, error) {
 			endpoints = append(endpoints, m.Client)
 		}
 	}
-	return Open(Options{Endpoints: endpoints, Base: n.Base(), TLS: tls})
+	return Open(Options{Endpoints: endpoints, Base: base, TLS: tls})
 }
 
 // Close implements dcs.Store.

@@ -33,6 +33,9 @@ type Job struct {
 	OOM   int    // oom_score_adj, where we may set it
 	Grace time.Duration
 
+	// Sockets, if set, is asked before each start for descriptors that the
+	// process has from 3 on, and the variable that tells it so.
+	Sockets func() (fds []uintptr, env string)
 	// Await, if set, is called before each start and returns when the job may
 	// run.
 	Await func(context.Context)
@@ -153,9 +156,14 @@ func (k *Keeper) start(j Job) (ID, <-chan syscall.WaitStatus, error) {
 		return ID{}, nil, err
 	}
 	defer null.Close()
+	files, env := []uintptr{null.Fd(), out.Fd(), out.Fd()}, j.Env
+	if j.Sockets != nil {
+		fds, variable := j.Sockets()
+		files, env = append(files, fds...), append(slices.Clone(env), variable)
+	}
 	id, done, err := k.Reaper.Start(j.Path, j.Args, &syscall.ProcAttr{
-		Dir: j.Dir, Env: j.Env,
-		Files: []uintptr{null.Fd(), out.Fd(), out.Fd()},
+		Dir: j.Dir, Env: env,
+		Files: files,
 		Sys:   &syscall.SysProcAttr{Setsid: true, Credential: j.User},
 	}, j.NetNS)
 	if err != nil {

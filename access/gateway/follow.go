@@ -1,0 +1,102 @@
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"howdah/access/route"
+	"howdah/cluster"
+	"howdah/dcs"
+	"howdah/latest"
+	"howdah/logkey"
+	"howdah/spec"
+)
+
+// A front is one cluster's services on this node.
+type front struct {
+	spec.Front
+	gateway *Gateway
+	log     *slog.Logger
+	table   *route.Table
+	ports   []*port
+	routes  latest.Value[[]route.Service] // one for each port
+
+	mu   sync.Mutex // over what routes follow from
+	view route.View
+
+	reader cluster.Reader
+	blind  bool
+}
+
+// follow keeps the routes equal to what the store says, until ctx ends.
+func (f *front) follow(ctx context.Context, store dcs.Store) error {
+	var snapshots latest.Value[dcs.Snapshot]
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		lost := false
+		_ = store.Watch(ctx, &snapshots, func(err error) { // it begins again by itself
+			if !lost { // once: it is tried again several times a second
+				f.log.Warn("watch lost", logkey.Error, err)
+				lost = true
+			}
+		})
+	})
+	var seen uint64
+	for {
+		snap, version, err := snapshots.Wait(ctx, seen)
+		if err != nil {
+			return nil
+		}
+		seen = version
+		f.see(cluster.PictureOf(f.reader.Parse(snap.Revision, snap.Values())))
+	}
+}
+
+// see takes up a new picture.
+func (f *front) see(p cluster.Picture) {
+	f.change(func(v *route.View) { v.Known, v.Picture = true, p })
+}
+
+// change alters what routes follow from, and brings all that hangs on them in
+// line: first the routes, then the sessions that have no server any more.
+func (f *front) change(alter func(*route.View)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	alter(&f.view)
+	now := f.table.Routes(f.view)
+	before, version := f.routes.Get()
+	if version > 0 && slices.EqualFunc(before, now, sameRoutes) {
+		return
+	}
+	f.routes.Set(now)
+	for i, s := range now {
+		p := f.ports[i]
+		if version == 0 || !sameRoutes(before[i], s) {
+			f.tell(p.name, s)
+		}
+		p.follow(s)
+	}
+}
+
+func sameRoutes(a, b route.Service) bool {
+	return a.Err == b.Err && slices.Equal(a.Backends, b.Backends)
+}
+
+// tell logs where a service leads now.
+func (f *front) tell(name string, s route.Service) {
+	if s.Err != "" {
+		f.log.Error("selector failed", "service", name, logkey.Error, s.Err)
+	}
+	var to []string
+	for _, b := range s.Usable() {
+		to = append(to, b.Member)
+	}
+	var trail []string
+	for _, b := range s.Backends {
+		trail = append(trail, b.Member+": "+b.Trail)
+	}
+	f.log.Info("route", "service", name, "to", to, logkey.Trail, trail)
+}

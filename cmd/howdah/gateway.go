@@ -1,0 +1,16 @@
+package main
+
+import (
+	"context"
+
+	"howdah/access/gateway"
+	"howdah/nodefile"
+)
+
+func runGateway(ctx context.Context, dir string) error {
+	n, err := nodefile.Load(dir)
+	if err != nil {
+		return err
+	}
+	return gateway.Run(ctx, n, logger(n))
+}

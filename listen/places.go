@@ -1,0 +1,36 @@
+package listen
+
+import (
+	"net"
+	"path/filepath"
+	"strconv"
+
+	"howdah/cluster"
+	"howdah/spec"
+)
+
+// Stats is the name of the socket of the statistics page.
+const Stats = "stats"
+
+// Name is what the listener of a service is called: demo-primary.
+func Name(f spec.Front, s cluster.Service) string { return f.Cluster + "-" + s.Name }
+
+// SocketOf is the unix socket over which the gateway of n gives its listening
+// sockets back to a new supervisor.
+func SocketOf(n spec.Node) string { return filepath.Join(n.Paths.Run, "gateway.sock") }
+
+// Gateway are the places where the gateway of n listens.
+func Gateway(n spec.Node) []Place {
+	var all []Place
+	for _, f := range n.Gateway.Fronts {
+		for _, s := range f.Services {
+			all = append(all, Place{Name(f, s), s.IP, s.Port})
+		}
+	}
+	if host, port, err := net.SplitHostPort(n.Gateway.Listen); err == nil {
+		if number, err := strconv.Atoi(port); err == nil {
+			all = append(all, Place{Stats, host, number})
+		}
+	}
+	return all
+}
