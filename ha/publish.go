@@ -45,8 +45,8 @@ func (t *turn) put(key, value string, over int64) {
 	t.do(Put{Key: key, Value: value, Over: over, Guard: t.m.Right.Epoch})
 }
 
-// member publishes this member. Positions alone go out once per renewal; what
-// others decide by goes out at once.
+// member publishes this member. Positions alone go out once per renewal, so that
+// there is one put in that time; what others decide by goes out at once.
 func (t *turn) member() {
 	want := t.self()
 	seen, ok := t.State.Member(t.Self.Name)
@@ -56,7 +56,11 @@ func (t *turn) member() {
 	}
 	urgent := !same || seen.State != want.State || seen.Role != want.Role || seen.Timeline != want.Timeline ||
 		seen.ReplicationState != want.ReplicationState || seen.Pause != want.Pause
-	if at := t.m.LastNote + t.Timers.Renew; !urgent && t.Now < at {
+	every := t.Timers.Renew
+	if t.leading() && t.Server.Primary() {
+		every *= 10 // its position goes out with each renewal, as the status
+	}
+	if at := t.m.LastNote + every; !urgent && t.Now < at {
 		t.wakeBy(at)
 		return
 	}

@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -242,5 +243,39 @@ func TestAFrozenLeaderIsMissedFromItsDeadline(t *testing.T) {
 	d := Decide(v)
 	if s := d.Memory.Story; !s.Begun.Equal(begun) || len(s.Phases) != 1 || s.Phases[0].After != 3*time.Second {
 		t.Errorf("%s: the story is %+v, want it to begin at %s", d, s, begun)
+	}
+}
+
+// One put a second and member: a leader's position goes out with its renewals.
+func TestPositionsArePutOnce(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		base func() View
+		ago  time.Duration // since it was last put
+		want bool
+	}{
+		{"a standby's, once a renewal", standby, time.Second, true},
+		{"but no more", standby, 900 * time.Millisecond, false},
+		{"a leader's is in the status", leader, time.Second, false},
+		{"and now and then in its own key", leader, 10 * time.Second, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			v := tt.base()
+			v.Server.Flushed += 100
+			for i, m := range v.State.Members { // nothing else differs from what is published
+				if m.Name == v.Self.Name {
+					v.State.Members[i] = (&turn{View: v, m: v.Memory}).self()
+					v.State.Members[i].Name, v.State.Members[i].Lease, v.State.Members[i].XlogLocation = m.Name, m.Lease, 1000
+				}
+			}
+			v.Memory.LastNote = v.Now - tt.ago
+			put := slices.ContainsFunc(Decide(v).Actions, func(a Action) bool {
+				p, ok := a.(Put)
+				return ok && p.Key == cluster.DirMembers+v.Self.Name
+			})
+			if put != tt.want {
+				t.Errorf("put: %v, want %v", put, tt.want)
+			}
+		})
 	}
 }

@@ -89,7 +89,9 @@ func Roles(n spec.Node) []Role {
 			// to the kernel's mercy (PostgreSQL manual, "Linux Memory Overcommit").
 			"PG_OOM_ADJUST_FILE=/proc/self/oom_score_adj", "PG_OOM_ADJUST_VALUE=0",
 		},
-		OOM: oomRole, Grace: time.Minute,
+		// Longer than the agent gives its own parts (agent.Grace): it ends by
+		// itself, and is killed only when it hangs.
+		OOM: oomRole, Grace: 80 * time.Second,
 	})
 }
 

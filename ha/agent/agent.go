@@ -31,6 +31,15 @@ const Compatible = "4.1.4"
 // lookFor is how long one look at the server may take.
 const lookFor = 2 * time.Second
 
+// Grace is how long the agent may take to end: the loop, which hands over and
+// stops the server, then what the loop stands on (at most three parts).
+const Grace = loopGrace + 3*partGrace
+
+const (
+	loopGrace = time.Minute
+	partGrace = 5 * time.Second
+)
+
 // rereadAfter is how long the watch may be silent before the store is read anew:
 // a watch that lost an event must not hide a vacancy for ever.
 const rereadAfter = 10 * time.Second
@@ -77,13 +86,13 @@ func Run(ctx context.Context, node spec.Node, log *slog.Logger, doors ...Door) e
 	h.loop.Inherit(ha.Page{Primary: before.Role == lease.Primary, Epoch: before.Epoch, Deadline: before.Deadline})
 
 	parts := []lifecycle.Part{
-		{Name: "postgres", Run: server.Run, Grace: 5 * time.Second},
-		{Name: "store", Run: h.watch, Grace: 5 * time.Second},
+		{Name: "postgres", Run: server.Run, Grace: partGrace},
+		{Name: "store", Run: h.watch, Grace: partGrace},
 	}
 	for _, d := range doors {
 		parts = append(parts, d(Inside{Shown: &h.shown, Store: store}))
 	}
-	return lifecycle.Run(ctx, append(parts, lifecycle.Part{Name: "loop", Run: h.run, Grace: time.Minute})...)
+	return lifecycle.Run(ctx, append(parts, lifecycle.Part{Name: "loop", Run: h.run, Grace: loopGrace})...)
 }
 
 // Self is who the node is to its peers.
@@ -366,7 +375,16 @@ func (h *hands) AtOnce(a ha.Action) error {
 	ctx, cancel := context.WithTimeout(h.ctx, time.Second)
 	defer cancel()
 	e := Perform(ctx, h.server, a, nil)
-	h.saw(h.lookNow())
+	if _, freeze := a.(ha.Freeze); freeze && e.Err == "" {
+		// Every process was seen stopped. A look would tell no more, and may have to
+		// wait for one that is under way and asks the very server.
+		s := h.status
+		s.Process, s.Answers = pg.ProcessFrozen, false
+		h.saw(look{h.Boot(), s})
+	} else {
+		h.again = h.looking
+		h.look()
+	}
 	if e.Err != "" {
 		return errors.New(e.Err)
 	}

@@ -422,10 +422,11 @@ func (n *node) AtOnce(a ha.Action) error {
 	switch a.(type) {
 	case ha.Freeze:
 		n.server.freeze()
+		n.saw(n.server.look(), n.boot())
 	case ha.Thaw:
 		n.server.thaw()
+		n.look()
 	}
-	n.saw(n.server.look(), n.boot())
 	return nil
 }
 
