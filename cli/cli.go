@@ -87,7 +87,10 @@ func Run(ctx context.Context, args []string, p Process) int {
 	case errors.Is(err, errUnhealthy):
 		return Unhealthy
 	case errors.Is(err, context.Canceled) && problem.Code(err) == "":
-		err = errors.New("interrupted")
+		err = &problem.Error{
+			Code: "interrupted", What: "interrupted", Why: "a signal ended this command, but not what it had begun",
+			Do: "`howdah status` shows how far that came; the same command goes on with it",
+		}
 	}
 	_, wrong := errors.AsType[usageError](err)
 	if wrong {

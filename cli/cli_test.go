@@ -85,6 +85,7 @@ func TestExitCodes(t *testing.T) {
 		{"why demo --failover x", Usage, `--failover "x" is not a whole number`},
 		{"why demo --failover x --json", Usage, `"code": "usage"`},
 		{"down --yes=perhaps", Usage, `--yes "perhaps" is not true or false`},
+		{"psql demo --json", Usage, "--print-url"},
 		{"psql demo shop third", Usage, "one cluster"},
 		{"list demo-1", NotDone, "demo-1 is a member of cluster demo"},
 		{"switchover demo-1", NotDone, "name the cluster, demo"},
@@ -131,6 +132,19 @@ func TestADirectoryThatIsNone(t *testing.T) {
 	code, _, errs := run(t, "/proc/nowhere", "up")
 	if code != NotDone || !strings.Contains(errs, "[datadir-path]") || !strings.Contains(errs, "/proc takes no new directory") {
 		t.Errorf("up in /proc: got %d, %q", code, errs)
+	}
+}
+
+func TestAnInterruptedCommand(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var out, errs strings.Builder
+	code := Run(ctx, []string{"agent", "--node", "/n"}, Process{
+		Out: &out, Err: &errs, Env: func(string) string { return "" },
+		Roles: Roles{Agent: func(ctx context.Context, _ string) error { return ctx.Err() }},
+	})
+	if code != NotDone || !strings.Contains(errs.String(), "[interrupted]") {
+		t.Errorf("got %d, %q", code, errs.String())
 	}
 }
 

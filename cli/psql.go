@@ -19,7 +19,8 @@ func (a *app) psql() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "psql [CLUSTER] [MEMBER] [-- FLAGS OF PSQL]", Short: "A shell on the primary, or on a replica",
 		Long: `Psql starts PostgreSQL's own shell on the member that serves a service now, or
-on the one named. What follows "--" goes to psql. The password comes from a file that only you can read.`,
+on the one named. What follows "--" goes to psql. The password comes from a file
+that only you can read.`,
 		Example: `  howdah psql
   howdah psql demo-2
   howdah psql --service replica -- -c 'select pg_is_in_recovery()'
@@ -33,6 +34,9 @@ on the one named. What follows "--" goes to psql. The password comes from a file
 		},
 		ValidArgsFunction: a.completeMembers,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if a.json && !url {
+				return usage("--json goes with --print-url: psql itself prints what you ask it")
+			}
 			var flags []string
 			if n := cmd.ArgsLenAtDash(); n >= 0 {
 				args, flags = args[:n], args[n:]
