@@ -12,6 +12,7 @@ import (
 
 func (a *app) switchover() *cobra.Command {
 	var to, at string
+	var cancel bool
 	cmd := &cobra.Command{
 		Use: "switchover [CLUSTER]", Short: "Hand leadership to another member",
 		Long: `Switchover shuts the primary down in order, hands everything that it wrote to
@@ -19,11 +20,15 @@ the candidate, and lets that one lead: nothing is lost. Without --to the most
 advanced replica is chosen.`,
 		Example: `  howdah switchover
   howdah switchover demo --to demo-2
-  howdah switchover --to demo-2 --at 2026-12-01T03:00+01:00`,
+  howdah switchover --to demo-2 --at 2026-12-01T03:00+01:00
+  howdah switchover --cancel`,
 		SuggestFor: []string{"promote", "demote"},
 		Args:       takes(0), ValidArgsFunction: a.completeCluster,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			when, err := parseAt(at)
+			if err == nil && cancel && (to != "" || at != "") {
+				err = usage("--cancel takes back what is scheduled, and goes with neither --to nor --at")
+			}
 			if err != nil {
 				return err
 			}
@@ -32,6 +37,9 @@ advanced replica is chosen.`,
 				return err
 			}
 			defer c.Close()
+			if cancel {
+				return a.cancel(cmd, c)
+			}
 			change, err := c.PlanSwitchover(cmd.Context(), to, when)
 			if err != nil {
 				return err
@@ -41,6 +49,7 @@ advanced replica is chosen.`,
 	}
 	cmd.Flags().StringVar(&to, "to", "", "member that is to lead")
 	cmd.Flags().StringVar(&at, "at", "", "when, as an ISO 8601 time; without a zone it is local")
+	cmd.Flags().BoolVar(&cancel, "cancel", false, "take back what is scheduled with --at")
 	_ = cmd.RegisterFlagCompletionFunc("to", a.completeTo)
 	a.changeFlags(cmd)
 	return cmd
@@ -96,6 +105,27 @@ func (a *app) change(cmd *cobra.Command, change *control.Change, r risk) error {
 			a.printf(", instead of %s", change.To)
 		}
 		a.printf("\n")
+	}
+	return nil
+}
+
+// cancel takes back what was scheduled.
+func (a *app) cancel(cmd *cobra.Command, c *control.Cluster) error {
+	f, err := c.Scheduled(cmd.Context())
+	if err != nil {
+		return err
+	}
+	at := f.ScheduledAt.Local().Format(time.RFC3339)
+	if ok, err := a.sure(fmt.Sprintf("cancel the switchover of %s scheduled for %s", c.Name, at), harmless); !ok {
+		return err
+	}
+	switch err := c.Cancel(cmd.Context(), f); {
+	case err != nil:
+		return err
+	case a.json:
+		a.printJSON(a.Out, map[string]any{"cluster": c.Name, "canceled": f.ScheduledAt})
+	default:
+		a.printf("the switchover scheduled for %s is canceled\n", at)
 	}
 	return nil
 }

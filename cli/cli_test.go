@@ -80,6 +80,7 @@ func TestExitCodes(t *testing.T) {
 		{"fault kill-everything", Usage, `unknown fault "kill-everything"`},
 		{"fault kil-postgres", Usage, "perhaps `howdah fault kill-postgres` is meant"},
 		{"failover demo", Usage, "--to MEMBER"},
+		{"switchover demo --cancel --to demo-2", Usage, "--cancel takes back"},
 		{"switchover demo --at soon", Usage, "is not a time"},
 		{"why demo --failover 0", Usage, "count from 1"},
 		{"why demo --failover x", Usage, `--failover "x" is not a whole number`},

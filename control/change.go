@@ -182,6 +182,33 @@ func (ch *Change) Do(ctx context.Context) (Changed, error) {
 	return ch.outcome(ctx, began, mod)
 }
 
+// Scheduled is the change of leader that waits for its time.
+func (c *Cluster) Scheduled(ctx context.Context) (cluster.Failover, error) {
+	s, err := c.State(ctx)
+	if err != nil {
+		return cluster.Failover{}, err
+	}
+	if f := s.Failover; f.Asked() && !f.ScheduledAt.IsZero() {
+		return f, nil
+	}
+	return cluster.Failover{}, &problem.Error{
+		Code: "schedule-none", What: "cannot cancel a switchover of " + c.Name, Why: "none is scheduled",
+		Do: "nothing needs to be done; `howdah list " + c.Name + "` shows one that is",
+	}
+}
+
+// Cancel takes a scheduled change back, unless it is another one by now.
+func (c *Cluster) Cancel(ctx context.Context, f cluster.Failover) error {
+	_, ok, err := c.commit(ctx, []dcs.Op{dcs.Put(cluster.KeyFailover, cluster.Failover{}.Encode(), 0)}, dcs.ModIs(cluster.KeyFailover, f.Mod))
+	if err == nil && !ok {
+		err = &problem.Error{
+			Code: "change-conflict", What: "cannot cancel the switchover of " + c.Name, Why: "it changed, or began, while this was asked",
+			Do: "look at `howdah list " + c.Name + "` and try again",
+		}
+	}
+	return err
+}
+
 // outcome waits until someone else leads and writes, or the request was turned down.
 func (ch *Change) outcome(ctx context.Context, began time.Time, mod int64) (Changed, error) {
 	const undecided = 3 * time.Second // a request may vanish a moment before its effect shows

@@ -196,6 +196,28 @@ func TestScheduledSwitchoverIsWritten(t *testing.T) {
 	}
 }
 
+func TestAScheduledSwitchoverIsCanceled(t *testing.T) {
+	w := newWorld(t)
+	if _, err := w.c.Scheduled(t.Context()); problem.Code(err) != "schedule-none" {
+		t.Errorf("nothing is scheduled: got %v", err)
+	}
+	w.put("failover", `{"leader":"demo-1","scheduled_at":"2099-01-01T00:00:00+00:00"}`)
+	f, err := w.c.Scheduled(t.Context())
+	if err != nil || f.Leader != "demo-1" {
+		t.Fatalf("got %+v, %v", f, err)
+	}
+	w.put("failover", `{"leader":"demo-1","scheduled_at":"2099-01-02T00:00:00+00:00"}`)
+	if err := w.c.Cancel(t.Context(), f); problem.Code(err) != "change-conflict" {
+		t.Errorf("it is another one by now: got %v", err)
+	}
+	if f, err = w.c.Scheduled(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.c.Cancel(t.Context(), f); err != nil || w.get("failover") != "{}" {
+		t.Errorf("got %v, and the key is %s", err, w.get("failover"))
+	}
+}
+
 func TestFailoverWithoutALeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
