@@ -309,9 +309,9 @@ func (s service) backend(t *Table, c candidate, backup bool, v View) Backend {
 		} else {
 			why += " address=unknown"
 		}
-		if c.row.Leads() {
-			b.Epoch = v.Picture.Epoch
-		}
+	}
+	if v.Known && v.Picture.Leader == c.name { // also one that does not show itself: its key says it leads
+		b.Epoch = v.Picture.Epoch
 	}
 	for _, set := range v.Settings {
 		if set.Service == s.Name && set.Member == c.name {
