@@ -41,6 +41,9 @@ It ends with 3 when the cluster has no leader or a member is not running.`,
 				a.printf("%s\n", listJSON(c.Name, s))
 			} else {
 				a.printf("%s", listTable(c.Name, s))
+				for _, f := range c.Faults() {
+					a.printf(" Fault on %s: %s\n", f.Member, f.Does)
+				}
 			}
 			if len(control.Unwell(cluster.PictureOf(s))) > 0 {
 				return errUnhealthy

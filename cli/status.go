@@ -122,6 +122,9 @@ func statusText(s control.Status) string {
 	if s.Last != nil {
 		line("last change", "%s", pageLine(s.LastPage, *s.Last, s.At))
 	}
+	for _, f := range s.Faults {
+		line("fault", "%s: %s", f.Member, f.Does)
+	}
 	for _, w := range s.Awaited {
 		line("awaited", "%s", w)
 	}

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ type Status struct {
 	Etcd     []EtcdMember          `json:"etcd"`
 	Last     *cluster.FailoverPage `json:"last_failover,omitempty"`
 	LastPage int64                 `json:"last_failover_number,omitempty"`
+	Faults   []LaidFault           `json:"faults"`   // that somebody laid on a playground
 	Awaited  []string              `json:"awaited"`  // who or what is waited for, in words
 	Problems []MemberProblem       `json:"problems"` // what a person has to do something about
 	Survives int                   `json:"survives"` // hosts that may be lost, one after another or at once, with someone left to lead
@@ -45,7 +47,9 @@ func (c *Cluster) Status(ctx context.Context) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	return statusOf(c.Name, s, etcd, c.now()), nil
+	st := statusOf(c.Name, s, etcd, c.now())
+	st.Faults = c.Faults()
+	return st, nil
 }
 
 func statusOf(name string, s cluster.State, etcd []EtcdMember, now time.Time) Status {
@@ -168,4 +172,9 @@ func awaited(s cluster.State) []string {
 		}
 	}
 	return waits
+}
+
+// Faults are laid on members of the cluster; none where it is no playground.
+func (c *Cluster) Faults() []LaidFault {
+	return House{Dir: filepath.Dir(c.Dir)}.LaidFaults(c.Name)
 }

@@ -7,9 +7,13 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
+	"os"
 	"strconv"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"howdah/listen"
 	"howdah/logkey"
@@ -24,7 +28,8 @@ import (
 type door struct {
 	listener *net.TCPListener
 	target   string
-	dial     func(target string) (*net.TCPConn, error)
+	shut     func() bool // the node is off: nobody needs to wait for its answer
+	dial     func(ctx context.Context, target string) (*net.TCPConn, error)
 	log      *slog.Logger
 }
 
@@ -43,8 +48,8 @@ func doorPorts(n spec.Node) []int {
 // openDoors listens for all nodes; none is open when one cannot be.
 func (s State) openDoors(ctx context.Context, nodes []spec.Node, log *slog.Logger) ([]*door, error) {
 	var doors []*door
+	dial := dialer(ctx, s.net(hub))
 	for _, n := range nodes {
-		dial := dialer(ctx, s.net(n.Member))
 		for _, port := range doorPorts(n) {
 			l, err := net.Listen("tcp4", net.JoinHostPort(Door(n), strconv.Itoa(port)))
 			if err != nil {
@@ -56,7 +61,10 @@ func (s State) openDoors(ctx context.Context, nodes []spec.Node, log *slog.Logge
 				}
 				return nil, fmt.Errorf("door of %s: %w", n.Member, err)
 			}
-			doors = append(doors, &door{l.(*net.TCPListener), net.JoinHostPort(n.Address, strconv.Itoa(port)), dial, log})
+			doors = append(doors, &door{
+				listener: l.(*net.TCPListener), target: net.JoinHostPort(n.Address, strconv.Itoa(port)),
+				shut: func() bool { return Stopped(n) }, dial: dial, log: log,
+			})
 		}
 	}
 	return doors, nil
@@ -88,7 +96,11 @@ func (d *door) Run(ctx context.Context) error {
 }
 
 func (d *door) carry(ctx context.Context, client *net.TCPConn) {
-	server, err := d.dial(d.target)
+	if d.shut() {
+		reset(client)
+		return
+	}
+	server, err := d.dial(ctx, d.target)
 	if err != nil {
 		reset(client)
 		return
@@ -118,24 +130,24 @@ func reset(c *net.TCPConn) {
 	c.Close()
 }
 
-// dialer dials from within a namespace until ctx ends. One thread lives there and only asks
-// for connections to the namespace's own address, which never wait.
-func dialer(ctx context.Context, netns string) func(string) (*net.TCPConn, error) {
+// dialTime is how long a node that is cut off is knocked at. The client was
+// accepted already and hears nothing, as it would from a node without a network.
+const dialTime = 30 * time.Second
+
+// dialer dials from within a namespace until ctx ends. One thread lives there
+// and only makes sockets, which stay in the namespace wherever they are used.
+func dialer(ctx context.Context, netns string) func(context.Context, string) (*net.TCPConn, error) {
 	type answer struct {
-		c   net.Conn
+		fd  int
 		err error
 	}
-	type question struct {
-		target string
-		to     chan answer
-	}
-	asked := make(chan question)
-	serve := func(dial func(string) (net.Conn, error)) {
+	asked := make(chan chan answer)
+	serve := func(socket func() (int, error)) {
 		for {
 			select {
-			case q := <-asked:
-				c, err := dial(q.target)
-				q.to <- answer{c, err}
+			case to := <-asked:
+				fd, err := socket()
+				to <- answer{fd, err}
 			case <-ctx.Done():
 				return
 			}
@@ -143,24 +155,65 @@ func dialer(ctx context.Context, netns string) func(string) (*net.TCPConn, error
 	}
 	go func() {
 		err := process.InNet(netns, func() error {
-			serve(func(target string) (net.Conn, error) { return net.DialTimeout("tcp4", target, time.Second) })
+			serve(func() (int, error) {
+				return unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+			})
 			return nil
 		})
 		if err != nil {
-			serve(func(string) (net.Conn, error) { return nil, err })
+			serve(func() (int, error) { return -1, err })
 		}
 	}()
-	return func(target string) (*net.TCPConn, error) {
-		q := question{target, make(chan answer, 1)}
+	return func(ctx context.Context, target string) (*net.TCPConn, error) {
+		to := make(chan answer, 1)
 		select {
-		case asked <- q:
+		case asked <- to:
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
-		a := <-q.to
+		a := <-to
 		if a.err != nil {
 			return nil, a.err
 		}
-		return a.c.(*net.TCPConn), nil
+		return connect(ctx, a.fd, target)
 	}
+}
+
+// connect connects a socket and makes a connection of it.
+func connect(ctx context.Context, fd int, target string) (*net.TCPConn, error) {
+	f := os.NewFile(uintptr(fd), target)
+	defer f.Close() // what is returned has a descriptor of its own
+	to, err := netip.ParseAddrPort(target)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+		return nil, fmt.Errorf("connect to %s: %w", target, err)
+	}
+	f.SetWriteDeadline(time.Now().Add(dialTime))
+	defer context.AfterFunc(ctx, func() { f.SetWriteDeadline(time.Unix(1, 0)) })()
+	var outcome error
+	err = raw.Write(func(fd uintptr) bool {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+		if n, _ := unix.Poll(p, 0); n == 0 {
+			return false
+		}
+		code, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
+		if outcome = err; code != 0 {
+			outcome = unix.Errno(code)
+		}
+		return true
+	})
+	if err := errors.Join(err, outcome); err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", target, err)
+	}
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.TCPConn), nil
 }

@@ -84,11 +84,20 @@ func (s State) KillNode(ctx context.Context, n spec.Node) error {
 	if err := obliterate(ctx, n); err != nil {
 		return err
 	}
-	return forget(n)
+	// Who is dead is frozen no more; its wire stays as bad as it is.
+	err := s.lay(ctx, []string{n.Member}, func(_ string, ill Ill) (Ill, error) {
+		ill.Frozen, ill.Held = nil, false
+		return ill, nil
+	})
+	return errors.Join(err, forget(n))
 }
 
-// StopNode stops a node in order and waits for it.
-func StopNode(ctx context.Context, n spec.Node) error {
+// StopNode stops a node in order and waits for it. What is frozen goes on
+// first: it could not stop.
+func (s State) StopNode(ctx context.Context, n spec.Node) error {
+	if err := s.Thaw(ctx, []string{n.Member}, ""); err != nil {
+		return err
+	}
 	if err := mark(n); err != nil {
 		return err
 	}

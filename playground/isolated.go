@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/vishvananda/netlink"
@@ -17,7 +19,8 @@ import (
 
 // The isolated ground: a namespace for each node with a link eth0 that has the
 // node's address, and one namespace more, the hub, with the bridge that joins
-// them. The namespaces are mounted in our own run directory and not where
+// them. The bridge has an address of its own: what comes through a door comes
+// from there, as from a client in the same network. The namespaces are mounted in our own run directory and not where
 // iproute2 keeps its own: nothing can collide there, and all of it goes with
 // the directory (`nsenter --net=FILE` opens them).
 const (
@@ -58,6 +61,20 @@ func (s State) raise(nodes []spec.Node) error {
 				return fmt.Errorf("bridge: %w", err)
 			}
 		}
+		br, err := netlink.LinkByName(bridge)
+		if err != nil {
+			return err
+		}
+		// One that the kernel chose would change whenever a port comes or goes.
+		if err := netlink.LinkSetHardwareAddr(br, hubMAC); err != nil {
+			return fmt.Errorf("bridge: %w", err)
+		}
+		for _, a := range hubAddresses(nodes) {
+			addr := &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(prefix, 32)}}
+			if err := netlink.AddrAdd(br, addr); err != nil && !errors.Is(err, unix.EEXIST) {
+				return fmt.Errorf("bridge: %w", err)
+			}
+		}
 		return setLink(bridge, true)
 	})
 	if err != nil {
@@ -67,15 +84,51 @@ func (s State) raise(nodes []spec.Node) error {
 		if err := makeNet(s.net(n.Member)); err != nil {
 			return err
 		}
-		if err := s.connect(n, "p"+strconv.Itoa(i+1)); err != nil {
+		if err := s.connect(n, i); err != nil {
 			return fmt.Errorf("network of %s: %w", n.Member, err)
 		}
 	}
 	return nil
 }
 
+// portOf is the bridge's end of the i-th node's link.
+func portOf(i int) string { return "p" + strconv.Itoa(i+1) }
+
+// hubMAC is from the range that everybody may use (IEEE 802, locally administered).
+var hubMAC = net.HardwareAddr{0x02, 'h', 'o', 'w', 'd', 0}
+
+// hubAddresses are the bridge's, one in each network of the nodes: the first,
+// as a router has it, or else the last that no node has.
+func hubAddresses(nodes []spec.Node) []netip.Addr {
+	taken := map[netip.Addr]bool{}
+	var networks []netip.Prefix
+	for _, n := range nodes {
+		a, err := netip.ParseAddr(n.Address)
+		if err != nil || !a.Is4() {
+			continue
+		}
+		taken[a] = true
+		if p := netip.PrefixFrom(a, prefix).Masked(); !slices.Contains(networks, p) {
+			networks = append(networks, p)
+		}
+	}
+	var addrs []netip.Addr
+	for _, p := range networks {
+		b := p.Addr().As4()
+		b[3] = 1
+		for taken[netip.AddrFrom4(b)] && b[3] != 2 {
+			if b[3]--; b[3] == 0 {
+				b[3] = 254
+			}
+		}
+		addrs = append(addrs, netip.AddrFrom4(b))
+	}
+	return addrs
+}
+
 // connect gives the node its link, address and place on the bridge.
-func (s State) connect(n spec.Node, port string) error {
+func (s State) connect(n spec.Node, i int) error {
+	port := portOf(i)
 	fd, err := unix.Open(s.net(n.Member), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -94,6 +147,19 @@ func (s State) connect(n spec.Node, port string) error {
 			if err != nil {
 				return err
 			}
+		}
+		// A keeper that died may have left it off the bridge, with a line between.
+		p, err := netlink.LinkByName(port)
+		if err != nil {
+			return err
+		}
+		if line, err := netlink.LinkByName(lineOf(i)); err == nil {
+			if err := netlink.LinkDel(line); err != nil {
+				return err
+			}
+		}
+		if err := netlink.LinkSetMaster(p, br); err != nil {
+			return err
 		}
 		return setLink(port, true)
 	})

@@ -131,6 +131,11 @@ func (s State) keep(ctx context.Context, nodes []spec.Node, log *slog.Logger) er
 		{Name: "reaper", Run: reaper.Run, Grace: time.Second},
 		{Name: "marks", Run: marks.Run, Grace: time.Second},
 	}
+	if s.Ground == Isolated {
+		s.quiet()
+		network := &network{state: s, nodes: nodes, marks: &marks, log: log}
+		parts = append(parts, lifecycle.Part{Name: "network", Run: network.Run, Grace: time.Second})
+	}
 	for _, d := range doors {
 		parts = append(parts, lifecycle.Part{Name: "door to " + d.target, Run: d.Run, Grace: time.Second})
 	}

@@ -438,7 +438,7 @@ func TestFaults(t *testing.T) {
 			}
 		}
 
-		if err := StopNode(t.Context(), n); err != nil {
+		if err := s.StopNode(t.Context(), n); err != nil {
 			t.Fatal(err)
 		}
 		if left := everything(n); len(left) > 0 || Running(n) {

@@ -56,6 +56,9 @@ func Up(ctx context.Context, o Options, log *slog.Logger) (s State, nodes []spec
 			return s, nil, err
 		}
 	}
+	if err := s.calm(ctx); err != nil {
+		return s, nil, err
+	}
 	keeper, ok := s.keeper()
 	if ok && s.outdated(keeper) {
 		// The nodes live on and are adopted by its successor.
@@ -188,6 +191,9 @@ func Down(ctx context.Context, dir string, say func(string)) error {
 	}
 	nodes, err := s.Nodes()
 	if err != nil {
+		return err
+	}
+	if err := s.calm(ctx); err != nil { // who is frozen or cut off can not leave in order
 		return err
 	}
 	for _, n := range nodes {
