@@ -59,7 +59,18 @@ func Run(ctx context.Context, node spec.Node, log *slog.Logger) error {
 	// servers are only known once it is ready.
 	servers := make(chan *grpc.Server, 2)
 	c.ServiceRegister = func(s *grpc.Server) { servers <- s }
-	e, err := embed.StartEtcd(c)
+	var e *embed.Etcd
+	anew := replacing(c)
+	if !anew {
+		e, err = embed.StartEtcd(c)
+		anew = lost(err)
+	}
+	if anew {
+		if err := replace(ctx, c, node, log); err != nil {
+			return err
+		}
+		e, err = embed.StartEtcd(c)
+	}
 	if err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {
 			return taken(c, what, err)
@@ -72,6 +83,15 @@ func Run(ctx context.Context, node spec.Node, log *slog.Logger) error {
 		}
 	}
 
+	if anew {
+		go func() {
+			select {
+			case <-e.Server.ReadyNotify():
+				os.Remove(leaving(c)) // it has data again
+			case <-e.Server.StopNotify():
+			}
+		}()
+	}
 	yielded := make(chan struct{})
 	yieldCtx, cancel := context.WithCancel(ctx)
 	go func() {
