@@ -33,6 +33,15 @@ func (t *turn) follow() {
 		t.rejoin()
 	case pg.ProcessStarting, pg.ProcessStopping:
 		t.note("server=%s", s.Process)
+		up, _ := t.upstream()
+		if now := (Streamed{t.State.Epoch(), s.PID}); s.Process == pg.ProcessStarting && s.Standby && up.Host != "" && t.m.Pointed != now {
+			// An agent before us began it, perhaps under another leader: it may be
+			// waiting for log from there, and will not say so before it has it.
+			if a := (Follow{Up: up}); !t.failing(a) {
+				t.m.Pointed = now
+				t.work(a)
+			}
+		}
 		t.lookBy(t.ServerAt + soon)
 	case pg.ProcessRunning:
 		if !s.Answers {

@@ -14,7 +14,7 @@
 // unknown and never "there is no leader".
 //
 // One remedy, one file: fence.go, lease.go, lead.go, crash.go, handover.go,
-// elect.go, follow.go, rejoin.go, bootstrap.go, request.go, outside.go, publish.go.
+// elect.go, follow.go, rejoin.go, bootstrap.go, request.go, outside.go, silent.go, publish.go.
 package ha
 
 import (
@@ -228,6 +228,9 @@ const soon = 20 * time.Millisecond
 // observe drops what memory holds about a server that is no longer so.
 func (t *turn) observe() {
 	s := t.Server
+	if s.Answers || s.PID == 0 || !t.leading() {
+		t.m.Quiet = Quiet{}
+	}
 	if s.Process == pg.ProcessNone || s.Primary() {
 		t.m.Promoting = false // from here on its process tells, or its answer
 	}

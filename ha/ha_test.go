@@ -353,6 +353,72 @@ func TestRejoin(t *testing.T) {
 	})
 }
 
+// A start that an agent before us began may wait for the log of a leader that is
+// gone: it is pointed at the present one, once.
+func TestAStartFoundUnderWay(t *testing.T) {
+	v := standby()
+	v.Server.Process, v.Server.Answers, v.Server.Upstream = pg.ProcessStarting, false, ""
+	d := Decide(v)
+	if got, want := acts(d), "leader=a server=starting -> follow(a)"; got != want {
+		t.Errorf("\n got %s\nwant %s", got, want)
+	}
+	v.Memory = d.Memory
+	if d := Decide(v); slices.ContainsFunc(d.Actions, func(a Action) bool { _, ok := a.(Follow); return ok }) {
+		t.Errorf("again: %s", d)
+	}
+	failed := v
+	failed.Ended = &Ended{Action: Follow{Up: pg.Upstream{Name: "a"}}, At: v.Now, Err: "no"}
+	if d := Decide(failed); d.Memory.Pointed != (Streamed{}) || d.Memory.Failed.Times != 1 {
+		t.Errorf("failed: %s, %+v", d, d.Memory.Failed)
+	} else if failed.Memory, failed.Ended, failed.Now = d.Memory, nil, now+time.Second; !strings.Contains(acts(Decide(failed)), "follow(a)") {
+		t.Errorf("not tried again: %s", Decide(failed))
+	}
+	v.State.Leader.Mod, v.State.Term.Mod = epoch+5, epoch+5
+	if d := Decide(v); !slices.ContainsFunc(d.Actions, func(a Action) bool { _, ok := a.(Follow); return ok }) {
+		t.Errorf("under another leader: %s", d)
+	}
+}
+
+// A leader whose server runs and answers nothing.
+func TestSilent(t *testing.T) {
+	silent := func(long time.Duration) func(*View) {
+		return func(v *View) {
+			v.Memory.Replicas = v.Server.Replicas
+			v.Server.Answers, v.Server.Replicas, v.Server.Slots = false, nil, nil
+			v.Memory.Quiet = Quiet{PID: 11, Since: now - long, Heard: 1000}
+		}
+	}
+	const long = silentFor + time.Second
+	check(t, []row{
+		{"at first it is waited for", leader, silent(long - 2*time.Second), "leader=self server=silent -> nothing"},
+		{"then it is ended, for others can lead", leader, silent(long), "leader=self server=silent silent=overdue -> kill"},
+		{"not if nobody can", leader, func(v *View) { silent(long)(v); v.Memory.Replicas = nil }, "leader=self server=silent -> nothing"},
+		{"nor while a standby receives log from it", leader, func(v *View) {
+			silent(long)(v)
+			v.State.Members[2].XlogLocation = 1001
+		}, "leader=self server=silent -> nothing"},
+		{"another process is another silence", leader, func(v *View) { silent(long)(v); v.Memory.Quiet.PID = 10 }, "leader=self server=silent -> nothing"},
+		{"under maintenance it is a person's business", leader, func(v *View) {
+			silent(long)(v)
+			v.State.Config.Data = map[string]any{"pause": true}
+		}, "paused -> nothing"},
+		{"an agent that is to end does not wait so long", leader, func(v *View) { silent(4 * time.Second)(v); v.Stopping = true }, "stopping leader=self server=silent -> stop"},
+		{"a start that an agent before us began", leader, func(v *View) {
+			silent(v.Timers.Start - time.Second)(v)
+			v.Server.Process = pg.ProcessStarting
+		}, "leader=self server=starting -> nothing"},
+		{"has its time, too", leader, func(v *View) {
+			silent(v.Timers.Start)(v)
+			v.Server.Process = pg.ProcessStarting
+		}, "leader=self server=starting start=overdue -> kill"},
+	})
+	v := leader()
+	v.Memory.Quiet = Quiet{PID: 11, Since: now - long}
+	if d := Decide(v); d.Memory.Quiet != (Quiet{}) {
+		t.Errorf("it answers, and was quiet since %s", d.Memory.Quiet.Since)
+	}
+}
+
 func TestBootstrap(t *testing.T) {
 	empty := func() View {
 		v := standby()

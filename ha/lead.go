@@ -29,13 +29,11 @@ func (t *turn) lead() {
 		t.note("server=stopping")
 		t.lookBy(t.ServerAt + soon)
 	case pg.ProcessStarting:
-		t.note("server=starting")
-		t.lookBy(t.ServerAt + soon)
+		t.started()
 	case pg.ProcessRunning:
 		switch {
 		case !s.Answers:
-			t.note("server=silent")
-			t.lookBy(t.ServerAt + soon)
+			t.silent()
 		case s.Recovering:
 			t.note("server=standby")
 			if t.room() {

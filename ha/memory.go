@@ -28,9 +28,11 @@ type Memory struct {
 	Silenced  time.Time     // since when the server, which could write, may not answer; zero: it may
 	Under     int64         // epoch under which the server last wrote by right
 	Streamed  Streamed
-	Swept     int64 // epoch in which this standby's own old slots were dropped
+	Pointed   Streamed // the start, found under way, that was pointed at the leader of that epoch
+	Swept     int64    // epoch in which this standby's own old slots were dropped
 	Vacancy   Vacancy
 	Offer     Offer
+	Quiet     Quiet
 	Crash     Crash
 	Switch    Switch
 	Rejoin    Rejoin
@@ -98,6 +100,13 @@ type Offer struct {
 	Since  time.Duration
 	Over   int64 // revision of the handover key before
 	Closed bool  // certainly none of ours is open or on its way
+}
+
+// Quiet is the silence of a leader's server that runs.
+type Quiet struct {
+	PID   int
+	Since time.Duration
+	Heard pg.LSN // the furthest that a standby said to have by then
 }
 
 // Crash is the death of the primary under a leader that lives.
@@ -313,6 +322,10 @@ func (t *turn) ended(e Ended) {
 		}
 		if ok && !a.Standby {
 			m.Story.phase("started", t.Wall)
+		}
+	case Follow:
+		if !ok {
+			m.Pointed = Streamed{}
 		}
 	case Checkpoint:
 		m.Switch.Checkpointed = true

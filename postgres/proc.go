@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -98,9 +99,14 @@ func readStat(pid int) (s procStat, ok bool) {
 // that path. A server whose directory was deleted under it goes on committing
 // into the files that it has open, up to a minute
 // (RecheckDataDirLockFile), so it must still be found.
+//
+// A directory that was renamed under its server is where that server still works,
+// in full: its postmaster is known by the path that it was started with.
 type place struct {
-	dir     os.FileInfo // nil: nothing is there
-	deleted string      // what /proc/PID/cwd of such a server says
+	path    string        // of the data directory, as servers are started with it
+	dir     os.FileInfo   // nil: nothing is there
+	deleted string        // what /proc/PID/cwd of such a server says
+	moved   []os.FileInfo // where servers of this path work now
 }
 
 func placeOf(data string) (p place, err error) {
@@ -111,7 +117,7 @@ func placeOf(data string) (p place, err error) {
 	if whole, err := filepath.EvalSymlinks(data); err == nil {
 		path = whole
 	}
-	p.deleted = path + " (deleted)"
+	p.path, p.deleted = filepath.Clean(data), path+" (deleted)"
 	if p.dir, err = os.Stat(data); os.IsNotExist(err) {
 		p.dir, err = nil, nil
 	}
@@ -127,7 +133,8 @@ func (p place) heldBy(pid int) bool {
 	if err != nil {
 		return false
 	}
-	if p.dir == nil || !os.SameFile(cwd, p.dir) {
+	same := func(dir os.FileInfo) bool { return os.SameFile(cwd, dir) }
+	if (p.dir == nil || !same(p.dir)) && !slices.ContainsFunc(p.moved, same) {
 		if st, ok := cwd.Sys().(*syscall.Stat_t); !ok || st.Nlink > 0 {
 			return false
 		}
@@ -142,6 +149,30 @@ func (p place) heldBy(pid int) bool {
 	// A child of ours between fork and exec is about to be one.
 	self, _ := os.Readlink("/proc/self/exe")
 	return exe == self || filepath.Base(strings.TrimSuffix(exe, " (deleted)")) == "postgres"
+}
+
+// strayed returns where the process works if it is a postmaster that was started
+// on this data directory and is elsewhere now. Its own mount namespace may call
+// another directory by the same path: one of a container is none of ours.
+func (p place) strayed(pid int) (os.FileInfo, bool) {
+	proc := "/proc/" + strconv.Itoa(pid)
+	exe, err := os.Readlink(proc + "/exe")
+	if err != nil || filepath.Base(strings.TrimSuffix(exe, " (deleted)")) != "postgres" {
+		return nil, false
+	}
+	line, _ := os.ReadFile(proc + "/cmdline")
+	if !strings.Contains(string(line), "\x00-D\x00"+p.path+"\x00") {
+		return nil, false
+	}
+	ours, _ := os.Readlink("/proc/self/ns/mnt")
+	if theirs, err := os.Readlink(proc + "/ns/mnt"); err != nil || theirs != ours {
+		return nil, false
+	}
+	cwd, err := os.Stat(proc + "/cwd")
+	if err != nil || p.dir != nil && os.SameFile(cwd, p.dir) {
+		return nil, false
+	}
+	return cwd, true
 }
 
 // holder is a live process that holds the data directory.
@@ -165,10 +196,18 @@ func holders(data string) ([]holder, error) {
 	if err != nil {
 		return nil, err
 	}
-	var found []holder
+	var pids []int
 	for _, name := range names {
-		pid, err := strconv.Atoi(name)
-		if err != nil || !dir.heldBy(pid) {
+		if pid, err := strconv.Atoi(name); err == nil {
+			pids = append(pids, pid)
+			if at, ok := dir.strayed(pid); ok {
+				dir.moved = append(dir.moved, at)
+			}
+		}
+	}
+	var found []holder
+	for _, pid := range pids {
+		if !dir.heldBy(pid) {
 			continue
 		}
 		if st, ok := readStat(pid); ok && !st.dead() {

@@ -113,6 +113,46 @@ func TestADeletedDirectoryHidesNoServer(t *testing.T) {
 	}
 }
 
+// Somebody renames the data directory of a running server, which notices within
+// a minute and until then goes on in full: it is not "none", nothing is put in
+// its place, and a kill finds all of it.
+func TestARenamedDirectoryHidesNoServer(t *testing.T) {
+	a := testpg.Start(t, testpg.Primary())
+	pid, end := loop(t, a)
+	defer end()
+	master, data := a.Look(t.Context()).PID, a.Node.Postgres.Data
+	if err := os.Rename(data, data+".old"); err != nil {
+		t.Fatal(err)
+	}
+	st := a.Look(t.Context())
+	if st.Data != pg.DataMissing || st.Process != pg.ProcessRemains {
+		t.Errorf("with its directory renamed the server is %q, its data %q; want %q, %q", st.Process, st.Data, pg.ProcessRemains, pg.DataMissing)
+	}
+	if !st.MayWrite() {
+		t.Error("it goes on writing, and the look does not say so")
+	}
+	if err := a.Freeze(t.Context()); err != nil || state(master) != "T" || state(pid) != "T" {
+		t.Errorf("frozen: %v; the postmaster is %q, a backend %q", err, state(master), state(pid))
+	}
+	if err := a.Kill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []int{master, pid} {
+		if s := state(p); s != "" && s != "Z" && s != "X" {
+			t.Errorf("process %d is %q after the kill", p, s)
+		}
+	}
+	if p := a.Look(t.Context()).Process; p != pg.ProcessNone {
+		t.Errorf("after the kill: %s", p)
+	}
+	if err := os.Rename(data+".old", data); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Server.Start(t.Context(), nil); err != nil {
+		t.Errorf("put back: %v", err)
+	}
+}
+
 // loop starts a backend in an endless PL/pgSQL loop and returns its pid.
 func loop(t *testing.T, a *testpg.Server) (pid int, end func()) {
 	t.Helper()

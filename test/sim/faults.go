@@ -80,6 +80,11 @@ var faults = []fault{
 			n.server.stop(func(string) { n.died() })
 		}
 	}},
+	{"silent-postgres", 3, false, func(w *World, n *node) {
+		d := w.draw(time.Second, 2*time.Minute)
+		w.say("%s: answers its agent nothing for %s", n.name, d)
+		n.server.silentTill = max(n.server.silentTill, w.now+d)
+	}},
 	{"kill-agent", 10, false, func(w *World, n *node) { n.crashAgent() }},
 	{"stall-agent", 6, true, func(w *World, n *node) {
 		d := w.draw(200*time.Millisecond, 3*w.Timers.Lease)
@@ -223,7 +228,7 @@ func (w *World) heal() {
 	for _, n := range w.nodes {
 		w.mend(n)
 		n.slow, n.lag = 1, 0
-		n.server.spoilt = 0
+		n.server.spoilt, n.server.silentTill = 0, w.now
 		n.powerOn()
 		n.wake()
 		n.start()
