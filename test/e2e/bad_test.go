@@ -59,19 +59,6 @@ func TestPortTaken(t *testing.T) {
 	w.whole()
 }
 
-// Another playground has the addresses: its store is no store of ours.
-func TestAnotherPlaygroundAnswers(t *testing.T) {
-	w := own(t)
-	w.up()
-	w.howdah("down", "--yes")
-	other, err := outside.New(howdah)
-	w.check(err)
-	t.Cleanup(func() { discard(other) })
-	w.check(other.Up(w.ctx))
-	w.refused("store-foreign", "another cluster answers", "list")
-	w.refused("port-taken", "howdah (pid ", "up", "--yes")
-}
-
 func TestDirectoryThatPostgresCannotEnter(t *testing.T) {
 	root(t)
 	w := own(t)
@@ -89,9 +76,21 @@ func TestLongDirectory(t *testing.T) {
 	w.whole()
 }
 
+// Another playground has the addresses: its store is no store of ours.
+func TestAnotherPlaygroundAnswers(t *testing.T) {
+	w := demo(t)
+	w.howdah("down", "--yes")
+	t.Cleanup(func() { w.upAgain() }) // when the other one is gone
+	other, err := outside.New(howdah)
+	w.check(err)
+	t.Cleanup(func() { discard(other) })
+	w.check(other.Up(w.ctx))
+	w.refused("store-foreign", "another cluster answers", "list")
+	w.refused("port-taken", "howdah (pid ", "up", "--yes")
+}
+
 func TestNodeFileBroken(t *testing.T) {
-	w := own(t)
-	w.up()
+	w := demo(t)
 	w.howdah("down", "--yes")
 	file := filepath.Join(w.Nodes[1].Paths.Dir, "node.json")
 	good, err := os.ReadFile(file)

@@ -80,9 +80,7 @@ func TestDataDirectory(t *testing.T) {
 // done, and goes on by itself when there is room.
 func TestDiskFullDuringCopy(t *testing.T) {
 	root(t)
-	w := own(t)
-	w.up()
-	w.whole()
+	w := demo(t)
 	n := w.replica()
 	w.howdah("fault", "stop-node", "demo", n.Member)
 	w.check(os.RemoveAll(n.Postgres.Data))
@@ -98,7 +96,12 @@ func TestDiskFullDuringCopy(t *testing.T) {
 	w.check(unix.Mount("", n.Postgres.Data, "tmpfs", unix.MS_REMOUNT, "size=300m"))
 	w.whole()
 	w.well(n.Member)
-	w.howdah("down", "--yes") // before the mount goes
+	// The mount goes with its copy, and another one is taken.
+	w.howdah("fault", "stop-node", "demo", n.Member)
+	w.check(unix.Unmount(n.Postgres.Data, 0))
+	w.check(os.Remove(n.Postgres.Data))
+	w.howdah("fault", "start-node", "demo", n.Member)
+	w.whole()
 }
 
 // The primary's log fills its file system: PostgreSQL ends with a PANIC. A

@@ -38,7 +38,17 @@ func TestDownAndUp(t *testing.T) {
 	writer := w.write()
 	writer.Stop()
 	w.howdah("down", "--yes")
-	w.howdah("down", "--yes")
+	for _, verb := range []string{"list", "status", "psql", "why", "history", "switchover"} {
+		a, err := w.Run(w.ctx, verb)
+		w.check(err)
+		if a.Code != 3 {
+			t.Errorf("%s of a stopped cluster: exit %d, want 3", verb, a.Code)
+		}
+		w.said(a.Err, "cluster-stopped", "no process")
+	}
+	if said := w.howdah("down", "--yes"); !strings.Contains(said, "nothing was running") {
+		t.Errorf("the second down says %q", said)
+	}
 	w.up()
 	w.whole()
 	w.kept(writer)

@@ -29,7 +29,11 @@ import (
 	"howdah/test/outside"
 )
 
-var fences = flag.Int("fences", 3, "how often an agent is kept from coming back")
+var fences = flag.Int("fences", 2, "how often an agent is kept from coming back")
+
+// forTest is what a test has in all. No test judges by it: on a busy machine
+// everything takes longer.
+const forTest = 4 * time.Minute
 
 // howdah is the program under test.
 var howdah string
@@ -114,7 +118,7 @@ func demo(t *testing.T) *world {
 		w.up()
 		common = w.Cluster
 	}
-	w.begin(2 * time.Minute)
+	w.begin()
 	t.Cleanup(func() {
 		if t.Failed() {
 			w.logs()
@@ -158,13 +162,13 @@ func empty(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w := &world{Cluster: c, t: t}
-	w.begin(2 * time.Minute)
+	w.begin()
 	return w
 }
 
-func (w *world) begin(patience time.Duration) {
+func (w *world) begin() {
 	var cancel context.CancelFunc
-	w.ctx, cancel = context.WithTimeoutCause(w.t.Context(), patience, fmt.Errorf("not within %s", patience))
+	w.ctx, cancel = context.WithTimeoutCause(w.t.Context(), forTest, fmt.Errorf("not within %s", forTest))
 	w.t.Cleanup(cancel)
 }
 
@@ -196,6 +200,14 @@ func (w *world) check(err error) {
 func (w *world) up() {
 	w.t.Helper()
 	w.check(w.Up(w.ctx))
+}
+
+// upAgain is for the end of a test, when its own time is over.
+func (w *world) upAgain() {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), forTest)
+	defer cancel()
+	w.check(w.Up(ctx))
 }
 
 // howdah runs a command that has to succeed.
