@@ -23,7 +23,7 @@ func TestNetworkFaults(t *testing.T) {
 	a, b, c := nodes[0], nodes[1], nodes[2]
 	heard := map[string]net.PacketConn{}
 	for _, n := range nodes {
-		heard[n.Member] = listen(t, s, n)
+		heard[n.Member] = hear(t, s, n)
 	}
 	// reaches asks whether a word of one node comes to another.
 	reaches := func(from, to spec.Node) bool {
@@ -266,7 +266,7 @@ func askWithin(n spec.Node, patience time.Duration) (string, error) {
 
 const wordPort = 7777
 
-func listen(t *testing.T, s State, n spec.Node) (c net.PacketConn) {
+func hear(t *testing.T, s State, n spec.Node) (c net.PacketConn) {
 	t.Helper()
 	err := process.InNet(s.net(n.Member), func() (err error) {
 		c, err = net.ListenPacket("udp4", net.JoinHostPort(n.Address, strconv.Itoa(wordPort)))
