@@ -7,37 +7,49 @@ import (
 	"strings"
 	"time"
 
+	"howdah/spec"
 	"howdah/test/outside"
 )
 
 // A fault is one way to take the primary away, and what it may cost.
 type fault struct {
 	name    string
-	does    []string                     // arguments of howdah
-	back    bool                         // the node has to be started again
-	mayLose bool                         // rows that no replica had received
-	watch   time.Duration                // look so long, even if all seems well
-	bound   func(*cluster) time.Duration // of the median outage; 0 is none
+	does    []string      // arguments of howdah; none: nothing is done
+	beside  string        // a fault that is tried as often, turn by turn
+	back    bool          // the node has to be started again
+	mayLose bool          // rows that no replica had received
+	watch   time.Duration // look so long, even if all seems well
+	bound   func(spec.Timers) bound
 }
 
 // settled is how long rows must have flowed again before a try is over.
 const settled = time.Second
 
+// calm is the fault that is none. What it measures is the writer's own pace and
+// the noise of the machine, through all that a try does besides.
+const calm = "nothing"
+
+// A leader whose agent stays away would be lost only when its lease ends.
+const beyondTheLease = 7 * time.Second
+
 var faults = []fault{
-	{name: "kill-postgres", does: []string{"fault", "kill-postgres"}, bound: atMost(1500 * time.Millisecond)},
-	// A leader whose agent stays away would be lost only when its lease ends.
-	{name: "kill-agent", does: []string{"fault", "kill-agent"}, watch: 7 * time.Second, bound: atMost(250 * time.Millisecond)},
-	{name: "stop-node", does: []string{"fault", "stop-node"}, back: true, bound: atMost(0)},
-	{name: "switchover", does: []string{"switchover", "--yes"}, bound: atMost(1500 * time.Millisecond)},
+	{name: "kill-postgres", does: []string{"fault", "kill-postgres"}, bound: median(1500 * time.Millisecond)},
+	{name: calm, watch: beyondTheLease, bound: free},
+	{name: "kill-agent", does: []string{"fault", "kill-agent"}, beside: calm, watch: beyondTheLease, bound: none},
+	{name: "stop-node", does: []string{"fault", "stop-node"}, back: true, bound: free},
+	{name: "switchover", does: []string{"switchover", "--yes"}, bound: median(1500 * time.Millisecond)},
 	{
 		name: "kill-node", does: []string{"fault", "kill-node"}, back: true, mayLose: true,
-		bound: func(c *cluster) time.Duration { return c.timers().Lease + 2*time.Second },
+		bound: func(t spec.Timers) bound { return bound{most: t.Lease + 2*time.Second} },
 	},
 }
 
-func atMost(d time.Duration) func(*cluster) time.Duration {
-	return func(*cluster) time.Duration { return d }
+func median(d time.Duration) func(spec.Timers) bound {
+	return func(spec.Timers) bound { return bound{median: d} }
 }
+
+func free(spec.Timers) bound { return bound{} }
+func none(spec.Timers) bound { return bound{none: true} }
 
 func pick(names string) ([]fault, error) {
 	var picked []fault
@@ -52,6 +64,21 @@ func pick(names string) ([]fault, error) {
 		picked = append(picked, faults[i])
 	}
 	return picked, nil
+}
+
+// turnByTurn puts a fault into one group with the one that it is tried beside,
+// whether or not that was picked.
+func turnByTurn(picked []fault) [][]fault {
+	var groups [][]fault
+	for _, f := range picked {
+		group := []fault{f}
+		if f.beside != "" {
+			i := slices.IndexFunc(faults, func(b fault) bool { return b.name == f.beside })
+			group = []fault{faults[i], f}
+		}
+		groups = append(groups, group)
+	}
+	return groups
 }
 
 // A Try is one fault and what it cost.
@@ -90,8 +117,10 @@ func try(ctx context.Context, c *cluster, w *outside.Writer, f fault) (Try, erro
 	}
 	t := Try{At: time.Now(), Leaders: [2]string{before}}
 	t.Usual = w.Longest(t.At.Add(-settled), t.At)
-	if _, err := c.Howdah(ctx, f.does...); err != nil {
-		return t, err
+	if len(f.does) > 0 {
+		if _, err := c.Howdah(ctx, f.does...); err != nil {
+			return t, err
+		}
 	}
 	if err := w.Flowing(ctx, t.At.Add(f.watch), settled); err != nil {
 		return t, err

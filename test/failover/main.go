@@ -5,7 +5,8 @@
 // It starts a playground of its own, writes numbered rows into it, breaks the
 // primary in every way again and again, and prints a table: the longest time
 // between two acknowledged rows around each fault, and which acknowledged rows
-// are gone afterwards. It ends with 1 when a bound of the product is broken.
+// are gone afterwards. Then it lets the cluster be, and measures what that
+// costs. It ends with 1 when a bound of the product is broken (report.go).
 package main
 
 import (
@@ -36,7 +37,7 @@ func run() error {
 	n := flag.Int("n", 20, "how often each fault is tried")
 	names := flag.String("faults", "kill-postgres,kill-agent,stop-node,switchover,kill-node", "which faults, in this order")
 	load := flag.String("load", "none", "what runs beside the writer: none or pgbench")
-	idle := flag.Duration("idle", 0, "measure memory and CPU of an idle cluster for so long first")
+	idle := flag.Duration("idle", time.Minute, "measure memory and CPU of the idle cluster for so long at the end; 0: do not")
 	out := flag.String("json", "", "write every measurement to this file")
 	keep := flag.Bool("keep", false, "when a bound is broken, leave the playground for whoever looks into it")
 	verbose := flag.Bool("v", false, "tell of every try")
@@ -71,15 +72,14 @@ func run() error {
 		return err
 	}
 	fmt.Printf("up %s, list %s\n", report.Up.Round(10*time.Millisecond), report.List.Round(time.Millisecond))
-	if *idle > 0 {
-		if report.Idle, err = c.idle(ctx, *idle); err != nil {
-			return err
-		}
-		fmt.Printf("\n%s", report.Idle)
-	}
 	if *n > 0 && len(faults) > 0 {
 		report.Faults, err = measure(ctx, c, faults, *n, *load, *verbose)
 		fmt.Printf("\n%s", table(report.Faults))
+	}
+	if err == nil && *idle > 0 {
+		if report.Idle, err = c.idle(ctx, *idle); err == nil {
+			fmt.Printf("\n%s", report.Idle)
+		}
 	}
 	if *out != "" {
 		text, jerr := json.MarshalIndent(report, "", "  ")
@@ -112,19 +112,23 @@ func measure(ctx context.Context, c *cluster, faults []fault, n int, load string
 		defer l.stop()
 	}
 	var results []Result
-	for _, f := range faults {
-		r := Result{Fault: f.name, bound: f.bound(c), mayLose: f.mayLose}
+	for _, group := range turnByTurn(faults) {
+		begin := len(results)
+		for _, f := range group {
+			results = append(results, Result{Fault: f.name, bound: f.bound(c.timers()), mayLose: f.mayLose})
+		}
 		for i := range n {
-			t, err := try(ctx, c, w, f)
-			if err != nil {
-				return append(results, r), fmt.Errorf("%s, try %d: %w", f.name, i+1, err)
-			}
-			r.Tries = append(r.Tries, t)
-			if verbose {
-				fmt.Fprintf(os.Stderr, "%-14s %2d/%d  %s\n", f.name, i+1, n, t)
+			for k, f := range group {
+				t, err := try(ctx, c, w, f)
+				if err != nil {
+					return results, fmt.Errorf("%s, try %d: %w", f.name, i+1, err)
+				}
+				results[begin+k].Tries = append(results[begin+k].Tries, t)
+				if verbose {
+					fmt.Fprintf(os.Stderr, "%-14s %2d/%d  %s\n", f.name, i+1, n, t)
+				}
 			}
 		}
-		results = append(results, r)
 	}
 	return results, nil
 }

@@ -20,8 +20,38 @@ type Report struct {
 type Result struct {
 	Fault   string `json:"fault"`
 	Tries   []Try  `json:"tries"`
-	bound   time.Duration
+	bound   bound
 	mayLose bool
+}
+
+// A bound is how long writes may stop: in the median of all tries, at most, or
+// not at all. The zero bound allows anything.
+type bound struct {
+	median time.Duration
+	most   time.Duration
+	none   bool
+}
+
+// Between any two rows lies some time. An outage of none is one that cannot be
+// told from that: no longer than noisy times the longest time between two rows
+// in as many, equally long and equally busy tries of no fault at all, made turn
+// by turn with those of the fault. A pause that nobody would call an outage is
+// none anyway. A machine on which even that much proves nothing (a server that
+// is started anew is back in less) cannot answer the question, which counts as no.
+const (
+	noisy   = 2
+	nothing = 50 * time.Millisecond
+	deaf    = 250 * time.Millisecond
+)
+
+// allowed is the most that an outage of none may take, by what was measured
+// without a fault; false if that was too much, or nothing.
+func allowed(without []time.Duration) (time.Duration, bool) {
+	if len(without) == 0 {
+		return 0, false
+	}
+	most := max(nothing, noisy*quantile(without, 1))
+	return most, most <= deaf
 }
 
 func (r Result) outages() []time.Duration {
@@ -42,7 +72,7 @@ func (r Result) rows() (rows, lost int) {
 // table is Markdown.
 func table(results []Result) string {
 	var b strings.Builder
-	b.WriteString("| fault | n | median ms | p90 ms | max ms | bound ms | rows acknowledged | rows lost |\n")
+	b.WriteString("| fault | n | median ms | p90 ms | max ms | at most ms | rows acknowledged | rows lost |\n")
 	b.WriteString("|---|--:|--:|--:|--:|--:|--:|--:|\n")
 	for _, r := range results {
 		if len(r.Tries) == 0 {
@@ -50,14 +80,38 @@ func table(results []Result) string {
 		}
 		all := r.outages()
 		rows, lost := r.rows()
-		bound := "–"
-		if r.bound > 0 {
-			bound = fmt.Sprint(r.bound.Milliseconds())
-		}
 		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %s | %d | %d |\n", r.Fault, len(all),
-			quantile(all, 0.5).Milliseconds(), quantile(all, 0.9).Milliseconds(), quantile(all, 1).Milliseconds(), bound, rows, lost)
+			quantile(all, 0.5).Milliseconds(), quantile(all, 0.9).Milliseconds(), quantile(all, 1).Milliseconds(),
+			r.bound.text(without(results)), rows, lost)
 	}
 	return b.String()
+}
+
+// text is the bound as the table shows it.
+func (b bound) text(without []time.Duration) string {
+	most, ok := allowed(without)
+	switch {
+	case b.median > 0:
+		return fmt.Sprintf("%d in the median", b.median.Milliseconds())
+	case b.most > 0:
+		return fmt.Sprint(b.most.Milliseconds())
+	case b.none && ok:
+		return fmt.Sprintf("%d (none)", most.Milliseconds())
+	case b.none:
+		return "none: cannot be told"
+	}
+	return "–"
+}
+
+// without is what was measured while nothing was broken.
+func without(results []Result) []time.Duration {
+	var all []time.Duration
+	for _, r := range results {
+		if r.Fault == calm {
+			all = append(all, r.outages()...)
+		}
+	}
+	return all
 }
 
 // quantile is the smallest of all that is not below the share q of them.
@@ -82,8 +136,20 @@ func (r Report) broken() []string {
 		if len(f.Tries) == 0 {
 			continue
 		}
-		if median := quantile(f.outages(), 0.5); f.bound > 0 && median > f.bound {
-			say("%s: writes stopped for %s in the median, more than %s", f.Fault, median, f.bound)
+		median, longest := quantile(f.outages(), 0.5), quantile(f.outages(), 1)
+		if f.bound.median > 0 && median > f.bound.median {
+			say("%s: writes stopped for %s in the median, more than %s", f.Fault, median, f.bound.median)
+		}
+		if f.bound.most > 0 && longest > f.bound.most {
+			say("%s: writes stopped for %s at worst, more than %s", f.Fault, longest, f.bound.most)
+		}
+		if f.bound.none {
+			switch most, ok := allowed(without(r.Faults)); {
+			case !ok:
+				say("%s: whether writes stopped at all cannot be told: without a fault they did for up to %s", f.Fault, most/noisy)
+			case longest > most:
+				say("%s: writes stopped for %s at worst, more than %s, which is none on this machine", f.Fault, longest, most)
+			}
 		}
 		for i, t := range f.Tries {
 			switch {
