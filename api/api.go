@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"howdah/control"
@@ -32,7 +33,6 @@ type Options struct {
 	Boot     func() time.Duration // CLOCK_BOOTTIME
 	Page     func() Right         // what the lease page says now
 	Password secret.Text          // of Node.Agent.REST.User
-	TLS      *tls.Config          // nil: plain HTTP
 	Peers    *tls.Config          // how nodes know each other; nil: they do not, and nobody is granted anything
 	Log      *slog.Logger
 }
@@ -49,16 +49,26 @@ type Server struct {
 	Options
 	own   map[string]http.HandlerFunc // by method and first part of the path; what is not here is a health check
 	reads chan struct{}               // one for everyone who reads the store
+	asks  chan struct{}               // one for everyone who changes something
+	tls   atomic.Pointer[tls.Config]  // of Node.Agent.REST; nil: none
 }
 
 // New returns the interface. Run serves it.
 func New(o Options) *Server {
-	s := &Server{Options: o, reads: make(chan struct{}, 4)}
+	s := &Server{Options: o, reads: make(chan struct{}, 4), asks: make(chan struct{}, 16)}
+	s.again()
 	s.own = map[string]http.HandlerFunc{
 		"GET patroni": s.patroni, "GET cluster": s.cluster, "GET history": s.history, "GET config": s.config,
 		"GET failsafe": s.failsafe, "GET metrics": s.metrics, "GET liveness": s.liveness, "GET readiness": s.readiness,
 		"HEAD liveness": s.liveness, "HEAD readiness": s.readiness, "OPTIONS liveness": s.liveness, "OPTIONS readiness": s.readiness,
 		"GET howdah": s.ours,
+	}
+	for path, h := range map[string]http.HandlerFunc{
+		"PATCH config": s.patchConfig, "PUT config": s.putConfig, "POST reload": s.reload, "POST restart": s.restart,
+		"DELETE restart": s.unschedule, "POST switchover": s.switchover, "POST failover": s.failover, "DELETE switchover": s.cancel,
+		"POST reinitialize": s.reinitialize, "POST failsafe": s.peerFailsafe, "POST sigterm": s.sigterm,
+	} {
+		s.own[path] = s.unsafe(h)
 	}
 	return s
 }
@@ -77,6 +87,29 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		text(w, http.StatusNotImplemented, "Unsupported method ('"+r.Method+"')")
 	}
+}
+
+// unsafe guards what changes something: who may, and how many at once.
+func (s *Server) unsafe(h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !s.may(w, r) {
+			return
+		}
+		select {
+		case s.asks <- struct{}{}:
+			defer func() { <-s.asks }()
+			h(w, r)
+		default:
+			text(w, http.StatusServiceUnavailable, "too many requests are under way")
+		}
+	}
+}
+
+// long lets an answer take as long as it has to.
+func long(w http.ResponseWriter) {
+	c := http.NewResponseController(w)
+	_ = c.SetReadDeadline(time.Time{}) // the body was read
+	_ = c.SetWriteDeadline(time.Time{})
 }
 
 // ours are the paths that Patroni does not have.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"time"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -71,6 +70,3 @@ func send(w http.ResponseWriter, status int, kind string, body []byte) {
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // whoever asked is gone
 }
-
-// stamp writes an instant as Python's str does for one with a time zone.
-func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.000000+00:00") }

@@ -56,7 +56,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	front := newFront(l, s.protect)
 	h := &http.Server{
 		Handler: front.serve(s), ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
-		ReadHeaderTimeout: headWithin, ReadTimeout: bodyWithin, IdleTimeout: idleFor, MaxHeaderBytes: headBytes,
+		ReadHeaderTimeout: headWithin, ReadTimeout: bodyWithin, WriteTimeout: 2 * bodyWithin, IdleTimeout: idleFor, MaxHeaderBytes: headBytes,
 		ConnState: front.state, ConnContext: front.known, TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){}, // HTTP/1 alone
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
@@ -80,11 +80,11 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 // handshake, and no request. nil refuses it.
 func (s *Server) protect(c net.Conn, first byte) net.Conn {
 	const handshake = 0x16
-	config := s.TLS
+	config, plain := s.tls.Load(), s.Node.Agent.REST.Cert == ""
 	switch {
-	case config == nil && first != handshake:
+	case plain && first != handshake:
 		return c
-	case config == nil:
+	case plain:
 		config = s.Peers
 	case first != handshake:
 		return nil

@@ -77,13 +77,13 @@ func (s *Server) document(m moment) document {
 	if !srv.Answers {
 		return d
 	}
-	d.Started, d.ServerVersion, d.Timeline = stamp(srv.Started), srv.Version, srv.Timeline
+	d.Started, d.ServerVersion, d.Timeline = cluster.Stamp(srv.Started), srv.Version, srv.Timeline
 	d.SyncStandby, d.QuorumStandby = m.listed()
 	d.ReplicationState = m.Member.ReplicationState
 	if srv.Recovering {
 		x := replicaXlog{Received: srv.Flushed, Replayed: srv.Replayed, Paused: srv.ReplayPaused}
 		if !srv.Replaying.IsZero() {
-			at := stamp(srv.Replaying)
+			at := cluster.Stamp(srv.Replaying)
 			x.Timestamp = &at
 		}
 		d.Xlog = x

@@ -2,6 +2,8 @@ package cluster
 
 import (
 	"encoding/json"
+	"fmt"
+	"maps"
 	"math"
 	"strconv"
 	"strings"
@@ -28,6 +30,36 @@ func (c Config) Encode() string {
 		return "{}"
 	}
 	return encode(c.Data)
+}
+
+// Patched is the configuration with patch merged in, as Patroni's patch_config
+// merges: objects go into objects, null takes away, and a value that reads the
+// same is no change.
+func (c Config) Patched(patch map[string]any) (data map[string]any, changed bool) {
+	return merge(c.Data, patch)
+}
+
+func merge(old, patch map[string]any) (map[string]any, bool) {
+	data, changed := maps.Clone(old), false
+	if data == nil {
+		data = map[string]any{}
+	}
+	for name, v := range patch {
+		was, there := data[name]
+		inner, isObject := v.(map[string]any)
+		wasObject, wasIsObject := was.(map[string]any)
+		switch {
+		case v == nil:
+			delete(data, name)
+			changed = changed || there
+		case there && isObject && wasIsObject:
+			next, c := merge(wasObject, inner)
+			data[name], changed = next, changed || c
+		case !there || isObject || fmt.Sprint(was) != fmt.Sprint(v):
+			data[name], changed = v, true
+		}
+	}
+	return data, changed
 }
 
 // Lookup follows path through the objects.
@@ -139,6 +171,17 @@ func (c Config) Parameters() map[string]string {
 		}
 	}
 	return params
+}
+
+// ParametersText is the same as one text that is equal for equal settings:
+// "{}" for none.
+func (c Config) ParametersText() string { return encode(c.Parameters()) }
+
+// ParseParameters is the inverse.
+func ParseParameters(text string) (map[string]string, error) {
+	var m map[string]string
+	err := decode([]byte(text), &m)
+	return m, err
 }
 
 // Howdah is our own section: the object under howdah.

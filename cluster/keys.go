@@ -29,6 +29,7 @@ const (
 	DirWhy       = "howdah/why/"       // last decision of each member
 	DirFailovers = "howdah/failovers/" // a page for each change of leader, by epoch
 	DirRequests  = "howdah/requests/"  // what a person asked of one member
+	DirSchedules = "howdah/schedules/" // the same, for later
 )
 
 // keyOptime is where Patroni before 2.1 kept the leader's position.

@@ -254,6 +254,35 @@ type Request struct {
 	Kind   string    `json:"kind"`
 	At     time.Time `json:"at"`
 	By     string    `json:"by"` // user@host
+
+	Force bool `json:"force,omitempty"` // reinit: also instead of work that is under way
+
+	// A restart for later, and what must hold then for it to happen. The names
+	// are those of Patroni's POST /restart, under which it is published.
+	Schedule time.Time `json:"schedule,omitzero"`
+	Role     string    `json:"role,omitempty"`                  // the server's role
+	Version  string    `json:"postgres_version,omitempty"`      // the server is older than this one: "15.4"
+	Pending  bool      `json:"restart_pending,omitempty"`       // some setting waits for it
+	Timeout  int64     `json:"timeout,omitempty"`               // seconds it may take
+	Started  string    `json:"postmaster_start_time,omitempty"` // of the server that is meant
+}
+
+// Restart is the request as its member publishes it (scheduled_restart).
+func (r Request) Restart() map[string]any {
+	m := map[string]any{"schedule": FormatTime(r.Schedule), "postmaster_start_time": r.Started}
+	if r.Role != "" {
+		m["role"] = r.Role
+	}
+	if r.Version != "" {
+		m["postgres_version"] = r.Version
+	}
+	if r.Pending {
+		m["restart_pending"] = true
+	}
+	if r.Timeout > 0 {
+		m["timeout"] = float64(r.Timeout)
+	}
+	return m
 }
 
 // Encode is the value to put.

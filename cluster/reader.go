@@ -31,7 +31,7 @@ type entry struct {
 }
 
 // dirs are the directories that are kept whole; what is in none of them has index 0.
-var dirs = [...]string{"", DirMembers, DirRecorded, DirPledges, DirRequests, DirWhy, DirFailovers}
+var dirs = [...]string{"", DirMembers, DirRecorded, DirPledges, DirRequests, DirSchedules, DirWhy, DirFailovers}
 
 // begin takes the next snapshot up, and says in which directories nothing changed.
 func (r *Reader) begin(keys map[string]KV) (same [len(dirs)]bool) {
@@ -103,6 +103,8 @@ func (r *Reader) keep(s *State, same [len(dirs)]bool) {
 			s.Pledges = r.last.Pledges
 		case DirRequests:
 			s.Requests = r.last.Requests
+		case DirSchedules:
+			s.Schedules = r.last.Schedules
 		case DirWhy:
 			s.Whys = r.last.Whys
 		case DirFailovers:

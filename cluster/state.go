@@ -55,6 +55,7 @@ type State struct {
 	Recorded  []Recorded
 	Pledges   []Pledge
 	Requests  []Request
+	Schedules []Request
 	Whys      []Why
 	Failovers []FailoverPage
 
@@ -169,6 +170,13 @@ func (s *State) readBelow(r *Reader, key string, kv KV) (err error) {
 		if err == nil {
 			s.Requests = append(s.Requests, q)
 		}
+	case DirSchedules:
+		var q Request
+		q, err = parsedAs(r, name, kv, ParseRequest)
+		q.Mod = kv.Mod
+		if err == nil {
+			s.Schedules = append(s.Schedules, q)
+		}
 	case DirWhy:
 		var w Why
 		w, err = parsedAs(r, name, kv, ParseWhy)
@@ -241,6 +249,16 @@ func (s State) Pledge(member string) (Pledge, bool) {
 // Request returns what is asked of member.
 func (s State) Request(member string) (Request, bool) {
 	for _, r := range s.Requests {
+		if r.Member == member {
+			return r, true
+		}
+	}
+	return Request{}, false
+}
+
+// Schedule returns what is asked of member for later.
+func (s State) Schedule(member string) (Request, bool) {
+	for _, r := range s.Schedules {
 		if r.Member == member {
 			return r, true
 		}

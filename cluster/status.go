@@ -202,6 +202,9 @@ func FormatTime(t time.Time) string {
 	return t.Format("2006-01-02T15:04:05.000000-07:00")
 }
 
+// Stamp writes an instant of the server's as Patroni shows it, in UTC.
+func Stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.000000+00:00") }
+
 // ParseTime reads an instant in the forms that Patroni and its clients write;
 // a time zone is needed. "" is the zero time.
 func ParseTime(text string) (time.Time, error) {

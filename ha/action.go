@@ -139,6 +139,13 @@ type (
 	Slots struct{ Names string }
 	// Checkpoint writes one.
 	Checkpoint struct{}
+	// Configure gives the server, whether it runs or not, the parameters of the
+	// dynamic configuration (as Config.ParametersText writes them). Reread: what
+	// the node itself sets is read anew, too.
+	Configure struct {
+		Parameters string
+		Reread     bool
+	}
 )
 
 // At once.
@@ -174,6 +181,7 @@ func (Keep) Lane() Lane       { return Server }
 func (MoveAside) Lane() Lane  { return Server }
 func (Slots) Lane() Lane      { return Server }
 func (Checkpoint) Lane() Lane { return Server }
+func (Configure) Lane() Lane  { return Server }
 func (Freeze) Lane() Lane     { return Now }
 func (Thaw) Lane() Lane       { return Now }
 
@@ -216,5 +224,6 @@ func (a Keep) String() string     { return fmt.Sprintf("keep(timeline %d from %s
 func (MoveAside) String() string  { return "move aside" }
 func (a Slots) String() string    { return "slots(" + a.Names + ")" }
 func (Checkpoint) String() string { return "checkpoint" }
+func (Configure) String() string  { return "configure" }
 func (Freeze) String() string     { return "freeze" }
 func (Thaw) String() string       { return "thaw" }

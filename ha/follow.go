@@ -28,6 +28,9 @@ func (t *turn) follow() {
 		t.work(Kill{})
 		return
 	}
+	if t.reinit() {
+		return
+	}
 	switch s.Process {
 	case pg.ProcessNone:
 		t.rejoin()
@@ -50,7 +53,7 @@ func (t *turn) follow() {
 			return
 		}
 		t.note("server=standby")
-		if !t.offered() && !t.restartAsked() {
+		if !t.offered() && !t.asked() && !t.configure() {
 			t.stream()
 		}
 	}

@@ -240,6 +240,9 @@ func (t *turn) observe() {
 	if s.Process == pg.ProcessRunning && t.m.Failed.Times > 0 && stopped(t.m.Failed.What) {
 		t.m.Failed = Failed{}
 	}
+	if s.Process == pg.ProcessRunning && t.m.Reinit.Begun {
+		t.m.Reinit = Reinit{}
+	}
 	if theirs := t.State.Initialize.System; theirs != 0 && (s.Data != pg.DataPresent || s.Control.System == theirs) {
 		t.m.Founding = false // until then what our initdb made may have lost the race: see foreign
 	}

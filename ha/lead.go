@@ -73,12 +73,13 @@ func (t *turn) leadPrimary() {
 	switch {
 	case t.switchover():
 	case t.withdraw():
-	case t.restartAsked():
+	case t.asked():
 	case s.Control.Timeline != s.Timeline:
 		// Until then pg_rewind would read the old timeline here.
 		t.note("checkpoint=due")
 		t.work(Checkpoint{})
 	case t.slots():
+	case t.configure():
 	}
 	t.history()
 }

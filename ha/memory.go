@@ -36,9 +36,14 @@ type Memory struct {
 	Crash     Crash
 	Switch    Switch
 	Rejoin    Rejoin
-	Request   int64 // Mod of a request that is being taken off the store
-	Restart   int   // process id of a postmaster that a person wants restarted
-	Founding  bool  // this agent ran initdb for a cluster that is being created
+	Request   Request
+	Reinit    Reinit
+	Reload    bool          // a person wants the configuration read anew
+	Set       string        // the dynamic parameters that the server was last given; "": none yet
+	SetAt     int64         // Mod of the configuration that was found to say so
+	Refused   problem.Error // what it did not take of them
+	Restart   int           // process id of a postmaster that a person wants restarted
+	Founding  bool          // this agent ran initdb for a cluster that is being created
 	Failed    Failed
 	Leaving   Leaving
 
@@ -141,6 +146,18 @@ type Rejoin struct {
 	Aside     bool          // decided: a fresh copy
 	Stuck     time.Duration // since when a standby does not stream from a leader that runs
 	Tries     int           // restarts spent on that
+}
+
+// Request is what a person asked and is being taken off the store.
+type Request struct {
+	Mod  int64  // 0: nothing
+	Kind string // "": it is not to be carried out
+}
+
+// Reinit is a fresh copy that a person asked for.
+type Reinit struct {
+	Asked bool
+	Begun bool // the old data are out of use
 }
 
 // Failed is the last work on the server that failed, and when it may be tried again.
@@ -327,6 +344,11 @@ func (t *turn) ended(e Ended) {
 		if !ok {
 			m.Pointed = Streamed{}
 		}
+	case Configure:
+		if ok {
+			m.Set, m.Refused = a.Parameters, e.Problem
+			m.Reload = m.Reload && !a.Reread
+		}
 	case Checkpoint:
 		m.Switch.Checkpointed = true
 	case Promote:
@@ -349,6 +371,11 @@ func (t *turn) failing(a Action) bool {
 
 // work begins a on the server unless it has just failed.
 func (t *turn) work(a Action) {
+	if _, start := a.(Start); start {
+		if c, due := t.unset(); due && !t.failing(c) {
+			a = c // the first start with a setting may be the only one for long
+		}
+	}
 	if !t.failing(a) {
 		t.do(a)
 		if _, ok := a.(Promote); ok {

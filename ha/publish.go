@@ -91,6 +91,9 @@ func (t *turn) self() cluster.Member {
 	if s.Primary() && s.Control.Timeline != s.Timeline {
 		m.CheckpointAfterPromote = new(false)
 	}
+	if r, ok := t.State.Schedule(t.Self.Name); ok {
+		m.ScheduledRestart = r.Restart()
+	}
 	if s.Restart && s.Answers {
 		m.PendingRestartReason = make(map[string]cluster.PendingChange, len(s.Pending))
 		for _, p := range s.Pending {
@@ -113,6 +116,9 @@ func (t *turn) self() cluster.Member {
 // state is the member's state in Patroni's words.
 func (t *turn) state() string {
 	s := t.Server
+	if t.m.Reinit.Asked {
+		return cluster.StateCreatingReplica // from the first step on: who waits for it looks at this
+	}
 	switch t.Job.Action.(type) {
 	case Initdb:
 		return cluster.StateInitializing
@@ -295,6 +301,9 @@ func (t *turn) why() {
 	}
 	w := cluster.Why{At: t.Wall, Epoch: t.State.Epoch(), Trail: t.d.Trail, Actions: acts}
 	w.Problems = t.problems
+	if p := t.m.Refused; p.Code != "" {
+		w.Problems = append(w.Problems, p)
+	}
 	if p := t.Server.Problem; p.Code != "" {
 		w.Problems = append(w.Problems, p)
 	}

@@ -20,6 +20,8 @@ func (t *turn) paused() bool {
 	primary := s.Primary()
 	l := t.State.Leader
 	switch {
+	case t.askedInPause():
+		return !t.m.Reinit.Asked // a fresh copy goes the way of every other one
 	case s.Process == pg.ProcessFrozen:
 		// Silenced before the pause began. It goes on if nobody else led since.
 		if t.leading() {
@@ -116,7 +118,8 @@ func (t *turn) stopping() bool {
 	return true
 }
 
-// abandoned gives up, when the agent is to end, work on a standby that may take
+// abandoned gives up, when the agent is to end or a person insists on a fresh
+// copy, work on a standby that may take
 // hours: a copy, and a start that waits for log which may never come. Neither
 // loses anything by it.
 func (t *turn) abandoned() bool {
@@ -127,38 +130,18 @@ func (t *turn) abandoned() bool {
 	case Start:
 		standby = a.Standby
 	}
-	if !t.Stopping || !standby || t.leading() || t.maintained() {
+	if !standby || t.leading() {
 		return false
 	}
-	t.note("stopping job=%s", firstWord(t.Job.Action.String()))
-	t.do(Kill{})
-	return true
-}
-
-// restartAsked carries out what a person asked of this member. The request is
-// seen to be off the store before anything stops, so that it is carried out at
-// most once whatever dies in between.
-func (t *turn) restartAsked() bool {
-	m := &t.m
 	r, asked := t.State.Request(t.Self.Name)
 	switch {
-	case m.Restart != 0 && m.Restart == t.Server.PID:
-		t.note("restart=asked")
-		t.begin(cluster.KindRestart, t.Self.Name, "asked for")
-		t.work(Stop{})
-		return true
-	case m.Restart != 0:
-		m.Restart = 0 // another server runs by now
-	case asked && r.Kind == cluster.RequestRestart:
-		t.note("request=%s", r.Kind)
-		m.Request = r.Mod
-		if !t.quiet() {
-			t.do(Drop{Key: cluster.DirRequests + t.Self.Name, Over: r.Mod})
-		}
-		t.wakeBy(t.Now + soon)
-	case m.Request != 0:
-		m.Request, m.Restart = 0, t.Server.PID
-		t.wakeBy(t.Now)
+	case t.Stopping && !t.maintained():
+		t.note("stopping job=%s", firstWord(t.Job.Action.String()))
+	case asked && r.Kind == cluster.RequestReinit && r.Force:
+		t.note("request=%s job=%s", r.Kind, firstWord(t.Job.Action.String()))
+	default:
+		return false
 	}
-	return false
+	t.do(Kill{})
+	return true
 }

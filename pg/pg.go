@@ -176,3 +176,24 @@ func QuoteLiteral(s string) string {
 	}
 	return q
 }
+
+// VersionNum reads a version as people write it, "15.4" or "9.6.3", as the
+// number that the server calls server_version_num.
+func VersionNum(text string) (int, error) {
+	parts := strings.Split(text, ".")
+	if len(parts) < 2 || len(parts) > 3 {
+		return 0, fmt.Errorf("invalid PostgreSQL version %q: two or three numbers with points are expected", text)
+	}
+	var n [3]int
+	for i, p := range parts {
+		v, err := strconv.ParseUint(p, 10, 16)
+		if err != nil || v > 99 {
+			return 0, fmt.Errorf("invalid PostgreSQL version %q: %q is no part of one", text, p)
+		}
+		n[i] = int(v)
+	}
+	if len(parts) == 2 {
+		n = [3]int{n[0], 0, n[1]}
+	}
+	return n[0]*10000 + n[1]*100 + n[2], nil
+}

@@ -65,6 +65,7 @@ type Server struct {
 	own struct { // the node's own settings, which may change
 		sync.Mutex
 		parameters map[string]string
+		dynamic    map[string]string // over those: of the cluster's dynamic configuration
 		hba        []string
 	}
 	spawning sync.Mutex // held while a postmaster is started, and by Kill

@@ -245,7 +245,9 @@ func (s *Server) writeSettings(ctl control, standby bool) error {
 	}
 	n := s.node
 	s.own.Lock()
-	n.Postgres.Parameters, n.Postgres.HBA = s.own.parameters, s.own.hba
+	n.Postgres.Parameters, n.Postgres.HBA = map[string]string{}, s.own.hba
+	maps.Copy(n.Postgres.Parameters, s.own.parameters)
+	maps.Copy(n.Postgres.Parameters, s.own.dynamic)
 	s.own.Unlock()
 	if err := s.write(s.in(conf.HBA), conf.Rules(n), 0o600); err != nil {
 		return err

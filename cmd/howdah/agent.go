@@ -46,6 +46,13 @@ func restOf(n spec.Node, log *slog.Logger) (agent.Door, error) {
 			return nil, err
 		}
 	}
+	if name := n.Agent.REST.Secret; name != "" {
+		all, err := nodefile.Secrets(n)
+		if err != nil {
+			return nil, err
+		}
+		o.Password = all[name]
+	}
 	return func(in agent.Inside) lifecycle.Part {
 		o.Shown, o.Cluster = in.Shown, control.On(n.Cluster, in.Store, n)
 		return lifecycle.Part{Name: "api", Run: api.New(o).Run, Grace: 2 * time.Second}

@@ -19,6 +19,7 @@ import (
 	"howdah/lease"
 	"howdah/lifecycle"
 	"howdah/logkey"
+	"howdah/nodefile"
 	"howdah/pg"
 	"howdah/postgres"
 	"howdah/spec"
@@ -338,6 +339,9 @@ func (h *hands) Ask(lane ha.Lane, a ha.Action, r dcs.Request) {
 func (h *hands) Work(a ha.Action) {
 	ctx, cancel := context.WithTimeout(h.ctx, Allowed(a))
 	h.giveUp = cancel
+	if c, ok := a.(ha.Configure); ok && c.Reread {
+		h.rereadNode()
+	}
 	begun, entitled := h.Boot(), h.entitled
 	h.begun.Go(func() {
 		if opens(a) && h.Boot() >= entitled {
@@ -354,6 +358,16 @@ func (h *hands) Work(a ha.Action) {
 		e.At = h.Boot()
 		h.ended <- worked{e, e.At - begun, h.lookNow()}
 	})
+}
+
+// rereadNode takes over what the node's description says of its server now.
+func (h *hands) rereadNode() {
+	n, err := nodefile.Load(h.node.Paths.Dir)
+	if err != nil {
+		h.log.Warn("node not read anew", logkey.Error, err)
+		return
+	}
+	h.server.Configure(n.Postgres.Parameters, n.Postgres.HBA)
 }
 
 // opens says that an action makes the server write.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"howdah/cluster"
 	"howdah/dcs"
 	"howdah/ha"
 	"howdah/pg"
@@ -29,6 +30,9 @@ type Server interface {
 	Kill(ctx context.Context) error
 	Slots(ctx context.Context, want []string) error
 	Checkpoint(ctx context.Context) error
+	// Adjust gives the server parameters beyond the node's own. What PostgreSQL
+	// would not start with is left out, and the error says so.
+	Adjust(ctx context.Context, parameters map[string]string) error
 	End(ctx context.Context) (pg.LSN, error)
 	Keep(ctx context.Context, from pg.LSN, tl pg.Timeline) (path string, err error)
 	MoveAside(ctx context.Context) (path string, err error)
@@ -71,6 +75,14 @@ func Perform(ctx context.Context, s Server, action ha.Action, progress func(done
 		err = s.Slots(ctx, want)
 	case ha.Checkpoint:
 		err = s.Checkpoint(ctx)
+	case ha.Configure:
+		var parameters map[string]string
+		if parameters, err = cluster.ParseParameters(a.Parameters); err == nil {
+			err = s.Adjust(ctx, parameters)
+		}
+		if problem.Code(err) == postgres.Refused {
+			e.Problem, err = problem.Plain(err), nil // the others count
+		}
 	case ha.Measure:
 		e.LSN, err = s.End(ctx)
 	case ha.Keep:

@@ -181,6 +181,9 @@ func (m *modelled) End(context.Context) (pg.LSN, error) {
 	return lsn, err
 }
 
+// Adjust changes nothing that is modelled.
+func (m *modelled) Adjust(context.Context, map[string]string) error { return nil }
+
 // Reload changes nothing that is modelled.
 func (m *modelled) Reload(context.Context) error { return nil }
 

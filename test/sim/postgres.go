@@ -541,6 +541,8 @@ func (s *server) work(a ha.Action, progress func(done, total int64), done func(l
 			s.slots = want
 			end("")
 		})
+	case ha.Configure:
+		in(w.draw(5*time.Millisecond, 50*time.Millisecond), func() { end("") })
 	case ha.Checkpoint:
 		in(w.draw(5*time.Millisecond, 500*time.Millisecond), func() {
 			if s.proc != pg.ProcessRunning || s.frozen {
