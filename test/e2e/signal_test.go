@@ -119,3 +119,36 @@ func TestKeeperEnds(t *testing.T) {
 	}
 	w.kept(w.write())
 }
+
+// Somebody moves the data directory away from under the primary, which would go
+// on for up to a minute: it is ended before anybody else leads, and the node
+// takes a fresh copy.
+func TestDataDirectoryRenamed(t *testing.T) {
+	w := demo(t)
+	writer := w.write()
+	leader := w.Node(w.whole())
+	old := w.role(leader, "postgres")
+	away := leader.Postgres.Data + ".away"
+	w.check(os.Rename(leader.Postgres.Data, away))
+	t.Cleanup(func() { os.RemoveAll(away) })
+	w.until("somebody else leads, or it is seen", func() bool {
+		members, err := w.List(w.ctx)
+		if err != nil {
+			return false
+		}
+		for _, m := range members {
+			if m.Role == "Leader" && m.Member != leader.Member {
+				if old.Alive() {
+					t.Errorf("%s leads while the server of %s lives", m.Member, leader.Member)
+				}
+				return true
+			}
+		}
+		return false
+	})
+	w.whole()
+	w.flowing(writer)
+	if _, err := os.Stat(leader.Postgres.Data); err != nil {
+		t.Errorf("no fresh copy: %v", err)
+	}
+}
