@@ -26,7 +26,7 @@ var floors = []floor{
 		"the standard library without I/O, and words",
 	},
 	{
-		"brains", "access/pool access/route backup/repo backup/retain ha ha/quorum observe/alert postgres/conf spec spec/patroni spec/pigsty spec/plan",
+		"brains", "access/pool access/route backup/repo backup/retain ha ha/quorum observe/alert postgres/conf spec spec/patroni spec/pigsty spec/place spec/plan",
 		"words, brains of their wing, YAML and JMESPath; no clock, randomness, files, sockets, logging, goroutines",
 	},
 	{

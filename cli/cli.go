@@ -309,6 +309,8 @@ func (a *app) sure(what string, r risk) (goOn bool, err error) {
 
 func (a *app) printf(format string, args ...any) { fmt.Fprintf(a.Out, format, args...) }
 
+func (a *app) warnf(format string, args ...any) { fmt.Fprintf(a.Err, format, args...) }
+
 func (a *app) printJSON(w io.Writer, v any) {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)

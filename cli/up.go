@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -10,25 +11,41 @@ import (
 
 	"howdah/cluster"
 	"howdah/control"
+	"howdah/spec"
 )
 
 func (a *app) up() *cobra.Command {
 	var ground string
 	cmd := &cobra.Command{
-		Use: "up", Short: "Start a cluster of three nodes on this machine",
-		Long: `Up makes the cluster "demo" of three nodes on this machine, or starts the one
-that is there, waits until it is healthy, and says how to connect. It may be
-given again at any time: what runs stays untouched.`,
+		Use: "up [INVENTORY]", Short: "Start the clusters of an inventory on this machine",
+		Long: `Up starts every cluster of the inventory on this machine, each host with an
+address of its own, makes their users and databases, waits until all are
+healthy, and says how to connect. Without an inventory it starts what is there
+already, or else the cluster "demo" of three nodes. It may be given again at any
+time: what runs and is as it should be stays untouched.`,
 		Example: `  howdah up
+  howdah up pigsty.yml
   howdah up --dir /tmp/try --ground loopback`,
-		SuggestFor: []string{"start", "create", "init", "run"},
-		Args:       nothing(" yet: it starts the demo cluster"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		SuggestFor: []string{"start", "create", "run"},
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usage("up takes one inventory, not %d: %q", len(args), args)
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
 			h, err := a.house()
 			if err != nil {
 				return err
 			}
-			what, err := h.PlanUp(ground)
+			var inv control.Inventory
+			if len(args) == 1 {
+				if inv, err = control.ReadInventory(args[0]); err != nil {
+					return err
+				}
+				a.findings(inv.World, spec.Warning)
+			}
+			what, err := h.PlanUp(ground, inv)
 			if err != nil {
 				return err
 			}
@@ -47,30 +64,25 @@ given again at any time: what runs stays untouched.`,
 			default:
 				a.printf("%s.\n", sentence(what))
 			}
-			up, err := h.Up(cmd.Context(), ground)
+			up, err := h.Up(cmd.Context(), ground, inv)
 			if err != nil {
 				return err
 			}
-			defer up.Cluster.Close()
+			defer up.Close()
 			if !a.json {
 				for _, s := range up.Substituted {
 					a.printf("  not as in production: %s\n", s)
 				}
 			}
-			way := &climb{out: a.Out, draw: a.Terminal, began: began, shown: map[string]control.Step{}}
-			if a.json {
-				way.out = io.Discard
+			var all []risen
+			for _, c := range up.Clusters {
+				r, err := a.rise(cmd.Context(), c, began)
+				if err != nil {
+					return err
+				}
+				all = append(all, r)
 			}
-			s, err := up.Cluster.AwaitHealthy(cmd.Context(), way.step)
-			way.end()
-			if err != nil {
-				return err
-			}
-			access, err := up.Cluster.Access()
-			if err != nil {
-				return err
-			}
-			a.raised(up, s, access, time.Since(began))
+			a.raised(up, all, time.Since(began))
 			return nil
 		},
 	}
@@ -80,11 +92,50 @@ given again at any time: what runs stays untouched.`,
 	return cmd
 }
 
-// raised prints how to go on with a cluster that is up.
-func (a *app) raised(up control.Raised, s cluster.State, access control.Access, took time.Duration) {
-	c := up.Cluster
+// risen is a cluster that is up, healthy, and has all that it is to have.
+type risen struct {
+	cluster *control.Cluster
+	state   cluster.State
+	access  control.Access
+}
+
+// rise waits until the cluster is healthy and makes its users and databases.
+func (a *app) rise(ctx context.Context, c *control.Cluster, began time.Time) (risen, error) {
+	say := func(format string, args ...any) {
+		if !a.json {
+			a.printf("%6.1f s  "+format+"\n", append([]any{time.Since(began).Seconds()}, args...)...)
+		}
+	}
+	way := &climb{out: a.Out, draw: a.Terminal, began: began, shown: map[string]control.Step{}}
 	if a.json {
-		a.printJSON(a.Out, struct {
+		way.out = io.Discard
+	}
+	s, err := c.AwaitHealthy(ctx, way.step)
+	way.end()
+	if err != nil {
+		return risen{}, err
+	}
+	report, err := c.Provision(ctx)
+	switch n := len(report.Done); {
+	case n > 4:
+		say("%s: %s, and %d more", c.Name, strings.Join(report.Done[:3], ", "), n-3)
+	case n > 0:
+		say("%s: %s", c.Name, strings.Join(report.Done, ", "))
+	}
+	if len(report.Missing) > 0 && !a.json {
+		a.printf("  not as in production: cluster %s is without %s, which this machine's PostgreSQL has not\n", c.Name, strings.Join(report.Missing, ", "))
+	}
+	if err != nil {
+		return risen{}, err
+	}
+	access, err := c.Access()
+	return risen{c, s, access}, err
+}
+
+// raised prints how to go on with clusters that are up.
+func (a *app) raised(up control.Raised, all []risen, took time.Duration) {
+	if a.json {
+		type one struct {
 			Cluster     string          `json:"cluster"`
 			Ground      string          `json:"ground"`
 			Substituted []string        `json:"substituted"`
@@ -93,32 +144,42 @@ func (a *app) raised(up control.Raised, s cluster.State, access control.Access, 
 			Passfile    string          `json:"pgpass"`
 			Services    string          `json:"service_file"`
 			Picture     cluster.Picture `json:"picture"`
-		}{c.Name, up.Ground, up.Substituted, took.Seconds(), access.URL(true), access.Passfile, access.Services, cluster.PictureOf(s)})
+		}
+		var list []one
+		for _, r := range all {
+			list = append(list, one{r.cluster.Name, up.Ground, up.Substituted, took.Seconds(), r.access.URL(true), r.access.Passfile, r.access.Services, cluster.PictureOf(r.state)})
+		}
+		if len(list) == 1 {
+			a.printJSON(a.Out, list[0])
+		} else {
+			a.printJSON(a.Out, list)
+		}
 		return
 	}
 	name := ""
-	if h, err := a.house(); err == nil && len(h.Clusters()) > 1 {
-		name = " " + c.Name
+	if len(all) > 1 {
+		name = " " + all[0].cluster.Name
 	}
 	if a.dir != a.defaultDir() {
 		name += " --dir " + a.home(a.dir)
 	}
-	a.printf("\n%s", listTable(c.Name, s))
-	text := fmt.Sprintf(`
-Healthy after %.1f s. Connect:
-  howdah psql%s
-  psql '%s'
-  PGSERVICEFILE=%s psql service=%s
-
+	for _, r := range all {
+		a.printf("\n%s", listTable(r.cluster.Name, r.state))
+	}
+	text := fmt.Sprintf("\nHealthy after %.1f s. Connect:\n  howdah psql%s\n", took.Seconds(), name)
+	for _, r := range all {
+		text += fmt.Sprintf("  psql '%s'\n  PGSERVICEFILE=%s psql service=%s\n", r.access.URL(true), r.access.Services, r.cluster.Name)
+	}
+	text += fmt.Sprintf(`
 Try:
-  howdah status --watch%s
-  howdah fault kill-postgres%s
-  howdah fault kill-node%s
-  howdah fault start-node%s
-  howdah switchover%s
-  howdah why%s
-  howdah down%s
-`, took.Seconds(), name, access.URL(true), access.Services, c.Name, name, name, name, name, name, name, name)
+  howdah status --watch%[1]s
+  howdah fault kill-postgres%[1]s
+  howdah fault kill-node%[1]s
+  howdah fault start-node%[1]s
+  howdah switchover%[1]s
+  howdah why%[1]s
+  howdah down%[2]s
+`, name, strings.TrimPrefix(name, " "+all[0].cluster.Name))
 	if strings.Contains(a.Called, "/") { // not through PATH: it may not be there
 		text = strings.ReplaceAll(text, "\n  howdah ", "\n  "+a.Called+" ")
 	}

@@ -46,6 +46,9 @@ func (h House) Clusters() []string {
 	files, _ := filepath.Glob(filepath.Join(h.Dir, "*", "*", nodefile.Name)) // only a malformed pattern is an error
 	var names []string
 	for _, f := range files {
+		if n, err := nodefile.Load(filepath.Dir(f)); err == nil && n.Alone() {
+			continue
+		}
 		names = append(names, filepath.Base(filepath.Dir(filepath.Dir(f))))
 	}
 	slices.Sort(names)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,7 +28,9 @@ const (
 // door says how this machine reaches the nodes of a cluster: those of a
 // playground through the host's 127.x addresses, others directly.
 func (h House) door(nodes []spec.Node) door {
-	if _, err := playground.Load(h.Dir); err != nil {
+	if all, err := playground.Nodes(h.Dir); err == nil {
+		nodes = all // the store may be on others
+	} else if _, err := playground.Load(h.Dir); err != nil {
 		return direct
 	}
 	doors := map[string]string{}
@@ -44,18 +47,29 @@ func (h House) door(nodes []spec.Node) door {
 
 // A Raised playground is up, healthy or not.
 type Raised struct {
-	Cluster     *Cluster
+	Clusters    []*Cluster
 	Ground      string
 	Substituted []string // what differs from production, in words
 }
 
+// Close gives up the connections.
+func (r Raised) Close() error {
+	var errs []error
+	for _, c := range r.Clusters {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}
+
 // PlanUp says what Up would do; "" if there is nothing to do but to wait.
-func (h House) PlanUp(ground string) (string, error) {
+func (h House) PlanUp(ground string, inv Inventory) (string, error) {
 	if _, err := playground.ParseGround(ground); err != nil {
 		return "", err
 	}
 	nodes, err := playground.Nodes(h.Dir)
 	switch {
+	case problem.Code(err) == "playground-none" && inv.World.File != "":
+		return "make " + inv.what() + " in " + h.Dir + " and start " + plural(len(inv.World.Clusters), "it", "them"), nil
 	case problem.Code(err) == "playground-none":
 		return "make cluster demo of three nodes in " + h.Dir + " and start it", nil
 	case err != nil:
@@ -67,20 +81,47 @@ func (h House) PlanUp(ground string) (string, error) {
 			down = append(down, n.Member)
 		}
 	}
-	if len(down) == 0 {
+	switch {
+	case len(down) == 0 && inv.World.File != "":
+		return "give " + inv.what() + " in " + h.Dir + " what the inventory has now", nil
+	case len(down) == 0:
 		return "", nil
 	}
-	return "start " + strings.Join(down, ", ") + " of cluster " + nodes[0].Cluster + " in " + h.Dir, nil
+	return "start " + strings.Join(down, ", ") + " in " + h.Dir, nil
 }
 
-// Up starts the playground's cluster: files, keeper, supervisors. Call
-// AwaitHealthy next, and Close the cluster at the end.
-func (h House) Up(ctx context.Context, ground string) (Raised, error) {
+// what names the clusters of the inventory.
+func (inv Inventory) what() string {
+	var names []string
+	hosts := map[string]bool{}
+	for _, c := range inv.World.Clusters {
+		names = append(names, c.Name)
+		for _, m := range c.Members {
+			hosts[m.Host] = true
+		}
+	}
+	for _, o := range inv.World.Others {
+		hosts[o.Host] = true
+	}
+	return fmt.Sprintf("%s %s on %d %s", plural(len(names), "cluster", "clusters"), strings.Join(names, ", "), len(hosts), plural(len(hosts), "host", "hosts"))
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
+}
+
+// Up starts the playground's clusters: files, keeper, supervisors. Without an
+// inventory they are those that are there, or the demo. Call AwaitHealthy and
+// Provision of each next, and Close at the end.
+func (h House) Up(ctx context.Context, ground string, inv Inventory) (Raised, error) {
 	g, err := playground.ParseGround(ground)
 	if err != nil {
 		return Raised{}, err
 	}
-	s, nodes, err := playground.Up(ctx, playground.Options{Dir: h.Dir, Ground: g}, slog.New(slog.DiscardHandler))
+	s, nodes, err := playground.Up(ctx, playground.Options{Dir: h.Dir, Ground: g, World: inv.World}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		if problem.Code(err) != "" || ctx.Err() != nil {
 			return Raised{}, err
@@ -90,11 +131,18 @@ func (h House) Up(ctx context.Context, ground string) (Raised, error) {
 			Do: "read keeper.log and the nodes' logs there; `howdah up` again continues where it stopped", Err: err,
 		}
 	}
-	c, err := h.Open(nodes[0].Cluster)
-	if err != nil {
-		return Raised{}, err
+	up := Raised{Ground: string(s.Ground), Substituted: substituted(s, nodes)}
+	for _, n := range nodes {
+		if n.Alone() || slices.ContainsFunc(up.Clusters, func(c *Cluster) bool { return c.Name == n.Cluster }) {
+			continue
+		}
+		c, err := h.Open(n.Cluster)
+		if err != nil {
+			return up, errors.Join(err, up.Close())
+		}
+		up.Clusters = append(up.Clusters, c)
 	}
-	return Raised{Cluster: c, Ground: string(s.Ground), Substituted: substituted(s, nodes)}, nil
+	return up, nil
 }
 
 // substituted lists what the playground made different from production.
@@ -103,19 +151,24 @@ func substituted(s playground.State, nodes []spec.Node) []string {
 	if s.Reason != "" {
 		subs = append(subs, "ground loopback instead of isolated ("+s.Reason+"): the network can not be cut")
 	}
-	first, last := nodes[0], nodes[len(nodes)-1]
-	switch s.Ground {
-	case playground.Isolated:
-		subs = append(subs, fmt.Sprintf("hosts %s to %s are network namespaces of this machine; from here they are %s to %s",
-			first.Host, last.Host, playground.Door(first), playground.Door(last)))
-	default:
-		subs = append(subs, fmt.Sprintf("hosts %s to %s have the addresses %s to %s of this machine",
-			first.Host, last.Host, first.Address, last.Address))
+	var hosts, here []string
+	for _, n := range nodes {
+		if !slices.Contains(hosts, n.Host) {
+			hosts, here = append(hosts, n.Host), append(here, playground.Door(n))
+		}
 	}
-	if m := first.Postgres.Parameters["shared_buffers"]; m != "" {
-		subs = append(subs, "each server has "+m+" of shared_buffers, because they share this machine's memory")
+	span := func(all []string) string {
+		if len(all) == 1 {
+			return all[0]
+		}
+		return all[0] + " to " + all[len(all)-1]
 	}
-	return subs
+	if s.Ground == playground.Isolated {
+		subs = append(subs, fmt.Sprintf("hosts %s are network namespaces of this machine; from here they are %s", span(hosts), span(here)))
+	} else {
+		subs = append(subs, fmt.Sprintf("hosts %s have the addresses %s of this machine, and every client one of 127.0.0.0/8, also to access rules", span(hosts), span(here)))
+	}
+	return append(subs, s.Substituted...)
 }
 
 // A Step is how far one member is on its way up.
@@ -240,7 +293,13 @@ func (h House) PlanDown(purge bool) (what string, found bool, err error) {
 	case len(nodes) == 0:
 		return "", false, nil
 	}
-	what = fmt.Sprintf("stop cluster %s (%d nodes)", nodes[0].Cluster, len(nodes))
+	var names []string
+	for _, n := range nodes {
+		if !n.Alone() && !slices.Contains(names, n.Cluster) {
+			names = append(names, n.Cluster)
+		}
+	}
+	what = fmt.Sprintf("stop %s %s (%d %s)", plural(len(names), "cluster", "clusters"), strings.Join(names, ", "), len(nodes), plural(len(nodes), "node", "nodes"))
 	if purge {
 		what += " and delete its data in " + h.Dir
 	}

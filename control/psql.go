@@ -113,7 +113,7 @@ func (c *Cluster) target(m cluster.PictureMember) Target {
 }
 
 // An Access is how a person's programs get into the cluster: the first user and
-// database that its bootstrap creates, wherever the primary is.
+// database of its inventory, wherever the primary is.
 type Access struct {
 	User     string
 	Database string
@@ -177,12 +177,13 @@ func (c *Cluster) Access() (Access, error) {
 		User: spec.Superuser, Database: "postgres", Password: secrets[spec.SecretSuper],
 		Passfile: filepath.Join(c.Dir, "pgpass"), Services: filepath.Join(c.Dir, "pg_service.conf"),
 	}
-	if b := n.Bootstrap; len(b.Users) > 0 {
-		a.User, a.Password = b.Users[0].Name, secrets[b.Users[0].Secret]
-		a.Database = a.User
-		for _, d := range b.Databases {
-			if d.Owner == a.User {
+	if role, ok := entrant(n.Objects, secrets); ok {
+		a.User, a.Password = role.Name, secrets[role.Secret]
+		for i, d := range n.Objects.Databases {
+			if d.State != spec.Absent && (d.Owner == role.Name || i == 0) {
 				a.Database = d.Name
+			}
+			if d.Owner == role.Name {
 				break
 			}
 		}
@@ -225,6 +226,26 @@ func (c *Cluster) Access() (Access, error) {
 		}
 	}
 	return a, nil
+}
+
+// entrant is the role that a person comes in by: the first of the inventory's
+// users whose password is known, else the cluster's administrator.
+func entrant(o spec.Objects, secrets map[string]secret.Text) (spec.Role, bool) {
+	known := func(r spec.Role) bool {
+		p := secrets[r.Secret].Reveal()
+		return !r.Absent && r.Secret != "" && (r.Login == nil || *r.Login) && p != "" && !strings.HasPrefix(p, "SCRAM-SHA-256$")
+	}
+	for _, r := range o.Roles {
+		if !r.System && known(r) {
+			return r, true
+		}
+	}
+	for _, r := range o.Roles {
+		if r.Name == o.Admin && known(r) {
+			return r, true
+		}
+	}
+	return spec.Role{}, false
 }
 
 // passfield escapes one field of a password file (libpq, passwordFromFile).

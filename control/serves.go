@@ -40,7 +40,7 @@ func (c *Cluster) recovering(ctx context.Context, n spec.Node) (bool, error) {
 	conf, err := pgconn.ParseConfig(pg.DSN{
 		{"host", c.door(n.Address)},
 		{"port", strconv.Itoa(n.Postgres.Port)},
-		{"user", spec.Superuser},
+		{"user", spec.Replicator}, // whom every member lets in, whatever its inventory says
 		{"dbname", "postgres"},
 		{"application_name", "howdah up"},
 		{"sslmode", "prefer"},
@@ -48,7 +48,7 @@ func (c *Cluster) recovering(ctx context.Context, n spec.Node) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	conf.Password = secrets[spec.SecretSuper].Reveal()
+	conf.Password = secrets[spec.SecretReplicate].Reveal()
 	conn, err := pgconn.ConnectConfig(ctx, conf)
 	if err != nil {
 		return false, err

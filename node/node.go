@@ -78,7 +78,7 @@ func Roles(n spec.Node) []Role {
 			Listen: listen.Gateway(n), Sockets: listen.SocketOf(n),
 		})
 	}
-	if n.Postgres.Data == "" { // a node of gateways alone
+	if n.Postgres.Data == "" { // a node of a store or of gateways alone
 		return roles
 	}
 	return append(roles, Role{

@@ -8,6 +8,7 @@ package nodefile
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -55,6 +56,52 @@ func Write(n spec.Node, uid, gid int) error {
 		return fmt.Errorf("node file: %w", err)
 	}
 	return WriteFile(filepath.Join(n.Paths.Dir, Name), append(b, '\n'), 0o644, uid, gid)
+}
+
+// Update writes n unless its file says the same already. changed is false for
+// a file that was not there: nobody has read it.
+func Update(n spec.Node, uid, gid int) (changed bool, err error) {
+	path := filepath.Join(n.Paths.Dir, Name)
+	b, err := json.MarshalIndent(n, "", "  ")
+	if err != nil {
+		return false, fmt.Errorf("node file: %w", err)
+	}
+	b = append(b, '\n')
+	old, err := os.ReadFile(path)
+	switch {
+	case err == nil && bytes.Equal(old, b):
+		return false, nil
+	case err != nil && !errors.Is(err, os.ErrNotExist):
+		return false, err
+	}
+	return err == nil, WriteFile(path, b, 0o644, uid, gid)
+}
+
+// MergeSecrets puts the secrets that are given to those in the file at path.
+// One that is given as "" is generated, if the file has none of that name.
+func MergeSecrets(path string, given map[string]secret.Text, uid, gid int) (changed bool, err error) {
+	have := map[string]secret.Text{}
+	_, err = os.Stat(path)
+	there := err == nil
+	if there {
+		if have, err = Secrets(spec.Node{Paths: spec.Paths{Secrets: path}}); err != nil {
+			return false, err
+		}
+	}
+	for name, value := range given {
+		if value == "" {
+			if value = have[name]; value == "" {
+				value = secret.Text(rand.Text())
+			}
+		}
+		if have[name] != value {
+			have[name], changed = value, true
+		}
+	}
+	if !changed {
+		return false, nil
+	}
+	return there, WriteSecrets(path, have, uid, gid)
 }
 
 // Secrets reads the cluster's secrets by name.

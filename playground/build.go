@@ -2,7 +2,8 @@ package playground
 
 import (
 	"bytes"
-	"crypto/rand"
+	"cmp"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -11,41 +12,32 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"time"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
-	"howdah/cluster"
 	"howdah/node"
 	"howdah/nodefile"
 	"howdah/pki"
-	"howdah/postgres"
 	"howdah/problem"
-	"howdah/secret"
 	"howdah/spec"
+	"howdah/spec/pigsty"
+	"howdah/spec/place"
 )
 
 // Options are what a playground is made from.
 type Options struct {
 	Dir      string        // "": DefaultDir
 	Ground   Ground        // Auto: what it was, else isolated where possible
-	Cluster  string        // "": demo
-	Count    int           // 0: 3
-	First    netip.Addr    // address of the first host, the others follow; zero: 10.10.10.11
+	World    spec.World    // what to build; empty: what is there, else the demo
+	Cluster  string        // of the demo; "": demo
+	Count    int           // of the demo's hosts; 0: 3
+	First    netip.Addr    // address of the demo's first host, the others follow; zero: 10.10.10.11
 	Binary   string        // the program to copy; "": the one that runs
-	Postgres spec.Postgres // Bin and Major; empty: the newest on this machine
+	Postgres spec.Postgres // Bin and Major in place of what the world asks for; empty: what this machine has
+
+	given bool // the world is; it is not the demo's
 }
-
-// The demo inventory.
-var firstHost = netip.AddrFrom4([4]byte{10, 10, 10, 11})
-
-const (
-	sqlPort  = 5432
-	restPort = 8008
-	etcdPort = 2379
-	peerPort = 2380
-	statPort = 9101
-)
 
 // socketMax is what sun_path holds, with its final zero (unix(7)).
 const socketMax = 107
@@ -60,27 +52,75 @@ const (
 
 // complete sets what was left out.
 func (o *Options) complete() (err error) {
-	if o.Cluster == "" {
-		o.Cluster = "demo"
-	}
-	if o.Count == 0 {
-		o.Count = 3
-	}
 	if o.Dir == "" {
 		if o.Dir, err = DefaultDir(); err != nil {
 			return err
 		}
 	}
-	o.Dir, err = filepath.Abs(o.Dir)
-	return err
+	if o.Dir, err = filepath.Abs(o.Dir); err != nil {
+		return err
+	}
+	if o.World.File == "" {
+		if err := spec.CheckNames(cmp.Or(o.Cluster, "demo"), nil); err != nil {
+			return err
+		}
+		o.World = demo(*o)
+	} else if o.World.File != demoFile {
+		o.given = true
+	}
+	return o.World.Err()
+}
+
+// demo is the world without an inventory: an inventory too.
+func demo(o Options) spec.World {
+	first, count := o.First, cmp.Or(o.Count, 3)
+	if !first.IsValid() {
+		first = netip.AddrFrom4([4]byte{10, 10, 10, 11})
+	}
+	var hosts []string
+	for ; len(hosts) < count; first = first.Next() {
+		hosts = append(hosts, first.String())
+	}
+	w := pigsty.Read(demoFile, []byte(strings.NewReplacer(
+		"cluster: demo", "cluster: "+strconv.Quote(cmp.Or(o.Cluster, "demo")),
+		"hosts: []", "hosts: ["+strings.Join(hosts, ", ")+"]").Replace(demoText)))
+	return w
+}
+
+// demoFile is what messages call the inventory of the demo.
+const demoFile = "(demo)"
+
+//go:embed demo.yml
+var demoText string
+
+// directories are those of the world's clusters, and of groups of hosts that
+// have no server.
+func (o Options) directories() []string {
+	var names []string
+	for _, c := range o.World.Clusters {
+		names = append(names, c.Name)
+	}
+	for _, other := range o.World.Others {
+		names = append(names, other.Group)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Built is what Build made.
+type Built struct {
+	State   State
+	Nodes   []spec.Node
+	Grown   bool            // there are nodes that the playground had not
+	Changed map[string]bool // members that were there and are now described otherwise
 }
 
 // Build makes or completes the playground's files: directories, secrets,
-// certificates, node.json, the copy of the binary. What exists is kept: a
-// second Build changes nothing but the copy of a newer binary.
-func Build(o Options) (State, []spec.Node, error) {
+// certificates, node.json, the copy of the binary. A second Build changes only
+// what the inventory now has otherwise, and the copy of a newer binary.
+func Build(o Options) (Built, error) {
 	if err := o.complete(); err != nil {
-		return State{}, nil, err
+		return Built{}, err
 	}
 	name := ""
 	if os.Geteuid() == 0 {
@@ -88,23 +128,33 @@ func Build(o Options) (State, []spec.Node, error) {
 	}
 	owner, err := node.Account(name)
 	if err != nil {
-		return State{}, nil, err
+		return Built{}, err
 	}
 	s := State{Dir: o.Dir, Run: runDir(o.Dir), Binary: binary(o.Dir)}
 	if err := s.choose(o.Ground); err != nil {
-		return State{}, nil, err
+		return Built{}, err
 	}
-	nodes, err := s.plan(o, name)
+	b := Built{Changed: map[string]bool{}}
+	old, err := Load(o.Dir)
+	switch there := err == nil; {
+	case there && !o.given: // whatever was made here before
+		s.Members, s.Substituted = old.Members, old.Substituted
+		b.Nodes, err = old.Nodes()
+		o.World.Clusters = nil
+	default:
+		if b.Nodes, err = s.plan(o, name); err == nil && there {
+			err = old.grows(b.Nodes)
+			b.Grown = len(old.Members) < len(s.Members)
+		}
+	}
 	if err == nil {
-		err = named(nodes)
+		err = named(b.Nodes)
 	}
-	if err != nil {
-		return State{}, nil, err
+	if err == nil {
+		err = s.write(o, b, owner)
 	}
-	if err := s.write(o, nodes, owner); err != nil {
-		return State{}, nil, err
-	}
-	return s, nodes, nil
+	b.State = s
+	return b, err
 }
 
 // choose settles the ground: the one that is there stays.
@@ -138,111 +188,69 @@ func (s *State) choose(wish Ground) error {
 
 // plan says what each node is; it touches nothing.
 func (s *State) plan(o Options, user string) ([]spec.Node, error) {
-	if o.Postgres.Bin == "" {
-		found, err := postgres.Find(o.Postgres.Major)
-		if err != nil {
-			return nil, err
-		}
-		o.Postgres.Bin, o.Postgres.Major = found.Bin, found.Major
+	at, err := s.site(o, user)
+	if err != nil {
+		return nil, err
 	}
-	host := o.First
-	if !host.IsValid() {
-		host = firstHost
-	}
-	var nodes []spec.Node
-	for i := range o.Count {
-		member := o.Cluster + "-" + strconv.Itoa(i+1)
-		address := host
-		if s.Ground == Loopback {
-			var err error
-			if address, err = doorOf(host.String()); err != nil {
-				return nil, err
-			}
+	nodes := place.Nodes(o.World, at)
+	for i := range nodes {
+		n := &nodes[i]
+		s.Members = append(s.Members, n.Paths.Dir)
+		if n.Postgres.Data == "" {
+			continue
 		}
-		dir, run := filepath.Join(s.Dir, o.Cluster, member), filepath.Join(s.Run, member)
-		n := spec.Node{
-			Cluster: o.Cluster, Namespace: "/service", Member: member,
-			Host: host.String(), Address: address.String(), User: user,
-			Paths: spec.Paths{
-				Dir: dir, Binary: s.Binary, Run: run,
-				Page: filepath.Join(run, "lease"), Sockets: filepath.Join(run, "sql"),
-				Log:     filepath.Join(dir, "log"),
-				Secrets: filepath.Join(s.Dir, o.Cluster, secretsName),
-			},
-			Postgres: spec.Postgres{
-				Major: o.Postgres.Major, Bin: o.Postgres.Bin, Port: sqlPort,
-				Data: filepath.Join(dir, "data"),
-				// Several servers share this machine.
-				Parameters: map[string]string{
-					"shared_buffers": "64MB", "maintenance_work_mem": "32MB",
-					"min_wal_size": "80MB", "max_wal_size": "512MB",
-				},
-				HBA: []string{},
-			},
-			Etcd: spec.Etcd{
-				Data: filepath.Join(dir, "etcd"), Quota: 256 << 20, Compact: time.Hour,
-			},
-			Agent: spec.Agent{
-				Listen: netip.AddrPortFrom(address, restPort).String(), Timers: spec.Safe(),
-			},
-			Gateway: spec.Gateway{
-				Listen: netip.AddrPortFrom(address, statPort).String(), Wait: 10 * time.Second,
-			},
-			Bootstrap: spec.Bootstrap{
-				Databases: []spec.Database{{Name: "demo", Owner: "demo"}},
-				Users:     []spec.User{{Name: "demo", Secret: "demo"}},
-			},
-		}
-		socket := filepath.Join(n.Paths.Sockets, ".s.PGSQL."+strconv.Itoa(sqlPort)+".lock")
+		socket := filepath.Join(n.Paths.Sockets, ".s.PGSQL."+strconv.Itoa(n.Postgres.Port)+".lock")
 		if len(socket) > socketMax {
 			return nil, &problem.Error{
-				Code: "socket-path-long", What: "cannot place the sockets of " + member,
+				Code: "socket-path-long", What: "cannot place the sockets of " + n.Member,
 				Why: fmt.Sprintf("%s has %d bytes, and a socket's path may have %d", socket, len(socket), socketMax),
 				Do:  "set XDG_RUNTIME_DIR to a shorter directory",
 			}
 		}
-		nodes = append(nodes, n)
-		host = host.Next()
-	}
-	carriers := 1
-	if o.Count >= 3 {
-		carriers = 3
-	}
-	var members []spec.EtcdMember
-	for i := range carriers {
-		n := &nodes[i]
-		n.Etcd.Member = n.Member
-		members = append(members, spec.EtcdMember{
-			Name:   n.Member,
-			Client: "https://" + n.Address + ":" + strconv.Itoa(etcdPort),
-			Peer:   "https://" + n.Address + ":" + strconv.Itoa(peerPort),
-		})
-	}
-	front := spec.Front{Cluster: o.Cluster, Namespace: "/service", Dest: cluster.DestPostgres}
-	for i, n := range nodes {
-		role := "replica" // what a member is now is laid over it
-		if i == 0 {
-			role = "primary"
-		}
-		front.Members = append(front.Members, spec.Instance{Name: n.Member, Vars: map[string]any{
-			"pg_cluster": o.Cluster, "pg_seq": i + 1, "pg_role": role, "inventory_hostname": n.Host,
-		}})
-	}
-	for i := range nodes {
-		nodes[i].Etcd.Members = members
-		front.Services = cluster.DefaultServices()
-		for j := range front.Services {
-			front.Services[j].IP = nodes[i].Address // nodes may share a machine
-		}
-		nodes[i].Gateway.Fronts = []spec.Front{front}
-		s.Members = append(s.Members, nodes[i].Paths.Dir)
+		s.available(n)
 	}
 	return nodes, nil
 }
 
+// grows refuses what would leave a member of the playground behind, or a store
+// or a data directory that no longer fits.
+func (s State) grows(nodes []spec.Node) error {
+	refuse := func(why string) error {
+		return &problem.Error{
+			Code: "playground-other", What: "cannot change the playground in " + s.Dir + " to this inventory", Why: why,
+			Do: "give another directory with --dir, or `howdah down --purge` first; nothing was changed",
+		}
+	}
+	was, err := s.Nodes()
+	if err != nil {
+		return err
+	}
+	for _, w := range was {
+		i := slices.IndexFunc(nodes, func(n spec.Node) bool { return n.Paths.Dir == w.Paths.Dir })
+		if i < 0 {
+			return refuse("it has the member " + w.Member + ", and the inventory has not")
+		}
+		n := nodes[i]
+		switch {
+		case n.Host != w.Host:
+			return refuse(w.Member + " is on host " + w.Host + ", and on " + n.Host + " in the inventory")
+		case n.Postgres.Major != w.Postgres.Major:
+			return refuse(fmt.Sprintf("the data of %s is of PostgreSQL %d, and the inventory has %d", w.Member, w.Postgres.Major, n.Postgres.Major))
+		case !slices.Equal(n.Etcd.Members, w.Etcd.Members):
+			return refuse("the members of etcd would be others")
+		}
+	}
+	return nil
+}
+
 // write puts onto the disk what plan said, for owner.
-func (s *State) write(o Options, nodes []spec.Node, owner node.User) error {
-	for _, dir := range []string{s.Dir, filepath.Dir(s.Binary), filepath.Join(s.Dir, o.Cluster), filepath.Dir(s.Run), s.Run} {
+func (s *State) write(o Options, b Built, owner node.User) error {
+	nodes := b.Nodes
+	dirs := []string{s.Dir, filepath.Dir(s.Binary), filepath.Dir(s.Run), s.Run}
+	for _, n := range nodes {
+		dirs = append(dirs, filepath.Dir(n.Paths.Dir))
+	}
+	for _, dir := range dirs {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return noDirectory(dir, err)
 		}
@@ -256,10 +264,17 @@ func (s *State) write(o Options, nodes []spec.Node, owner node.User) error {
 	if err := copyBinary(o.Binary, s.Binary); err != nil {
 		return err
 	}
-	if err := makeSecrets(nodes[0].Paths.Secrets, owner); err != nil {
-		return err
+	for _, c := range o.World.Clusters {
+		path := filepath.Join(s.Dir, c.Name, secretsName)
+		other, err := nodefile.MergeSecrets(path, c.Secrets, owner.UID, owner.GID)
+		if err != nil {
+			return err
+		}
+		for _, m := range c.Members {
+			b.Changed[m.Name] = other
+		}
 	}
-	authority, err := pki.OpenAuthority(filepath.Join(s.Dir, o.Cluster, "ca"), o.Cluster)
+	authority, err := pki.OpenAuthority(s.authority(), "howdah")
 	if err != nil {
 		return err
 	}
@@ -285,20 +300,16 @@ func (s *State) write(o Options, nodes []spec.Node, owner node.User) error {
 		if n.TLS, err = authority.Issue(filepath.Join(n.Paths.Dir, "tls"), n.Member, addrs...); err != nil {
 			return err
 		}
-		// An existing description is kept; it names a data directory that was
-		// made by it.
-		if old, err := nodefile.Load(n.Paths.Dir); err == nil {
-			*n = old
-			continue
-		} else if _, missing := os.Stat(filepath.Join(n.Paths.Dir, nodefile.Name)); !errors.Is(missing, os.ErrNotExist) {
+		other, err := nodefile.Update(*n, owner.UID, owner.GID)
+		if err != nil {
 			return err
 		}
-		if err := nodefile.Write(*n, owner.UID, owner.GID); err != nil {
-			return err
-		}
+		b.Changed[n.Member] = b.Changed[n.Member] || other
 	}
 	return s.save()
 }
+
+func (s State) authority() string { return filepath.Join(s.Dir, "ca") }
 
 // ours refuses a run directory that somebody else put where we look for ours,
 // which anyone can do below /tmp.
@@ -437,24 +448,4 @@ func equal(src *os.File, path string) (bool, error) {
 			return true, nil // both ended
 		}
 	}
-}
-
-// makeSecrets generates the passwords that are not there yet.
-func makeSecrets(path string, owner node.User) error {
-	have := map[string]secret.Text{}
-	if _, err := os.Stat(path); err == nil {
-		if have, err = nodefile.Secrets(spec.Node{Paths: spec.Paths{Secrets: path}}); err != nil {
-			return err
-		}
-	}
-	changed := false
-	for _, name := range []string{spec.SecretSuper, spec.SecretReplicate, "demo"} {
-		if have[name] == "" {
-			have[name], changed = secret.Text(rand.Text()), true
-		}
-	}
-	if !changed {
-		return nil
-	}
-	return nodefile.WriteSecrets(path, have, owner.UID, owner.GID)
 }

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,14 +36,27 @@ type door struct {
 
 // doorPorts are what the host may want of a node.
 func doorPorts(n spec.Node) []int {
-	ports := []int{n.Postgres.Port, restPort}
-	if n.Etcd.Member != "" {
-		ports = append(ports, etcdPort)
+	var ports []int
+	if n.Postgres.Data != "" {
+		ports = append(ports, n.Postgres.Port, portIn(n.Agent.Listen))
+	}
+	if m, ok := n.Etcd.Self(); ok {
+		ports = append(ports, portIn(m.Client))
 	}
 	for _, p := range listen.Gateway(n) {
 		ports = append(ports, p.Port)
 	}
 	return ports
+}
+
+// portIn is the port of host:port or of a URL.
+func portIn(addr string) int {
+	if _, rest, ok := strings.Cut(addr, "://"); ok {
+		addr = rest
+	}
+	_, port, _ := net.SplitHostPort(addr)
+	n, _ := strconv.Atoi(port)
+	return n
 }
 
 // openDoors listens for all nodes; none is open when one cannot be.

@@ -80,7 +80,15 @@ func (s State) raise(nodes []spec.Node) error {
 	if err != nil {
 		return err
 	}
+	first := map[string]string{}
 	for i, n := range nodes {
+		if other, ok := first[n.Host]; ok { // two servers of one host
+			if err := shareNet(s.net(other), s.net(n.Member)); err != nil {
+				return fmt.Errorf("network of %s: %w", n.Member, err)
+			}
+			continue
+		}
+		first[n.Host] = n.Member
 		if err := makeNet(s.net(n.Member)); err != nil {
 			return err
 		}
@@ -235,6 +243,19 @@ func makeNet(path string) error {
 		}
 		return nil
 	})
+}
+
+// shareNet mounts the namespace at from at path too.
+func shareNet(from, path string) error {
+	if mounted(path) {
+		return nil
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o444)
+	if err != nil {
+		return err
+	}
+	f.Close()
+	return unix.Mount(from, path, "", unix.MS_BIND, "")
 }
 
 // raze takes the ground away. The kernel frees a namespace when its last

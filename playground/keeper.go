@@ -214,8 +214,8 @@ func (t *signalTower) await(ctx context.Context, so func() bool) {
 // free checks that nobody has a port that the node's roles will want.
 func free(n spec.Node) error {
 	ports := doorPorts(n)
-	if n.Etcd.Member != "" {
-		ports = append(ports, peerPort)
+	if m, ok := n.Etcd.Self(); ok {
+		ports = append(ports, portIn(m.Peer))
 	}
 	for _, port := range ports {
 		if err := netport.Check(n.Address, port); err != nil {

@@ -63,6 +63,8 @@ type State struct {
 	Run     string   `json:"run"`              // run directory of all nodes
 	Binary  string   `json:"binary"`           // the copy of howdah
 	Members []string `json:"members"`          // directories of the nodes
+
+	Substituted []string `json:"substituted"` // what is not as the inventory has it, in words
 }
 
 func stateFile(dir string) string { return filepath.Join(dir, "playground.json") }

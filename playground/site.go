@@ -31,7 +31,11 @@ func look(o Options) site {
 		}
 		s.first = d
 	}
-	for _, p := range append(s.state.files(), s.state.Run, filepath.Join(o.Dir, o.Cluster), s.state.Binary, filepath.Dir(s.state.Binary)) {
+	paths := append(s.state.files(), s.state.authority(), s.state.Run)
+	for _, name := range o.directories() {
+		paths = append(paths, filepath.Join(o.Dir, name))
+	}
+	for _, p := range append(paths, s.state.Binary, filepath.Dir(s.state.Binary)) {
 		if _, err := os.Lstat(p); os.IsNotExist(err) {
 			s.ours = append(s.ours, p)
 		}
@@ -134,7 +138,7 @@ func named(nodes []spec.Node) error {
 		if err := spec.CheckNames(name, clusters[name]); err != nil {
 			return err
 		}
-		if slices.Contains([]string{"bin", "keeper.log", "keeper.lock", "playground.json", nodefile.Name}, name) {
+		if slices.Contains([]string{"bin", "ca", "keeper.log", "keeper.lock", "playground.json", nodefile.Name}, name) {
 			return &problem.Error{
 				Code: "name-unusable", What: "cannot call a cluster of a playground " + name,
 				Why: "its directory would be where the playground keeps something else",

@@ -38,15 +38,18 @@ func Up(ctx context.Context, o Options, log *slog.Logger) (s State, nodes []spec
 		return s, nil, err
 	}
 	site := look(o)
-	if err := site.vacant(o.Cluster); err != nil {
-		return s, nil, err
+	for _, name := range o.directories() {
+		if err := site.vacant(name); err != nil {
+			return s, nil, err
+		}
 	}
 	defer func() {
 		if refusal(err) {
 			site.clear()
 		}
 	}()
-	if s, nodes, err = Build(o); err != nil {
+	built, err := Build(o)
+	if s, nodes = built.State, built.Nodes; err != nil {
 		return s, nil, err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, startTime, errors.New("the supervisors did not start in "+startTime.String()))
@@ -60,7 +63,7 @@ func Up(ctx context.Context, o Options, log *slog.Logger) (s State, nodes []spec
 		return s, nil, err
 	}
 	keeper, ok := s.keeper()
-	if ok && s.outdated(keeper) {
+	if ok && (built.Grown || s.outdated(keeper)) {
 		// The nodes live on and are adopted by its successor.
 		if err := end(ctx, keeper); err != nil {
 			return s, nil, err
@@ -86,7 +89,7 @@ func Up(ctx context.Context, o Options, log *slog.Logger) (s State, nodes []spec
 		}
 	}
 	for _, n := range nodes {
-		if err := s.renew(n); err != nil {
+		if err := s.renew(n, built.Changed[n.Member]); err != nil {
 			return s, nodes, err
 		}
 	}
@@ -104,12 +107,13 @@ func Up(ctx context.Context, o Options, log *slog.Logger) (s State, nodes []spec
 // anybody noticing: the supervisor, whose successor adopts the roles, and the
 // agent, whose successor adopts PostgreSQL and the lease. Each is killed and
 // not asked, because asked it would stop what it keeps. etcd changes to the
-// new program when the node is started the next time.
-func (s State) renew(n spec.Node) error {
+// new program when the node is started the next time. The same goes for nodes
+// whose description has changed.
+func (s State) renew(n spec.Node, changed bool) error {
 	agent, _ := node.RoleFile(n, "agent").Read()
 	old, _ := supervisor(n)
 	for _, id := range []process.ID{old, agent} {
-		if id.PID == 0 || !s.outdated(id) {
+		if id.PID == 0 || !changed && !s.outdated(id) {
 			continue
 		}
 		if err := id.Signal(unix.SIGKILL); err != nil && !errors.Is(err, process.ErrGone) {
@@ -272,7 +276,7 @@ func (s State) erase(clusters ...string) error {
 	if err := s.raze(); err != nil {
 		return err
 	}
-	for _, p := range slices.Concat(clusters, []string{s.Run, s.Binary}, s.files()) { // the state file last: what broke off can be repeated
+	for _, p := range slices.Concat(clusters, []string{s.Run, s.Binary, s.authority()}, s.files()) { // the state file last: what broke off can be repeated
 		if err := os.RemoveAll(p); err != nil {
 			return err
 		}

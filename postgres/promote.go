@@ -3,12 +3,15 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"howdah/logkey"
 	"howdah/pg"
+	"howdah/postgres/conf"
+	"howdah/spec"
 )
 
 // pause is between two looks at something that has no descriptor to wait on.
@@ -48,7 +51,30 @@ func (s *Server) Promote(ctx context.Context) error {
 		return fmt.Errorf("promote: not a primary yet: %w", err)
 	}
 	s.log.Info("promoted", logkey.Took, time.Since(began))
+	if err := s.newRules(false); err != nil { // it leads all the same
+		s.log.Warn("access rules are still a replica's", logkey.Error, err)
+	}
 	return nil
+}
+
+// newRules has the server take up the access rules of its new role, if the
+// role makes a difference. Going the other way it starts anew and reads all.
+func (s *Server) newRules(standby bool) error {
+	n := s.node
+	s.own.Lock()
+	n.Postgres.HBA = s.own.hba
+	s.own.Unlock()
+	if !slices.ContainsFunc(n.Postgres.HBA, func(r spec.AccessRule) bool { return r.Role != "" }) {
+		return nil
+	}
+	if err := s.write(s.in(conf.HBA), conf.Rules(n, standby), 0o600); err != nil {
+		return err
+	}
+	p, ok := Postmaster(s.data)
+	if !ok {
+		return ErrNotRunning
+	}
+	return unix.Kill(p.PID, unix.SIGHUP)
 }
 
 // Follow points a running standby at another upstream. It returns when the

@@ -66,7 +66,7 @@ type Server struct {
 		sync.Mutex
 		parameters map[string]string
 		dynamic    map[string]string // over those: of the cluster's dynamic configuration
-		hba        []string
+		hba        []spec.AccessRule
 	}
 	spawning sync.Mutex // held while a postmaster is started, and by Kill
 }

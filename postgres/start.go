@@ -249,7 +249,7 @@ func (s *Server) writeSettings(ctl control, standby bool) error {
 	maps.Copy(n.Postgres.Parameters, s.own.parameters)
 	maps.Copy(n.Postgres.Parameters, s.own.dynamic)
 	s.own.Unlock()
-	if err := s.write(s.in(conf.HBA), conf.Rules(n), 0o600); err != nil {
+	if err := s.write(s.in(conf.HBA), conf.Rules(n, standby), 0o600); err != nil {
 		return err
 	}
 	return s.write(s.in(conf.File), conf.Text(conf.Settings(n, f)), 0o600)
@@ -406,9 +406,46 @@ func (s *Server) Reload(context.Context) error {
 	return unix.Kill(p.PID, unix.SIGHUP)
 }
 
+// Refresh has a server that runs already take up what the node's description
+// says now; nothing is touched when that is what it has.
+func (s *Server) Refresh(ctx context.Context) error {
+	if _, ok := Postmaster(s.data); !ok {
+		return nil
+	}
+	ctl, err := readControl(s.data)
+	if err != nil {
+		return fmt.Errorf("refresh PostgreSQL: %w", err)
+	}
+	_, err = os.Lstat(s.in("standby.signal"))
+	standby := err == nil
+	var before [2]string
+	for i, name := range []string{conf.File, conf.HBA} {
+		text, err := os.ReadFile(s.in(name))
+		if err != nil {
+			return fmt.Errorf("refresh PostgreSQL: %w", err)
+		}
+		before[i] = string(text)
+	}
+	if err := s.writeSettings(ctl, standby); err != nil {
+		return fmt.Errorf("refresh PostgreSQL: %w", err)
+	}
+	if standby { // the others may know it by another password
+		if err := s.writePassfile(); err != nil {
+			return fmt.Errorf("refresh PostgreSQL: %w", err)
+		}
+	}
+	for i, name := range []string{conf.File, conf.HBA} {
+		if text, err := os.ReadFile(s.in(name)); err != nil || string(text) != before[i] {
+			s.log.Info("settings changed", logkey.Path, s.in(name))
+			return s.Reload(ctx)
+		}
+	}
+	return nil
+}
+
 // Configure replaces the node's own parameters and access rules. They count
 // from the next start or Reload; Look's Restart says when a reload was not enough.
-func (s *Server) Configure(parameters map[string]string, hba []string) {
+func (s *Server) Configure(parameters map[string]string, hba []spec.AccessRule) {
 	s.own.Lock()
 	defer s.own.Unlock()
 	s.own.parameters, s.own.hba = maps.Clone(parameters), slices.Clone(hba)

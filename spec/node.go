@@ -29,10 +29,17 @@ type Node struct {
 	Gateway   Gateway   `json:"gateway"`
 	TLS       TLS       `json:"tls"`
 	Bootstrap Bootstrap `json:"bootstrap"`
+	Objects   Objects   `json:"objects"`
 }
 
 // Base is the prefix of the cluster's keys, with a slash at both ends.
 func (n Node) Base() string { return n.Namespace + "/" + n.Cluster + "/" }
+
+// Alone says that the node has no server: it carries a store, or leads clients
+// to clusters, and is no member of any.
+func (n Node) Alone() bool {
+	return n.Postgres.Data == "" && (n.Etcd.Member != "" || len(n.Gateway.Fronts) > 0)
+}
 
 // Validate refuses names that something on the way can not carry, and members
 // that would share a replication slot.
@@ -81,7 +88,8 @@ type Postgres struct {
 	Port       int               `json:"port"`
 	Data       string            `json:"data"`
 	Parameters map[string]string `json:"parameters"`
-	HBA        []string          `json:"hba"`
+	HBA        []AccessRule      `json:"hba"`   // none: everybody, by TLS and password
+	Delay      string            `json:"delay"` // how far it replays behind, "1h"; "": not on purpose
 }
 
 // Etcd is the store. Member is empty on a node that carries none of it.
@@ -102,6 +110,16 @@ func (e Etcd) Endpoints() []string {
 	return urls
 }
 
+// Self is the member that this node carries, if it carries one.
+func (e Etcd) Self() (EtcdMember, bool) {
+	for _, m := range e.Members {
+		if m.Name == e.Member {
+			return m, true
+		}
+	}
+	return EtcdMember{}, false
+}
+
 // An EtcdMember is one server of the store.
 type EtcdMember struct {
 	Name   string `json:"name"`   // the node's member name
@@ -111,9 +129,10 @@ type EtcdMember struct {
 
 // Agent is the high availability of this instance.
 type Agent struct {
-	Listen string `json:"listen"` // host:port of the REST API
-	REST   REST   `json:"rest"`
-	Timers Timers `json:"timers"`
+	Listen string         `json:"listen"` // host:port of the REST API
+	REST   REST           `json:"rest"`
+	Timers Timers         `json:"timers"`
+	Tags   map[string]any `json:"tags"` // Patroni's tags of the member
 }
 
 // REST is who may ask the REST API, as Patroni's section restapi has it. The
@@ -203,12 +222,6 @@ type TLS struct {
 type Bootstrap struct {
 	Databases []Database `json:"databases"`
 	Users     []User     `json:"users"`
-}
-
-// A Database is created once.
-type Database struct {
-	Name  string `json:"name"`
-	Owner string `json:"owner"`
 }
 
 // A User is a login role.

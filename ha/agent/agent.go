@@ -70,6 +70,9 @@ func Run(ctx context.Context, node spec.Node, log *slog.Logger, doors ...Door) e
 	if err != nil {
 		return err
 	}
+	if err := server.Refresh(ctx); err != nil {
+		log.Warn("the server has not taken up its settings", logkey.Error, err)
+	}
 	// What the predecessor was entitled to ends when its page says so.
 	before, _ := lease.Read(node.Paths.Page)
 	page, err := lease.Create(node.Paths.Page)

@@ -8,6 +8,7 @@
 package conf
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -105,6 +106,9 @@ func Following(n spec.Node, up pg.Upstream, passfile string) map[string]string {
 		s["primary_conninfo"] = Conninfo(n, up, passfile).String()
 		s["primary_slot_name"] = up.Slot
 	}
+	if n.Postgres.Delay != "" {
+		s["recovery_min_apply_delay"] = n.Postgres.Delay
+	}
 	return s
 }
 
@@ -189,8 +193,8 @@ func StripRecovery(text string) (stripped string, changed bool) {
 	return b.String(), changed
 }
 
-// Rules prints pg_hba.conf.
-func Rules(n spec.Node) string {
+// Rules prints pg_hba.conf of a server that is a standby just now, or is none.
+func Rules(n spec.Node, standby bool) string {
 	tcp := "host"
 	if n.TLS.Cert != "" {
 		tcp = "hostssl"
@@ -203,16 +207,27 @@ func Rules(n spec.Node) string {
 		"# Members replicate from each other with a password.\n")
 	for _, net := range []string{"0.0.0.0/0", "::/0"} {
 		fmt.Fprintf(&b, "%s replication %s %s scram-sha-256\n", tcp, spec.Replicator, net)
+		fmt.Fprintf(&b, "%s postgres %s %s scram-sha-256\n", tcp, spec.Replicator, net) // pg_rewind
 	}
-	if len(n.Postgres.HBA) > 0 {
-		b.WriteString("# From the inventory.\n")
-		for _, line := range n.Postgres.HBA {
+	for _, r := range n.Postgres.HBA {
+		title := cmp.Or(r.Title, "from the inventory")
+		counts := r.Role == "" || (r.Role == "replica") == standby
+		if !counts {
+			title += " (not now: for " + r.Role + ")"
+		}
+		b.WriteString("# " + title + "\n")
+		for _, line := range r.Lines {
+			if !counts {
+				line = "# " + line
+			}
 			b.WriteString(line + "\n")
 		}
 	}
-	b.WriteString("# Everybody else: a password, never in clear.\n")
-	for _, net := range []string{"0.0.0.0/0", "::/0"} {
-		fmt.Fprintf(&b, "%s all all %s scram-sha-256\n", tcp, net)
+	if len(n.Postgres.HBA) == 0 {
+		b.WriteString("# Everybody else: a password, never in clear.\n")
+		for _, net := range []string{"0.0.0.0/0", "::/0"} {
+			fmt.Fprintf(&b, "%s all all %s scram-sha-256\n", tcp, net)
+		}
 	}
 	return b.String()
 }

@@ -96,14 +96,32 @@ func TestStripRecovery(t *testing.T) {
 }
 
 func TestRules(t *testing.T) {
-	plain := conf.Rules(node(func(n *spec.Node) { n.Postgres.HBA = []string{"host all evil 0.0.0.0/0 reject"} }))
-	own, all := strings.Index(plain, "evil"), strings.Index(plain, "host all all 0.0.0.0/0")
-	if own < 0 || all < own {
-		t.Errorf("the inventory's rules do not come before the general ones:\n%s", plain)
+	plain := conf.Rules(node(nil), false)
+	if !strings.Contains(plain, "\nhost all all 0.0.0.0/0 scram-sha-256\n") {
+		t.Errorf("without an inventory nobody gets in:\n%s", plain)
 	}
-	tls := conf.Rules(node(func(n *spec.Node) { n.TLS.Cert = "/c" }))
+	tls := conf.Rules(node(func(n *spec.Node) { n.TLS.Cert = "/c" }), false)
 	if strings.Contains(tls, "\nhost ") || !strings.Contains(tls, "\nhostssl all all") {
 		t.Errorf("with TLS a connection in clear is let in:\n%s", tls)
+	}
+	own := node(func(n *spec.Node) {
+		n.Postgres.HBA = []spec.AccessRule{
+			{Title: "everywhere", Lines: []string{"host a a 0.0.0.0/0 reject"}},
+			{Title: "where writes go", Role: "primary", Lines: []string{"host b b 0.0.0.0/0 md5"}},
+			{Title: "where they do not", Role: "replica", Lines: []string{"host c c 0.0.0.0/0 md5"}},
+		}
+	})
+	for _, tt := range []struct {
+		standby bool
+		in, out string
+	}{{false, "host b b 0.0.0.0/0 md5", "host c c 0.0.0.0/0 md5"}, {true, "host c c 0.0.0.0/0 md5", "host b b 0.0.0.0/0 md5"}} {
+		text := conf.Rules(own, tt.standby)
+		if !strings.Contains(text, "\n"+tt.in) || !strings.Contains(text, "\n# "+tt.out) || !strings.Contains(text, "\nhost a a") {
+			t.Errorf("standby %v: want %q and not %q in\n%s", tt.standby, tt.in, tt.out, text)
+		}
+		if strings.Contains(text, "all all 0.0.0.0/0") {
+			t.Errorf("everybody is let in beside the inventory's rules:\n%s", text)
+		}
 	}
 	for line := range strings.Lines(plain) {
 		if strings.HasSuffix(strings.TrimSpace(line), "trust") && !strings.HasPrefix(line, "local ") {

@@ -1,0 +1,562 @@
+package pigsty
+
+import (
+	"cmp"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"howdah/cluster"
+	"howdah/secret"
+	"howdah/spec"
+)
+
+// server is one PostgreSQL server as the inventory has it.
+type server struct {
+	*scope
+	host    *host
+	group   *group // that made it a member; nil: nobody in particular
+	cluster string
+	seq     int
+	role    string
+	at      int // line of its host
+	rest    int // the agent's port
+}
+
+// resolve makes the world of the tree.
+func (r *reader) resolve(inv *inventory, w *spec.World) {
+	var servers []*server
+	for _, h := range inv.hosts {
+		servers = append(servers, r.servers(inv, h)...)
+	}
+	var names []string // of clusters, in the order of the file
+	for _, s := range servers {
+		if !slices.Contains(names, s.cluster) {
+			names = append(names, s.cluster)
+		}
+	}
+	r.ports(servers)
+	for _, name := range names {
+		var members []*server
+		for _, s := range servers {
+			if s.cluster == name {
+				members = append(members, s)
+			}
+		}
+		slices.SortStableFunc(members, func(a, b *server) int { return cmp.Compare(a.seq, b.seq) })
+		if r.membership(name, members) {
+			w.Clusters = append(w.Clusters, r.cluster(inv, name, members))
+		}
+	}
+	r.stores(inv, w)
+	r.others(inv, w)
+	r.listeners(w)
+	if len(names) == 0 && !r.failed() && len(inv.hosts) > 0 {
+		r.warn(0, "no host has pg_cluster: there is no PostgreSQL cluster in this inventory")
+	}
+}
+
+// servers are those of one host: one where the identity parameters are given
+// once; several where pg_instances lists them by port, or where several groups
+// make the host a member, which then must not share a port.
+func (r *reader) servers(inv *inventory, h *host) []*server {
+	whole := r.scope(inv, h, nil)
+	if list := whole.vars["pg_instances"]; list.value != nil && list.value.kind == mapKind && len(list.value.fields) > 0 {
+		var all []*server
+		for _, f := range list.value.fields {
+			port := &value{kind: mapKind, fields: []field{{"pg_port", f.line, &value{line: f.line, text: f.name, scalar: f.name}}}}
+			if s := r.server(r.scope(inv, h, nil, f.value, port), h, nil, f.line); s != nil {
+				all = append(all, s)
+			}
+		}
+		return all
+	}
+	var makers []*group
+	for _, g := range inv.of(h) {
+		says := g.vars.field("pg_cluster")
+		for _, e := range g.own {
+			if e.host == h && e.vars.field("pg_cluster") != nil {
+				says = e.vars.field("pg_cluster")
+			}
+		}
+		if says != nil {
+			makers = append(makers, g)
+		}
+	}
+	if len(makers) < 2 {
+		var g *group
+		if len(makers) == 1 {
+			g = makers[0]
+		}
+		if s := r.server(whole, h, g, h.line); s != nil {
+			return []*server{s}
+		}
+		return nil
+	}
+	var all []*server
+	for _, g := range makers {
+		others := slices.DeleteFunc(slices.Clone(makers), func(o *group) bool { return o == g })
+		line := h.line
+		for _, e := range g.own {
+			if e.host == h && e.vars != nil {
+				line = e.vars.line
+			}
+		}
+		if s := r.server(r.scope(inv, h, others), h, g, line); s != nil {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// server is what the scope makes of a host, or nil if that is no server.
+func (r *reader) server(sc *scope, h *host, g *group, line int) *server {
+	if !sc.given("pg_cluster") {
+		for _, name := range []string{"pg_seq", "pg_role"} {
+			if sc.given(name) {
+				r.bad(sc.line(name), "host %s has %s but no pg_cluster", h.name, name)
+			}
+		}
+		return nil
+	}
+	s := &server{scope: sc, host: h, group: g, at: line}
+	s.cluster = s.text("pg_cluster")
+	for _, name := range []string{"pg_seq", "pg_role"} {
+		if !s.given(name) {
+			r.bad(line, "host %s is a member of cluster %s and has no %s", h.name, s.cluster, name)
+		}
+	}
+	if r.failed() && (!s.given("pg_seq") || !s.given("pg_role")) {
+		return nil
+	}
+	s.seq, s.role = s.int("pg_seq"), s.text("pg_role")
+	s.extra["pg_cluster"] = s.cluster
+	return s
+}
+
+func (s *server) name() string { return s.cluster + "-" + strconv.Itoa(s.seq) }
+
+// ports sees to it that the servers of one host do not share any. Agents get
+// ports of their own where nobody gave them one.
+func (r *reader) ports(servers []*server) {
+	byHost := map[string][]*server{}
+	for _, s := range servers {
+		port := s.int("pg_port")
+		s.rest = s.int("patroni_port")
+		for n, o := range byHost[s.host.name] {
+			if o.int("pg_port") == port {
+				r.find(spec.Problem, s.at, fmt.Sprintf("host %s carries %s and %s on the same port %d", s.host.name, o.name(), s.name(), port), "give one of them another pg_port")
+			}
+			if o.rest == s.rest {
+				s.rest += n + 1
+				s.derive("patroni_port", s.rest, "derived: another server of its host has "+strconv.Itoa(o.rest))
+			}
+		}
+		byHost[s.host.name] = append(byHost[s.host.name], s)
+	}
+}
+
+// membership checks what the members of one cluster must be together.
+func (r *reader) membership(name string, members []*server) bool {
+	var primaries []string
+	for i, s := range members {
+		if s.role == "primary" {
+			primaries = append(primaries, s.host.name)
+		}
+		for _, o := range members[:i] {
+			if o.seq == s.seq {
+				r.bad(s.at, "cluster %s has pg_seq %d twice: %s and %s", name, s.seq, o.host.name, s.host.name)
+			}
+		}
+		if mode := s.text("pg_mode"); mode != "pgsql" {
+			r.bad(s.at, "cluster %s has pg_mode %s, and this program runs PostgreSQL itself only", name, mode)
+		}
+	}
+	switch {
+	case len(primaries) == 0:
+		r.find(spec.Problem, members[0].at, "cluster "+name+" has no member with pg_role: primary", "give it to one of them")
+	case len(primaries) > 1:
+		r.find(spec.Problem, members[0].at, fmt.Sprintf("cluster %s has %d members with pg_role: primary: %s", name, len(primaries), strings.Join(primaries, ", ")), "a cluster begins with one; who leads later is not the inventory's")
+	}
+	return len(primaries) == 1
+}
+
+// ofCluster are the parameters that belong to a cluster as a whole; where its
+// members have different ones, the primary's count.
+var ofCluster = []string{
+	"pg_version", "pg_namespace", "pg_conf", "pg_users", "pg_databases", "pg_services", "pg_default_services",
+	"pg_default_service_dest", "pg_service_provider", "pg_default_roles", "pg_default_privileges", "pg_rpo", "pg_rto",
+	"pg_replication_password", "pg_admin_password", "pg_monitor_password", "pg_dbsu_password",
+	"pg_default_schemas", "pg_default_extensions", "pg_provision", "pgbouncer_enabled", "pgbouncer_port",
+}
+
+func (r *reader) cluster(inv *inventory, name string, members []*server) spec.Cluster {
+	first := members[slices.IndexFunc(members, func(s *server) bool { return s.role == "primary" })]
+	c := spec.Cluster{
+		Name: name, Namespace: inv.namespace, Timers: spec.Safe(), Dest: first.text("pg_default_service_dest"),
+		Secrets: map[string]secret.Text{},
+	}
+	for _, s := range members {
+		for _, p := range ofCluster {
+			if s.vars[p].value != first.vars[p].value && s.given(p) {
+				r.warn(s.line(p), "%s of %s is ignored: it is the cluster's, and its primary %s has another", p, s.name(), first.name())
+			}
+		}
+	}
+	if first.given("pg_namespace") {
+		c.Namespace = strings.TrimRight(first.text("pg_namespace"), "/")
+	} else {
+		first.derive("pg_namespace", inv.namespace, "default")
+	}
+	if c.Namespace != "/pg" && first.given("pg_namespace") == false {
+		first.derive("pg_namespace", c.Namespace, "default of the short form")
+	}
+	c.Major = first.int("pg_version")
+	if inv.namespace == ours && !first.given("pg_version") {
+		c.Major = 0
+		first.derive("pg_version", "newest", "default of the short form")
+	}
+	if c.Major > 18 {
+		r.bad(first.line("pg_version"), "pg_version is %d, and this program runs PostgreSQL 14 to 18", c.Major)
+	}
+	if first.bool("pgbouncer_enabled") {
+		c.PoolPort = first.int("pgbouncer_port")
+	}
+	r.timers(first, &c)
+	c.Services = r.services(first)
+	c.Objects = r.objects(first, &c)
+	c.Carriers = r.carriers(inv, first, members, &c)
+	if up := first.vars["pg_upstream"]; up.value != nil && !up.value.null() {
+		r.bad(up.line, "pg_upstream of the primary %s makes its cluster the standby of another one, which this version does not run", first.name())
+	}
+	for _, s := range members {
+		c.Members = append(c.Members, r.member(inv, s, members, c))
+	}
+	c.Settings = lift(c.Members)
+	return c
+}
+
+// lift moves what every member has from the same place up to the cluster.
+func lift(members []spec.Member) []spec.Setting {
+	var shared []spec.Setting
+	for _, s := range members[0].Settings {
+		everywhere := true
+		for _, m := range members[1:] {
+			everywhere = everywhere && slices.ContainsFunc(m.Settings, func(o spec.Setting) bool { return same(o, s) })
+		}
+		// Of what only one member was asked, the answer is the cluster's.
+		if everywhere || slices.Contains(ofCluster, s.Name) {
+			shared = append(shared, s)
+		}
+	}
+	for _, m := range members[1:] { // the primary need not be the first
+		for _, s := range m.Settings {
+			if slices.Contains(ofCluster, s.Name) && !slices.ContainsFunc(shared, func(o spec.Setting) bool { return o.Name == s.Name }) {
+				shared = append(shared, s)
+			}
+		}
+	}
+	slices.SortFunc(shared, func(a, b spec.Setting) int { return cmp.Compare(a.Name, b.Name) })
+	for i := range members {
+		members[i].Settings = slices.DeleteFunc(members[i].Settings, func(s spec.Setting) bool {
+			return slices.ContainsFunc(shared, func(o spec.Setting) bool { return o.Name == s.Name })
+		})
+	}
+	return shared
+}
+
+func same(a, b spec.Setting) bool {
+	return a.Name == b.Name && a.Origin == b.Origin && fmt.Sprint(a.Value) == fmt.Sprint(b.Value)
+}
+
+// plans are Pigsty's pg_rto_plan: ttl, loop_wait, retry_timeout,
+// primary_start_timeout and safety margin, in seconds.
+var plans = map[string][5]int{
+	"fast": {20, 5, 5, 15, 5}, "norm": {30, 5, 10, 25, 5}, "safe": {60, 10, 20, 45, 10}, "wide": {120, 20, 30, 95, 15},
+}
+
+func (r *reader) timers(s *server, c *spec.Cluster) {
+	if s.given("pg_rto") {
+		if p, ok := plans[s.text("pg_rto")]; ok {
+			sec := func(i int) time.Duration { return time.Duration(p[i]) * time.Second }
+			c.Timers.Lease, c.Timers.Renew, c.Timers.Retry, c.Timers.Start, c.Timers.Margin = sec(0), sec(1), sec(2), sec(3), sec(4)
+		}
+	} else {
+		s.derive("pg_rto", fmt.Sprintf("lease %s, renewed every %s", c.Timers.Lease, c.Timers.Renew), "default: our own timers")
+	}
+	tell := func(line int, why string) {
+		r.find(spec.Warning, line, why+" asks for synchronous replication, and this version replicates asynchronously", "what the primary acknowledged last can be lost with its host")
+	}
+	if s.given("pg_rpo") {
+		n, _ := whole(s.get("pg_rpo"))
+		c.Timers.MaxLag = n
+		if n == 0 {
+			tell(s.line("pg_rpo"), "pg_rpo: 0")
+		}
+	} else {
+		s.derive("pg_rpo", c.Timers.MaxLag, "default: our own")
+	}
+	if strings.HasPrefix(s.text("pg_conf"), "crit") {
+		tell(s.line("pg_conf"), "pg_conf: crit")
+	}
+}
+
+func (r *reader) services(s *server) []cluster.Service {
+	var all []cluster.Service
+	seen := map[string]int{}
+	ports := map[int]string{}
+	for _, list := range []*value{s.get("pg_default_services"), s.get("pg_services")} {
+		if list == nil {
+			continue
+		}
+		for _, v := range list.list {
+			port, _ := whole(v.field("port"))
+			out := cluster.Service{
+				Name: v.field("name").String(), Port: int(port), IP: or(v.field("ip"), "*"), Dest: or(v.field("dest"), cluster.DestDefault),
+				Check: or(v.field("check"), "/"), Selector: v.field("selector").String(), Backup: v.field("backup").String(),
+				MaxConn: 5000, Balance: or(v.field("balance"), "roundrobin"), Options: v.field("options").String(),
+			}
+			if n, ok := whole(v.field("maxconn")); ok {
+				out.MaxConn = int(n)
+			}
+			if _, err := strconv.Atoi(out.Dest); err != nil && out.Dest != cluster.DestDefault && out.Dest != cluster.DestPool {
+				out.Dest = cluster.DestPostgres
+			}
+			if line, ok := seen[out.Name]; ok {
+				r.bad(v.line, "cluster %s has service %s twice, on lines %d and %d", s.cluster, out.Name, line, v.line)
+			}
+			if other, ok := ports[out.Port]; ok {
+				r.bad(v.line, "services %s and %s of cluster %s have the same port %d", other, out.Name, s.cluster, out.Port)
+			}
+			if v.field("check").null() && out.Name != "primary" && out.Name != "default" {
+				r.find(spec.Warning, v.line, "service "+out.Name+" has no check, so it leads to the primary", "give it one: /read-only, /replica, /sync")
+			}
+			seen[out.Name], ports[out.Port] = v.line, out.Name
+			all = append(all, out)
+		}
+	}
+	return all
+}
+
+func or(v *value, otherwise string) string {
+	if v.null() {
+		return otherwise
+	}
+	return v.String()
+}
+
+// carriers are the hosts that run the cluster's services.
+func (r *reader) carriers(inv *inventory, s *server, members []*server, c *spec.Cluster) []string {
+	var hosts []string
+	if name := s.text("pg_service_provider"); name != "" {
+		if g := inv.group(name); g != nil {
+			c.Provider = name
+			for _, e := range inv.members(g) {
+				hosts = append(hosts, e.host.name)
+			}
+			return unique(hosts)
+		}
+		r.warn(s.line("pg_service_provider"), "there is no group %s, so every member carries the services", quote(name))
+	}
+	for _, m := range members {
+		hosts = append(hosts, m.host.name)
+	}
+	return unique(hosts)
+}
+
+// unique drops what was there before, and keeps the order.
+func unique(all []string) []string {
+	var once []string
+	for _, s := range all {
+		if !slices.Contains(once, s) {
+			once = append(once, s)
+		}
+	}
+	return once
+}
+
+var identifier = regexp.MustCompile(`[A-Za-z_][A-Za-z0-9_]*`)
+
+func (r *reader) member(inv *inventory, s *server, members []*server, c spec.Cluster) spec.Member {
+	m := spec.Member{
+		Name: s.name(), Host: s.host.name, Port: s.int("pg_port"), REST: s.rest, Stats: s.int("haproxy_exporter_port"),
+		Role: s.role, Tags: map[string]any{}, User: s.text("pg_dbsu"), Parameters: map[string]string{},
+	}
+	s.extra["ip"], s.extra["lo"] = s.host.name, "127.0.0.1"
+	ratio, _ := strconv.ParseFloat(s.text("pg_shared_buffer_ratio"), 64)
+	conns, _ := whole(s.get("pg_max_conn"))
+	m.Tuning = spec.Tuning{
+		Template: strings.TrimSuffix(s.text("pg_conf"), ".yml"), MaxConnections: int(conns), SharedRatio: ratio,
+		Storage: s.text("pg_storage_type"), IO: s.text("pg_io_method"), Libs: s.text("pg_libs"),
+		Pooled: c.PoolPort != 0 && c.Dest == cluster.DestPool,
+	}
+	if v := s.get("pg_parameters"); v != nil {
+		for _, f := range v.fields {
+			m.Parameters[strings.ToLower(f.name)] = setting(f.value)
+		}
+	}
+	if s.text("pg_pwd_enc") == "md5" {
+		m.Parameters["password_encryption"] = "md5"
+	}
+	if d := s.text("pg_delay"); d != "0" && d != "" && s.role != "primary" {
+		m.Delay = d
+	}
+	if s.role == "delayed" || m.Delay != "" {
+		m.Tags[cluster.TagNoFailover] = true // it is behind on purpose
+	}
+	if up := s.get("pg_upstream"); up != nil && s.role != "primary" {
+		i := slices.IndexFunc(members, func(o *server) bool { return o.host.name == up.String() && o != s })
+		if i < 0 {
+			r.bad(s.line("pg_upstream"), "pg_upstream of %s is %s, and no other member of cluster %s is there", s.name(), up.String(), s.cluster)
+		} else {
+			m.Tags[cluster.TagReplicateFrom] = members[i].name()
+		}
+	}
+	m.HBA = r.access(inv, s, members)
+	m.Vars = s.selectable(c.Services)
+	m.Settings = s.settings()
+	return m
+}
+
+// selectable are the variables that the services' selectors name, and those
+// that say who the member is. Passwords never.
+func (s *server) selectable(services []cluster.Service) map[string]any {
+	vars := map[string]any{
+		"pg_cluster": s.cluster, "pg_seq": s.seq, "pg_role": s.role, "pg_instance": s.name(), "inventory_hostname": s.host.name,
+		"pg_offline_query": s.bool("pg_offline_query"), "pg_weight": s.int("pg_weight"), "pg_port": s.int("pg_port"),
+	}
+	for _, svc := range services {
+		for _, name := range identifier.FindAllString(svc.Selector+" "+svc.Backup, -1) {
+			if _, ok := vars[name]; ok || strings.Contains(name, "password") {
+				continue
+			}
+			if v, _ := s.look(name); v != nil && v.kind == scalarKind {
+				vars[name] = v.plain()
+			}
+		}
+	}
+	return vars
+}
+
+// setting is a value as a server parameter's text.
+func setting(v *value) string {
+	if b, ok := v.scalar.(bool); ok {
+		if b {
+			return "on"
+		}
+		return "off"
+	}
+	return v.String()
+}
+
+// stores are the members of etcd: those of group etcd, or else of the first one
+// or three hosts with a server.
+func (r *reader) stores(inv *inventory, w *spec.World) {
+	name := func(host, otherwise string) string {
+		for _, c := range w.Clusters {
+			for _, m := range c.Members {
+				if m.Host == host {
+					return m.Name
+				}
+			}
+		}
+		return otherwise
+	}
+	if g := inv.group("etcd"); g != nil {
+		seen := map[int]bool{}
+		for _, e := range inv.members(g) {
+			s := r.scope(inv, e.host, nil)
+			if !s.given("etcd_seq") {
+				r.bad(e.host.line, "host %s is in group etcd and has no etcd_seq", e.host.name)
+				continue
+			}
+			seq := s.int("etcd_seq")
+			if seen[seq] {
+				r.bad(s.line("etcd_seq"), "group etcd has etcd_seq %d twice", seq)
+			}
+			seen[seq] = true
+			w.Stores = append(w.Stores, spec.Store{
+				Name: name(e.host.name, "etcd-"+strconv.Itoa(seq)), Host: e.host.name,
+				Client: s.int("etcd_port"), Peer: s.int("etcd_peer_port"), Origin: r.place(e.host.line),
+			})
+		}
+		if n := len(w.Stores); n > 0 && n%2 == 0 {
+			r.find(spec.Warning, g.line, fmt.Sprintf("group etcd has %d members, which survive no more losses than %d", n, n-1), "have 1, 3 or 5")
+		}
+		return
+	}
+	var hosts []string
+	for _, c := range w.Clusters {
+		for _, m := range c.Members {
+			hosts = append(hosts, m.Host)
+		}
+	}
+	hosts = unique(hosts)
+	n := min(len(hosts), 1)
+	if len(hosts) >= 3 {
+		n = 3
+	}
+	for _, h := range hosts[:n] {
+		w.Stores = append(w.Stores, spec.Store{Name: name(h, ""), Host: h, Client: 2379, Peer: 2380, Origin: "default: there is no group etcd"})
+	}
+}
+
+// others are the hosts without a server that carry a store or services.
+func (r *reader) others(inv *inventory, w *spec.World) {
+	has := map[string]bool{}
+	for _, c := range w.Clusters {
+		for _, m := range c.Members {
+			has[m.Host] = true
+		}
+	}
+	add := func(address, group, name string) {
+		if has[address] {
+			return
+		}
+		has[address] = true
+		h := slices.IndexFunc(inv.hosts, func(h *host) bool { return h.name == address })
+		w.Others = append(w.Others, spec.Other{Name: name, Host: address, Group: group, Stats: r.scope(inv, inv.hosts[h], nil).int("haproxy_exporter_port")})
+	}
+	for _, s := range w.Stores {
+		add(s.Host, "etcd", s.Name)
+	}
+	for _, c := range w.Clusters {
+		for i, host := range c.Carriers {
+			add(host, c.Provider, c.Provider+"-"+strconv.Itoa(i+1))
+		}
+	}
+}
+
+// listeners finds services that would share a port of a host.
+func (r *reader) listeners(w *spec.World) {
+	type place struct {
+		host string
+		port int
+	}
+	taken := map[place]string{}
+	for _, c := range w.Clusters {
+		for _, m := range c.Members {
+			taken[place{m.Host, m.Port}] = "PostgreSQL of " + m.Name
+			taken[place{m.Host, m.REST}] = "the agent of " + m.Name
+		}
+	}
+	for _, c := range w.Clusters {
+		for _, h := range c.Carriers {
+			for _, s := range c.Services {
+				p := place{h, s.Port}
+				switch other := taken[p]; {
+				case other == "":
+					taken[p] = "cluster " + c.Name
+				case other == "cluster "+c.Name:
+				case strings.HasPrefix(other, "cluster "):
+					r.find(spec.Warning, 0, fmt.Sprintf("service %s of cluster %s is not offered on host %s, where its port %d leads to %s", s.Name, c.Name, h, p.port, other), "")
+				default:
+					r.find(spec.Problem, 0, fmt.Sprintf("port %d of host %s is wanted by %s and by service %s of cluster %s", p.port, h, other, s.Name, c.Name), "give one of them another port")
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,206 @@
+// Package place gives every server, store and gateway of a world its node: the
+// values that are written to node.json.
+//
+// It is a pure function of the world and of the site, which is where the nodes
+// will run. A real machine takes its own share of the nodes; a playground takes
+// them all, and says in the site what must be different there.
+package place
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"howdah/cluster"
+	"howdah/postgres/conf"
+	"howdah/spec"
+)
+
+// A Site is where nodes are placed.
+type Site struct {
+	Dir    string // state directory
+	Run    string // short, in tmpfs
+	Binary string
+	User   string // OS user of the roles; "": the one that runs, "pg_dbsu": whom the inventory names
+
+	Machine  conf.Machine          // what each server may count on
+	Programs map[int]spec.Postgres // Bin and Major, by the major that is asked for
+
+	// Of a playground; a real machine leaves them empty.
+	Addresses map[string]string // of hosts, where they are not the inventory's
+	Instead   map[string]string // parameters in place of the template's
+	Bind      bool              // wildcard listeners bind the node's address
+	Loopback  bool              // every client and every member comes from 127.0.0.0/8
+	LowPorts  bool              // ports below 1024 may not be bound: they move up
+}
+
+// Wait is how long a client of the gateway waits for a primary.
+const Wait = 10 * time.Second
+
+// Nodes returns all nodes of the world: those of clusters in their order, by
+// pg_seq, then those of hosts without a server.
+func Nodes(w spec.World, s Site) []spec.Node {
+	var nodes []spec.Node
+	for _, c := range w.Clusters {
+		for _, m := range c.Members {
+			nodes = append(nodes, s.server(c, m))
+		}
+	}
+	for _, o := range w.Others {
+		nodes = append(nodes, s.node(o.Group, o.Name, o.Host))
+	}
+	s.stores(w, nodes)
+	s.gateways(w, nodes)
+	return nodes
+}
+
+// node is what every node has.
+func (s Site) node(cluster, member, host string) spec.Node {
+	dir, run := path.Join(s.Dir, cluster, member), path.Join(s.Run, member)
+	return spec.Node{
+		Cluster: cluster, Member: member, Host: host, Address: cmp.Or(s.Addresses[host], host), User: s.User,
+		Paths: spec.Paths{
+			Dir: dir, Binary: s.Binary, Run: run, Page: path.Join(run, "lease"), Sockets: path.Join(run, "sql"),
+			Log: path.Join(dir, "log"), Secrets: path.Join(s.Dir, cluster, "secrets.json"),
+		},
+		Agent: spec.Agent{Timers: spec.Safe()},
+	}
+}
+
+func (s Site) server(c spec.Cluster, m spec.Member) spec.Node {
+	n := s.node(c.Name, m.Name, m.Host)
+	n.Namespace, n.Objects = c.Namespace, c.Objects
+	if s.User == "pg_dbsu" {
+		n.User = m.User
+	}
+	n.Postgres = s.Programs[c.Major]
+	n.Postgres.Port, n.Postgres.Data, n.Postgres.Delay = s.port(m.Port), path.Join(n.Paths.Dir, "data"), m.Delay
+	n.Postgres.Parameters = conf.Tune(m.Tuning, s.Machine, n.Postgres.Major)
+	maps.Copy(n.Postgres.Parameters, s.Instead)
+	maps.Copy(n.Postgres.Parameters, m.Parameters)
+	n.Postgres.HBA = m.HBA
+	if s.Loopback {
+		n.Postgres.HBA = onLoopback(m.HBA)
+	}
+	n.Agent = spec.Agent{Listen: at(n.Address, s.port(m.REST)), Timers: c.Timers, Tags: m.Tags}
+	return n
+}
+
+// stores gives each host's member of etcd to the first node there.
+func (s Site) stores(w spec.World, nodes []spec.Node) {
+	var members []spec.EtcdMember
+	for _, st := range w.Stores {
+		i := slices.IndexFunc(nodes, func(n spec.Node) bool { return n.Host == st.Host })
+		n := &nodes[i]
+		n.Etcd.Member, n.Etcd.Data = n.Member, path.Join(n.Paths.Dir, "etcd")
+		members = append(members, spec.EtcdMember{
+			Name:   n.Member,
+			Client: "https://" + at(n.Address, st.Client), Peer: "https://" + at(n.Address, st.Peer),
+		})
+	}
+	for i := range nodes {
+		nodes[i].Etcd.Members, nodes[i].Etcd.Quota, nodes[i].Etcd.Compact = members, 256<<20, time.Hour
+	}
+}
+
+// gateways gives each carrier's first node the services of its clusters. Of
+// two services on one port the first cluster's is there.
+func (s Site) gateways(w spec.World, nodes []spec.Node) {
+	taken := map[string]bool{}
+	for _, c := range w.Clusters {
+		var members []spec.Instance
+		for _, m := range c.Members {
+			members = append(members, spec.Instance{Name: m.Name, Vars: m.Vars})
+		}
+		for _, host := range c.Carriers {
+			i := slices.IndexFunc(nodes, func(n spec.Node) bool { return n.Host == host })
+			n := &nodes[i]
+			var services []cluster.Service
+			for _, svc := range c.Services {
+				svc.Port = s.port(svc.Port)
+				if s.Bind && (svc.IP == "*" || svc.IP == "0.0.0.0") {
+					svc.IP = n.Address
+				}
+				if key := at(host, svc.Port); !taken[key] {
+					taken[key] = true
+					services = append(services, svc)
+				}
+			}
+			if len(services) == 0 {
+				continue
+			}
+			n.Gateway.Wait = Wait
+			if n.Gateway.Listen == "" {
+				n.Gateway.Listen = at(n.Address, stats(w, host))
+			}
+			n.Gateway.Fronts = append(n.Gateway.Fronts, spec.Front{
+				// There is no pooler in this version: pooled services go straight to PostgreSQL.
+				Cluster: c.Name, Namespace: c.Namespace, PoolPort: 0, Dest: c.Dest, Services: services, Members: members,
+			})
+		}
+	}
+}
+
+// stats is the port of the gateway's page on a host.
+func stats(w spec.World, host string) int {
+	for _, c := range w.Clusters {
+		for _, m := range c.Members {
+			if m.Host == host {
+				return m.Stats
+			}
+		}
+	}
+	for _, o := range w.Others {
+		if o.Host == host {
+			return o.Stats
+		}
+	}
+	return 9101
+}
+
+func (s Site) port(p int) int {
+	if s.LowPorts && p < 1024 {
+		return p + 10000
+	}
+	return p
+}
+
+func at(host string, port int) string {
+	return netip.AddrPortFrom(netip.MustParseAddr(host), uint16(port)).String()
+}
+
+// onLoopback rewrites rules for a machine on which everybody comes from
+// 127.0.0.0/8: every network of the inventory becomes that one. Rules that
+// reject some network are left out, because they would now reject everybody.
+func onLoopback(rules []spec.AccessRule) []spec.AccessRule {
+	var out []spec.AccessRule
+	for _, r := range rules {
+		var lines []string
+		for _, line := range r.Lines {
+			fields := strings.Fields(line)
+			if len(fields) >= 5 && fields[0] != "local" {
+				net, err := netip.ParsePrefix(fields[3])
+				switch {
+				case err != nil, net.Bits() == 0, net.Addr().IsLoopback():
+				case fields[4] == "reject":
+					continue
+				case net.Addr().Is4():
+					fields[3] = "127.0.0.0/8"
+					line = strings.Join(fields, " ")
+				}
+			}
+			if !slices.Contains(lines, line) {
+				lines = append(lines, line)
+			}
+		}
+		if len(lines) > 0 {
+			r.Lines = lines
+			out = append(out, r)
+		}
+	}
+	return out
+}

@@ -1,0 +1,143 @@
+package spec
+
+import (
+	"fmt"
+	"strings"
+
+	"howdah/cluster"
+	"howdah/problem"
+	"howdah/secret"
+)
+
+// A World is all that an inventory asks for, with every value in its place and
+// no placeholder left.
+type World struct {
+	File     string    `json:"file"`
+	Form     string    `json:"form"` // pigsty or native
+	Clusters []Cluster `json:"clusters"`
+	Stores   []Store   `json:"etcd"`
+	Others   []Other   `json:"others"`
+	Findings []Finding `json:"findings"`
+}
+
+// A Cluster is one PostgreSQL cluster.
+type Cluster struct {
+	Name      string                 `json:"name"`
+	Namespace string                 `json:"namespace"` // "/pg"
+	Major     int                    `json:"major"`     // 0: the newest on the machine
+	Members   []Member               `json:"members"`   // by pg_seq
+	Timers    Timers                 `json:"timers"`
+	PoolPort  int                    `json:"pool_port"` // 0: no pooler
+	Dest      string                 `json:"dest"`
+	Services  []cluster.Service      `json:"services"`
+	Provider  string                 `json:"provider"` // group of the hosts that carry the services; "": the members
+	Carriers  []string               `json:"carriers"` // those hosts
+	Objects   Objects                `json:"objects"`
+	Secrets   map[string]secret.Text `json:"-"` // by name; env:NAME and file:PATH are not looked up yet
+	Settings  []Setting              `json:"settings"`
+}
+
+// A Member is one server of a cluster.
+type Member struct {
+	Name       string            `json:"name"` // pg-test-1
+	Host       string            `json:"host"`
+	Port       int               `json:"port"`
+	REST       int               `json:"rest"`
+	Stats      int               `json:"stats"`  // the gateway's page
+	Role       string            `json:"role"`   // what pg_role says: where it begins
+	Tags       map[string]any    `json:"tags"`   // Patroni's
+	Delay      string            `json:"delay"`  // recovery_min_apply_delay; "": none
+	User       string            `json:"user"`   // OS user
+	Tuning     Tuning            `json:"tuning"` // what the template needs
+	Parameters map[string]string `json:"parameters"`
+	HBA        []AccessRule      `json:"hba"`
+	Vars       map[string]any    `json:"vars"` // for the services' selectors
+	Settings   []Setting         `json:"settings"`
+}
+
+// Tuning chooses and feeds a template of server parameters; package
+// postgres/conf has the formulas.
+type Tuning struct {
+	Template       string  `json:"template"`        // oltp, olap, crit, tiny; "": none
+	MaxConnections int     `json:"max_connections"` // 0: as the template says
+	SharedRatio    float64 `json:"shared_ratio"`    // of the memory
+	Storage        string  `json:"storage"`         // SSD or HDD
+	IO             string  `json:"io"`              // pg_io_method
+	Libs           string  `json:"libs"`
+	Pooled         bool    `json:"pooled"` // clients come through a pooler
+}
+
+// A Store is one member of etcd.
+type Store struct {
+	Name   string `json:"name"`
+	Host   string `json:"host"`
+	Client int    `json:"client"`
+	Peer   int    `json:"peer"`
+	Origin string `json:"origin"`
+}
+
+// An Other is a host without a server: it carries a store, or leads clients to
+// clusters, or both.
+type Other struct {
+	Name  string `json:"name"`
+	Host  string `json:"host"`
+	Group string `json:"group"`
+	Stats int    `json:"stats"`
+}
+
+// A Setting is one resolved value and where it came from.
+type Setting struct {
+	Name   string `json:"name"`
+	Value  any    `json:"value"`
+	Origin string `json:"origin"` // default, file:line, or how it was derived
+}
+
+// Kinds of findings.
+const (
+	Problem      = "problem"        // the inventory cannot be used
+	Warning      = "warning"        // it can, but this is likely not what was meant
+	Later        = "not yet"        // known, but this version does nothing with it
+	Inapplicable = "not applicable" // known, and there is nothing that it could apply to
+)
+
+// A Finding is what there is to say about one place of an inventory.
+type Finding struct {
+	Kind string `json:"kind"`
+	Line int    `json:"line"` // 0: the whole file
+	Text string `json:"text"`
+	Do   string `json:"do,omitempty"`
+}
+
+// Place is file:line.
+func (w World) Place(line int) string {
+	if line == 0 {
+		return w.File
+	}
+	return fmt.Sprintf("%s:%d", w.File, line)
+}
+
+// Err is every problem of the inventory in one error, or nil.
+func (w World) Err() error {
+	var lines []string
+	for _, f := range w.Findings {
+		if f.Kind != Problem {
+			continue
+		}
+		line := w.Place(f.Line) + ": " + f.Text
+		if f.Do != "" {
+			line += "; " + f.Do
+		}
+		lines = append(lines, line)
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	do := "correct this line; nothing was changed"
+	if len(lines) > 1 {
+		do = fmt.Sprintf("correct these %d places; nothing was changed", len(lines))
+	}
+	return &problem.Error{
+		Code: "inventory-invalid", What: "cannot use the inventory " + w.File,
+		Why: strings.Join(lines, "\n"), Do: do,
+	}
+}
