@@ -147,9 +147,6 @@ func (x *session) await(ctx context.Context) error {
 			}
 			return nil
 		}
-		if len(s.Backends) == 0 && version > 0 {
-			return errNobody // and never will be: the selector names nobody
-		}
 		if again == 0 && len(tried) > 0 && len(tried) < len(s.Usable()) {
 			continue // another may take it
 		}
