@@ -38,9 +38,9 @@ type world struct {
 	right latest.Value[Right]
 }
 
-func newWorld(t *testing.T, with func(*Options)) *world {
-	t.Helper()
-	w := &world{t: t, store: mem.Serve(mem.Etcd()).Open(base)}
+// newServer is the interface of w.
+func newServer(w *world, with func(*Options)) *Server {
+	w.store = mem.Serve(mem.Etcd()).Open(base)
 	n := spec.Node{Cluster: "demo", Namespace: "/service", Member: "demo-1", Agent: spec.Agent{Timers: spec.Safe()}}
 	o := Options{
 		Node: n, Shown: &w.shown, Cluster: control.On("demo", w.store, n), Boot: func() time.Duration { return noon },
@@ -49,7 +49,13 @@ func newWorld(t *testing.T, with func(*Options)) *world {
 	if with != nil {
 		with(&o)
 	}
-	w.Server = New(o)
+	return New(o)
+}
+
+func newWorld(t *testing.T, with func(*Options)) *world {
+	t.Helper()
+	w := &world{t: t}
+	w.Server = newServer(w, with)
 	w.show(primary().Shown)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
