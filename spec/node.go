@@ -236,4 +236,5 @@ const (
 	Replicator      = "replicator"
 	SecretSuper     = "postgres"
 	SecretReplicate = "replicator"
+	SecretGateway   = "gateway" // of user admin on the gateway's statistics page
 )

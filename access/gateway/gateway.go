@@ -27,8 +27,10 @@ import (
 	"howdah/lifecycle"
 	"howdah/listen"
 	"howdah/logkey"
+	"howdah/nodefile"
 	"howdah/pki"
 	"howdah/problem"
+	"howdah/secret"
 	"howdah/spec"
 )
 
@@ -79,6 +81,10 @@ func Run(ctx context.Context, n spec.Node, log *slog.Logger) error {
 			return p.serve(ctx, l)
 		}})
 	}
+	if l, ok := listeners[listen.Stats]; ok {
+		d := &desk{Gateway: g, password: adminPassword(n, log)}
+		parts = append(parts, lifecycle.Part{Name: "stats", Grace: time.Second, Run: func(ctx context.Context) error { return d.serve(ctx, l) }})
+	}
 	log.Info("gateway started", "services", len(g.ports))
 	return lifecycle.Run(ctx, parts...)
 }
@@ -125,6 +131,16 @@ func New(n spec.Node, log *slog.Logger) (*Gateway, error) {
 		g.fronts = append(g.fronts, f)
 	}
 	return g, nil
+}
+
+// adminPassword is that of the statistics page; without one nothing can be
+// changed there.
+func adminPassword(n spec.Node, log *slog.Logger) secret.Text {
+	secrets, err := nodefile.Secrets(n)
+	if err != nil {
+		log.Warn("nobody may change servers by hand", logkey.Error, err)
+	}
+	return secrets[spec.SecretGateway]
 }
 
 // open opens the store of every front; they connect when they are first asked.

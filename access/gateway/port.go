@@ -32,6 +32,15 @@ type port struct {
 	keys     map[pgwire.Key]*session
 	servers  map[string]*server // by member: those that ever served
 	balance  balance
+	rate     rate          // of connections
+	joined   rate          // of sessions
+	current  int64         // sessions
+	most     int64         // at once
+	up       bool          // somebody serves
+	changed  time.Time     // when that changed; zero: never
+	down     time.Duration // nobody did, until then
+
+	waiting, waitingMost atomic.Int64 // clients without a server yet
 }
 
 // counts are what a listener has seen.
@@ -42,16 +51,16 @@ type counts struct {
 
 // A server is what this port had to do with one member.
 type server struct {
-	now, most, total           int64
-	in, out                    atomic.Int64 // bytes from and to clients
-	errors, cut                int64
-	lastSession, lastChange    time.Time
-	downSince                  time.Time
-	down                       time.Duration
-	changes                    int64
-	up                         bool
-	failedAt                   time.Time // a connection was refused
-	clientAborts, serverAborts int64
+	now, most, total int64        // sessions
+	in, out          atomic.Int64 // bytes from and to clients
+	errors, cut      int64        // refused connections, and sessions cut
+	rate             rate
+	connect          mean
+
+	up                                 bool
+	lastSession, lastChange, downSince time.Time
+	down                               time.Duration // before downSince
+	changes                            int64         // from up to down
 }
 
 func newPort(f *front, index int, s cluster.Service) *port {
@@ -114,6 +123,9 @@ func (p *port) serve(ctx context.Context, l *net.TCPListener) error {
 		}
 		p.counts.accepted.Add(1)
 		raise(&p.counts.most, p.counts.now.Add(1))
+		p.mu.Lock()
+		p.rate.add(time.Now())
+		p.mu.Unlock()
 		wg.Go(func() {
 			defer func() {
 				p.counts.now.Add(-1)
@@ -180,6 +192,12 @@ func (p *port) follow(s route.Service) {
 		}
 		v.up, v.lastChange = b.Up, now
 	}
+	if up := len(s.Usable()) > 0; up != p.up || p.changed.IsZero() {
+		if up && !p.changed.IsZero() {
+			p.down += now.Sub(p.changed)
+		}
+		p.up, p.changed = up, now
+	}
 	// A replica that took the key may write from now on: what its sessions hear
 	// must pass a gate.
 	for x := range p.sessions {
@@ -197,7 +215,6 @@ func (p *port) failed(member string) {
 	defer p.mu.Unlock()
 	v := p.server(member)
 	v.errors++
-	v.failedAt = time.Now()
 }
 
 // server is what is known of member; the lock is held.
@@ -245,6 +262,11 @@ func (p *port) join(x *session, b route.Backend) bool {
 	v.total++
 	v.most = max(v.most, v.now)
 	v.lastSession = time.Now()
+	v.rate.add(v.lastSession)
+	v.connect.add(x.connected)
+	p.joined.add(v.lastSession)
+	p.current++
+	p.most = max(p.most, p.current)
 	x.stats = v
 	return true
 }
@@ -258,6 +280,7 @@ func (p *port) leave(x *session) {
 		delete(p.keys, x.key)
 	}
 	x.stats.now--
+	p.current--
 	if x.why != nil {
 		x.stats.cut++
 	}

@@ -24,12 +24,13 @@ type session struct {
 	head   []byte // what the client sent and no server has yet
 	first  pgwire.First
 
-	member string
-	epoch  int64 // of the reign it was opened under; 0: its server is no leader. Under port.mu
-	key    pgwire.Key
-	stats  *server
-	gate   atomic.Pointer[gate]
-	lets   []func() // give back what gates hold; under port.mu
+	member    string
+	epoch     int64 // of the reign it was opened under; 0: its server is no leader. Under port.mu
+	key       pgwire.Key
+	stats     *server
+	connected time.Duration // what connecting to the server took
+	gate      atomic.Pointer[gate]
+	lets      []func() // give back what gates hold; under port.mu
 
 	mu     sync.Mutex
 	server *net.TCPConn
@@ -152,6 +153,8 @@ func (x *session) await(ctx context.Context) error {
 		}
 		if stop == nil {
 			p.counts.waited.Add(1)
+			raise(&p.waitingMost, p.waiting.Add(1))
+			defer p.waiting.Add(-1)
 			stop = x.watch(cancel)
 		}
 		var timer <-chan time.Time
@@ -213,7 +216,9 @@ func (x *session) attempt(ctx context.Context, s route.Service, tried map[string
 			return lookAgain, errNobody
 		}
 	}
+	began := time.Now()
 	server, err := x.dial(ctx, b.Addr)
+	x.connected = time.Since(began)
 	if err != nil {
 		p.failed(b.Member)
 		tried[b.Member] = true
