@@ -35,14 +35,14 @@ import (
 // A world is a gateway on node a of cluster demo, told of the cluster by the
 // test, and what it listens on.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	g       *Gateway
 	addr    map[string]string // by service
 	picture cluster.Picture
 	page    *lease.Writer
 }
 
-func newWorld(t *testing.T, with func(*spec.Node)) *world {
+func newWorld(t testing.TB, with func(*spec.Node)) *world {
 	t.Helper()
 	dir := t.TempDir()
 	n := spec.Node{
@@ -194,7 +194,7 @@ func (f *fake) next(t *testing.T, want []byte) *net.TCPConn {
 	}
 }
 
-func expect(t *testing.T, c net.Conn, want string) {
+func expect(t testing.TB, c net.Conn, want string) {
 	t.Helper()
 	b := make([]byte, len(want))
 	if _, err := io.ReadFull(c, b); err != nil || string(b) != want {
@@ -202,7 +202,7 @@ func expect(t *testing.T, c net.Conn, want string) {
 	}
 }
 
-func send(t *testing.T, c net.Conn, text string) {
+func send(t testing.TB, c net.Conn, text string) {
 	t.Helper()
 	if _, err := io.WriteString(c, text); err != nil {
 		t.Fatal(err)
@@ -210,7 +210,7 @@ func send(t *testing.T, c net.Conn, text string) {
 }
 
 // silent checks that nothing comes for d.
-func silent(t *testing.T, c net.Conn, d time.Duration) {
+func silent(t testing.TB, c net.Conn, d time.Duration) {
 	t.Helper()
 	c.SetReadDeadline(time.Now().Add(d))
 	var b [64]byte
@@ -222,14 +222,14 @@ func silent(t *testing.T, c net.Conn, d time.Duration) {
 	c.SetReadDeadline(time.Now().Add(20 * time.Second))
 }
 
-func closed(t *testing.T, c net.Conn) {
+func closed(t testing.TB, c net.Conn) {
 	t.Helper()
 	if n, err := io.Copy(io.Discard, c); n != 0 || errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("read %d bytes, %v; want the end", n, err)
 	}
 }
 
-func eventually(t *testing.T, what string, so func() bool) {
+func eventually(t testing.TB, what string, so func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()

@@ -30,7 +30,7 @@ func (w *world) ask(method, path, user, password string, form url.Values) *http.
 	return rec.Result()
 }
 
-func body(t *testing.T, r *http.Response) string {
+func body(t testing.TB, r *http.Response) string {
 	t.Helper()
 	b, err := io.ReadAll(r.Body)
 	if err != nil {
