@@ -24,7 +24,7 @@ import (
 // A desk is the statistics page: HAProxy's paths, forms and formats.
 type desk struct {
 	*Gateway
-	password secret.Text // of who may change something; "": nobody may
+	Password secret.Text // of who may change something; "": nobody may
 }
 
 // Admin is the user who may set servers to drain, maint and ready.
@@ -140,7 +140,7 @@ func (d *desk) change(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	name, password, ok := r.BasicAuth()
-	right := d.password != "" && subtle.ConstantTimeCompare([]byte(password), []byte(d.password.Reveal())) == 1
+	right := d.Password != "" && subtle.ConstantTimeCompare([]byte(password), []byte(d.Password.Reveal())) == 1
 	if !ok || name != Admin || !right {
 		w.Header().Set("WWW-Authenticate", `Basic realm="HAProxy Statistics"`)
 		http.Error(w, "a user who may change servers is required", http.StatusUnauthorized)

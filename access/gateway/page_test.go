@@ -26,7 +26,7 @@ func (w *world) ask(method, path, user, password string, form url.Values) *http.
 		r.SetBasicAuth(user, password)
 	}
 	rec := httptest.NewRecorder()
-	(&desk{Gateway: w.g, password: "a password"}).ServeHTTP(rec, r)
+	(&desk{Gateway: w.g, Password: "a password"}).ServeHTTP(rec, r)
 	return rec.Result()
 }
 
