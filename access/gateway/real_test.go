@@ -59,11 +59,11 @@ func newRealWorld(t testing.TB) *realWorld {
 		}
 		n.Postgres.Parameters["ssl_ca_file"] = n.TLS.CA
 		n.Postgres.Parameters["wal_level"] = "logical"
-		n.Postgres.HBA = []string{
+		n.Postgres.HBA = []spec.AccessRule{{Lines: []string{
 			"hostssl all certain all cert",
 			"host all demo all scram-sha-256", // also in clear, so that a gateway can read along
 			"host replication,all replicator all scram-sha-256",
-		}
+		}}}
 	}))
 	server.Query("CREATE ROLE certain LOGIN")
 	w := newWorld(t, nil)
