@@ -17,10 +17,10 @@ func (a *app) psql() *cobra.Command {
 	service := control.Primary
 	var url bool
 	cmd := &cobra.Command{
-		Use: "psql [CLUSTER] [MEMBER] [-- FLAGS OF PSQL]", Short: "A shell on the primary, or on a replica",
-		Long: `Psql starts PostgreSQL's own shell on the member that serves a service now, or
-on the one named. What follows "--" goes to psql. The password comes from a file
-that only you can read.`,
+		Use: "psql [CLUSTER] [MEMBER] [-- FLAGS OF PSQL]", Short: "A shell through a service, or on one member",
+		Long: `Psql starts PostgreSQL's own shell through a service: 5433 to the primary, 5434 to
+a replica, and whatever else the inventory has; or on the member named. What
+follows "--" goes to psql. The password comes from a file that only you can read.`,
 		Example: `  howdah psql
   howdah psql demo-2
   howdah psql --service replica -- -c 'select pg_is_in_recovery()'
@@ -73,8 +73,8 @@ that only you can read.`,
 			return a.shell(cmd.Context(), c, t, flags)
 		},
 	}
-	cmd.Flags().StringVar(&service, "service", control.Primary, "primary or replica")
-	_ = cmd.RegisterFlagCompletionFunc("service", cobra.FixedCompletions([]string{control.Primary, control.Replica}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.Flags().StringVar(&service, "service", control.Primary, "primary, replica, default, offline, or another of the inventory")
+	_ = cmd.RegisterFlagCompletionFunc("service", cobra.FixedCompletions([]string{control.Primary, control.Replica, "default", "offline"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.Flags().BoolVar(&url, "print-url", false, "print a connection string with the password instead")
 	a.jsonFlag(cmd)
 	return cmd

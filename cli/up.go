@@ -136,18 +136,19 @@ func (a *app) rise(ctx context.Context, c *control.Cluster, began time.Time) (ri
 func (a *app) raised(up control.Raised, all []risen, took time.Duration) {
 	if a.json {
 		type one struct {
-			Cluster     string          `json:"cluster"`
-			Ground      string          `json:"ground"`
-			Substituted []string        `json:"substituted"`
-			Seconds     float64         `json:"seconds"`
-			URL         string          `json:"url"`
-			Passfile    string          `json:"pgpass"`
-			Services    string          `json:"service_file"`
-			Picture     cluster.Picture `json:"picture"`
+			Cluster     string            `json:"cluster"`
+			Ground      string            `json:"ground"`
+			Substituted []string          `json:"substituted"`
+			Seconds     float64           `json:"seconds"`
+			URL         string            `json:"url"`
+			Passfile    string            `json:"pgpass"`
+			Services    string            `json:"service_file"`
+			Through     map[string]string `json:"service_urls"`
+			Picture     cluster.Picture   `json:"picture"`
 		}
 		var list []one
 		for _, r := range all {
-			list = append(list, one{r.cluster.Name, up.Ground, up.Substituted, took.Seconds(), r.access.URL(true), r.access.Passfile, r.access.Services, cluster.PictureOf(r.state)})
+			list = append(list, one{r.cluster.Name, up.Ground, up.Substituted, took.Seconds(), r.access.URL(true), r.access.Passfile, r.access.Services, through(r.cluster, r.access), cluster.PictureOf(r.state)})
 		}
 		if len(list) == 1 {
 			a.printJSON(a.Out, list[0])
@@ -168,7 +169,7 @@ func (a *app) raised(up control.Raised, all []risen, took time.Duration) {
 	}
 	text := fmt.Sprintf("\nHealthy after %.1f s. Connect:\n  howdah psql%s\n", took.Seconds(), name)
 	for _, r := range all {
-		text += fmt.Sprintf("  psql '%s'\n  PGSERVICEFILE=%s psql service=%s\n", r.access.URL(true), r.access.Services, r.cluster.Name)
+		text += fmt.Sprintf("%s  PGSERVICEFILE=%s psql service=%s\n", urls(r.cluster, r.access), r.access.Services, r.cluster.Name)
 	}
 	text += fmt.Sprintf(`
 Try:
@@ -184,6 +185,30 @@ Try:
 		text = strings.ReplaceAll(text, "\n  howdah ", "\n  "+a.Called+" ")
 	}
 	a.printf("%s", text)
+}
+
+// through are the connection strings of the services, by name.
+func through(c *control.Cluster, access control.Access) map[string]string {
+	all := map[string]string{}
+	for _, name := range c.Services() {
+		all[name] = c.Through(access, name, true)
+	}
+	return all
+}
+
+// urls are the lines by which a person connects: through a service to the
+// primary, and to a replica.
+func urls(c *control.Cluster, access control.Access) string {
+	var b strings.Builder
+	for _, s := range []struct{ name, why string }{{control.Primary, "the primary"}, {control.Replica, "a replica"}} {
+		if url := c.Through(access, s.name, true); url != "" {
+			fmt.Fprintf(&b, "  psql '%s'   # %s, through any node\n", url, s.why)
+		}
+	}
+	if b.Len() == 0 { // no gateway: libpq itself looks for the primary
+		fmt.Fprintf(&b, "  psql '%s'\n", access.URL(true))
+	}
+	return b.String()
 }
 
 func (a *app) down() *cobra.Command {

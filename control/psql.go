@@ -19,15 +19,9 @@ import (
 	"howdah/spec"
 )
 
-// Services that clients ask for. The others come with the gateway.
-const (
-	Primary = "primary"
-	Replica = "replica"
-)
-
-// A Target is where a service is just now, and how to get in.
+// A Target is where to connect to, and how to get in.
 type Target struct {
-	Member   string
+	Member   string // the node that is dialed; a service leads on from there
 	Host     string
 	Port     int
 	User     string
@@ -54,37 +48,6 @@ func (t Target) Env() []string {
 	return env
 }
 
-// Psql finds the member that serves a service now.
-func (c *Cluster) Psql(ctx context.Context, service string) (Target, error) {
-	what := "cannot connect to service " + service + " of cluster " + c.Name
-	if service != Primary && service != Replica {
-		return Target{}, &problem.Error{
-			Code: "service-later", What: what,
-			Why: "this version has the services primary and replica; the others come with the gateway",
-			Do:  "use --service primary or --service replica",
-		}
-	}
-	s, err := c.State(ctx)
-	if err != nil {
-		return Target{}, err
-	}
-	p := cluster.PictureOf(s)
-	fits := func(m cluster.PictureMember) bool { return m.Leads() && m.Running }
-	if service == Replica {
-		fits = func(m cluster.PictureMember) bool {
-			return !m.Leads() && m.Running && m.State == cluster.ReplicationStreaming && !m.Tags.NoLoadBalance()
-		}
-	}
-	i := slices.IndexFunc(p.Members, fits)
-	if i < 0 {
-		return Target{}, &problem.Error{
-			Code: "service-nobody", What: what, Why: "no member serves it now",
-			Do: "see `howdah status " + c.Name + "`",
-		}
-	}
-	return c.target(p.Members[i]), nil
-}
-
 // PsqlAt is the server of one member, whatever it serves.
 func (c *Cluster) PsqlAt(ctx context.Context, member string) (Target, error) {
 	s, err := c.State(ctx)
@@ -105,11 +68,7 @@ func (c *Cluster) PsqlAt(ctx context.Context, member string) (Target, error) {
 }
 
 func (c *Cluster) target(m cluster.PictureMember) Target {
-	t := Target{Member: m.Name, Host: c.door(m.Host), Port: m.Port, User: spec.Superuser, Database: "postgres", TLS: c.onlyTLS()}
-	if access, err := c.Access(); err == nil {
-		t.User, t.Database, t.Passfile = access.User, access.Database, access.Passfile
-	}
-	return t
+	return c.in(Target{Member: m.Name, Host: c.door(m.Host), Port: m.Port})
 }
 
 // An Access is how a person's programs get into the cluster: the first user and
@@ -193,9 +152,15 @@ func (c *Cluster) Access() (Access, error) {
 	for _, n := range c.Nodes {
 		host, port := c.door(n.Address), strconv.Itoa(n.Postgres.Port)
 		hosts, ports, addrs = append(hosts, host), append(ports, port), append(addrs, net.JoinHostPort(host, port))
-		for _, who := range [][2]string{{a.User, a.Password.Reveal()}, {spec.Superuser, secrets[spec.SecretSuper].Reveal()}} {
-			if who[1] != "" {
-				fmt.Fprintf(&pass, "%s:%s:*:%s:%s\n", passfield(host), port, passfield(who[0]), passfield(who[1]))
+		places := [][2]string{{host, port}}
+		for _, s := range c.front(n).Services {
+			places = append(places, [2]string{c.door(c.listens(n, s)), strconv.Itoa(s.Port)})
+		}
+		for _, place := range places {
+			for _, who := range [][2]string{{a.User, a.Password.Reveal()}, {spec.Superuser, secrets[spec.SecretSuper].Reveal()}} {
+				if who[1] != "" {
+					fmt.Fprintf(&pass, "%s:%s:*:%s:%s\n", passfield(place[0]), place[1], passfield(who[0]), passfield(who[1]))
+				}
 			}
 		}
 	}
