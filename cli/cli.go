@@ -179,7 +179,7 @@ On one machine, "howdah up" starts a complete cluster of three nodes to try.`,
 		&cobra.Group{ID: "daemon", Title: "Daemons:"},
 	)
 	for group, verbs := range map[string][]*cobra.Command{
-		"play":   {a.up(), a.down(), a.fault()},
+		"play":   {a.up(), a.down(), a.fault(), a.demoFaults()},
 		"look":   {a.list(), a.status(), a.why(), a.history(), a.psql()},
 		"change": {a.switchover(), a.failover(), a.restart(), a.pause(), a.resume()},
 		"daemon": {a.node(), a.agent(), a.gateway(), a.etcd(), a.playground()},

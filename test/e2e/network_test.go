@@ -1,0 +1,240 @@
+package e2e
+
+import (
+	"flag"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"howdah/playground"
+)
+
+var thaws = flag.Int("thaws", 2, "how often the node of a primary is frozen for longer than its lease")
+
+// patience is what an election may take beyond the lease: two seconds are
+// promised, a machine that builds and tests meanwhile takes its share.
+const patience = 3 * time.Second
+
+// isolated gives the shared cluster, if its network can be cut.
+func isolated(t *testing.T) *world {
+	w := demo(t)
+	s, err := playground.Load(w.Dir)
+	w.check(err)
+	if s.Ground != playground.Isolated {
+		t.Skip("the network can not be cut here: ", s.Reason)
+	}
+	t.Cleanup(func() { _, _ = w.Howdah(t.Context(), "fault", "heal") })
+	return w
+}
+
+// The network of the primary is cut in every way that takes its lease: another
+// leads within the lease and two seconds; the old one is silent before the
+// other's first word, to whoever can still hear it; healed it comes back by itself.
+func TestPrimaryCutOff(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		laid func(leader string, others []string) []string
+	}{
+		{"from all", func(l string, _ []string) []string { return []string{"partition", l} }},
+		{"from the members, not from clients", func(l string, o []string) []string {
+			return []string{"partition", l, "--from", strings.Join(o, ",")}
+		}},
+		{"it can not send", func(l string, _ []string) []string { return []string{"one-way", l, "--to", "all"} }},
+		{"it can not hear", func(l string, _ []string) []string { return []string{"one-way", l, "--from", "all"} }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := isolated(t)
+			c := w.trial()
+			var others []string
+			for _, n := range w.Nodes {
+				if n.Member != c.leader.Member {
+					others = append(others, n.Member)
+				}
+			}
+			c.lay(tt.laid(c.leader.Member, others)...)
+			lease := c.leader.Agent.Timers.Lease
+			if took := c.taken(); took > lease+patience {
+				t.Errorf("another led after %s, want at most %s", took, lease+patience)
+			}
+			w.pause(time.Second)
+			last, rows := c.last("inside")
+			t.Logf("inside, %s acknowledged %d rows after the fault, the last after %s", c.leader.Member, rows, last.at.Sub(c.at).Round(time.Millisecond))
+			if rows == 0 || last.at.Sub(c.at) < time.Second {
+				t.Error("the cut was felt inside at once: nothing was tried")
+			}
+			if status := w.howdah("status"); !strings.Contains(status, "fault        "+c.leader.Member) {
+				t.Errorf("status does not tell of the fault:\n%s", status)
+			}
+			w.howdah("fault", "heal")
+			w.whole()
+			w.pause(500 * time.Millisecond)
+			c.alone()
+		})
+	}
+}
+
+// alone checks that the old leader acknowledged nothing after the new one's
+// first row, and that why knows of what was lost.
+func (t *trial) alone() {
+	t.w.t.Helper()
+	first, _ := t.elsewhere()
+	rows, late := t.overlap()
+	for _, r := range rows {
+		t.w.t.Errorf("%s executed row %d, sent %s before, %s after the new leader's first",
+			t.leader.Member, r.row, r.at.Sub(r.sent), r.done.Sub(first.at))
+	}
+	for _, r := range late {
+		t.w.t.Logf("the answer to row %d, executed %s after the fault, came %s after it", r.row, r.done.Sub(t.at), r.at.Sub(t.at))
+	}
+	if len(late) > 1 { // of the one connection that waits
+		t.w.t.Errorf("%d answers came late", len(late))
+	}
+	lost := t.lost()
+	page, err := t.w.Page(t.w.ctx)
+	t.w.check(err)
+	t.w.t.Logf("%d acknowledged rows are lost, as why knows: %v bytes", lost, number(page.LostBytes))
+	if lost > 0 && (page.LostBytes == nil || *page.LostBytes == 0) {
+		t.w.t.Errorf("%d acknowledged rows are lost, and why does not know", lost)
+	}
+}
+
+func number(n *int64) string {
+	if n == nil {
+		return "unknown"
+	}
+	return strconv.FormatInt(*n, 10)
+}
+
+// The agent of the primary hangs for longer than the lease: its guard freezes
+// PostgreSQL, another leads, and the old one comes back once it is thawed.
+func TestAgentFrozen(t *testing.T) {
+	w := demo(t)
+	t.Cleanup(func() { _, _ = w.Howdah(t.Context(), "fault", "thaw") })
+	c := w.trial()
+	c.lay("freeze", c.leader.Member, "--role", "agent")
+	lease := c.leader.Agent.Timers.Lease
+	if took := c.taken(); took > lease+patience {
+		t.Errorf("another led after %s, want at most %s", took, lease+patience)
+	}
+	if !silent(c.leader) {
+		t.Errorf("PostgreSQL of %s still runs", c.leader.Member)
+	}
+	w.howdah("fault", "thaw")
+	w.whole()
+	c.alone()
+}
+
+// What hangs for less than the lease goes on as if nothing had been.
+func TestShortFreeze(t *testing.T) {
+	for _, role := range []string{"agent", "node", "etcd"} {
+		t.Run(role, func(t *testing.T) {
+			w := demo(t)
+			t.Cleanup(func() { _, _ = w.Howdah(t.Context(), "fault", "thaw") })
+			writer := w.write()
+			leader := w.whole()
+			before, err := w.Page(w.ctx)
+			w.check(err)
+			members := []string{leader}
+			if role == "etcd" { // a majority, with the leader's own
+				for _, n := range w.Nodes {
+					if n.Member != leader {
+						members = append(members, n.Member)
+						break
+					}
+				}
+			}
+			at := time.Now()
+			w.howdah(append([]string{"fault", "freeze", "--role", role}, members...)...)
+			w.pause(2 * time.Second)
+			w.howdah("fault", "thaw")
+			w.flowing(writer)
+			if now := w.whole(); now != leader {
+				t.Errorf("%s leads, it was %s", now, leader)
+			}
+			after, err := w.Page(w.ctx)
+			w.check(err)
+			if after.Number != before.Number {
+				t.Errorf("why tells of a %s, which was not needed", after.Kind)
+			}
+			t.Logf("longest time without a row %s", writer.Longest(at, time.Now()).Round(time.Millisecond))
+			w.kept(writer)
+		})
+	}
+}
+
+// The whole node of the primary hangs for longer than its lease, as a virtual
+// machine that is paused, and goes on when another leads.
+func TestNodeFrozen(t *testing.T) {
+	for i := range *thaws {
+		t.Run(strconv.Itoa(i+1), func(t *testing.T) {
+			w := isolated(t)
+			t.Cleanup(func() { _, _ = w.Howdah(t.Context(), "fault", "thaw") })
+			c := w.trial()
+			c.lay("freeze", c.leader.Member)
+			lease := c.leader.Agent.Timers.Lease
+			if took := c.taken(); took > lease+patience {
+				t.Errorf("another led after %s, want at most %s", took, lease+patience)
+			}
+			w.pause(time.Second)
+			thawed := time.Now()
+			w.howdah("fault", "thaw")
+			w.whole()
+			w.pause(500 * time.Millisecond)
+			rows, _ := c.overlap()
+			for _, r := range rows {
+				t.Logf("row %d was executed %s after the thaw began, sent %s before it", r.row, r.done.Sub(thawed), thawed.Sub(r.sent))
+			}
+			c.alone()
+		})
+	}
+}
+
+// A bad network is not a lost one: nobody else leads, nothing is lost.
+func TestSlowNetwork(t *testing.T) {
+	for _, how := range [][]string{{"--delay", "100ms"}, {"--rate", "1mbit"}, {"--loss", "2%"}} {
+		t.Run(how[0], func(t *testing.T) {
+			w := isolated(t)
+			writer := w.write()
+			leader := w.whole()
+			w.howdah(append([]string{"fault", "slow", leader}, how...)...)
+			at := time.Now()
+			w.pause(10 * time.Second)
+			t.Logf("longest time without a row %s", writer.Longest(at, time.Now()).Round(time.Millisecond))
+			w.howdah("fault", "heal")
+			w.flowing(writer)
+			if now := w.whole(); now != leader {
+				t.Errorf("%s leads, it was %s", now, leader)
+			}
+			w.kept(writer)
+		})
+	}
+}
+
+// Whoever forgets a fault is not left with it: down and up take all off.
+func TestDownAndUpHeal(t *testing.T) {
+	w := isolated(t)
+	leader := w.whole()
+	var others []string
+	for _, n := range w.Nodes {
+		if n.Member != leader {
+			others = append(others, n.Member)
+		}
+	}
+	w.howdah("fault", "freeze", others[0])
+	w.howdah("fault", "partition", others[1])
+	began := time.Now()
+	w.howdah("down", "--yes")
+	if took := time.Since(began); took > 30*time.Second {
+		t.Errorf("down took %s", took)
+	}
+	w.up()
+	w.whole()
+	w.howdah("fault", "freeze", leader, "--role", "agent")
+	w.howdah("fault", "slow", leader, "--delay", "10ms")
+	w.up()
+	w.whole()
+	if status := w.howdah("status"); strings.Contains(status, "fault ") {
+		t.Errorf("up left a fault:\n%s", status)
+	}
+}
