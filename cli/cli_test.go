@@ -87,6 +87,8 @@ func TestExitCodes(t *testing.T) {
 		{"fault slow demo --loss 101%", Usage, "percentage"},
 		{"fault slow demo --delay 2m", Usage, "a minute"},
 		{"fault thaw demo", NotDone, "[playground-none]"},
+		{"demo-faults", NotDone, "[cluster-which]"},
+		{"demo-faults demo", NotDone, "[playground-none]"},
 		{"failover demo", Usage, "--to MEMBER"},
 		{"switchover demo --cancel --to demo-2", Usage, "--cancel takes back"},
 		{"switchover demo --at soon", Usage, "is not a time"},

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,6 +12,7 @@ import (
 )
 
 func (a *app) demoFaults() *cobra.Command {
+	var only []string
 	cmd := &cobra.Command{
 		Use: "demo-faults [CLUSTER]", Short: "Try every fault, and print what each costs",
 		Long: `Demo-faults lays one fault after another on the primary of the playground, while
@@ -22,6 +24,7 @@ the cluster whole, and the table demo_faults in it.
 Replication is asynchronous: a primary that is lost with its host or its network
 may take along what it acknowledged and had not sent.`,
 		Example: `  howdah demo-faults
+  howdah demo-faults --only partition,one-way
   howdah demo-faults --json | jq -r '.faults[] | [.fault, .outage_ms] | @tsv'`,
 		Args: takes(0), ValidArgsFunction: a.completeCluster,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -30,7 +33,7 @@ may take along what it acknowledged and had not sent.`,
 				return err
 			}
 			name, _ := split(h, args, 0)
-			d, err := h.PlanDemo(name)
+			d, err := h.PlanDemo(name, only...)
 			if err != nil {
 				return err
 			}
@@ -54,6 +57,8 @@ may take along what it acknowledged and had not sent.`,
 			return nil
 		},
 	}
+	cmd.Flags().StringSliceVar(&only, "only", nil, "only these: "+strings.Join(control.DemoFaults(), ", "))
+	_ = cmd.RegisterFlagCompletionFunc("only", cobra.FixedCompletions(control.DemoFaults(), cobra.ShellCompDirectiveNoFileComp))
 	a.changeFlags(cmd)
 	return cmd
 }

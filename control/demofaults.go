@@ -70,8 +70,9 @@ type Demo struct {
 	play    playground.State
 }
 
-// PlanDemo looks whether the demonstration can be held.
-func (h House) PlanDemo(clusterName string) (*Demo, error) {
+// PlanDemo looks whether the demonstration can be held, of all faults or of
+// those that only names.
+func (h House) PlanDemo(clusterName string, only ...string) (*Demo, error) {
 	name, err := h.Name(clusterName)
 	if err != nil {
 		return nil, err
@@ -91,7 +92,29 @@ func (h House) PlanDemo(clusterName string) (*Demo, error) {
 			Do:  "use a cluster of three: `howdah up --dir ANOTHER`",
 		}
 	}
-	return &Demo{Cluster: name, house: h, play: play, steps: demoSteps(nodes[0].Agent.Timers.Lease), Shown: []Shown{}}, nil
+	d := &Demo{Cluster: name, house: h, play: play, steps: demoSteps(nodes[0].Agent.Timers.Lease), Shown: []Shown{}}
+	for _, verb := range only {
+		if !slices.ContainsFunc(d.steps, func(s demoStep) bool { return s.does == verb }) {
+			return nil, &problem.Error{
+				Code: "demo-unknown", What: "cannot show " + verb, Why: "it is no fault of the demonstration",
+				Do: "give --only some of " + strings.Join(DemoFaults(), ", "),
+			}
+		}
+	}
+	if len(only) > 0 {
+		d.steps = slices.DeleteFunc(d.steps, func(s demoStep) bool { return !slices.Contains(only, s.does) })
+	}
+	return d, nil
+}
+
+// DemoFaults are the verbs of the demonstration, in its order.
+func DemoFaults() (verbs []string) {
+	for _, s := range demoSteps(0) {
+		if !slices.Contains(verbs, s.does) {
+			verbs = append(verbs, s.does)
+		}
+	}
+	return verbs
 }
 
 // String says what Run would do.
@@ -212,7 +235,7 @@ func (d *Demo) do(ctx context.Context, c *Cluster, step demoStep, leader string)
 
 // settle waits until every member serves.
 func (d *Demo) settle(ctx context.Context, c *Cluster) error {
-	_, err := c.AwaitHealthy(ctx, func(string, string) {})
+	_, err := c.AwaitHealthy(ctx, func(Step) {})
 	return err
 }
 

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"flag"
 	"strconv"
 	"strings"
@@ -208,6 +209,42 @@ func TestSlowNetwork(t *testing.T) {
 			}
 			w.kept(writer)
 		})
+	}
+}
+
+// The demonstration says what each fault cost and leaves the cluster whole.
+func TestDemoFaults(t *testing.T) {
+	w := isolated(t)
+	w.begin(3 * time.Minute)
+	leader := w.whole()
+	w.refused("demo-unknown", "no fault", "demo-faults", "--only", "kill-cat")
+	var got struct {
+		Through string
+		Faults  []struct {
+			Fault, From, To, Why, Skipped string
+			Outage                        float64 `json:"outage_ms"`
+			Rows, Lost                    int
+		}
+	}
+	out := w.howdah("demo-faults", "--only", "kill-postgres,partition,slow", "--json")
+	w.check(json.Unmarshal([]byte(out), &got))
+	if len(got.Faults) != 3 || got.Through == "" {
+		t.Fatalf("got %s", out)
+	}
+	for i, f := range got.Faults {
+		if f.From != leader || f.Why == "" || f.Rows == 0 || f.Skipped != "" || f.Outage <= 0 {
+			t.Errorf("got %+v, want a fault on %s and what it cost", f, leader)
+		}
+		if i == 1 && f.To == f.From {
+			t.Errorf("%s was cut off and leads on", f.From)
+		}
+		leader = f.To
+	}
+	if now := w.whole(); now != leader {
+		t.Errorf("%s leads, the demonstration ended with %s", now, leader)
+	}
+	if status := w.howdah("status"); strings.Contains(status, "fault ") {
+		t.Errorf("the demonstration left a fault:\n%s", status)
 	}
 }
 
