@@ -121,6 +121,34 @@ func (id ID) Signal(sig unix.Signal) error {
 	return nil
 }
 
+// SignalAll sends sig to all, as nearly at the same moment as can be. Who is
+// gone is left out.
+func SignalAll(sig unix.Signal, ids ...ID) error {
+	var fds []int
+	defer func() {
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+	}()
+	for _, id := range ids {
+		fd, err := id.open()
+		if errors.Is(err, ErrGone) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		fds = append(fds, fd)
+	}
+	var errs []error
+	for _, fd := range fds {
+		if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+			errs = append(errs, fmt.Errorf("signal %s: %w", unix.SignalName(sig), err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // Wait returns nil when the process has ended, or the cause of ctx's end.
 func (id ID) Wait(ctx context.Context) error {
 	fd, err := id.open()
