@@ -101,6 +101,9 @@ type Pledge struct {
 	LSN        pg.LSN      `json:"lsn"`
 	Witness    bool        `json:"witness"` // it streamed from that leader when the leader was lost
 	NoFailover bool        `json:"nofailover"`
+	// Fenced: it takes no WAL of that epoch any more, come what may, and the
+	// position was read after that (ha/quorum).
+	Fenced bool `json:"fenced,omitempty"`
 }
 
 // Encode is the value to put.
