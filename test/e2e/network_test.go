@@ -236,7 +236,7 @@ func TestSlowNetwork(t *testing.T) {
 // The demonstration says what each fault cost and leaves the cluster whole.
 func TestDemoFaults(t *testing.T) {
 	w := isolated(t)
-	w.begin(3 * time.Minute)
+	w.begin()
 	leader := w.whole()
 	w.refused("demo-unknown", "no fault", "demo-faults", "--only", "kill-cat")
 	var got struct {
