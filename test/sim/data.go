@@ -1,0 +1,98 @@
+package sim
+
+import (
+	"howdah/pg"
+)
+
+// The data directory: made, copied, rewound.
+
+func (s *server) empty() {
+	s.data, s.control, s.signal, s.label, s.branch, s.end, s.slots = pg.DataMissing, pg.Control{}, false, false, nil, 0, nil
+}
+
+func (s *server) initdb() {
+	w := s.w
+	w.systems++
+	w.branches++
+	s.branch = &branch{id: w.branches, system: pg.SystemID(7400000000000000000 + w.systems), tl: 1}
+	s.end, s.newest = 0x1000028, 1
+	s.data, s.signal, s.label = pg.DataPresent, false, false
+	s.control = pg.Control{State: pg.ControlShutDown, System: s.branch.system, Timeline: 1, Checkpoint: s.end - 112, Redo: s.end - 112}
+	s.branch.first = s.end
+	w.say("%s: initdb made system %s", s.n.name, s.branch.system)
+}
+
+// source is the server behind an upstream, if it can be reached and answers.
+func (s *server) source(up pg.Upstream) *server {
+	n := s.w.node(up.Name)
+	if n == nil || !s.w.reach(s.n, n) || n.server.proc != pg.ProcessRunning || n.server.frozen {
+		return nil
+	}
+	return n.server
+}
+
+func (s *server) clone(from pg.Upstream) string {
+	u := s.source(from)
+	if u == nil || s.w.chance(s.w.rates.fail) {
+		return "no connection"
+	}
+	s.w.Stats.Clones++
+	s.data, s.signal, s.label = pg.DataPresent, true, true
+	s.control = u.control
+	s.control.MinEnd, s.control.MinEndTL = u.end, u.branch.tl
+	s.branch, s.end, s.newest, s.slots = u.branch, u.end, u.newest, nil
+	s.w.say("%s: cloned from %s", s.n.name, from.Name)
+	return ""
+}
+
+func (s *server) rewindable(from pg.Upstream) string {
+	u := s.source(from)
+	switch {
+	case s.data != pg.DataPresent || s.proc != pg.ProcessNone:
+		return "not stopped"
+	case u == nil || u.recovering:
+		return "no connection"
+	case s.label && !s.control.Clean():
+		return "a copy that never started"
+	}
+	return ""
+}
+
+func (s *server) rewind(from pg.Upstream) string {
+	u := s.source(from)
+	if u == nil || s.w.chance(s.w.rates.fail) {
+		if s.w.chance(0.7) {
+			s.data = pg.DataPresent // it had changed nothing yet
+		}
+		return "rewind failed"
+	}
+	s.data = pg.DataPresent
+	u.checkpoint() // postgres.Rewind has it write one: only then its control file tells the timeline
+	if u.control.Timeline == s.control.Timeline {
+		s.signal = true
+		s.w.say("%s: pg_rewind: no rewind required", s.n.name)
+		return ""
+	}
+	s.w.Stats.Rewinds++
+	b, at := common(s.branch, s.end, u.branch, u.end)
+	if b == nil {
+		return "no common ancestor"
+	}
+	if at == s.end && b == s.branch {
+		s.w.Stats.Needless++
+		s.w.say("%s: NEEDLESS rewind of %s", s.n.name, s)
+	}
+	s.w.checkDiscard(s, b, at)
+	s.w.say("%s: rewound to %s from timeline %d at %s", s.n.name, from.Name, s.branch.tl, at)
+	s.branch, s.newest = u.branch, max(s.newest, u.newest)
+	if s.end = u.end; s.w.chance(0.3) {
+		s.end = max(u.branch.fork, s.end-pg.LSN(s.w.rng.IntN(100000))) // the last of it was not yet in the files
+		s.position(u.branch, s.end)
+	}
+	s.control = pg.Control{
+		State: pg.ControlInArchiveRecovery, System: s.control.System, Timeline: u.control.Timeline,
+		Checkpoint: u.control.Checkpoint, Redo: u.control.Redo, MinEnd: u.end, MinEndTL: u.branch.tl,
+	}
+	s.signal, s.label, s.slots = true, false, nil
+	return ""
+}

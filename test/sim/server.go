@@ -1,0 +1,134 @@
+package sim
+
+import (
+	"fmt"
+	"time"
+
+	"howdah/cluster"
+	"howdah/pg"
+)
+
+// server is PostgreSQL on one node: what is on disk, and what runs.
+type server struct {
+	w *World
+	n *node
+
+	data    pg.DataState
+	control pg.Control
+	signal  bool // standby.signal
+	label   bool // backup_label: a fresh copy
+	branch  *branch
+	end     pg.LSN
+	newest  pg.Timeline // highest number among its history files
+	kept    []span      // put aside before it was discarded
+	slots   []string
+
+	proc       pg.Process // what runs, frozen or not
+	frozen     bool
+	recovering bool
+	silentTill time.Duration // it does not answer until then
+	leftover   bool          // a backend outlived the postmaster, and still commits
+	smart      bool          // it stops once its clients have left, who still commit
+	pid        int
+	life       int // changes with everything that ends or begins a server
+	waits      []func()
+	spoilt     time.Duration // no start comes to a good end before
+
+	up      pg.Upstream
+	link    int // changes with every connection
+	stream  *server
+	pumping bool
+	acked   pg.LSN // what the upstream has heard of end
+	broken  time.Duration
+}
+
+// writes says that the server acknowledges commits at this moment.
+func (s *server) writes() bool {
+	return !s.frozen && s.n.up && (s.serves() && !s.recovering || s.proc == pg.ProcessRemains && s.leftover)
+}
+
+// serves says that those who are connected get answers.
+func (s *server) serves() bool {
+	return s.proc == pg.ProcessRunning || s.proc == pg.ProcessStopping && s.smart
+}
+
+// look is pg.Status as postgres.Server.Look would give it.
+func (s *server) look() pg.Status {
+	st := pg.Status{Data: s.data, Process: s.proc, Standby: s.signal}
+	if s.data == pg.DataPresent {
+		st.Control = s.control
+		st.Timeline, st.Flushed = s.control.Timeline, s.control.Checkpoint
+		if s.control.MinEnd > st.Flushed {
+			st.Timeline, st.Flushed = s.control.MinEndTL, s.control.MinEnd
+		}
+	}
+	if s.proc == pg.ProcessNone || s.proc == pg.ProcessRemains {
+		return st
+	}
+	st.PID = s.pid
+	if s.frozen {
+		st.Process = pg.ProcessFrozen
+		return st
+	}
+	if !s.serves() || s.w.now < s.silentTill {
+		return st
+	}
+	st.Answers, st.Recovering, st.Version = true, s.recovering, 180001
+	st.Flushed, st.Timeline = s.end, s.branch.tl
+	st.Slots = s.slots
+	for _, n := range s.w.nodes {
+		if o := n.server; o.stream == s {
+			st.Replicas = append(st.Replicas, pg.Replica{Name: n.name, State: "streaming", Flushed: o.acked, Replayed: o.acked, SyncState: "async"})
+		}
+	}
+	if s.recovering {
+		st.Replayed, st.Streaming, st.Upstream, st.Slot = s.end, s.stream != nil, s.up.Addr(), s.up.Slot
+	} else {
+		st.History = s.branch.history()
+	}
+	return st
+}
+
+// restartpoint may bring a standby's control file up to what it has replayed.
+func (s *server) restartpoint(p float64) {
+	if !s.signal || s.data != pg.DataPresent || s.branch == nil {
+		return
+	}
+	s.control.MinEnd, s.control.MinEndTL = s.end, s.branch.tl
+	if s.branch.first > 0 && s.end >= s.branch.first && s.w.chance(p) {
+		s.control.Timeline, s.control.Checkpoint, s.control.Redo = s.branch.tl, s.end, s.end
+	}
+}
+
+// write appends to the log.
+func (s *server) write(bytes pg.LSN) {
+	s.end += bytes
+	s.kick()
+}
+
+// commit acknowledges a numbered row.
+func (s *server) commit(id int, bytes pg.LSN) {
+	s.end += bytes
+	s.branch.rows = append(s.branch.rows, row{s.end, id})
+	s.kick()
+}
+
+// checkpoint writes one, and brings the control file to the present timeline.
+func (s *server) checkpoint() {
+	s.control.Checkpoint = s.end
+	s.control.Redo = s.end
+	s.write(112)
+	s.control.Timeline = s.branch.tl
+	if s.branch.first == 0 {
+		s.branch.first = s.end
+	}
+}
+
+// String is for the log.
+func (s *server) String() string {
+	if s.branch == nil {
+		return fmt.Sprintf("%s %s", s.data, s.proc)
+	}
+	return fmt.Sprintf("%s frozen=%v recovering=%v streaming=%v timeline=%d(#%d) end=%s control=%q/%d slot=%s",
+		s.proc, s.frozen, s.recovering, s.stream != nil, s.branch.tl, s.branch.id, s.end, s.control.State, s.control.Timeline, cluster.SlotName(s.n.name))
+}

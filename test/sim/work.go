@@ -1,0 +1,208 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"howdah/ha"
+	"howdah/pg"
+)
+
+// Work, as the agent asks for it.
+
+// work carries out a; progress is told how far a copy is, done its end. What it
+// returns gives it up.
+func (s *server) work(a ha.Action, progress func(done, total int64), done func(lsn pg.LSN, path, err string)) (giveUp func()) {
+	ended := false
+	end := func(err string) {
+		if !ended {
+			ended = true
+			done(0, "", err)
+		}
+	}
+	stopped := false // given up: the agent's own programs end, the server's doings do not
+	giveUp = func() {
+		stopped = true
+		s.w.after(s.w.draw(0, 3*time.Millisecond), func() { end("given up") })
+	}
+	refuse := func(err string) { s.w.after(s.w.draw(time.Millisecond, 5*time.Millisecond), func() { end(err) }) }
+	in := func(d time.Duration, do func()) {
+		s.w.after(s.n.slowed(d), func() {
+			if !ended && !stopped && s.n.up {
+				do()
+			}
+		})
+	}
+	w := s.w
+	switch a := a.(type) {
+	case ha.Initdb:
+		if s.data == pg.DataPresent {
+			refuse("data is present")
+			break
+		}
+		s.data = pg.DataPartial
+		in(w.draw(time.Second, 3*time.Second), func() { s.initdb(); end("") })
+	case ha.Clone:
+		if s.data == pg.DataPresent || s.proc != pg.ProcessNone {
+			refuse("data is present")
+			break
+		}
+		s.data = pg.DataPartial
+		d := w.draw(500*time.Millisecond, 8*time.Second)
+		if u := s.source(a.From); u != nil {
+			in(d/2, func() { progress(int64(u.end/2), int64(u.end)) })
+		}
+		in(d, func() { end(s.clone(a.From)) })
+	case ha.Rewind:
+		if err := s.rewindable(a.From); err != "" {
+			refuse(err)
+			break
+		}
+		s.data = pg.DataPartial
+		in(w.draw(200*time.Millisecond, 3*time.Second), func() { end(s.rewind(a.From)) })
+	case ha.Recover:
+		if s.data != pg.DataPresent || s.proc != pg.ProcessNone {
+			refuse("not stopped")
+			break
+		}
+		in(w.draw(100*time.Millisecond, 2*time.Second), func() {
+			if s.proc == pg.ProcessNone && s.control.WasPrimary() && !s.control.Clean() && !s.label {
+				s.signal = false
+				s.checkpoint()
+				s.control.State = pg.ControlShutDown
+			}
+			end("")
+		})
+	case ha.Start:
+		if err := s.start(a, end); err != "" {
+			refuse(err)
+		}
+	case ha.Promote:
+		if err := s.promote(end); err != "" {
+			refuse(err)
+		}
+	case ha.Stop:
+		s.stop(end)
+	case ha.Kill:
+		life := s.life
+		in(w.draw(2*time.Millisecond, 40*time.Millisecond), func() {
+			if s.proc != pg.ProcessNone {
+				if s.life == life && s.proc == pg.ProcessRunning {
+					s.restartpoint(0.3)
+				}
+				w.say("%s: killed", s.n.name)
+				s.begin(pg.ProcessNone)
+				s.recovering = false
+			}
+			end("")
+		})
+	case ha.Follow:
+		if s.proc != pg.ProcessRunning && s.proc != pg.ProcessStarting || !s.signal || !s.recovering {
+			refuse("not a standby")
+			break
+		}
+		in(w.draw(2*time.Millisecond, 30*time.Millisecond), func() {
+			if s.proc == pg.ProcessNone || !s.recovering {
+				end("not running")
+				return
+			}
+			s.up = a.Up
+			s.hangUp(0)
+			end("")
+		})
+	case ha.Slots:
+		if strings.ContainsFunc(a.Names, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '_' && r != ',' }) {
+			refuse("no name for a slot")
+			break
+		}
+		in(w.draw(time.Millisecond, 10*time.Millisecond), func() {
+			if s.proc != pg.ProcessRunning || s.frozen {
+				end("no answer")
+				return
+			}
+			want := split(a.Names)
+			for _, old := range s.slots {
+				for _, n := range w.nodes {
+					if n.server.stream == s && n.server.up.Slot == old && !slices.Contains(want, old) {
+						want = append(want, old)
+					}
+				}
+			}
+			slices.Sort(want)
+			s.slots = want
+			end("")
+		})
+	case ha.Configure:
+		in(w.draw(5*time.Millisecond, 50*time.Millisecond), func() { end("") })
+	case ha.Checkpoint:
+		in(w.draw(5*time.Millisecond, 500*time.Millisecond), func() {
+			if s.proc != pg.ProcessRunning || s.frozen {
+				end("no answer")
+				return
+			}
+			if !s.recovering {
+				s.checkpoint()
+			}
+			end("")
+		})
+	case ha.Measure:
+		in(w.draw(2*time.Millisecond, 60*time.Millisecond), func() {
+			if s.data != pg.DataPresent || s.proc != pg.ProcessNone || w.chance(w.rates.fail) {
+				end("cannot measure")
+				return
+			}
+			ended = true
+			done(max(s.end, s.control.MinEnd), "", "")
+		})
+	case ha.Keep:
+		in(w.draw(10*time.Millisecond, 500*time.Millisecond), func() {
+			if s.data != pg.DataPresent || s.proc != pg.ProcessNone || w.chance(w.rates.fail) {
+				end("cannot keep")
+				return
+			}
+			path := ""
+			if s.end > a.From {
+				s.kept = append(s.kept, span{s.branch, a.From, s.end})
+				path = fmt.Sprintf("/kept/%d", len(s.kept))
+			}
+			ended = true
+			done(0, path, "")
+		})
+	case ha.MoveAside:
+		in(w.draw(time.Millisecond, 5*time.Millisecond), func() {
+			if s.proc != pg.ProcessNone {
+				end("runs")
+				return
+			}
+			w.Stats.Aside++
+			path := ""
+			if s.data != pg.DataMissing {
+				path = fmt.Sprintf("/kept/data-%d", w.Stats.Aside)
+			}
+			if s.data == pg.DataPresent {
+				s.kept = append(s.kept, span{s.branch, 0, s.end})
+			}
+			s.empty()
+			ended = true
+			done(0, path, "")
+		})
+	default:
+		panic("no work is called " + a.String())
+	}
+	return giveUp
+}
+
+func split(names string) []string {
+	var out []string
+	for i := 0; i < len(names); {
+		j := i
+		for j < len(names) && names[j] != ',' {
+			j++
+		}
+		out = append(out, names[i:j])
+		i = j + 1
+	}
+	return out
+}
