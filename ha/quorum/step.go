@@ -26,10 +26,10 @@ type View struct {
 	Memory Memory
 }
 
-// Memory is what one step leaves to the next. Rule and Written must be on disk
-// before the Set that comes with them begins: an agent that lost them has the
-// zero Memory, by which nobody but this leader may be promoted until everything
-// was set and proven again.
+// Memory is what one step leaves to the next. It must be on disk before the Set
+// that comes with it begins: an agent that lost it has the zero Memory, by which
+// nobody but this leader may be promoted until everything was set and proven
+// again. An agent that starts goes on from what is there by Resume.
 type Memory struct {
 	Written Names // what synchronous_standby_names was last told, whether or not it took
 	Rule    Names // the loosest rule by which a commit may be acknowledged at this moment
@@ -39,9 +39,18 @@ type Memory struct {
 	Over    int64
 }
 
+// Resume is the memory of an agent that starts under a leader's server which runs
+// already, when it has first read /sync: its predecessor may have begun a
+// Publish that is on its way still.
+func Resume(disk Memory, s cluster.Sync) Memory {
+	disk.Open, disk.Over = true, s.Mod
+	return disk
+}
+
 // A Probe is a commit made to prove the setting, in a session that began after
-// the server had been told to read it and that saw it. Probes are numbered from
-// 1 as they begin; only the last counts, and it may wait for ever.
+// the server had been told to read it and that saw it. Probes are numbered as
+// they begin, each above Memory.Seen and all before it; only the last counts, and
+// it may wait for ever.
 type Probe struct {
 	Number int64
 	Names  string // the setting as that session saw it
@@ -73,7 +82,7 @@ type (
 	Forget struct{ Over int64 }
 	// Set writes synchronous_standby_names and has the server read it.
 	Set struct{ Names string }
-	// Prove makes a new probe of the setting, and gives it the next number.
+	// Prove makes a new probe of the setting.
 	Prove struct{ Names string }
 )
 

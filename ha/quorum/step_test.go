@@ -250,6 +250,7 @@ func TestStepsLost(t *testing.T) {
 		mode := []string{cluster.SyncQuorum, cluster.SyncOn}[r.IntN(2)]
 		v := View{Self: "a", Mode: mode}
 		truly := Names{} // the loosest that may be in force
+		disk := Memory{}
 		var flying []Publish
 		apply := func(p Publish) {
 			if p.Over == v.Sync.Mod {
@@ -271,10 +272,21 @@ func TestStepsLost(t *testing.T) {
 				flying = append(flying[:i], flying[i+1:]...)
 			}
 			d := Next(v)
-			if !quiet && r.IntN(10) == 0 {
-				continue // the agent died before it did anything, or remembered
-			}
 			v.Memory = d.Memory
+			if _, ok := d.Step.(Set); ok {
+				disk = d.Memory
+			}
+			if !quiet && r.IntN(10) == 0 {
+				// The agent died, before or after the step went out.
+				if p, ok := d.Step.(Publish); ok && r.IntN(2) == 0 {
+					flying = append(flying, p)
+				}
+				if r.IntN(5) == 0 {
+					disk = Memory{}
+				}
+				v.Memory, v.Probe = Resume(disk, v.Sync), Probe{}
+				continue
+			}
 			switch s := d.Step.(type) {
 			case Publish:
 				if quiet || r.IntN(2) == 0 {
@@ -290,7 +302,7 @@ func TestStepsLost(t *testing.T) {
 					break
 				}
 				// All read it, and those who count flush it.
-				v.Probe = Probe{Number: v.Probe.Number + 1, Names: s.Names, LSN: 1, Done: !v.Memory.Written.Blocks(), Waited: true}
+				v.Probe = Probe{Number: max(v.Probe.Number, v.Memory.Seen) + 1, Names: s.Names, LSN: 1, Done: !v.Memory.Written.Blocks(), Waited: true}
 				v.Senders = nil
 				for _, n := range v.Memory.Written.List {
 					v.Senders = append(v.Senders, Sender{n, true, 1, 1})
