@@ -229,6 +229,25 @@ func TestNext(t *testing.T) {
 	}
 }
 
+// What was probed before a Set proves nothing of what it writes, also if the same
+// was in force before; and what may be in force is remembered from before it on.
+func TestSetForgets(t *testing.T) {
+	v := View{
+		Self: "a", Mode: cluster.SyncQuorum, Want: Any(1, "b"),
+		Sync:   cluster.Sync{Mod: 7, Leader: "a", Quorum: 1, Standby: []string{"b", "c"}},
+		Probe:  Probe{Number: 5, Names: "ANY 1 (b)", LSN: 10, Done: true},
+		Memory: Memory{Written: Any(1, "b", "c"), Rule: Any(1, "b", "c"), Seen: 3, Loaded: true},
+	}
+	m := Next(v).Memory
+	if m.Seen != 5 || m.Loaded || m.Written.String() != "ANY 1 (b)" || m.Rule.String() != "ANY 1 (b,c)" {
+		t.Errorf("after the set: %+v", m)
+	}
+	v.Memory = m
+	if got, want := Next(v).String(), `rule="ANY 1 (b,c)" -> prove(ANY 1 (b))`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 // Whatever becomes of each step, and whatever is wanted meanwhile, /sync covers
 // every rule that may be in force; and once nothing happens, the end is reached.
 func TestStepsLost(t *testing.T) {
