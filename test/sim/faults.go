@@ -3,7 +3,6 @@ package sim
 import (
 	"time"
 
-	"howdah/cluster"
 	"howdah/pg"
 	"howdah/spec"
 )
@@ -80,11 +79,7 @@ var faults = []fault{
 			n.server.stop(func(string) { n.died() })
 		}
 	}},
-	{"silent-postgres", 3, false, func(w *World, n *node) {
-		d := w.draw(time.Second, 2*time.Minute)
-		w.say("%s: answers its agent nothing for %s", n.name, d)
-		n.server.silentTill = max(n.server.silentTill, w.now+d)
-	}},
+	{"silent-postgres", 3, false, func(w *World, n *node) { n.server.hush(w.draw(500*time.Millisecond, 2*time.Minute)) }},
 	{"kill-agent", 10, false, func(w *World, n *node) { n.crashAgent() }},
 	{"stall-agent", 6, true, func(w *World, n *node) {
 		d := w.draw(200*time.Millisecond, 3*w.Timers.Lease)
@@ -123,12 +118,75 @@ var faults = []fault{
 		n.stopAgent()
 		w.after(w.draw(time.Second, 60*time.Second), n.start)
 	}},
+	{"freeze-postgres", 3, false, func(_ *World, n *node) { n.server.hold() }},
+	{"hung-shutdown", 3, false, func(w *World, n *node) {
+		n.server.clings = w.now + w.draw(10*time.Second, 90*time.Second)
+		if w.chance(0.5) {
+			w.switchover("")
+		} else {
+			w.restart(n)
+		}
+	}},
+	{"disk-full", 3, true, func(w *World, n *node) {
+		n.server.fill(w.draw(time.Second, 40*time.Second))
+	}},
+	{"disk-gone", 3, true, func(w *World, n *node) {
+		if n.server.unmount() {
+			w.after(w.draw(time.Second, 40*time.Second), n.server.mount)
+		}
+	}},
+	{"ambush", 8, true, func(w *World, _ *node) { w.ambush.change = w.now + time.Minute }},
+	{"surprise", 4, true, func(w *World, _ *node) { w.ambush.work = w.now + time.Minute }},
+	{"long-recovery", 3, true, func(w *World, n *node) {
+		n.server.drags = w.now + w.draw(time.Second, time.Minute)
+		w.killPostgres(n, false)
+	}},
+	{"leave-in-recovery", 2, true, func(w *World, _ *node) {
+		n := w.leader()
+		if n == nil {
+			return
+		}
+		w.cut(n, false, true) // so that nobody else has what it wrote last
+		w.after(w.draw(0, 2*time.Second), func() {
+			n.server.drags = w.now + w.draw(5*time.Second, 30*time.Second)
+			w.killPostgres(n, false)
+		})
+		w.after(w.draw(2*time.Second, 5*time.Second), n.stopAgent)
+		w.after(w.draw(10*time.Second, 40*time.Second), n.start)
+	}},
+	{"leave-cut-off", 2, true, func(w *World, n *node) {
+		n.cutStore = true
+		w.unwell(n, 0)
+		long := 2*w.Timers.Lease + w.draw(0, 5*time.Second)
+		w.after(long, n.stopAgent)
+		w.after(long+w.draw(time.Second, 10*time.Second), func() { w.mend(n); n.start() })
+	}},
+	{"named", 4, true, func(w *World, n *node) {
+		l := w.leader()
+		if l == nil || l == n {
+			return
+		}
+		n.lag = w.draw(0, 5*time.Second)
+		w.after(w.draw(0, 3*time.Second), l.powerOff)
+		w.after(w.draw(time.Second, 2*w.Timers.Lease), func() { w.failover(n.name); n.lag = 0 })
+		w.after(2*w.Timers.Lease+w.draw(0, 10*time.Second), l.powerOn)
+	}},
+	{"scheduled-switchover", 2, false, func(w *World, _ *node) { w.schedule(w.draw(0, 20*time.Second)) }},
+	{"garbage", 4, false, func(w *World, _ *node) {
+		w.scribble()
+		w.after(w.draw(time.Second, 20*time.Second), w.clean)
+	}},
 	{"switchover", 6, false, func(w *World, _ *node) { w.switchover("") }},
 	{"failover", 2, true, func(w *World, n *node) { w.failover(n.name) }},
 	{"restart", 4, false, func(w *World, n *node) { w.restart(n) }},
 	{"pause", 1, true, func(w *World, _ *node) {
 		w.pause(true)
 		w.after(w.draw(time.Second, 20*time.Second), func() { w.pause(false) })
+	}},
+	{"paused-switchover", 2, true, func(w *World, _ *node) {
+		w.pause(true)
+		w.after(w.draw(0, 3*time.Second), func() { w.switchover("") })
+		w.after(w.draw(5*time.Second, 30*time.Second), func() { w.pause(false) })
 	}},
 	{"everything", 1, true, func(w *World, _ *node) {
 		for _, n := range w.nodes {
@@ -165,15 +223,6 @@ func (w *World) cut(n *node, store, peers bool) {
 	w.after(w.draw(300*time.Millisecond, 3*w.Timers.Lease), func() { w.mend(n) })
 }
 
-// lostAll notes the streams that a cut stops.
-func (s *server) lostAll() {
-	for _, n := range s.w.nodes {
-		if o := n.server; o.stream != nil && (o == s || o.stream == s) {
-			o.lost()
-		}
-	}
-}
-
 func (w *World) mend(n *node) {
 	if !n.cutStore && !n.cutPeers {
 		return
@@ -191,44 +240,17 @@ func (w *World) leader() *node {
 	return n
 }
 
-func (w *World) switchover(to string) {
-	if n := w.leader(); n != nil {
-		w.store.put(cluster.KeyFailover, cluster.Failover{Leader: n.name, Member: to}.Encode())
-	}
-}
-
-func (w *World) failover(to string) {
-	w.store.put(cluster.KeyFailover, cluster.Failover{Member: to}.Encode())
-}
-
-func (w *World) restart(n *node) {
-	w.store.put(cluster.DirRequests+n.name, cluster.Request{ID: "1", Kind: cluster.RequestRestart, At: w.wall(), By: "sim"}.Encode())
-}
-
-func (w *World) pause(on bool) {
-	c := w.store.newest.read().Config
-	data := map[string]any{}
-	for k, v := range c.Data {
-		data[k] = v
-	}
-	delete(data, "pause")
-	if on {
-		data["pause"] = true
-	}
-	if c.Data != nil {
-		w.store.put(cluster.KeyConfig, cluster.Config{Data: data}.Encode())
-	}
-}
-
 // heal ends every fault.
 func (w *World) heal() {
 	w.say("everything is mended")
 	w.store.setOutage(false)
+	w.ambush = ambush{}
+	w.clean()
 	w.pause(false)
 	for _, n := range w.nodes {
 		w.mend(n)
 		n.slow, n.lag = 1, 0
-		n.server.spoilt, n.server.silentTill = 0, w.now
+		n.server.mend()
 		n.powerOn()
 		n.wake()
 		n.start()

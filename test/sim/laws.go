@@ -125,6 +125,7 @@ func (w *World) changed(before, after *picture) {
 		w.keyLeft(w.node(string(old.Value)), old, now, has)
 	}
 	if has && old.Mod != now.Mod {
+		w.ambushed(w.node(string(now.Value)), w.node(string(old.Value)))
 		w.keyTaken(w.node(string(now.Value)), before, had)
 	}
 }

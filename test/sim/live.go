@@ -10,12 +10,17 @@ func (w *World) Live() {
 	for _, n := range w.nodes {
 		w.after(w.draw(0, 3*time.Second), n.powerOn)
 	}
+	if w.chance(0.1) {
+		w.strange(w.nodes[w.rng.IntN(len(w.nodes))])
+	}
 	w.awaitWhole("founding", 2*time.Minute)
-	for range 12 {
+	for round := range 12 {
 		if w.Failed != nil || w.laws.hole {
 			return
 		}
-		w.quiet(w.draw(0, 2*w.rates.between))
+		if round > 0 || w.chance(0.5) { // some have their first change of leader at once
+			w.quiet(w.draw(0, 2*w.rates.between))
+		}
 		switch {
 		case w.chance(0.4):
 			w.planned()

@@ -118,9 +118,6 @@ func (n *node) powerOff() {
 	s.frozen, s.waits = false, nil
 	s.begin(pg.ProcessNone)
 	s.recovering = false
-	if s.data == pg.DataPartial && s.branch == nil {
-		s.data = pg.DataPartial
-	}
 	n.page, n.right, n.froze = ha.Page{}, ha.Page{}, false
 	n.guard++
 	n.proof = ha.Page{}
@@ -257,10 +254,8 @@ func (n *node) turn() {
 	if w.verbose && (len(d.Trail) != len(n.last.Trail) || d.String() != n.last.String()) {
 		w.say("%s: %s", n.name, d)
 	}
-	if !slices.Equal(d.Trail, n.last.Trail) {
-		for _, t := range d.Trail {
-			w.seen[word(t)]++
-		}
+	if w.heard != nil && (len(d.Actions) > 0 || !slices.Equal(d.Trail, n.last.Trail)) {
+		w.heard(d)
 	}
 	n.last = d
 	w.decided(n, d)
@@ -377,6 +372,7 @@ func (n *node) Ask(lane ha.Lane, a ha.Action, r dcs.Request) {
 func (n *node) Work(a ha.Action) {
 	w, gen := n.w, n.agentGen
 	w.say("%s: begins %s", n.name, a)
+	w.surprised(n)
 	done := false
 	finish := func(lsn pg.LSN, path, err string) {
 		if done || n.agentGen != gen {

@@ -104,6 +104,7 @@ func (s *server) start(a ha.Start, end func(string)) string {
 			d = w.draw(3*time.Second, 40*time.Second)
 		}
 	}
+	d = max(d, s.drags-w.now)
 	w.pids++
 	s.pid = w.pids
 	s.begin(pg.ProcessStarting)
@@ -116,7 +117,7 @@ func (s *server) start(a ha.Start, end func(string)) string {
 		s.control.State = pg.ControlInCrashRecovery
 	}
 	s.watch(life, end)
-	if w.chance(w.rates.fail) || w.now < s.spoilt {
+	if w.chance(w.rates.fail) || w.now < max(s.spoilt, s.full) {
 		s.later(d/2, func() { s.begin(pg.ProcessNone); end("start failed") })
 		return ""
 	}
@@ -181,7 +182,7 @@ func (s *server) promote(end func(string)) string {
 	s.link++
 	s.stream = nil
 	promoting := s.end
-	s.later(w.draw(30*time.Millisecond, 600*time.Millisecond), func() {
+	s.later(max(w.draw(30*time.Millisecond, 600*time.Millisecond), s.drags-w.now), func() {
 		if !s.recovering || s.life != life {
 			return
 		}
@@ -231,7 +232,7 @@ func (s *server) stop(end func(string)) {
 	if !primary {
 		s.link++
 		s.stream = nil
-		s.later(w.draw(20*time.Millisecond, 300*time.Millisecond), func() {
+		s.later(max(w.draw(20*time.Millisecond, 300*time.Millisecond), s.clings-w.now), func() {
 			s.restartpoint(0.8)
 			if s.signal {
 				s.control.State = pg.ControlShutDownInRecovery
@@ -243,7 +244,7 @@ func (s *server) stop(end func(string)) {
 		return
 	}
 	s.control.State = pg.ControlShuttingDown
-	s.later(w.draw(10*time.Millisecond, 800*time.Millisecond), func() {
+	s.later(max(w.draw(10*time.Millisecond, 800*time.Millisecond), s.clings-w.now), func() {
 		s.checkpoint()
 		s.control.State = pg.ControlShutDown
 		until := w.now + 5*time.Second // wal_sender_timeout

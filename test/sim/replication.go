@@ -55,7 +55,7 @@ func (s *server) connect(in time.Duration) {
 
 func (s *server) attach() bool {
 	n := s.w.node(s.up.Name)
-	if n == nil || !s.n.up || s.frozen || s.proc != pg.ProcessRunning && s.proc != pg.ProcessStarting {
+	if n == nil || !s.n.up || s.frozen || s.w.now < s.full || s.proc != pg.ProcessRunning && s.proc != pg.ProcessStarting {
 		return false
 	}
 	u := n.server
@@ -159,5 +159,14 @@ func (s *server) hangUp(again time.Duration) {
 	s.stream, s.broken = nil, 0
 	if (s.proc == pg.ProcessRunning || s.proc == pg.ProcessStarting) && s.recovering {
 		s.connect(again + 5*time.Millisecond)
+	}
+}
+
+// lostAll notes the streams that a cut stops.
+func (s *server) lostAll() {
+	for _, n := range s.w.nodes {
+		if o := n.server; o.stream != nil && (o == s || o.stream == s) {
+			o.lost()
+		}
 	}
 }

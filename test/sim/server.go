@@ -6,6 +6,7 @@ import (
 
 	"howdah/cluster"
 	"howdah/pg"
+	"howdah/problem"
 )
 
 // server is PostgreSQL on one node: what is on disk, and what runs.
@@ -33,6 +34,10 @@ type server struct {
 	life       int // changes with everything that ends or begins a server
 	waits      []func()
 	spoilt     time.Duration // no start comes to a good end before
+	clings     time.Duration // no shutdown comes to its end before
+	full       time.Duration // its disk is, until then
+	drags      time.Duration // no start and no promotion comes to its end before
+	held       bool          // it was frozen by nobody of ours
 
 	up      pg.Upstream
 	link    int // changes with every connection
@@ -55,6 +60,9 @@ func (s *server) serves() bool {
 // look is pg.Status as postgres.Server.Look would give it.
 func (s *server) look() pg.Status {
 	st := pg.Status{Data: s.data, Process: s.proc, Standby: s.signal}
+	if s.w.now < s.full {
+		st.Problem = problem.Error{Code: "disk-full"}
+	}
 	if s.data == pg.DataPresent {
 		st.Control = s.control
 		st.Timeline, st.Flushed = s.control.Timeline, s.control.Checkpoint

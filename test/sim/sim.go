@@ -15,9 +15,9 @@ import (
 	"math"
 	"math/rand/v2"
 	"reflect"
-	"strings"
 	"time"
 
+	"howdah/ha"
 	"howdah/spec"
 )
 
@@ -41,7 +41,9 @@ type World struct {
 	client *client
 	mutant *Mutant
 	laws   laws
-	seen   map[string]int // words of trails, and how often
+	heard  func(ha.Decision)
+	ambush ambush
+	scrawl scrawl // what somebody wrote over a key
 
 	branches int // log branches made so far
 	systems  int // database systems made so far
@@ -89,12 +91,13 @@ type Options struct {
 	Dense   bool // short quiet times, whatever is drawn
 	Verbose bool
 	Mutant  *Mutant
+	Heard   func(ha.Decision) // told every decision that does something, or says what the last did not
 }
 
 // New returns a world with its machines off.
 func New(o Options) *World {
 	w := &World{
-		Seed: o.Seed, verbose: o.Verbose, mutant: o.Mutant, seen: map[string]int{},
+		Seed: o.Seed, verbose: o.Verbose, mutant: o.Mutant, heard: o.Heard,
 		rng: rand.New(rand.NewPCG(o.Seed, 0x9E3779B97F4A7C15)),
 		now: time.Hour,
 	}
@@ -264,16 +267,6 @@ func (w *World) node(name string) *node {
 		}
 	}
 	return nil
-}
-
-// Words are the distinct words of trails that were seen, with their values left out.
-func (w *World) Words() map[string]int { return w.seen }
-
-func word(note string) string {
-	if i := strings.IndexAny(note, "=("); i > 0 {
-		return note[:i]
-	}
-	return note
 }
 
 var silent = slog.New(slog.DiscardHandler)

@@ -38,14 +38,14 @@ func (s *server) work(a ha.Action, progress func(done, total int64), done func(l
 	w := s.w
 	switch a := a.(type) {
 	case ha.Initdb:
-		if s.data == pg.DataPresent {
+		if s.data == pg.DataPresent || s.data == pg.DataUnreadable {
 			refuse("data is present")
 			break
 		}
 		s.data = pg.DataPartial
 		in(w.draw(time.Second, 3*time.Second), func() { s.initdb(); end("") })
 	case ha.Clone:
-		if s.data == pg.DataPresent || s.proc != pg.ProcessNone {
+		if s.data == pg.DataPresent || s.data == pg.DataUnreadable || s.proc != pg.ProcessNone {
 			refuse("data is present")
 			break
 		}
@@ -172,7 +172,7 @@ func (s *server) work(a ha.Action, progress func(done, total int64), done func(l
 		})
 	case ha.MoveAside:
 		in(w.draw(time.Millisecond, 5*time.Millisecond), func() {
-			if s.proc != pg.ProcessNone {
+			if s.proc != pg.ProcessNone || s.data == pg.DataUnreadable {
 				end("runs")
 				return
 			}

@@ -1,0 +1,32 @@
+package ha
+
+import (
+	"testing"
+
+	"howdah/cluster"
+	"howdah/pg"
+)
+
+// What no run of the simulation comes to (test/sim, unreached), brought about by hand.
+func TestUnreached(t *testing.T) {
+	check(t, []row{
+		{"a founder whose claim is gone, and something runs on its data", standby, func(v *View) {
+			v.State = cluster.State{Revision: 5}
+			v.Memory.Founding = true
+		}, "cluster=new data=present server=running -> nothing"},
+		{"a founder whose control file cannot be read", standby, func(v *View) {
+			v.State = cluster.State{Revision: 5, Initialize: cluster.Initialize{Present: true, Mod: 5}, Claim: &cluster.Claim{Mod: 5, Leader: "b"}}
+			down(&v.Server)
+			v.Server.Control = pg.Control{}
+		}, "cluster=new claim=mine system=unknown -> nothing"},
+		{"a server started past its agent, while its key was on offer", leader, func(v *View) {
+			v.State.Handover = &cluster.Handover{Mod: 45, From: "a", Epoch: epoch, Timeline: 2, LSN: 1000}
+		}, "leader=self server=primary offer=stale -> put howdah/handover"},
+	})
+	v := leader()
+	turn := &turn{View: v, m: v.Memory}
+	turn.release()
+	if got := turn.d.String(); got != "release=refused -> nothing" {
+		t.Errorf("a leader whose server runs gives its key up: %s", got)
+	}
+}

@@ -1,0 +1,100 @@
+package sim
+
+import (
+	"time"
+
+	"howdah/cluster"
+	"howdah/pg"
+)
+
+// What people do to a cluster, by its own keys and past them.
+
+func (w *World) switchover(to string) {
+	if n := w.leader(); n != nil {
+		w.store.put(cluster.KeyFailover, cluster.Failover{Leader: n.name, Member: to}.Encode())
+	}
+}
+
+func (w *World) failover(to string) {
+	w.store.put(cluster.KeyFailover, cluster.Failover{Member: to}.Encode())
+}
+
+func (w *World) restart(n *node) {
+	w.store.put(cluster.DirRequests+n.name, cluster.Request{ID: "1", Kind: cluster.RequestRestart, At: w.wall(), By: "sim"}.Encode())
+}
+
+func (w *World) pause(on bool) {
+	c := w.store.newest.read().Config
+	data := map[string]any{}
+	for k, v := range c.Data {
+		data[k] = v
+	}
+	delete(data, "pause")
+	if on {
+		data["pause"] = true
+	}
+	if c.Data != nil {
+		w.store.put(cluster.KeyConfig, cluster.Config{Data: data}.Encode())
+	}
+}
+
+// schedule asks for a switchover at a time.
+func (w *World) schedule(in time.Duration) {
+	if n := w.leader(); n != nil {
+		w.store.put(cluster.KeyFailover, cluster.Failover{Leader: n.name, ScheduledAt: w.wall().Add(in)}.Encode())
+	}
+}
+
+// A scrawl is a value that somebody has overwritten.
+type scrawl struct{ key, was, now string }
+
+// scribble puts something that nobody can read where agents look.
+func (w *World) scribble() {
+	if w.clean(); w.store.outage {
+		return
+	}
+	keys := []string{cluster.KeyInitialize, cluster.KeyInitialize, cluster.KeyConfig, cluster.KeyHistory, cluster.KeyFailover, cluster.KeyStatus}
+	texts := []string{"{", "[]", "no such thing", `{"ttl":"\x00`, "\xff\xfe"}
+	key, text := keys[w.rng.IntN(len(keys))], texts[w.rng.IntN(len(texts))]
+	if kv, ok := w.store.newest.Keys[key]; ok {
+		w.store.put(key, text)
+		w.scrawl = scrawl{key, string(kv.Value), text}
+	}
+}
+
+// clean puts back what stood there, unless somebody else has.
+func (w *World) clean() {
+	if w.store.outage {
+		return
+	}
+	c := w.scrawl
+	w.scrawl = scrawl{}
+	if kv, ok := w.store.newest.Keys[c.key]; ok && string(kv.Value) == c.now {
+		w.store.put(c.key, c.was)
+	}
+}
+
+// strange leaves a machine with the data of an earlier life before there is a
+// cluster: it is no basis for one, unless a person says so. Sooner or later he
+// moves it away.
+func (w *World) strange(n *node) {
+	w.say("%s: has data of an earlier life", n.name)
+	n.server.initdb()
+	if w.chance(0.3) {
+		w.after(w.draw(0, 10*time.Second), func() { w.failover(n.name) })
+	}
+	w.after(w.draw(10*time.Second, 40*time.Second), func() { w.moveAway(n) })
+}
+
+// moveAway is a person who moves the data of another cluster out of the way.
+func (w *World) moveAway(n *node) {
+	s := n.server
+	if theirs := w.laws.system; s.data != pg.DataPresent || theirs == s.control.System {
+		return
+	} else if theirs == 0 || s.proc != pg.ProcessNone {
+		w.after(time.Second, func() { w.moveAway(n) })
+		return
+	}
+	w.say("%s: a person moves its data away", n.name)
+	s.empty()
+}

@@ -1,0 +1,174 @@
+package sim
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"howdah/ha"
+)
+
+// unreached are the notes that no run comes to, and why. Each stands in a table
+// of package ha (TestUnreached), where it is brought about by hand.
+var unreached = map[string]string{
+	"data=%s server=%s": "nothing runs on the data of a member before there is a cluster: what its initdb runs is work, which is waited for",
+	"release=refused":   "no remedy gives the key up while a server runs; it is the last bolt of law 5",
+	"system=unknown":    "the model's control file can always be read once initdb has ended",
+	"offer=stale":       "an offer is seen to be withdrawn before the server starts; only a person who starts it past the agent can leave one",
+}
+
+// A vocabulary is all that a decision can say and ask for: the formats of its
+// notes and the types of its actions, read from the source of package ha, so
+// that a branch which is added there is demanded of the simulation at once.
+type vocabulary struct {
+	notes   map[string]*regexp.Regexp // nil: it has no values
+	actions map[string]bool
+}
+
+func readVocabulary(t *testing.T) vocabulary {
+	t.Helper()
+	v := vocabulary{notes: map[string]*regexp.Regexp{}, actions: map[string]bool{}}
+	files, err := filepath.Glob("../../ha/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := token.NewFileSet()
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(set, name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.CallExpr:
+				if f, ok := n.Fun.(*ast.SelectorExpr); ok && f.Sel.Name == "note" {
+					format, ok := literal(n.Args[0])
+					if !ok {
+						t.Errorf("%s: a note whose format is no literal", set.Position(n.Pos()))
+					}
+					v.notes[format] = pattern(format)
+				}
+			case *ast.FuncDecl:
+				if n.Name.Name == "Lane" && n.Recv != nil {
+					v.actions[n.Recv.List[0].Type.(*ast.Ident).Name] = true
+				}
+			}
+			return true
+		})
+	}
+	if len(v.notes) < 50 || len(v.actions) < 20 {
+		t.Fatalf("package ha has %d notes and %d actions: it is not read as it is written", len(v.notes), len(v.actions))
+	}
+	return v
+}
+
+// literal is a format as it stands in the source, perhaps with a value behind it.
+func literal(e ast.Expr) (string, bool) {
+	switch e := e.(type) {
+	case *ast.BasicLit:
+		s, err := strconv.Unquote(e.Value)
+		return s, err == nil
+	case *ast.BinaryExpr:
+		s, ok := literal(e.X)
+		return s + "%s", ok && e.Op == token.ADD
+	}
+	return "", false
+}
+
+var verbs = regexp.MustCompile(`%[sd%]`)
+
+// pattern matches what a format prints.
+func pattern(format string) *regexp.Regexp {
+	if !strings.Contains(format, "%") {
+		return nil
+	}
+	values := map[string]string{"%d": `-?\d+`, "%s": `.*`, "%%": `%`}
+	return regexp.MustCompile("^" + verbs.ReplaceAllStringFunc(regexp.QuoteMeta(format), func(verb string) string { return values[verb] }) + "$")
+}
+
+// said counts what one cluster's decisions said and asked for, in the words of the source.
+type said struct {
+	vocabulary
+	count map[string]int
+	known map[string]string // format of a note that was heard before
+}
+
+func (v vocabulary) listen() *said { return &said{v, map[string]int{}, map[string]string{}} }
+
+func (s *said) hear(d ha.Decision) {
+	for _, note := range d.Trail {
+		s.count[s.format(note)]++
+	}
+	for _, a := range d.Actions {
+		s.count[reflect.TypeOf(a).Name()]++
+	}
+}
+
+// format is the format that a note was made from: of several that fit, the one
+// that leaves least open.
+func (s *said) format(note string) string {
+	if _, plain := s.notes[note]; plain {
+		return note
+	}
+	if f, ok := s.known[note]; ok {
+		return f
+	}
+	best := ""
+	for f, p := range s.notes {
+		if p != nil && p.MatchString(note) && (len(f) > len(best) || len(f) == len(best) && f < best) {
+			best = f
+		}
+	}
+	if len(s.known) < 10_000 { // positions are without number
+		s.known[note] = best
+	}
+	return best
+}
+
+// demand complains of every branch that no decision came to, and of every excuse
+// for one that is none.
+func (v vocabulary) demand(t *testing.T, heard []*said) {
+	t.Helper()
+	count := map[string]int{}
+	for _, s := range heard {
+		for what, n := range s.count {
+			count[what] += n
+		}
+	}
+	for _, note := range slices.Sorted(maps.Keys(v.notes)) {
+		why, excused := unreached[note]
+		switch {
+		case count[note] == 0 && !excused:
+			t.Errorf("no decision said %q", note)
+		case count[note] > 0 && excused:
+			t.Errorf("%q was said %d times, although %s", note, count[note], why)
+		}
+	}
+	for _, action := range slices.Sorted(maps.Keys(v.actions)) {
+		if count[action] == 0 {
+			t.Errorf("no decision asked for %s", action)
+		}
+	}
+	for note := range unreached {
+		if _, there := v.notes[note]; !there {
+			t.Errorf("%q is excused, and nothing in package ha says it", note)
+		}
+	}
+	if testing.Verbose() {
+		rare := slices.SortedFunc(maps.Keys(v.notes), func(a, b string) int { return count[a] - count[b] })
+		for _, note := range rare[:20] {
+			t.Logf("rare: %d times %q", count[note], note)
+		}
+	}
+}
