@@ -19,7 +19,7 @@ build:
 test:
 	@scripts/test-setup
 	go vet ./...
-	@HOWDAH_PG=$$(scripts/test-setup --trees) REQUIRE_PG=1 go test -timeout 15m -p 2 $$(go list ./... | grep -v /test/sim$$)
+	@HOWDAH_PG=$$(scripts/test-setup --trees) HOWDAH_PEERS=$$(scripts/test-setup --peers) REQUIRE_PG=1 go test -timeout 15m -p 2 $$(go list ./... | grep -v /test/sim$$)
 	go test -timeout 15m -v -run '^TestSimulation$$' ./test/sim
 	go test -timeout 15m -skip '^TestSimulation$$' ./test/sim
 
@@ -36,9 +36,9 @@ bench-failover: build
 # Hours, not minutes: the race detector (needs gcc), fuzzing, a longer simulation.
 nightly: lint
 	@scripts/test-setup
-	HOWDAH_PG=$$(scripts/test-setup --trees) REQUIRE_PG=1 NIGHTLY=1 CGO_ENABLED=1 go test -race -timeout 4h -p 2 ./...
+	HOWDAH_PG=$$(scripts/test-setup --trees) HOWDAH_PEERS=$$(scripts/test-setup --peers) REQUIRE_PG=1 NIGHTLY=1 CGO_ENABLED=1 go test -race -timeout 4h -p 2 ./...
 	HOWDAH_PG=$$(scripts/test-setup --trees) REQUIRE_PG=1 go test -timeout 1h -run '^TestAgentNeverComesBack$$' ./test/e2e -fences 20
 	scripts/fuzz 120
 
 clean:
-	rm -rf howdah .pg
+	rm -rf howdah .pg .peers

@@ -166,3 +166,16 @@ func (c *Cluster) askOne(ctx context.Context, member string, r cluster.Request, 
 	}
 	return err
 }
+
+// AwaitReinit waits until a member that was asked to begin anew streams.
+func (c *Cluster) AwaitReinit(ctx context.Context, member string) error {
+	begun := false
+	return c.watch(ctx, func(s cluster.State) bool {
+		if _, asked := s.Request(member); asked {
+			return false
+		}
+		m, live := s.Member(member)
+		begun = begun || live && !m.Running()
+		return begun && live && m.Running() && m.ReplicationState == cluster.ReplicationStreaming
+	})
+}

@@ -24,7 +24,7 @@ import (
 // that is not the primary.
 func TestHAProxy(t *testing.T) {
 	path := peer(t, "bookworm", "haproxy")
-	w := demo(t, 5*time.Minute)
+	w := demo(t, 10*time.Minute)
 	leader := w.whole()
 	config := filepath.Join(w.Dir, "haproxy.cfg")
 	const address = "127.10.10.100"
@@ -48,7 +48,7 @@ defaults
     option http-keep-alive
     http-check send meth OPTIONS uri %s
     http-check expect status 200
-    default-server inter 1s fastinter 0.5s downinter 1s rise 3 fall 3 on-marked-down shutdown-sessions slowstart 30s maxconn 3000 maxqueue 128 weight 100
+    default-server inter 1s fastinter 500ms downinter 1s rise 3 fall 3 on-marked-down shutdown-sessions slowstart 30s maxconn 3000 maxqueue 128 weight 100
 `, l.name, address, l.port, l.check)
 		for _, n := range w.Nodes {
 			backup := ""
@@ -59,6 +59,8 @@ defaults
 		}
 	}
 	w.check(os.WriteFile(config, []byte(text), 0o600))
+	_, err := w.run(path, "-c", "-f", config)
+	w.check(err)
 	var said strings.Builder
 	cmd := exec.CommandContext(w.ctx, path, "-db", "-f", config)
 	cmd.Stdout, cmd.Stderr = &said, &said
