@@ -186,7 +186,7 @@ func (d *Demo) one(ctx context.Context, c *Cluster, w *demoWriter, step demoStep
 	}
 	// Where the fault goes on, somebody else has to write meanwhile.
 	if step.undo != "" {
-		if err := w.flowing(ctx); err != nil && step.undo != "thaw" {
+		if err := w.flowing(ctx); err != nil {
 			return err
 		}
 		f, err := d.house.PlanFault(ctx, d.Cluster, step.undo, FaultOptions{}, s.From)

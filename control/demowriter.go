@@ -88,7 +88,11 @@ func (c *Cluster) newDemoWriter(ctx context.Context) (*demoWriter, error) {
 	running, cancel := context.WithCancel(ctx)
 	w.end = cancel
 	w.done.Go(func() { w.run(running, next[0]) })
-	return w, w.flowing(ctx)
+	if err := w.flowing(ctx); err != nil {
+		w.stop()
+		return nil, err
+	}
+	return w, nil
 }
 
 func (w *demoWriter) stop() {

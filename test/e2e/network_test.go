@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"flag"
 	"strconv"
@@ -13,9 +14,9 @@ import (
 
 var thaws = flag.Int("thaws", 2, "how often the node of a primary is frozen for longer than its lease")
 
-// patience is what an election may take beyond the lease: two seconds are
-// promised, a machine that builds and tests meanwhile takes its share.
-const patience = 3 * time.Second
+// patience is what an election may take beyond the lease. Two seconds are
+// promised and measured elsewhere; no busy machine is to break this one.
+const patience = 6 * time.Second
 
 // isolated gives the shared cluster, if its network can be cut.
 func isolated(t *testing.T) *world {
@@ -25,8 +26,21 @@ func isolated(t *testing.T) *world {
 	if s.Ground != playground.Isolated {
 		t.Skip("the network can not be cut here: ", s.Reason)
 	}
-	t.Cleanup(func() { _, _ = w.Howdah(t.Context(), "fault", "heal") })
+	w.undo()
 	return w
+}
+
+// undo takes off at the end of a test what it laid, however it ends.
+func (w *world) undo() {
+	w.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		for _, verb := range []string{"thaw", "heal"} {
+			if _, err := w.Howdah(ctx, "fault", verb); err != nil {
+				w.t.Error(err)
+			}
+		}
+	})
 }
 
 // The network of the primary is cut in every way that takes its lease: another
@@ -117,7 +131,7 @@ func number(n *int64) string {
 // PostgreSQL, another leads, and the old one comes back once it is thawed.
 func TestAgentFrozen(t *testing.T) {
 	w := demo(t)
-	t.Cleanup(func() { _, _ = w.Howdah(t.Context(), "fault", "thaw") })
+	w.undo()
 	c := w.trial()
 	c.lay("freeze", c.leader.Member, "--role", "agent")
 	lease := c.leader.Agent.Timers.Lease
@@ -137,7 +151,7 @@ func TestShortFreeze(t *testing.T) {
 	for _, role := range []string{"agent", "node", "etcd"} {
 		t.Run(role, func(t *testing.T) {
 			w := demo(t)
-			t.Cleanup(func() { _, _ = w.Howdah(t.Context(), "fault", "thaw") })
+			w.undo()
 			writer := w.write()
 			leader := w.whole()
 			before, err := w.Page(w.ctx)
@@ -173,7 +187,7 @@ func TestShortFreeze(t *testing.T) {
 // afterThaw is how long a thawed primary may go on until its guard has seen
 // that its right is over and has stopped every backend: this holds for direct
 // clients, and is a promise of lease mode that quorum commit does away with.
-const afterThaw = 250 * time.Millisecond
+const afterThaw = time.Second
 
 // The whole node of the primary hangs for longer than its lease, as a virtual
 // machine that is paused, and goes on when another leads.
@@ -181,7 +195,6 @@ func TestNodeFrozen(t *testing.T) {
 	for i := range *thaws {
 		t.Run(strconv.Itoa(i+1), func(t *testing.T) {
 			w := isolated(t)
-			t.Cleanup(func() { _, _ = w.Howdah(t.Context(), "fault", "thaw") })
 			c := w.trial()
 			c.lay("freeze", c.leader.Member)
 			lease := c.leader.Agent.Timers.Lease

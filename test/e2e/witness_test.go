@@ -227,15 +227,19 @@ func (t *trial) overlap() (rows, late []witnessed) {
 // lost counts the acknowledged rows that are not there.
 func (t *trial) lost() (lost int) {
 	t.w.t.Helper()
+	var acked []string // before the rows are read: others are written meanwhile
+	for _, o := range t.seen {
+		for _, a := range o.after(time.Time{}) {
+			acked = append(acked, o.member+" "+o.side+" "+strconv.FormatInt(a.row, 10))
+		}
+	}
 	there := map[string]bool{}
 	for line := range strings.Lines(t.w.sql("select member || ' ' || side || ' ' || n from witnessed")) {
 		there[strings.TrimSpace(line)] = true
 	}
-	for _, o := range t.seen {
-		for _, a := range o.after(time.Time{}) {
-			if !there[o.member+" "+o.side+" "+strconv.FormatInt(a.row, 10)] {
-				lost++
-			}
+	for _, row := range acked {
+		if !there[row] {
+			lost++
 		}
 	}
 	return lost
