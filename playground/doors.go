@@ -77,7 +77,7 @@ func (s State) openDoors(ctx context.Context, nodes []spec.Node, log *slog.Logge
 			}
 			doors = append(doors, &door{
 				listener: l.(*net.TCPListener), target: net.JoinHostPort(n.Address, strconv.Itoa(port)),
-				shut: func() bool { return Stopped(n) }, dial: dial, log: log,
+				shut: func() bool { return Stopped(n) && !Running(n) }, dial: dial, log: log,
 			})
 		}
 	}
@@ -119,7 +119,24 @@ func (d *door) carry(ctx context.Context, client *net.TCPConn) {
 		reset(client)
 		return
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	defer context.AfterFunc(ctx, func() { reset(client); reset(server) })()
+	// A node without power sends no end: the door tells its clients.
+	go func() {
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				if d.shut() {
+					cancel()
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
 	var wg sync.WaitGroup
 	wg.Go(func() { carry(server, client) })
 	carry(client, server)
