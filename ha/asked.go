@@ -48,7 +48,7 @@ func (t *turn) take(key string, r cluster.Request, here bool, kind string) {
 		case cluster.RequestReload:
 			m.Reload = true
 		case cluster.RequestReinit:
-			m.Reinit.Asked = true
+			m.Reinit.Asked = t.claimed() == 0 // what leads is where others copy from
 		}
 		m.Request = Request{}
 		t.wakeBy(t.Now)
