@@ -29,7 +29,7 @@ func TestHAProxy(t *testing.T) {
 	config := filepath.Join(w.Dir, "haproxy.cfg")
 	const address = "127.10.10.100"
 	text := `global
-    maxconn 65535
+    maxconn 2000
 defaults
     retries 3
     timeout queue 3s
@@ -65,15 +65,25 @@ defaults
 	cmd := exec.CommandContext(w.ctx, path, "-db", "-f", config)
 	cmd.Stdout, cmd.Stderr = &said, &said
 	w.check(cmd.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+		<-ended
 		if t.Failed() {
 			t.Logf("haproxy:\n%s", said.String())
 		}
 	})
 	through := w.client(address)
-	w.until("nobody answers through HAProxy", func() bool { return through("5433") == w.Node(leader).Address+" primary" })
+	w.until("nobody answers through HAProxy", func() bool {
+		select {
+		case err := <-ended:
+			ended <- err
+			t.Fatalf("HAProxy ended: %v\n%s", err, said.String())
+		default:
+		}
+		return through("5433") == w.Node(leader).Address+" primary"
+	})
 
 	// A client that connects all the time: where it gets to, there is a primary.
 	stop := make(chan struct{})
