@@ -6,7 +6,7 @@ ARGS ?=
 # Where git refuses to answer (another owner's checkout), go build would too.
 VCS := $(shell git status >/dev/null 2>&1 || echo -buildvcs=false)
 
-.PHONY: up build test lint bench-failover nightly clean
+.PHONY: up build test lint bench-failover bench-peers nightly clean
 
 up: build
 	@scripts/install-postgres
@@ -32,6 +32,11 @@ lint:
 bench-failover: build
 	@scripts/install-postgres
 	go run ./test/failover -howdah ./howdah $(ARGS)
+
+# Both sides of every fault: Howdah, and what it replaces (as root; test/peers/README.md).
+bench-peers: build
+	@test/peers/install
+	test/peers/compare $(ARGS)
 
 # Hours, not minutes: the race detector (needs gcc), fuzzing, a longer simulation.
 nightly: lint
