@@ -138,8 +138,7 @@ func (s *said) format(note string) string {
 
 // demand complains of every branch that no decision came to, and of every excuse
 // for one that is none.
-func (v vocabulary) demand(t *testing.T, heard []*said) {
-	t.Helper()
+func (v vocabulary) demand(complain func(string, ...any), heard []*said) {
 	count := map[string]int{}
 	for _, s := range heard {
 		for what, n := range s.count {
@@ -150,25 +149,19 @@ func (v vocabulary) demand(t *testing.T, heard []*said) {
 		why, excused := unreached[note]
 		switch {
 		case count[note] == 0 && !excused:
-			t.Errorf("no decision said %q", note)
+			complain("no decision said %q", note)
 		case count[note] > 0 && excused:
-			t.Errorf("%q was said %d times, although %s", note, count[note], why)
+			complain("%q was said %d times, although %s", note, count[note], why)
 		}
 	}
 	for _, action := range slices.Sorted(maps.Keys(v.actions)) {
 		if count[action] == 0 {
-			t.Errorf("no decision asked for %s", action)
+			complain("no decision asked for %s", action)
 		}
 	}
 	for note := range unreached {
 		if _, there := v.notes[note]; !there {
-			t.Errorf("%q is excused, and nothing in package ha says it", note)
-		}
-	}
-	if testing.Verbose() {
-		rare := slices.SortedFunc(maps.Keys(v.notes), func(a, b string) int { return count[a] - count[b] })
-		for _, note := range rare[:20] {
-			t.Logf("rare: %d times %q", count[note], note)
+			complain("%q is excused, and nothing in package ha says it", note)
 		}
 	}
 }
