@@ -701,3 +701,26 @@ func TestBalances(t *testing.T) {
 		t.Errorf("random: %v", counts)
 	}
 }
+
+func TestAnIdleSessionEndsAfterADay(t *testing.T) {
+	w := newWorld(t, nil)
+	server := newFake(t)
+	w.lead(server.addr, time.Minute)
+	c := w.dial("primary")
+	c.Write(startup("demo"))
+	s := server.next(t, startup("demo"))
+	p := w.g.ports[0]
+	at := time.Now()
+	p.endIdle(at)
+	p.endIdle(at.Add(idleFor - time.Second))
+	send(t, s, "a word")
+	expect(t, c, "a word")
+	eventually(t, "the word is counted", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.servers["a"].out.Load() == 6 })
+	p.endIdle(at.Add(idleFor))
+	send(t, s, "another")
+	expect(t, c, "another")
+	eventually(t, "the word is counted", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.servers["a"].out.Load() == 13 })
+	p.endIdle(at.Add(idleFor + time.Second))
+	p.endIdle(at.Add(2*idleFor + time.Second))
+	closed(t, c)
+}

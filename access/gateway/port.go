@@ -93,6 +93,7 @@ func (p *port) serve(ctx context.Context, l *net.TCPListener) error {
 		l.Close()
 		p.cut("the gateway stops", func(*session) bool { return true })
 	})()
+	wg.Go(func() { p.sweep(ctx) })
 	spare := newSpare()
 	defer spare.close()
 	slots := make(chan struct{}, p.service.MaxConn)
@@ -134,6 +135,36 @@ func (p *port) serve(ctx context.Context, l *net.TCPListener) error {
 			p.handle(ctx, c)
 		})
 	}
+}
+
+// A session in which nothing moves for idleFor ends (HAProxy's timeout client and
+// server, in Pigsty); sweepEvery is how exactly.
+const (
+	idleFor    = 24 * time.Hour
+	sweepEvery = 10 * time.Minute
+)
+
+func (p *port) sweep(ctx context.Context) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case now := <-tick.C:
+			p.endIdle(now)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// endIdle cuts the sessions that have been idle for too long at now.
+func (p *port) endIdle(now time.Time) {
+	p.cut(fmt.Sprintf("nothing moved for %s", idleFor), func(x *session) bool {
+		if moved := x.moved.Load(); moved != x.seen || x.idle.IsZero() {
+			x.seen, x.idle = moved, now
+		}
+		return now.Sub(x.idle) >= idleFor
+	})
 }
 
 func raise(most *atomic.Int64, to int64) {

@@ -19,12 +19,13 @@ func relay(x *session) {
 		return
 	}
 	x.stats.in.Add(int64(len(x.head)))
+	x.moved.Add(1)
 	x.head = nil
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		x.end(pump{from: x.client, to: x.server, count: &x.stats.in}.run())
+		x.end(pump{from: x.client, to: x.server, count: &x.stats.in, moved: &x.moved}.run())
 	})
-	back := pump{from: x.server, to: x.client, count: &x.stats.out, heard: x.heard, gate: &x.gate}
+	back := pump{from: x.server, to: x.client, count: &x.stats.out, moved: &x.moved, heard: x.heard, gate: &x.gate}
 	if x.first.Code != 0 {
 		var scan pgwire.KeyScan
 		back.look = func(b []byte) bool {
@@ -48,7 +49,8 @@ func (x *session) end(err error) {
 // A pump moves bytes in one direction.
 type pump struct {
 	from, to *net.TCPConn
-	count    *atomic.Int64
+	count    *atomic.Int64 // bytes of all sessions with the server
+	moved    *atomic.Int64 // grows while this session is not idle
 	gate     *atomic.Pointer[gate]
 	heard    func() bool       // waits at a shut gate
 	look     func([]byte) bool // sees what passes until it has seen enough
@@ -108,6 +110,7 @@ func (p pump) run() error {
 			return err
 		}
 		p.count.Add(int64(n))
+		p.moved.Add(1)
 	}
 }
 

@@ -32,6 +32,10 @@ type session struct {
 	gate      atomic.Pointer[gate]
 	lets      []func() // give back what gates hold; under port.mu
 
+	moved atomic.Int64 // grows while bytes go either way
+	seen  int64        // moved, when it was last looked at; of sweep alone
+	idle  time.Time    // since when it did not grow
+
 	mu     sync.Mutex
 	server *net.TCPConn
 	done   chan struct{}

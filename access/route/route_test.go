@@ -423,6 +423,47 @@ func TestLaws(t *testing.T) {
 	}
 }
 
+// TestValuesThatCannotBeRead puts what is no value of its kind into every key,
+// one at a time: a service leads to no server that does not pass its check.
+func TestValuesThatCannotBeRead(t *testing.T) {
+	good := map[string]string{
+		cluster.KeyLeader: "a", cluster.KeyConfig: `{"ttl": 30}`, cluster.KeyStatus: `{"optime": 100}`, cluster.KeySync: `{"leader": "a", "sync_standby": "b"}`,
+		cluster.KeyHistory: "[]", cluster.KeyFailover: "{}", cluster.KeyInitialize: "7388", cluster.KeyTerm: `{"timeline": 1}`,
+		cluster.DirMembers + "a": `{"conn_url": "postgres://10.10.10.11:5432/postgres", "api_url": "http://10.10.10.11:8008/patroni", "state": "running", "role": "primary"}`,
+		cluster.DirMembers + "b": `{"conn_url": "postgres://10.10.10.12:5432/postgres", "api_url": "http://10.10.10.12:8008/patroni", "state": "running", "role": "replica", "replication_state": "streaming", "receive_lsn": 100, "replay_lsn": 100}`,
+	}
+	f, _ := demo()
+	table, err := Compile(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := "primary: a; replica: b; default: a; offline: b"
+	for key := range good {
+		for _, value := range []string{good[key], "", "null", "[]", "{}", "0", "\"text\"", "{", "\x00\xff", `{"conn_url": 5}`, `{"conn_url": "postgres://[::1:5432/"}`, `{"tags": []}`, `{"state": {}}`, strings.Repeat("[", 10000)} {
+			keys := map[string]cluster.KV{}
+			for k, v := range good {
+				keys[k] = cluster.KV{Key: k, Value: []byte(v), Mod: 5, Create: 5}
+			}
+			keys[key] = cluster.KV{Key: key, Value: []byte(value), Mod: 6, Create: 5}
+			p := cluster.PictureOf(cluster.Parse(9, keys))
+			got := usable(t, f, View{Known: true, Picture: p})
+			if value == good[key] && got != whole {
+				t.Errorf("all is well: %s, want %s", got, whole)
+			}
+			for _, s := range table.Routes(View{Known: true, Picture: p}) {
+				for _, b := range s.Usable() {
+					if m, ok := p.Member(b.Member); !ok || m.Host == "" || s.Leading && b.Member != p.Leader {
+						t.Errorf("%s = %q: %s leads to %+v", key, value, s.Name, b)
+					}
+				}
+			}
+			if !strings.HasPrefix(key, cluster.DirMembers) && key != cluster.KeyLeader && key != cluster.KeyConfig && got != whole {
+				t.Errorf("%s = %q: %s, want %s", key, value, got, whole)
+			}
+		}
+	}
+}
+
 // FuzzService looks for a service that breaks more than itself.
 func FuzzService(f *testing.F) {
 	for _, s := range cluster.DefaultServices() {
