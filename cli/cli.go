@@ -179,7 +179,7 @@ On one machine, "howdah up" starts a complete cluster of three nodes to try.`,
 		&cobra.Group{ID: "daemon", Title: "Daemons:"},
 	)
 	for group, verbs := range map[string][]*cobra.Command{
-		"play":   {a.up(), a.down(), a.fault(), a.demoFaults()},
+		"play":   {a.up(), a.down(), a.init(), a.spec(), a.fault(), a.demoFaults()},
 		"look":   {a.list(), a.status(), a.why(), a.history(), a.showConfig(), a.psql()},
 		"change": {a.switchover(), a.failover(), a.restart(), a.reload(), a.reinit(), a.pause(), a.resume(), a.editConfig()},
 		"daemon": {a.node(), a.agent(), a.gateway(), a.etcd(), a.playground()},

@@ -1,10 +1,177 @@
 package cli
 
 import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
 	"slices"
+	"strings"
+	"text/tabwriter"
 
+	"github.com/spf13/cobra"
+
+	"howdah/control"
+	"howdah/postgres/conf"
 	"howdah/spec"
 )
+
+func (a *app) spec() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "spec INVENTORY", Short: "What an inventory means, and where every value comes from",
+		Long: `Spec reads an inventory and prints the clusters that it describes: each value
+with the line it stands on, or what else gave it. Nothing is started or changed.
+All problems are named at once, each with its line; so are names that nobody
+knows, and parameters that have no effect here.`,
+		Example: `  howdah spec pigsty.yml
+  howdah spec pigsty.yml --json`,
+		SuggestFor: []string{"check", "validate", "parse"},
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usage("spec needs one inventory: the path of a YAML file")
+			}
+			return nil
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			inv, err := control.ReadInventory(args[0])
+			if err != nil {
+				a.findings(inv.World, spec.Warning)
+				return err
+			}
+			machine, err := control.Machine(a.dir)
+			if err != nil {
+				return err
+			}
+			if a.json {
+				a.printJSON(a.Out, specJSON(inv.World, machine))
+				return nil
+			}
+			specText(a.Out, inv.World, machine)
+			return nil
+		},
+	}
+	a.jsonFlag(cmd)
+	return cmd
+}
+
+// A tuned member is one with the parameters of its server on a machine.
+type tuned struct {
+	Member     string            `json:"member"`
+	Machine    conf.Machine      `json:"machine"`
+	Parameters map[string]string `json:"parameters"`
+}
+
+func specJSON(w spec.World, m conf.Machine) any {
+	var all []tuned
+	for _, c := range w.Clusters {
+		for _, member := range c.Members {
+			p := conf.Tune(member.Tuning, m, major(c))
+			maps.Copy(p, member.Parameters)
+			all = append(all, tuned{member.Name, m, p})
+		}
+	}
+	return struct {
+		spec.World
+		Tuned []tuned `json:"tuned"`
+	}{w, all}
+}
+
+// major is the version that a cluster's parameters are for.
+func major(c spec.Cluster) int {
+	if c.Major == 0 {
+		return 18
+	}
+	return c.Major
+}
+
+// specText prints the world for a person.
+func specText(out io.Writer, w spec.World, m conf.Machine) {
+	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	defer t.Flush()
+	row := func(indent, name string, value any, origin string) {
+		fmt.Fprintf(t, "%s%s\t%s\t%s\n", indent, name, oneLine(value), origin)
+	}
+	for _, c := range w.Clusters {
+		fmt.Fprintf(t, "cluster %s\n", c.Name)
+		for _, s := range c.Settings {
+			row("  ", s.Name, s.Value, s.Origin)
+		}
+		row("  ", "keys in etcd", c.Namespace+"/"+c.Name+"/", "derived")
+		for _, s := range c.Services {
+			row("  ", "service "+s.Name, fmt.Sprintf("port %d to %s, %s", s.Port, s.Dest, s.Check), "on "+strings.Join(c.Carriers, ", "))
+		}
+		for _, member := range c.Members {
+			fmt.Fprintf(t, "\n  member %s on %s\n", member.Name, member.Host)
+			for _, s := range member.Settings {
+				row("    ", s.Name, s.Value, s.Origin)
+			}
+			for _, name := range slices.Sorted(maps.Keys(member.Tags)) {
+				row("    ", "tag "+name, member.Tags[name], "derived")
+			}
+		}
+		first := c.Members[0]
+		fmt.Fprintf(t, "\n  server parameters, if a member has %s\n", m)
+		p := conf.Tune(first.Tuning, m, major(c))
+		for _, name := range slices.Sorted(maps.Keys(p)) {
+			if _, own := first.Parameters[name]; !own {
+				row("    ", name, p[name], "template "+first.Tuning.Template)
+			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(first.Parameters)) {
+			row("    ", name, first.Parameters[name], "pg_parameters")
+		}
+		if len(first.HBA) > 0 {
+			fmt.Fprintf(t, "\n  access rules of %s\n", first.Name)
+			for _, r := range first.HBA {
+				for _, line := range r.Lines {
+					only := ""
+					if r.Role != "" {
+						only = ", while it is a " + r.Role
+					}
+					fmt.Fprintf(t, "    %s  # %s%s\n", line, r.Title, only)
+				}
+			}
+		}
+		fmt.Fprintln(t)
+	}
+	fmt.Fprintln(t, "etcd")
+	for _, s := range w.Stores {
+		row("  ", s.Name, fmt.Sprintf("%s:%d", s.Host, s.Client), s.Origin)
+	}
+	for _, kind := range []string{spec.Warning, spec.Later, spec.Inapplicable} {
+		said := false
+		for _, f := range w.Findings {
+			if f.Kind != kind {
+				continue
+			}
+			if !said {
+				fmt.Fprintf(t, "\n%s\n", kind)
+				said = true
+			}
+			text := f.Text
+			if f.Do != "" {
+				text += "; " + f.Do
+			}
+			fmt.Fprintf(t, "  %s: %s\n", w.Place(f.Line), text)
+		}
+	}
+}
+
+// oneLine is a value as it fits beside others.
+func oneLine(v any) string {
+	text, ok := v.(string)
+	if !ok {
+		b, err := json.Marshal(v)
+		if err != nil {
+			return err.Error()
+		}
+		text = string(b)
+	}
+	if r := []rune(text); len(r) > 72 {
+		text = string(r[:69]) + "..."
+	}
+	return strings.NewReplacer("\t", " ", "\n", " ").Replace(text)
+}
 
 // findings prints what there is to say about an inventory to stderr.
 func (a *app) findings(w spec.World, kinds ...string) {

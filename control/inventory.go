@@ -15,6 +15,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"howdah/nodefile"
+	"howdah/postgres"
+	"howdah/postgres/conf"
 	"howdah/problem"
 	"howdah/secret"
 	"howdah/spec"
@@ -162,3 +164,6 @@ func Provision(ctx context.Context, n spec.Node) (apply.Report, error) {
 	}
 	return apply.Run(ctx, o)
 }
+
+// Machine is this machine, as server parameters are computed for it.
+func Machine(dir string) (conf.Machine, error) { return postgres.Machine(dir) }

@@ -53,6 +53,7 @@ type reader struct {
 	file     string
 	known    catalogue
 	nodes    int  // values so far, those behind aliases as often as they are used
+	guesses  int  // at what unknown names may mean
 	short    bool // it is the short form
 	findings []spec.Finding
 }
@@ -82,6 +83,7 @@ type inventory struct {
 	vars      *value // all.vars
 	groups    []*group
 	hosts     []*host // in the order of the file
+	byName    map[string]*host
 }
 
 type group struct {
@@ -105,13 +107,14 @@ type host struct {
 }
 
 func (inv *inventory) host(name string, line int) *host {
-	for _, h := range inv.hosts {
-		if h.name == name {
-			return h
-		}
+	if h := inv.byName[name]; h != nil {
+		return h
 	}
 	h := &host{name: name, line: line}
-	inv.hosts = append(inv.hosts, h)
+	if inv.byName == nil {
+		inv.byName = map[string]*host{}
+	}
+	inv.hosts, inv.byName[name] = append(inv.hosts, h), h
 	return h
 }
 
@@ -179,6 +182,10 @@ func (r *reader) children(inv *inventory, v *value, parent *group, depth int) {
 			g = &group{name: f.name, line: f.line, depth: depth, parent: parent}
 			inv.groups = append(inv.groups, g)
 		} else if parent != nil { // named at the top and again as somebody's child
+			if inv.below(parent, g) {
+				r.bad(f.line, "group %s would be below itself", f.name)
+				continue
+			}
 			g.parent, g.depth = parent, max(g.depth, depth)
 		}
 		if f.value.null() {
@@ -210,6 +217,16 @@ func (r *reader) children(inv *inventory, v *value, parent *group, depth int) {
 			r.bad(f.line, "group %s has no hosts", f.name)
 		}
 	}
+}
+
+// below says whether g is above, or a group below it.
+func (inv *inventory) below(g, above *group) bool {
+	for ; g != nil; g = g.parent {
+		if g == above {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *reader) hosts(inv *inventory, g *group, f field) {
@@ -404,8 +421,11 @@ func quote(s string) string { return strconv.Quote(shorten(s)) }
 // unknown warns of a name that nobody knows.
 func (r *reader) unknown(line int, what, name string, known []string) {
 	do := ""
-	if near := nearest(name, known); near != "" {
-		do = "did you mean " + near + "?"
+	const worthGuessing = 200 // more are no typos, and each guess takes a millisecond
+	if r.guesses++; r.guesses <= worthGuessing {
+		if near := nearest(name, known); near != "" {
+			do = "did you mean " + near + "?"
+		}
 	}
 	r.find(spec.Warning, line, "unknown "+what+" "+quote(name), do)
 }

@@ -167,14 +167,14 @@ func (s *scope) expand(v *value, depth int) *value {
 		rest = tail
 	}
 	b.WriteString(rest)
-	out.scalar = s.placeholders(b.String())
+	out.scalar = s.placeholders(b.String(), depth)
 	out.text, _ = out.scalar.(string)
 	return &out
 }
 
 // placeholders puts in what ${name} stands for.
-func (s *scope) placeholders(text string) string {
-	if !strings.Contains(text, "${") {
+func (s *scope) placeholders(text string, depth int) string {
+	if !strings.Contains(text, "${") || depth > 10 {
 		return text
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.extra)) {
@@ -182,7 +182,7 @@ func (s *scope) placeholders(text string) string {
 	}
 	if strings.Contains(text, "${admin_ip}") {
 		if ip := s.vars["admin_ip"].value; ip != nil {
-			text = strings.ReplaceAll(text, "${admin_ip}", ip.String())
+			text = strings.ReplaceAll(text, "${admin_ip}", s.expand(ip, depth+1).String())
 		}
 	}
 	return text

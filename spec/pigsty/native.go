@@ -141,8 +141,11 @@ func (r *reader) nativeCluster(inv *inventory, c *value, top bool) {
 		}
 	}
 	hosts := c.field("hosts")
+	if hosts == nil {
+		return // said already
+	}
 	if hosts.kind != listKind || len(hosts.list) == 0 {
-		r.bad(max(hosts.lineOr(0), c.line), "hosts of cluster %s must be a list of addresses, and is %s", name, hosts.what())
+		r.bad(max(hosts.line, c.line), "hosts of cluster %s must be a list of addresses, and is %s", name, hosts.what())
 		return
 	}
 	if inv.group(name) != nil {
@@ -184,13 +187,6 @@ func (r *reader) nativeCluster(inv *inventory, c *value, top bool) {
 		g.own = append(g.own, entry{inv.host(address.String(), h.line), vars})
 	}
 	inv.groups = append(inv.groups, g)
-}
-
-func (v *value) lineOr(otherwise int) int {
-	if v == nil {
-		return otherwise
-	}
-	return v.line
 }
 
 func numbered(name string, n, line int) field {

@@ -121,7 +121,7 @@ func shorten(s string) string {
 // far below them, and an alias that names an alias cannot grow without end.
 const (
 	maxSize  = 8 << 20
-	maxNodes = 1 << 20
+	maxNodes = 1 << 17
 	maxDepth = 64
 )
 
@@ -211,7 +211,11 @@ func (r *reader) mapping(n *yaml.Node, depth int) *value {
 		case key.Kind != yaml.ScalarNode:
 			r.bad(key.Line, "a key must be a word, not a list or a map")
 		default:
-			put(field{name: key.Value, line: key.Line, value: val}, true) // the last one wins
+			name := key.Value
+			if n.Style&yaml.FlowStyle != 0 && key.Style == 0 && val.null() {
+				name = strings.TrimSuffix(name, ":") // { 10.10.10.10:, … }: PyYAML ends the key there
+			}
+			put(field{name: name, line: key.Line, value: val}, true) // the last one wins
 		}
 	}
 	for _, m := range merged { // what is written here wins over what is merged in

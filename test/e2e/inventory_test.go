@@ -1,0 +1,114 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"howdah/spec"
+)
+
+const twoClusters = `---
+all:
+  vars: { admin_ip: 10.10.10.10, node_tune: tiny, pg_conf: tiny.yml }
+  children:
+    etcd: { hosts: { 10.10.10.10: { etcd_seq: 1 } } }
+    pg-meta:
+      hosts: { 10.10.10.10: { pg_seq: 1, pg_role: primary } }
+      vars: { pg_cluster: pg-meta, pg_databases: [ { name: meta, baseline: meta.sql } ], pg_users: [ { name: meta, password: m1, roles: [ dbrole_admin ] } ] }
+    pg-test:
+      hosts:
+        10.10.10.11: { pg_seq: 1, pg_role: primary }
+        10.10.10.12: { pg_seq: 2, pg_role: replica, pg_weight: 50 }
+        10.10.10.13: { pg_seq: 3, pg_role: offline }
+      vars:
+        pg_cluster: pg-test
+        pg_users:
+          - { name: test, password: 'T:e\st', roles: [ dbrole_admin ], parameters: { work_mem: 9MB }, connlimit: 20 }
+          - { name: reader, password: 'read', roles: [ dbrole_readonly ] }
+          - { name: leaver, password: 'left' }
+        pg_databases: [ { name: test, owner: test, extensions: [ hstore ], schemas: [ own ], revokeconn: yes, parameters: { statement_timeout: 7min } } ]
+        pg_parameters: { work_mem: 5MB }
+        pg_hba_rules:
+          - { user: reader, db: all, addr: world, auth: deny, role: replica, order: 1, title: readers come to the primary }
+`
+
+// An inventory of two clusters runs side by side, has what it says, and has
+// what it says after it changed.
+func TestInventory(t *testing.T) {
+	w := own(t)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "pigsty.yml")
+	write := func(text string) {
+		t.Helper()
+		w.check(os.WriteFile(file, []byte(text), 0o600))
+	}
+	write(twoClusters)
+	w.refused("inventory-files", "meta.sql", "up", file)
+	w.check(os.Mkdir(filepath.Join(dir, "files"), 0o755))
+	w.check(os.WriteFile(filepath.Join(dir, "files", "meta.sql"), []byte("CREATE TABLE public.cmdb (a int); INSERT INTO cmdb VALUES (42);"), 0o644))
+	w.check(w.Up(w.ctx, file))
+
+	sql := func(name, as, password, db, statement string) string {
+		t.Helper()
+		out, err := w.Run(w.ctx, "psql", name, "--", "-AtX", "-v", "ON_ERROR_STOP=1", "-d", "user="+as+" password='"+strings.ReplaceAll(password, `\`, `\\`)+"' dbname="+db, "-c", statement)
+		w.check(err)
+		return strings.TrimSpace(out.Out + out.Err)
+	}
+	is := func(got, want string) {
+		t.Helper()
+		if !strings.Contains(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	is(sql("pg-meta", "meta", "m1", "meta", "SELECT a FROM cmdb"), "42")
+	is(sql("pg-test", "test", `T:e\st`, "test", "SHOW work_mem"), "9MB")
+	is(sql("pg-test", "test", `T:e\st`, "test", "SHOW statement_timeout"), "7min")
+	is(sql("pg-test", "dbuser_dba", "DBUser.DBA", "postgres", "SHOW work_mem"), "5MB")
+	is(sql("pg-test", "test", `T:e\st`, "test", "SET ROLE dbrole_admin; CREATE TABLE own.t AS SELECT 7 AS a; CREATE EXTENSION IF NOT EXISTS hstore"), "SELECT 1")
+	is(sql("pg-test", "reader", "read", "test", "SELECT 1"), "permission denied for database")
+	is(sql("pg-test", "nobody", "x", "test", "SELECT 1"), "no pg_hba.conf entry")
+
+	// A rule of role primary or replica goes with the role of the moment.
+	for _, n := range w.Nodes {
+		if n.Cluster != "pg-test" {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(n.Postgres.Data, "pg_hba.conf"))
+		w.check(err)
+		if active := strings.Contains(string(text), "\nhost all reader 0.0.0.0/0 reject"); active != standby(n) {
+			t.Errorf("%s: standby %v, the rule for replicas counts: %v", n.Member, standby(n), active)
+		}
+	}
+
+	// Given again it makes nothing; changed, it changes that.
+	again := w.howdah("up", file)
+	if strings.Contains(again, "made ") || strings.Contains(again, "set the password") {
+		t.Errorf("the second up made something:\n%s", again)
+	}
+	changed := strings.NewReplacer("work_mem: 5MB", "work_mem: 6MB", "password: 'read'", "password: 'other'", "revokeconn: yes, ", "",
+		"{ name: leaver, password: 'left' }", "{ name: leaver, state: absent }").Replace(twoClusters)
+	write(changed)
+	is(w.howdah("up", file), "dropped role leaver")
+	is(sql("pg-test", "reader", "other", "test", "SELECT 1"), "1")
+	is(sql("pg-test", "reader", "read", "test", "SELECT 1"), "authentication failed")
+	w.until("work_mem is not 6MB", func() bool {
+		return strings.Contains(sql("pg-test", "dbuser_dba", "DBUser.DBA", "postgres", "SHOW work_mem"), "6MB")
+	})
+
+	// What cannot be is refused, and changes nothing.
+	write(strings.Replace(changed, "pg_role: replica", "pg_role: repica", 1))
+	w.refused("inventory-invalid", "did you mean replica?", "up", file)
+	write(strings.Replace(changed, "10.10.10.13: { pg_seq: 3, pg_role: offline }", "", 1))
+	w.refused("playground-other", "pg-test-3", "up", file)
+	if n, err := w.Run(w.ctx, "spec", file); err != nil || n.Code != 0 || strings.Contains(n.Out, "DBUser") {
+		t.Errorf("spec: %d, %v", n.Code, err)
+	}
+	offline := func(n spec.Node) bool { return n.Member == "pg-test-3" }
+	for _, n := range w.Nodes {
+		if offline(n) && n.Gateway.Fronts[0].Members[2].Vars["pg_role"] != "offline" {
+			t.Errorf("the gateway does not know what %s is: %v", n.Member, n.Gateway.Fronts)
+		}
+	}
+}
