@@ -37,6 +37,7 @@ bench-failover: build
 bench-peers: build
 	@test/peers/install
 	test/peers/compare $(ARGS)
+	go run ./test/peers/probe print README.md $$(ls test/peers/results/????-??-??.jsonl | tail -1)
 
 # Hours, not minutes: the race detector (needs gcc), fuzzing, a longer simulation.
 nightly: lint

@@ -68,7 +68,7 @@ func (c *cluster) told(ctx context.Context, t *Try) {
 func (c *cluster) timers() spec.Timers { return c.Nodes[0].Agent.Timers }
 
 // environment is the line without which no number means anything.
-func (c *cluster) environment(ctx context.Context, load string) string {
+func (c *cluster) environment(ctx context.Context, through, load string) string {
 	version, err := c.Howdah(ctx, "psql", "--", "-Atc", "show server_version")
 	if err != nil {
 		version = "unknown"
@@ -78,9 +78,13 @@ func (c *cluster) environment(ctx context.Context, load string) string {
 	if s, err := playground.Load(c.Dir); err == nil {
 		ground = string(s.Ground)
 	}
+	way := "straight at the servers"
+	if through != "" {
+		way = "through service " + through
+	}
 	t := c.timers()
-	return fmt.Sprintf("%d cores, PostgreSQL %s, %d nodes, %s ground, lease %s, renew %s, load %s",
-		runtime.NumCPU(), version, len(c.Nodes), ground, t.Lease, t.Renew, load)
+	return fmt.Sprintf("%d cores, PostgreSQL %s, %d nodes, %s ground, lease %s, renew %s, written %s, load %s",
+		runtime.NumCPU(), version, len(c.Nodes), ground, t.Lease, t.Renew, way, load)
 }
 
 // listTime is the median time of howdah list.

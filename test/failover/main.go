@@ -20,6 +20,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"howdah/test/outside"
 )
 
 func main() {
@@ -36,6 +38,7 @@ func run() error {
 	ground := flag.String("ground", "", "loopback or isolated")
 	n := flag.Int("n", 20, "how often each fault is tried")
 	names := flag.String("faults", "kill-postgres,kill-agent,stop-node,switchover,kill-node", "which faults, in this order")
+	through := flag.String("through", "primary", "the service that rows are written through, on every node's port of it; empty: straight at the servers")
 	load := flag.String("load", "none", "what runs beside the writer: none or pgbench")
 	idle := flag.Duration("idle", time.Minute, "measure memory and CPU of the idle cluster for so long at the end; 0: do not")
 	out := flag.String("json", "", "write every measurement to this file")
@@ -66,14 +69,14 @@ func run() error {
 			fmt.Fprintln(os.Stderr, "failover:", err)
 		}
 	}()
-	report := Report{Environment: c.environment(ctx, *load), Up: c.up}
+	report := Report{Environment: c.environment(ctx, *through, *load), Up: c.up}
 	fmt.Println(report.Environment)
 	if report.List, err = c.listTime(ctx); err != nil {
 		return err
 	}
 	fmt.Printf("up %s, list %s\n", report.Up.Round(10*time.Millisecond), report.List.Round(time.Millisecond))
 	if *n > 0 && len(faults) > 0 {
-		report.Faults, err = measure(ctx, c, faults, *n, *load, *verbose)
+		report.Faults, err = measure(ctx, c, faults, *n, *through, *load, *verbose)
 		fmt.Printf("\n%s", table(report.Faults))
 	}
 	if err == nil && *idle > 0 {
@@ -98,8 +101,12 @@ func run() error {
 }
 
 // measure tries every fault n times under one writer.
-func measure(ctx context.Context, c *cluster, faults []fault, n int, load string, verbose bool) ([]Result, error) {
-	w, err := c.Write(ctx)
+func measure(ctx context.Context, c *cluster, faults []fault, n int, through, load string, verbose bool) ([]Result, error) {
+	write := c.Write
+	if through != "" {
+		write = func(ctx context.Context) (*outside.Writer, error) { return c.WriteThrough(ctx, through) }
+	}
+	w, err := write(ctx)
 	if err != nil {
 		return nil, err
 	}

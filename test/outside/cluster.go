@@ -171,6 +171,26 @@ func (c *Cluster) Page(ctx context.Context) (Page, error) {
 
 // targets are the members' servers, each alone.
 func (c *Cluster) targets(ctx context.Context) ([]*pgconn.Config, error) {
+	return c.doors(ctx, func(n spec.Node) int { return n.Postgres.Port })
+}
+
+// entries are every node's port of a service, through which clients come to
+// whoever carries it.
+func (c *Cluster) entries(ctx context.Context, service string) ([]*pgconn.Config, error) {
+	return c.doors(ctx, func(n spec.Node) int {
+		for _, f := range n.Gateway.Fronts {
+			for _, s := range f.Services {
+				if s.Name == service {
+					return s.Port
+				}
+			}
+		}
+		return 0
+	})
+}
+
+// doors are ways to the database, one on each node that has the port.
+func (c *Cluster) doors(ctx context.Context, port func(spec.Node) int) ([]*pgconn.Config, error) {
 	url, err := c.Howdah(ctx, "psql", "--print-url")
 	if err != nil {
 		return nil, err
@@ -181,8 +201,13 @@ func (c *Cluster) targets(ctx context.Context) ([]*pgconn.Config, error) {
 		if err != nil {
 			return nil, err
 		}
-		config.Host, config.Port, config.Fallbacks = playground.Door(n), uint16(n.Postgres.Port), nil
-		hosts = append(hosts, config)
+		if p := port(n); p > 0 {
+			config.Host, config.Port, config.Fallbacks = playground.Door(n), uint16(p), nil
+			hosts = append(hosts, config)
+		}
+	}
+	if len(hosts) == 0 {
+		return nil, errors.New("no node has the port that was asked for")
 	}
 	return hosts, nil
 }

@@ -35,12 +35,26 @@ type ack struct {
 	lost bool // found missing
 }
 
-// Write makes the table, if there is none, and begins to write until Stop or the end of ctx.
+// Write makes the table, if there is none, and begins to write, straight at the
+// servers, until Stop or the end of ctx.
 func (c *Cluster) Write(ctx context.Context) (*Writer, error) {
 	hosts, err := c.targets(ctx)
 	if err != nil {
 		return nil, err
 	}
+	return write(ctx, hosts)
+}
+
+// WriteThrough does the same through a service, on whichever node lets it in.
+func (c *Cluster) WriteThrough(ctx context.Context, service string) (*Writer, error) {
+	hosts, err := c.entries(ctx, service)
+	if err != nil {
+		return nil, err
+	}
+	return write(ctx, hosts)
+}
+
+func write(ctx context.Context, hosts []*pgconn.Config) (*Writer, error) {
 	w := &Writer{hosts: hosts}
 	if _, err := w.Query(ctx, "create table if not exists numbered (n bigint primary key, at timestamptz default clock_timestamp())"); err != nil {
 		return nil, err
