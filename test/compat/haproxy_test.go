@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -15,7 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"howdah/node"
-	"howdah/nodefile"
 	"howdah/test/outside"
 )
 
@@ -136,12 +136,18 @@ defaults
 
 // client returns a function that connects through a port of address and says where it came to: "127.10.10.11 primary".
 func (w *world) client(address string) func(port string) string {
-	secrets, err := nodefile.Secrets(w.Nodes[0])
+	url, err := w.Howdah(w.ctx, "psql", "--print-url")
 	w.check(err)
 	return func(port string) string {
+		config, err := pgconn.ParseConfig(strings.TrimSpace(url))
+		if err != nil {
+			return err.Error()
+		}
+		number, _ := strconv.ParseUint(port, 10, 16)
+		config.Host, config.Port, config.Fallbacks, config.ValidateConnect = address, uint16(number), nil, nil
 		ctx, cancel := context.WithTimeout(w.ctx, 3*time.Second)
 		defer cancel()
-		c, err := pgconn.Connect(ctx, fmt.Sprintf("host=%s port=%s user=demo password=%s dbname=demo sslmode=require connect_timeout=3", address, port, secrets["demo"].Reveal()))
+		c, err := pgconn.ConnectConfig(ctx, config)
 		if err != nil {
 			return ""
 		}
