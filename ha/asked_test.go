@@ -109,3 +109,16 @@ func TestAsked(t *testing.T) {
 		}
 	}
 }
+
+// A server that was frozen on its way up, and so never comes up, is not waited for.
+func TestSilencedStart(t *testing.T) {
+	for process, want := range map[pg.Process]string{pg.ProcessRemains: "start=silenced -> kill", pg.ProcessFrozen: "start=silenced -> kill", pg.ProcessStarting: "nothing"} {
+		v := standby()
+		v.Server.Process, v.Server.Answers = process, false
+		v.Memory.Rejoin = Rejoin{Leader: "a", Epoch: epoch}
+		v.Job = Job{Action: Start{Standby: true, Up: pg.Upstream{Name: "a"}}, Since: now - time.Minute}
+		if got := acts(Decide(v)); !strings.Contains(got, want) {
+			t.Errorf("%s: %s, want %q", process, got, want)
+		}
+	}
+}

@@ -184,6 +184,10 @@ func (t *turn) working() bool {
 			// It may be waiting for log that only the leader before had.
 			t.note("start=stale")
 			t.do(Kill{})
+		case took > stuckAfter && !t.leading() && (t.Server.Process == pg.ProcessFrozen || t.Server.Process == pg.ProcessRemains):
+			// Silenced at the deadline before it said who it is: it never will.
+			t.note("start=silenced")
+			t.do(Kill{})
 		}
 	}
 	return true

@@ -32,8 +32,6 @@ func (s *Server) Look(ctx context.Context) pg.Status {
 	var err error
 	st.Data, err = s.dataState()
 	st.Problem = problem.Plain(err)
-	_, err = os.Lstat(s.in("standby.signal"))
-	st.Standby = err == nil
 	if c, err := readControl(s.data); err == nil && st.Data == pg.DataPresent {
 		st.Control = c.Control
 		st.Timeline, st.Flushed = c.Timeline, c.Checkpoint
@@ -45,7 +43,9 @@ func (s *Server) Look(ctx context.Context) pg.Status {
 	p, running := Postmaster(s.data)
 	if !running {
 		s.hangUp()
-		if all, err := holders(s.data); err != nil || len(all) > 0 {
+		all, err := holders(s.data)
+		st.Standby = s.signalled()
+		if err != nil || len(all) > 0 {
 			st.Process = pg.ProcessRemains
 			if f, ok := readPIDFile(s.data); ok && f.pid < 0 {
 				st.Process = pg.ProcessStopping // a crash recovery in single-user mode: it ends by itself
@@ -56,6 +56,7 @@ func (s *Server) Look(ctx context.Context) pg.Status {
 		}
 		return st
 	}
+	st.Standby = s.signalled()
 	s.watch(p)
 	st.PID, st.Started = p.PID, p.Started
 	if stat, ok := readStat(p.PID); ok && stat.stopped() {
@@ -80,6 +81,15 @@ func (s *Server) Look(ctx context.Context) pg.Status {
 		return answered
 	}
 	return st
+}
+
+// signalled says that standby.signal is there. It is looked for after the
+// process: Start puts it before there is one, and a promotion takes it away, so
+// that a server seen with it was a standby when it was seen, and one that begins
+// as a standby is never taken for a primary.
+func (s *Server) signalled() bool {
+	_, err := os.Lstat(s.in("standby.signal"))
+	return err == nil
 }
 
 func (s *Server) hangUp() {
