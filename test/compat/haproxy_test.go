@@ -24,7 +24,7 @@ import (
 // that is not the primary.
 func TestHAProxy(t *testing.T) {
 	path := peer(t, "bookworm", "haproxy")
-	w := demo(t, 10*time.Minute)
+	w := demo(t, 5*time.Minute)
 	leader := w.whole()
 	config := filepath.Join(w.Dir, "haproxy.cfg")
 	const address = "127.10.10.100"
@@ -124,7 +124,8 @@ defaults
 					to = m.Member
 				}
 			}
-			return to != "" && to != from && through("5433") == w.Node(to).Address+" primary"
+			// One that was killed may start in place, where that loses nothing.
+			return to != "" && (to != from || i%2 == 1) && through("5433") == w.Node(to).Address+" primary"
 		})
 		t.Logf("change %d: from %s to %s, followed after %s", i+1, from, to, time.Since(began).Round(10*time.Millisecond))
 	}
