@@ -768,7 +768,7 @@ func TestModel(t *testing.T) {
 		},
 		{"3 nodes, a failover, every setting", model{nodes: 3, epochs: 2, log: 2, start: half(6), wants: wants(3)}, 0, 1_200_000, nil},
 		{"3 nodes, a failover, every setting, none at first", model{nodes: 3, epochs: 2, log: 2, wants: wants(3)}, 0, 1_200_000, nil},
-		{"3 nodes, two commits, a failover, every setting", model{nodes: 3, epochs: 2, log: 3, start: half(6), wants: wants(3)}, 0, 15_000_000, nil},
+		{"3 nodes, two commits, a failover, every setting", model{nodes: 3, epochs: 2, log: 3, start: half(6), wants: wants(3)}, 0, 3_000_000, nil},
 		{
 			"3 nodes, two failovers",
 			model{nodes: 3, epochs: 3, log: 2, start: half(6)},
@@ -782,12 +782,12 @@ func TestModel(t *testing.T) {
 			150_000, 0,
 			func(m model) bool { return m.seen.taken > 0 },
 		},
-		{"3 nodes, two failovers, disks lost", model{nodes: 3, epochs: 3, log: 2, start: half(6), losses: true}, 0, 8_000_000, nil},
-		{"3 voters, a failover", model{nodes: 4, epochs: 2, log: 2, start: half(14)}, 300_000, 5_000_000, nil},
-		{"3 voters, a failover, settings", model{nodes: 4, epochs: 2, log: 2, start: half(14), wants: []rule{half(14), {2, 6}, {1, 2}, {}}}, 0, 12_000_000, nil},
-		{"5 nodes, a failover", model{nodes: 5, epochs: 2, log: 2, start: half(30)}, 50_000, 12_000_000, nil},
-		{"5 voters, a failover", model{nodes: 6, epochs: 2, log: 2, start: half(62)}, 50_000, 12_000_000, nil},
-		{"5 voters, a failover, settings", model{nodes: 6, epochs: 2, log: 2, start: half(62), wants: []rule{half(62), {2, 14}}}, 50_000, 12_000_000, nil},
+		{"3 nodes, two failovers, disks lost", model{nodes: 3, epochs: 3, log: 2, start: half(6), losses: true}, 0, 2_000_000, nil},
+		{"3 voters, a failover", model{nodes: 4, epochs: 2, log: 2, start: half(14)}, 300_000, 0, nil},
+		{"3 voters, a failover, settings", model{nodes: 4, epochs: 2, log: 2, start: half(14), wants: []rule{half(14), {2, 6}, {1, 2}, {}}}, 0, 2_000_000, nil},
+		{"5 nodes, a failover", model{nodes: 5, epochs: 2, log: 2, start: half(30)}, 50_000, 2_000_000, nil},
+		{"5 voters, a failover", model{nodes: 6, epochs: 2, log: 2, start: half(62)}, 50_000, 2_000_000, nil},
+		{"5 voters, a failover, settings", model{nodes: 6, epochs: 2, log: 2, start: half(62), wants: []rule{half(62), {2, 14}}}, 50_000, 2_000_000, nil},
 	} {
 		limit := tt.limit
 		if os.Getenv("NIGHTLY") != "" {
