@@ -60,7 +60,7 @@ func (s *server) rewindable(from pg.Upstream) string {
 
 func (s *server) rewind(from pg.Upstream) string {
 	u := s.source(from)
-	if u == nil || s.w.chance(s.w.rates.fail) {
+	if u == nil || u.recovering || s.w.chance(s.w.rates.fail) { // a source that led when it began, and leads no more, was stopped meanwhile
 		if s.w.chance(0.7) {
 			s.data = pg.DataPresent // it had changed nothing yet
 		}
