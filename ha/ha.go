@@ -35,7 +35,8 @@ type Self struct {
 	Port    int
 	ConnURL string
 	APIURL  string
-	Version string // published; Patroni's peers parse it
+	Version string       // published; Patroni's peers parse it
+	Tags    cluster.Tags // of its description; nil: those that it has published stay
 }
 
 // A View is everything one decision may rest on, built once per turn.

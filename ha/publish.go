@@ -71,13 +71,21 @@ func (t *turn) member() {
 	t.do(Put{Key: cluster.DirMembers + t.Self.Name, Value: want.Encode(), Lease: t.m.Lease.ID, Over: -1})
 }
 
+// tags are the member's own, or whatever it had published.
+func (t *turn) tags(seen cluster.Member) cluster.Tags {
+	if t.Self.Tags != nil {
+		return t.Self.Tags
+	}
+	return seen.Tags
+}
+
 // self is this member as Patroni's readers expect it.
 func (t *turn) self() cluster.Member {
 	s := t.Server
 	seen, _ := t.State.Member(t.Self.Name)
 	m := cluster.Member{
 		ConnURL: t.Self.ConnURL, APIURL: t.Self.APIURL, Version: t.Self.Version,
-		State: t.state(), Role: cluster.RoleReplica, Tags: seen.Tags,
+		State: t.state(), Role: cluster.RoleReplica, Tags: t.tags(seen),
 		Pause: t.State.Config.Pause(), PendingRestart: s.Restart, Name: t.Self.Name,
 	}
 	switch {

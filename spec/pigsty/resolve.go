@@ -209,10 +209,7 @@ func (r *reader) cluster(inv *inventory, name string, members []*server) spec.Cl
 	if first.given("pg_namespace") {
 		c.Namespace = strings.TrimRight(first.text("pg_namespace"), "/")
 	} else {
-		first.derive("pg_namespace", inv.namespace, "default")
-	}
-	if c.Namespace != "/pg" && first.given("pg_namespace") == false {
-		first.derive("pg_namespace", c.Namespace, "default of the short form")
+		first.derive("pg_namespace", c.Namespace, "default")
 	}
 	c.Major = first.int("pg_version")
 	if inv.namespace == ours && !first.given("pg_version") {

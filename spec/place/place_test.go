@@ -1,0 +1,68 @@
+package place
+
+import (
+	"fmt"
+	"testing"
+
+	"howdah/postgres/conf"
+	"howdah/spec"
+	"howdah/spec/pigsty"
+)
+
+const inventory = `all:
+  children:
+    etcd: { hosts: { 10.10.10.10: { etcd_seq: 1 } } }
+    proxy: { hosts: { 10.10.10.20: { } } }
+    pg-a:
+      vars: { pg_cluster: pg-a, pg_version: 16, pg_conf: tiny.yml, pg_parameters: { work_mem: 9MB, min_wal_size: 96MB } }
+      hosts: { 10.10.10.11: { pg_seq: 1, pg_role: primary }, 10.10.10.12: { pg_seq: 2, pg_role: delayed, pg_delay: 1h } }
+    pg-b:
+      vars: { pg_cluster: pg-b, pg_service_provider: proxy, pg_services: [ { name: low, port: 80, selector: '[]', check: /primary } ] }
+      hosts: { 10.10.10.13: { pg_seq: 1, pg_role: primary } }
+`
+
+func TestNodes(t *testing.T) {
+	w := pigsty.Read("x", []byte(inventory))
+	if err := w.Err(); err != nil {
+		t.Fatal(err)
+	}
+	nodes := Nodes(w, Site{
+		Dir: "/d", Run: "/r", Machine: conf.Machine{CPU: 1, MemoryMB: 1024},
+		Programs:  map[int]spec.Postgres{16: {Bin: "/16", Major: 16}, 18: {Bin: "/17", Major: 17}},
+		Addresses: map[string]string{"10.10.10.11": "127.10.10.11"},
+		Instead:   map[string]string{"min_wal_size": "80MB", "max_wal_size": "1GB"}, Bind: true, LowPorts: true,
+	})
+	byName := map[string]spec.Node{}
+	for _, n := range nodes {
+		byName[n.Member] = n
+	}
+	a1, a2, b, store, proxy := byName["pg-a-1"], byName["pg-a-2"], byName["pg-b-1"], byName["etcd-1"], byName["proxy-1"]
+	for _, tt := range []struct{ what, got, want string }{
+		{"nodes", fmt.Sprint(len(nodes)), "5"},
+		{"address", a1.Address + " " + a1.Agent.Listen, "127.10.10.11 127.10.10.11:8008"},
+		{"paths", a1.Postgres.Data + " " + a1.Paths.Sockets, "/d/pg-a/pg-a-1/data /r/pg-a-1/sql"},
+		{"programs", fmt.Sprint(a1.Postgres.Major, a1.Postgres.Bin, b.Postgres.Major), "16/1617"},
+		{"parameters", a1.Postgres.Parameters["work_mem"] + " " + a1.Postgres.Parameters["min_wal_size"] + " " + a1.Postgres.Parameters["max_wal_size"], "9MB 96MB 1GB"},
+		{"keys", a1.Base(), "/pg/pg-a/"},
+		{"delay", a2.Postgres.Delay + fmt.Sprint(a2.Agent.Tags), "1hmap[nofailover:true]"},
+		{"store", store.Etcd.Member + " " + a1.Etcd.Member + " " + fmt.Sprint(a1.Etcd.Members, store.Alone(), a1.Alone()), "etcd-1  [{etcd-1 https://10.10.10.10:2379 https://10.10.10.10:2380}] true false"},
+		{"fronts", fmt.Sprint(len(a1.Gateway.Fronts), len(b.Gateway.Fronts), len(proxy.Gateway.Fronts), proxy.Alone()), "1 0 1 true"},
+		{"listeners", fmt.Sprintln(a1.Gateway.Fronts[0].Services[0].IP, a1.Gateway.Fronts[0].Services[0].Port, proxy.Gateway.Fronts[0].Services[4].Port), "127.10.10.11 5433 10080\n"},
+	} {
+		if tt.got != tt.want {
+			t.Errorf("%s: got %s, want %s", tt.what, tt.got, tt.want)
+		}
+	}
+}
+
+func TestRulesOnLoopback(t *testing.T) {
+	got := onLoopback([]spec.AccessRule{
+		{Title: "intra", Lines: []string{"host all a 10.0.0.0/8 md5", "host all a 192.168.0.0/16 md5"}},
+		{Title: "deny", Lines: []string{"host all b 10.1.0.0/16 reject"}},
+		{Title: "world", Lines: []string{"host all c 0.0.0.0/0 reject", "host all c ::/0 reject", "local all c peer", "host all c samenet md5"}},
+	})
+	want := "[{intra  [host all a 127.0.0.0/8 md5]} {world  [host all c 0.0.0.0/0 reject host all c ::/0 reject local all c peer host all c samenet md5]}]"
+	if fmt.Sprint(got) != want {
+		t.Errorf("got %v, want %s", got, want)
+	}
+}
