@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"howdah/access/route"
 	"howdah/cluster"
@@ -27,7 +28,7 @@ type front struct {
 	view route.View
 
 	reader cluster.Reader
-	blind  bool
+	blind  atomic.Bool // the watch is lost, and no snapshot came since
 }
 
 // follow keeps the routes equal to what the store says, until ctx ends.
@@ -36,11 +37,9 @@ func (f *front) follow(ctx context.Context, store dcs.Store) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() {
-		lost := false
 		_ = store.Watch(ctx, &snapshots, func(err error) { // it begins again by itself
-			if !lost { // once: it is tried again several times a second
+			if f.blind.CompareAndSwap(false, true) { // once: it is tried again several times a second
 				f.log.Warn("watch lost", logkey.Error, err)
-				lost = true
 			}
 		})
 	})
@@ -51,6 +50,9 @@ func (f *front) follow(ctx context.Context, store dcs.Store) error {
 			return nil
 		}
 		seen = version
+		if f.blind.CompareAndSwap(true, false) {
+			f.log.Info("store seen again")
+		}
 		f.see(cluster.PictureOf(f.reader.Parse(snap.Revision, snap.Values())))
 	}
 }

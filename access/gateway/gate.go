@@ -74,7 +74,7 @@ func (p *page) changed() <-chan struct{} { return nil }
 const (
 	renewEvery = 500 * time.Millisecond
 	retryEvery = 100 * time.Millisecond
-	askWithin  = time.Second
+	askWithin  = 2 * time.Second  // a busy machine shakes hands slowly, and a right lasts longer
 	linger     = 10 * time.Second // a grant that nobody needs is kept fresh this long: the next client finds it
 	longest    = 10 * time.Second // no right counts longer without being asked again, whatever an agent says
 )

@@ -25,6 +25,8 @@ import (
 
 	"howdah/access/route"
 	"howdah/cluster"
+	"howdah/dcs"
+	"howdah/dcs/mem"
 	"howdah/lease"
 	"howdah/lifecycle"
 	"howdah/pgwire"
@@ -417,7 +419,7 @@ func agentOf(t *testing.T, w *world, answer http.HandlerFunc) string {
 }
 
 func TestAServerElsewhereIsHeardByGrant(t *testing.T) {
-	w := newWorld(t, nil)
+	w := newWorld(t, func(n *spec.Node) { n.Gateway.Wait = 10 * time.Second })
 	server := newFake(t)
 	frozen := make(chan struct{})
 	until := atomic.Int64{}
@@ -451,7 +453,7 @@ func TestAServerElsewhereIsHeardByGrant(t *testing.T) {
 		if _, err := io.WriteString(s, "."); err != nil {
 			t.Fatal(err)
 		}
-		c.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+		c.SetReadDeadline(time.Now().Add(time.Second))
 		var b [1]byte
 		if _, err := c.Read(b[:]); err != nil {
 			break
@@ -723,4 +725,59 @@ func TestAnIdleSessionEndsAfterADay(t *testing.T) {
 	p.endIdle(at.Add(idleFor + time.Second))
 	p.endIdle(at.Add(2*idleFor + time.Second))
 	closed(t, c)
+}
+
+// TestTheStoreIsFollowed lets the gateway follow a store by its own watch.
+func TestTheStoreIsFollowed(t *testing.T) {
+	w := newWorld(t, func(n *spec.Node) { n.Gateway.Wait = 10 * time.Second })
+	server := mem.Serve(mem.Etcd())
+	store := server.Open("/service/demo/")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- w.g.fronts[0].follow(ctx, store) }()
+	defer func() {
+		cancel()
+		<-ended
+	}()
+	put := func(ops ...dcs.Op) dcs.Response {
+		t.Helper()
+		r, err := store.Do(t.Context(), dcs.Request{Kind: dcs.Commit, Ops: ops})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	to := func(member string, within time.Duration) {
+		t.Helper()
+		began := time.Now()
+		eventually(t, "the service leads to "+member, func() bool {
+			all, version := w.g.fronts[0].routes.Get()
+			if version == 0 {
+				return false
+			}
+			usable := all[0].Usable()
+			return len(usable) == 0 && member == "" || len(usable) == 1 && usable[0].Member == member
+		})
+		if took := time.Since(began); took > within {
+			t.Errorf("it led to %q %s after the store", member, took)
+		}
+	}
+	member := func(name, role string) dcs.Op {
+		return dcs.Put(cluster.DirMembers+name, cluster.Member{
+			ConnURL: "postgres://127.0.0.1:1/postgres", State: cluster.StateRunning, Role: role,
+		}.Encode(), 0)
+	}
+	put(dcs.Put(cluster.KeyLeader, "a", 0), member("a", cluster.RolePrimary), member("b", cluster.RoleReplica))
+	to("a", time.Second)
+	put(dcs.Put(cluster.KeyLeader, "b", 0))
+	to("", 50*time.Millisecond) // b does not write yet
+	put(member("b", cluster.RolePrimary))
+	to("b", 50*time.Millisecond)
+	server.Break()
+	put(dcs.Delete(cluster.KeyLeader))
+	to("", time.Second)
+	put(dcs.Put(cluster.KeyLeader, "\x00", 0), dcs.Put(cluster.DirMembers+"b", "[", 0))
+	to("", time.Second)
+	put(dcs.Put(cluster.KeyLeader, "a", 0))
+	to("a", 50*time.Millisecond)
 }
