@@ -18,6 +18,7 @@ func (t *turn) lead() {
 	}
 	t.note("leader=self")
 	t.m.Rejoin, t.m.Vacancy = Rejoin{}, Vacancy{}
+	t.m.Reinit = Reinit{} // a leader has nobody to copy from
 	s := t.Server
 	switch s.Process {
 	case pg.ProcessFrozen:

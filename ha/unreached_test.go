@@ -30,3 +30,21 @@ func TestUnreached(t *testing.T) {
 		t.Errorf("a leader whose server runs gives its key up: %s", got)
 	}
 }
+
+// A member that was asked for a fresh copy and leads has nobody to take it from;
+// nor do the others take it for one that does not run (test/sim, seed 3169).
+func TestALeaderIsNotCopiedAnew(t *testing.T) {
+	v := leader()
+	v.Memory.Reinit.Asked = true
+	d := Decide(v)
+	if d.Memory.Reinit != (Reinit{}) {
+		t.Errorf("it remembers %+v", d.Memory.Reinit)
+	}
+	for _, a := range d.Actions {
+		if p, ok := a.(Put); ok && p.Key == cluster.DirMembers+"a" {
+			if m, err := cluster.ParseMember("a", []byte(p.Value)); err != nil || !m.Running() {
+				t.Errorf("it is published as %+v, %v", m, err)
+			}
+		}
+	}
+}
