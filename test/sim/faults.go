@@ -179,6 +179,9 @@ var faults = []fault{
 	{"switchover", 6, false, func(w *World, _ *node) { w.switchover("") }},
 	{"failover", 2, true, func(w *World, n *node) { w.failover(n.name) }},
 	{"restart", 4, false, func(w *World, n *node) { w.restart(n) }},
+	{"restart-later", 4, false, func(w *World, n *node) { w.restartLater(n) }},
+	{"reinit", 2, true, func(w *World, n *node) { w.reinit(n) }},
+	{"configure", 3, false, func(w *World, _ *node) { w.configure() }},
 	{"pause", 1, true, func(w *World, _ *node) {
 		w.pause(true)
 		w.after(w.draw(time.Second, 20*time.Second), func() { w.pause(false) })

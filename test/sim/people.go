@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"fmt"
+	"maps"
 	"time"
 
 	"howdah/cluster"
@@ -21,6 +23,37 @@ func (w *World) failover(to string) {
 
 func (w *World) restart(n *node) {
 	w.store.put(cluster.DirRequests+n.name, cluster.Request{ID: "1", Kind: cluster.RequestRestart, At: w.wall(), By: "sim"}.Encode())
+}
+
+// restartLater asks for a restart at a time, on conditions that may not hold then.
+func (w *World) restartLater(n *node) {
+	r := cluster.Request{ID: "1", Kind: cluster.RequestRestart, At: w.wall(), By: "sim", Schedule: w.wall().Add(w.draw(0, 20*time.Second))}
+	switch w.rng.IntN(6) {
+	case 0:
+		r.Role = cluster.RoleReplica
+	case 1:
+		r.Pending = true
+	case 2:
+		r.Started = "2026-11-20 12:00:00.000000 UTC"
+	case 3:
+		r.Schedule = w.wall().Add(-time.Hour)
+	}
+	w.store.put(cluster.DirSchedules+n.name, r.Encode())
+}
+
+func (w *World) reinit(n *node) {
+	w.store.put(cluster.DirRequests+n.name, cluster.Request{ID: "1", Kind: cluster.RequestReinit, At: w.wall(), By: "sim", Force: w.chance(0.5)}.Encode())
+}
+
+// configure changes what servers are to be set to.
+func (w *World) configure() {
+	c := w.store.newest.read().Config
+	if c.Data == nil {
+		return
+	}
+	data := maps.Clone(c.Data)
+	data["postgresql"] = map[string]any{"parameters": map[string]any{"work_mem": fmt.Sprintf("%dMB", 1+w.rng.IntN(64))}}
+	w.store.put(cluster.KeyConfig, cluster.Config{Data: data}.Encode())
 }
 
 func (w *World) pause(on bool) {
