@@ -54,15 +54,21 @@ func ReadInventory(path string) (Inventory, error) {
 		return inv, err
 	}
 	var missing []string
-	for i := range inv.World.Clusters {
-		c := &inv.World.Clusters[i]
-		for name, value := range c.Secrets {
+	find := func(of string, secrets map[string]secret.Text) {
+		for name, value := range secrets {
 			found, err := lookUp(value, dir)
 			if err != nil {
-				missing = append(missing, fmt.Sprintf("cluster %s, %s: %s", c.Name, name, err))
+				missing = append(missing, fmt.Sprintf("%s, %s: %s", of, name, err))
 			}
-			c.Secrets[name] = found
+			secrets[name] = found
 		}
+	}
+	for _, o := range inv.World.Others {
+		find("host "+o.Host, o.Secrets)
+	}
+	for i := range inv.World.Clusters {
+		c := &inv.World.Clusters[i]
+		find("cluster "+c.Name, c.Secrets)
 		for j := range c.Objects.Databases {
 			d := &c.Objects.Databases[j]
 			if d.Baseline == "" || filepath.IsAbs(d.Baseline) {

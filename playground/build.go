@@ -274,6 +274,17 @@ func (s *State) write(o Options, b Built, owner node.User) error {
 			b.Changed[m.Name] = other
 		}
 	}
+	for _, other := range o.World.Others {
+		if !slices.ContainsFunc(nodes, func(n spec.Node) bool { return n.Member == other.Name && len(n.Gateway.Fronts) > 0 }) {
+			continue
+		}
+		path := filepath.Join(s.Dir, other.Group, secretsName)
+		changed, err := nodefile.MergeSecrets(path, other.Secrets, owner.UID, owner.GID)
+		if err != nil {
+			return err
+		}
+		b.Changed[other.Name] = b.Changed[other.Name] || changed
+	}
 	authority, err := pki.OpenAuthority(s.authority(), "howdah")
 	if err != nil {
 		return err
@@ -297,9 +308,11 @@ func (s *State) write(o Options, b Built, owner node.User) error {
 			addrs = append(addrs, door)
 		}
 		addrs = append(addrs, netip.AddrFrom4([4]byte{127, 0, 0, 1}))
-		if n.TLS, err = authority.Issue(filepath.Join(n.Paths.Dir, "tls"), n.Member, addrs...); err != nil {
+		files, err := authority.Issue(filepath.Join(n.Paths.Dir, "tls"), n.Member, addrs...)
+		if err != nil {
 			return err
 		}
+		n.Certify(files)
 		other, err := nodefile.Update(*n, owner.UID, owner.GID)
 		if err != nil {
 			return err

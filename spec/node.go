@@ -138,6 +138,7 @@ type Agent struct {
 // REST is who may ask the REST API, as Patroni's section restapi has it. The
 // zero REST speaks plain HTTP with everybody.
 type REST struct {
+	TLS          bool     `json:"tls"`  // by the certificate of the node, unless Cert names another
 	Cert         string   `json:"cert"` // files; "": plain HTTP
 	Key          string   `json:"key"`
 	CA           string   `json:"ca"`            // who signs the certificates of clients
@@ -152,8 +153,16 @@ type REST struct {
 // runs none; one with fronts and no data directory runs nothing else.
 type Gateway struct {
 	Listen string        `json:"listen"` // host:port of the stats page and the metrics
-	Wait   time.Duration `json:"wait"`   // how long a client waits for a primary
+	Page   Page          `json:"page"`
+	Wait   time.Duration `json:"wait"` // how long a client waits for a primary
 	Fronts []Front       `json:"fronts"`
+}
+
+// A Page is who may use the gateway's statistics page. Whoever changes something
+// there needs the password called SecretGateway.
+type Page struct {
+	User    string `json:"user"`    // whose password it is
+	Private bool   `json:"private"` // reading needs it too; metrics never do
 }
 
 // A Front is one cluster's services on this node.
@@ -210,6 +219,14 @@ func (t Timers) Validate() error {
 	return errors.Join(errs...)
 }
 
+// Certify gives the node the files that others know it by.
+func (n *Node) Certify(files TLS) {
+	n.TLS = files
+	if rest := &n.Agent.REST; rest.TLS && rest.Cert == "" {
+		rest.Cert, rest.Key = files.Cert, files.Key
+	}
+}
+
 // TLS are the files that machines know each other by.
 type TLS struct {
 	CA   string `json:"ca"`
@@ -236,5 +253,6 @@ const (
 	Replicator      = "replicator"
 	SecretSuper     = "postgres"
 	SecretReplicate = "replicator"
-	SecretGateway   = "gateway" // of user admin on the gateway's statistics page
+	SecretGateway   = "gateway" // of the user of the gateway's statistics page
+	SecretREST      = "rest"    // of the user of the agents' REST API
 )

@@ -32,6 +32,8 @@ type Cluster struct {
 	Services  []cluster.Service      `json:"services"`
 	Provider  string                 `json:"provider"` // group of the hosts that carry the services; "": the members
 	Carriers  []string               `json:"carriers"` // those hosts
+	REST      REST                   `json:"rest"`     // of the agents; its files are each node's
+	Page      Page                   `json:"page"`     // of the members' gateways
 	Objects   Objects                `json:"objects"`
 	Secrets   map[string]secret.Text `json:"-"` // by name; env:NAME and file:PATH are not looked up yet
 	Settings  []Setting              `json:"settings"`
@@ -83,6 +85,9 @@ type Other struct {
 	Host  string `json:"host"`
 	Group string `json:"group"`
 	Stats int    `json:"stats"`
+	Page  Page   `json:"page"`
+
+	Secrets map[string]secret.Text `json:"-"` // as a cluster has them
 }
 
 // A Setting is one resolved value and where it came from.

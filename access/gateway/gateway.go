@@ -82,7 +82,7 @@ func Run(ctx context.Context, n spec.Node, log *slog.Logger) error {
 		}})
 	}
 	if l, ok := listeners[listen.Stats]; ok {
-		d := &desk{Gateway: g, Password: adminPassword(n, log)}
+		d := &desk{Gateway: g, Page: n.Gateway.Page, Password: adminPassword(n, log)}
 		parts = append(parts, lifecycle.Part{Name: "stats", Grace: time.Second, Run: func(ctx context.Context) error { return d.serve(ctx, l) }})
 	}
 	log.Info("gateway started", "services", len(g.ports))

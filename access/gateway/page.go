@@ -19,15 +19,18 @@ import (
 
 	"howdah/logkey"
 	"howdah/secret"
+	"howdah/spec"
 )
 
 // A desk is the statistics page: HAProxy's paths, forms and formats.
 type desk struct {
 	*Gateway
+	spec.Page
 	Password secret.Text // of who may change something; "": nobody may
 }
 
-// Admin is the user who may set servers to drain, maint and ready.
+// Admin is the user who may set servers to drain, maint and ready, unless the
+// node names another.
 const Admin = "admin"
 
 // serve answers on l until ctx ends.
@@ -61,10 +64,26 @@ func (d *desk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.change(w, r)
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		http.Error(w, "GET, HEAD or POST", http.StatusMethodNotAllowed)
+	case d.Private && !d.may(w, r):
 	default:
 		d.show(w, cmp.Or(rest, node))
 	}
 }
+
+// may says whether whoever asks is the page's user, and answers if not.
+func (d *desk) may(w http.ResponseWriter, r *http.Request) bool {
+	name, password, ok := r.BasicAuth()
+	user := same(name, cmp.Or(d.User, Admin))
+	if ok && d.Password != "" && same(password, d.Password.Reveal()) && user {
+		return true
+	}
+	w.Header().Set("WWW-Authenticate", `Basic realm="HAProxy Statistics"`)
+	http.Error(w, "the user of this page and the password are required", http.StatusUnauthorized)
+	return false
+}
+
+// same compares without telling by its time how much of a secret was right.
+func same(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
 
 // show answers with the format that stands behind a semicolon.
 func (d *desk) show(w http.ResponseWriter, path string) {
@@ -139,11 +158,7 @@ func (d *desk) change(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "a form of another site", http.StatusForbidden)
 		return
 	}
-	name, password, ok := r.BasicAuth()
-	right := d.Password != "" && subtle.ConstantTimeCompare([]byte(password), []byte(d.Password.Reveal())) == 1
-	if !ok || name != Admin || !right {
-		w.Header().Set("WWW-Authenticate", `Basic realm="HAProxy Statistics"`)
-		http.Error(w, "a user who may change servers is required", http.StatusUnauthorized)
+	if !d.may(w, r) {
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)

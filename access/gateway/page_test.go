@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"howdah/spec"
 )
 
 const password = "a password"
@@ -257,5 +259,42 @@ func TestOnlyTheAdminSetsServers(t *testing.T) {
 	}
 	if r := w.ask("DELETE", "/haproxy/a/", "", "", nil); r.StatusCode != 405 {
 		t.Errorf("DELETE: %s", r.Status)
+	}
+}
+
+func TestWhoMayReadThePage(t *testing.T) {
+	w := served(t)
+	for _, tt := range []struct {
+		page           spec.Page
+		path           string
+		user, password string
+		want           int
+	}{
+		{spec.Page{}, "/haproxy/a/;csv", "", "", 200},
+		{spec.Page{Private: true}, "/haproxy/a/;csv", "", "", 401},
+		{spec.Page{Private: true}, "/haproxy/a/", "", "", 401},
+		{spec.Page{Private: true}, "/haproxy/a/", Admin, "wrong", 401},
+		{spec.Page{Private: true}, "/haproxy/a/;json", Admin, password, 200},
+		{spec.Page{Private: true}, "/metrics", "", "", 200},
+		{spec.Page{Private: true, User: "ops"}, "/haproxy/a/", Admin, password, 401},
+		{spec.Page{Private: true, User: "ops"}, "/haproxy/a/", "ops", password, 200},
+	} {
+		r := httptest.NewRequest("GET", tt.path, nil)
+		if tt.user != "" {
+			r.SetBasicAuth(tt.user, tt.password)
+		}
+		rec := httptest.NewRecorder()
+		(&desk{Gateway: w.g, Page: tt.page, Password: password}).ServeHTTP(rec, r)
+		if rec.Code != tt.want {
+			t.Errorf("%+v: GET %s as %q: %d, want %d", tt.page, tt.path, tt.user, rec.Code, tt.want)
+		}
+	}
+	r := httptest.NewRequest("POST", "/haproxy/a/", strings.NewReader("b=demo-primary&action=drain&s=a"))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.SetBasicAuth("ops", password)
+	rec := httptest.NewRecorder()
+	(&desk{Gateway: w.g, Page: spec.Page{User: "ops"}, Password: password}).ServeHTTP(rec, r)
+	if rec.Code != http.StatusSeeOther {
+		t.Errorf("the user that the node names can not set a server: %d", rec.Code)
 	}
 }

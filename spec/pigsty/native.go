@@ -47,7 +47,8 @@ func native(root *value) bool {
 }
 
 // shortDefaults are what the short form has in place of Pigsty's defaults: no
-// roles that nobody asked for, and everybody comes in by TLS and password.
+// roles that nobody asked for, everybody comes in by TLS and password, and the
+// interfaces for monitoring are open to be read.
 const shortDefaults = `
 pg_default_roles: []
 pg_default_privileges: []
@@ -57,6 +58,8 @@ pg_default_hba_rules: [{ title: everybody by TLS and password, addr: world, auth
 pg_conf: oltp
 pg_dbsu_password: ''
 pg_replication_password: ''
+patroni_username: ''
+haproxy_auth_enabled: false
 `
 
 func (r *reader) native(root *value) *inventory {

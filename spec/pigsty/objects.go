@@ -13,7 +13,6 @@ func (r *reader) objects(s *server, c *spec.Cluster) spec.Objects {
 	o := spec.Objects{Admin: s.text("pg_admin_username"), Monitor: s.text("pg_monitor_username")}
 	c.Secrets[spec.SecretSuper] = secret.Text(s.text("pg_dbsu_password"))
 	c.Secrets[spec.SecretReplicate] = secret.Text(s.text("pg_replication_password"))
-	c.Secrets[spec.SecretGateway] = "" // generated: no page that stops traffic has a password everyone knows
 	if name := s.text("pg_replication_username"); name != spec.Replicator {
 		r.warn(s.line("pg_replication_username"), "members replicate as %s; %s becomes a role beside it", spec.Replicator, name)
 	}

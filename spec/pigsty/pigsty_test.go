@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"howdah/problem"
+	"howdah/secret"
 	"howdah/spec"
 )
 
@@ -470,6 +471,58 @@ func TestFixtures(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestDoorsForPrograms(t *testing.T) {
+	proxy := "pg_service_provider: proxy"
+	for _, tt := range []struct {
+		name, text     string
+		rest           spec.REST
+		page           spec.Page
+		asked, gateway secret.Text
+	}{
+		{"nothing said", base, spec.REST{User: "postgres", Secret: spec.SecretREST}, spec.Page{User: "admin", Private: true}, "Patroni.API", ""},
+		{
+			"everything said", with(
+				"patroni_ssl_enabled: true", "patroni_username: ops", "patroni_password: 'a:b'",
+				"haproxy_admin_username: boss", "haproxy_admin_password: env:BOSS", "haproxy_auth_enabled: no",
+			),
+			spec.REST{TLS: true, User: "ops", Secret: spec.SecretREST},
+			spec.Page{User: "boss"},
+			"a:b", "env:BOSS",
+		},
+		{"nobody is asked", with("patroni_username: ''"), spec.REST{}, spec.Page{User: "admin", Private: true}, "", ""},
+		{"the short form", "cluster: a\nhosts: [10.10.10.11]\n", spec.REST{}, spec.Page{User: "admin"}, "", ""},
+	} {
+		w := read(t, tt.text)
+		c := w.Clusters[0]
+		if !reflect.DeepEqual(c.REST, tt.rest) || c.Page != tt.page {
+			t.Errorf("%s: %+v and %+v, want %+v and %+v", tt.name, c.REST, c.Page, tt.rest, tt.page)
+		}
+		if got, ok := c.Secrets[spec.SecretGateway]; !ok || got != tt.gateway {
+			t.Errorf("%s: the page's password is %q (%t), want %q", tt.name, got.Reveal(), ok, tt.gateway.Reveal())
+		}
+		if got, ok := c.Secrets[spec.SecretREST]; got != tt.asked || ok != (tt.rest.User != "") {
+			t.Errorf("%s: the agents' password is %q (%t), want %q", tt.name, got.Reveal(), ok, tt.asked.Reveal())
+		}
+		for _, f := range w.Findings {
+			if f.Kind == spec.Later && strings.Contains(f.Text, "patroni_") || strings.Contains(f.Text, "haproxy_a") {
+				t.Errorf("%s: %s", tt.name, f.Text)
+			}
+		}
+		for _, s := range c.Settings {
+			if strings.HasSuffix(s.Name, "_password") && (s.Value == "a:b" || s.Value == "Patroni.API") {
+				t.Errorf("%s: %s is shown", tt.name, s.Name)
+			}
+		}
+	}
+	w := read(t, strings.Replace(with(proxy), "  children:\n", "  children:\n    proxy: { hosts: { 10.10.10.20: }, vars: { haproxy_admin_username: p, haproxy_admin_password: q } }\n", 1))
+	if o := w.Others[0]; o.Page != (spec.Page{User: "p", Private: true}) || o.Secrets[spec.SecretGateway] != "q" {
+		t.Errorf("a gateway's own host: %+v, %q", o.Page, o.Secrets[spec.SecretGateway].Reveal())
+	}
+	if err := Read("x.yml", []byte(with("patroni_username: 'a:b'"))).Err(); err == nil || !strings.Contains(err.Error(), "patroni_username") {
+		t.Errorf("a user with a colon: %v", err)
 	}
 }
 

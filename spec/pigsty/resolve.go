@@ -191,6 +191,8 @@ var ofCluster = []string{
 	"pg_default_service_dest", "pg_service_provider", "pg_default_roles", "pg_default_privileges", "pg_rpo", "pg_rto",
 	"pg_replication_password", "pg_admin_password", "pg_monitor_password", "pg_dbsu_password",
 	"pg_default_schemas", "pg_default_extensions", "pg_provision", "pgbouncer_enabled", "pgbouncer_port",
+	"patroni_ssl_enabled", "patroni_username", "patroni_password",
+	"haproxy_admin_username", "haproxy_admin_password", "haproxy_auth_enabled",
 }
 
 func (r *reader) cluster(inv *inventory, name string, members []*server) spec.Cluster {
@@ -225,6 +227,7 @@ func (r *reader) cluster(inv *inventory, name string, members []*server) spec.Cl
 	r.timers(first, &c)
 	c.Services = r.services(first)
 	c.Objects = r.objects(first, &c)
+	c.REST, c.Page = r.rest(first, c.Secrets), r.page(first, c.Secrets)
 	c.Carriers = r.carriers(inv, first, members, &c)
 	if up := first.vars["pg_upstream"]; up.value != nil && !up.value.null() {
 		r.bad(up.line, "pg_upstream of the primary %s makes its cluster the standby of another one, which this version does not run", first.name())
@@ -515,7 +518,10 @@ func (r *reader) others(inv *inventory, w *spec.World) {
 		}
 		has[address] = true
 		h := slices.IndexFunc(inv.hosts, func(h *host) bool { return h.name == address })
-		w.Others = append(w.Others, spec.Other{Name: name, Host: address, Group: group, Stats: r.scope(inv, inv.hosts[h], nil).int("haproxy_exporter_port")})
+		s := r.scope(inv, inv.hosts[h], nil)
+		o := spec.Other{Name: name, Host: address, Group: group, Stats: s.int("haproxy_exporter_port"), Secrets: map[string]secret.Text{}}
+		o.Page = r.page(s, o.Secrets)
+		w.Others = append(w.Others, o)
 	}
 	for _, s := range w.Stores {
 		add(s.Host, "etcd", s.Name)

@@ -39,6 +39,7 @@ var patterns = map[shape]struct {
 	is    *regexp.Regexp
 	means string
 }{
+	"account":  {regexp.MustCompile(`^[^\x00-\x1f:]*$`), "a name without a colon, which would end it in basic authentication"},
 	"name":     {regexp.MustCompile(`^[a-zA-Z0-9-]+$`), "letters, digits and dashes"},
 	"rolename": {regexp.MustCompile(`^[a-z_][a-z0-9_@.-]{0,62}$`), "up to 63 lower case letters, digits and _ @ . - that begin with a letter"},
 	"dbname":   {regexp.MustCompile(`^[^\x00-\x1f/\\"]{1,63}$`), "up to 63 characters"},

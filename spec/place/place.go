@@ -86,7 +86,7 @@ func (s Site) server(c spec.Cluster, m spec.Member) spec.Node {
 	if s.Loopback {
 		n.Postgres.HBA = onLoopback(m.HBA)
 	}
-	n.Agent = spec.Agent{Listen: at(n.Address, s.port(m.REST)), Timers: c.Timers, Tags: m.Tags}
+	n.Agent = spec.Agent{Listen: at(n.Address, s.port(m.REST)), REST: c.REST, Timers: c.Timers, Tags: m.Tags}
 	return n
 }
 
@@ -135,7 +135,8 @@ func (s Site) gateways(w spec.World, nodes []spec.Node) {
 			}
 			n.Gateway.Wait = Wait
 			if n.Gateway.Listen == "" {
-				n.Gateway.Listen = at(n.Address, stats(w, host))
+				port, page := stats(w, host)
+				n.Gateway.Listen, n.Gateway.Page = at(n.Address, port), page
 			}
 			n.Gateway.Fronts = append(n.Gateway.Fronts, spec.Front{
 				// There is no pooler in this version: pooled services go straight to PostgreSQL.
@@ -145,21 +146,21 @@ func (s Site) gateways(w spec.World, nodes []spec.Node) {
 	}
 }
 
-// stats is the port of the gateway's page on a host.
-func stats(w spec.World, host string) int {
+// stats is the gateway's page on a host.
+func stats(w spec.World, host string) (port int, page spec.Page) {
 	for _, c := range w.Clusters {
 		for _, m := range c.Members {
 			if m.Host == host {
-				return m.Stats
+				return m.Stats, c.Page
 			}
 		}
 	}
 	for _, o := range w.Others {
 		if o.Host == host {
-			return o.Stats
+			return o.Stats, o.Page
 		}
 	}
-	return 9101
+	return 9101, spec.Page{}
 }
 
 func (s Site) port(p int) int {

@@ -12,9 +12,9 @@ import (
 const inventory = `all:
   children:
     etcd: { hosts: { 10.10.10.10: { etcd_seq: 1 } } }
-    proxy: { hosts: { 10.10.10.20: { } } }
+    proxy: { hosts: { 10.10.10.20: { haproxy_auth_enabled: no } } }
     pg-a:
-      vars: { pg_cluster: pg-a, pg_version: 16, pg_conf: tiny.yml, pg_parameters: { work_mem: 9MB, min_wal_size: 96MB } }
+      vars: { pg_cluster: pg-a, pg_version: 16, pg_conf: tiny.yml, patroni_ssl_enabled: yes, haproxy_admin_username: boss, pg_parameters: { work_mem: 9MB, min_wal_size: 96MB } }
       hosts: { 10.10.10.11: { pg_seq: 1, pg_role: primary }, 10.10.10.12: { pg_seq: 2, pg_role: delayed, pg_delay: 1h } }
     pg-b:
       vars: { pg_cluster: pg-b, pg_service_provider: proxy, pg_services: [ { name: low, port: 80, selector: '[]', check: /primary } ] }
@@ -46,11 +46,28 @@ func TestNodes(t *testing.T) {
 		{"keys", a1.Base(), "/pg/pg-a/"},
 		{"delay", a2.Postgres.Delay + fmt.Sprint(a2.Agent.Tags), "1hmap[nofailover:true]"},
 		{"store", store.Etcd.Member + " " + a1.Etcd.Member + " " + fmt.Sprint(a1.Etcd.Members, store.Alone(), a1.Alone()), "etcd-1  [{etcd-1 https://10.10.10.10:2379 https://10.10.10.10:2380}] true false"},
+		{"who may ask", fmt.Sprintf("%+v", a2.Agent.REST), "{TLS:true Cert: Key: CA: VerifyClient: User:postgres Secret:rest Allow:[] AllowMembers:false}"},
+		{"who sees the page", fmt.Sprint(a1.Gateway.Page, proxy.Gateway.Page), "{boss true} {admin false}"},
 		{"fronts", fmt.Sprint(len(a1.Gateway.Fronts), len(b.Gateway.Fronts), len(proxy.Gateway.Fronts), proxy.Alone()), "1 0 1 true"},
 		{"listeners", fmt.Sprintln(a1.Gateway.Fronts[0].Services[0].IP, a1.Gateway.Fronts[0].Services[0].Port, proxy.Gateway.Fronts[0].Services[4].Port), "127.10.10.11 5433 10080\n"},
 	} {
 		if tt.got != tt.want {
 			t.Errorf("%s: got %s, want %s", tt.what, tt.got, tt.want)
+		}
+	}
+}
+
+func TestCertify(t *testing.T) {
+	files := spec.TLS{CA: "ca", Cert: "cert", Key: "key"}
+	for _, tt := range []struct{ rest, want spec.REST }{
+		{spec.REST{}, spec.REST{}},
+		{spec.REST{TLS: true}, spec.REST{TLS: true, Cert: "cert", Key: "key"}},
+		{spec.REST{TLS: true, Cert: "own", Key: "its"}, spec.REST{TLS: true, Cert: "own", Key: "its"}},
+	} {
+		n := spec.Node{Agent: spec.Agent{REST: tt.rest}}
+		n.Certify(files)
+		if got := fmt.Sprint(n.Agent.REST); got != fmt.Sprint(tt.want) || n.TLS != files {
+			t.Errorf("%+v becomes %s and %+v", tt.rest, got, n.TLS)
 		}
 	}
 }
