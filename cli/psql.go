@@ -63,10 +63,14 @@ follows "--" goes to psql. The password comes from a file that only you can read
 				if err != nil {
 					return err
 				}
+				url := access.At(t)
+				if len(members) == 0 {
+					url = c.Through(access, service, true)
+				}
 				if a.json {
-					a.printJSON(a.Out, map[string]any{"member": t.Member, "host": t.Host, "port": t.Port, "url": access.At(t)})
+					a.printJSON(a.Out, map[string]any{"member": t.Member, "host": t.Host, "port": t.Port, "url": url})
 				} else {
-					a.printf("%s\n", access.At(t))
+					a.printf("%s\n", url)
 				}
 				return nil
 			}
@@ -75,7 +79,7 @@ follows "--" goes to psql. The password comes from a file that only you can read
 	}
 	cmd.Flags().StringVar(&service, "service", control.Primary, "primary, replica, default, offline, or another of the inventory")
 	_ = cmd.RegisterFlagCompletionFunc("service", cobra.FixedCompletions([]string{control.Primary, control.Replica, "default", "offline"}, cobra.ShellCompDirectiveNoFileComp))
-	cmd.Flags().BoolVar(&url, "print-url", false, "print a connection string with the password instead")
+	cmd.Flags().BoolVar(&url, "print-url", false, "print a connection string with the password instead; that of a service names every node that has it")
 	a.jsonFlag(cmd)
 	return cmd
 }

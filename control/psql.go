@@ -147,11 +147,11 @@ func (c *Cluster) Access() (Access, error) {
 			}
 		}
 	}
-	var hosts, ports, addrs []string
+	var servers []Target
 	var pass strings.Builder
 	for _, n := range c.Nodes {
 		host, port := c.door(n.Address), strconv.Itoa(n.Postgres.Port)
-		hosts, ports, addrs = append(hosts, host), append(ports, port), append(addrs, net.JoinHostPort(host, port))
+		servers = append(servers, Target{Member: n.Member, Host: host, Port: n.Postgres.Port})
 		places := [][2]string{{host, port}}
 		for _, s := range c.front(n).Services {
 			places = append(places, [2]string{c.door(c.listens(n, s)), strconv.Itoa(s.Port)})
@@ -164,20 +164,24 @@ func (c *Cluster) Access() (Access, error) {
 			}
 		}
 	}
-	u := url.URL{
-		Scheme: "postgres", User: url.User(a.User), Host: strings.Join(addrs, ","), Path: "/" + a.Database,
-		RawQuery: "target_session_attrs=read-write",
+	if a.url = c.Through(a, Primary, false); a.url == "" {
+		a.url = c.direct(a, servers)
 	}
-	tls := ""
-	if c.onlyTLS() {
-		u.RawQuery += "&sslmode=" + onlyTLS
-		tls = "sslmode=" + onlyTLS + "\n"
-	}
-	a.url = u.String()
 	var services strings.Builder
-	for _, s := range []struct{ name, attrs string }{{c.Name, "read-write"}, {c.Name + "-replica", "prefer-standby"}} {
-		fmt.Fprintf(&services, "[%s]\nhost=%s\nport=%s\nuser=%s\ndbname=%s\npassfile=%s\ntarget_session_attrs=%s\nconnect_timeout=3\n%s\n",
-			s.name, strings.Join(hosts, ","), strings.Join(ports, ","), a.User, a.Database, a.Passfile, s.attrs, tls)
+	for _, s := range []struct{ name, service, attrs string }{{c.Name, Primary, "read-write"}, {c.Name + "-replica", Replica, "prefer-standby"}} {
+		to, attrs := c.ways(s.service), ""
+		if len(to) == 0 { // no gateway here has it: libpq itself looks for the server
+			to, attrs = servers, "target_session_attrs="+s.attrs+"\n"
+		}
+		if c.onlyTLS() {
+			attrs += "sslmode=" + onlyTLS + "\n"
+		}
+		var hosts, ports []string
+		for _, t := range to {
+			hosts, ports = append(hosts, t.Host), append(ports, strconv.Itoa(t.Port))
+		}
+		fmt.Fprintf(&services, "[%s]\nhost=%s\nport=%s\nuser=%s\ndbname=%s\npassfile=%s\nconnect_timeout=3\n%s\n",
+			s.name, strings.Join(hosts, ","), strings.Join(ports, ","), a.User, a.Database, a.Passfile, attrs)
 	}
 	for path, text := range map[string]string{a.Passfile: pass.String(), a.Services: services.String()} {
 		if old, err := os.ReadFile(path); err == nil && string(old) == text {
@@ -191,6 +195,23 @@ func (c *Cluster) Access() (Access, error) {
 		}
 	}
 	return a, nil
+}
+
+// direct is a connection string by which libpq itself looks for the primary
+// among the servers.
+func (c *Cluster) direct(a Access, servers []Target) string {
+	var hosts []string
+	for _, t := range servers {
+		hosts = append(hosts, net.JoinHostPort(t.Host, strconv.Itoa(t.Port)))
+	}
+	u := url.URL{
+		Scheme: "postgres", User: url.User(a.User), Host: strings.Join(hosts, ","), Path: "/" + a.Database,
+		RawQuery: "target_session_attrs=read-write",
+	}
+	if c.onlyTLS() {
+		u.RawQuery += "&sslmode=" + onlyTLS
+	}
+	return u.String()
 }
 
 // entrant is the role that a person comes in by: the first of the inventory's

@@ -49,13 +49,22 @@ func (c *Cluster) front(n spec.Node) spec.Front {
 // this machine that has it, those of nodes that run first. Every one leads to
 // the same members.
 func (c *Cluster) Ways(service string) []Target {
+	all := c.ways(service)
+	for i := range all {
+		all[i] = c.in(all[i])
+	}
+	return all
+}
+
+// ways are the same without who gets in.
+func (c *Cluster) ways(service string) []Target {
 	var up, down []Target
 	for _, n := range c.Nodes {
 		for _, s := range c.front(n).Services {
 			if s.Name != service {
 				continue
 			}
-			t := c.in(Target{Member: n.Member, Host: c.door(c.listens(n, s)), Port: s.Port})
+			t := Target{Member: n.Member, Host: c.door(c.listens(n, s)), Port: s.Port}
 			if playground.Stopped(n) {
 				down = append(down, t)
 			} else {
@@ -109,7 +118,7 @@ func (c *Cluster) in(t Target) Target {
 // answers. With reveal it holds the password; "": no gateway here has it.
 func (c *Cluster) Through(a Access, service string, reveal bool) string {
 	var hosts []string
-	for _, t := range c.Ways(service) {
+	for _, t := range c.ways(service) {
 		hosts = append(hosts, net.JoinHostPort(t.Host, strconv.Itoa(t.Port)))
 	}
 	if len(hosts) == 0 {
