@@ -19,7 +19,8 @@ func (a *app) status() *cobra.Command {
 		Use: "status [CLUSTER]", Short: "The members, and how well they are",
 		Long: `Status prints the table of "howdah list" and a line each for what a person on
 call wants to know: since when the leader leads, what would be lost with its
-host just now, the store, the last change of leader, and who is waited for.
+host just now, where the gateways lead clients, the store, the last change of
+leader, and who is waited for.
 
 It ends with 3 when the cluster has no leader or a member is not running.`,
 		Example: `  howdah status
@@ -116,6 +117,9 @@ func statusText(s control.Status) string {
 		line("exposure", "%s would be lost with the leader's host now (replication is asynchronous)", bytes(*s.Exposure))
 	}
 	line("survives", "%s", survivesText(s))
+	if len(s.Access) > 0 {
+		line("access", "%s", accessText(s.Access))
+	}
 	if len(s.Etcd) > 0 {
 		line("etcd", "%s", etcdText(s.Etcd))
 	}
@@ -168,6 +172,34 @@ func survivesText(s control.Status) string {
 		return "the loss of one host"
 	}
 	return fmt.Sprintf("the loss of %d hosts", s.Survives)
+}
+
+// accessText says how many gateways lead clients as they should, where, and
+// what is wrong with the others.
+func accessText(all []control.Gateway) string {
+	well := 0
+	var leads, unwell []string
+	for _, g := range all {
+		if g.Unwell != "" {
+			unwell = append(unwell, g.Member+" "+g.Unwell)
+			continue
+		}
+		if well++; well > 1 {
+			continue
+		}
+		for _, s := range g.Services {
+			if s.Name != control.Primary && s.Name != control.Replica {
+				continue
+			}
+			to := strings.Join(s.To, ", ")
+			if to == "" {
+				to = "nobody, clients wait"
+			}
+			leads = append(leads, fmt.Sprintf("%d leads to %s", s.Port, to))
+		}
+	}
+	text := fmt.Sprintf("%d of %d gateways up", well, len(all))
+	return strings.Join(append(append([]string{text}, leads...), unwell...), "; ")
 }
 
 func etcdText(members []control.EtcdMember) string {

@@ -20,6 +20,7 @@ type Status struct {
 	Since    time.Time             `json:"leader_since,omitzero"` // zero: not known
 	Exposure *int64                `json:"exposure"`              // bytes that would be lost with the leader's host now; nil: unknown
 	Etcd     []EtcdMember          `json:"etcd"`
+	Access   []Gateway             `json:"access"` // the gateways of this machine
 	Last     *cluster.FailoverPage `json:"last_failover,omitempty"`
 	LastPage int64                 `json:"last_failover_number,omitempty"`
 	Faults   []LaidFault           `json:"faults"`   // that somebody laid on a playground
@@ -40,7 +41,9 @@ type MemberProblem struct {
 // Status looks at the cluster and its store.
 func (c *Cluster) Status(ctx context.Context) (Status, error) {
 	var etcd []EtcdMember
+	var access []Gateway
 	var wg sync.WaitGroup
+	wg.Go(func() { access = c.Gateways(ctx) })
 	wg.Go(func() { etcd = c.Etcd(ctx) })
 	s, err := c.State(ctx)
 	wg.Wait()
@@ -48,7 +51,8 @@ func (c *Cluster) Status(ctx context.Context) (Status, error) {
 		return Status{}, err
 	}
 	st := statusOf(c.Name, s, etcd, c.now())
-	st.Faults = c.Faults()
+	st.Faults, st.Access = c.Faults(), access
+	judge(st.Access, st.Picture)
 	return st, nil
 }
 

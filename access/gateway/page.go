@@ -54,6 +54,8 @@ func (d *desk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/metrics":
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 		_ = d.writeMetrics(w, d.stats(), buildVersion()) // who has gone asks again
+	case r.URL.Path == RoutesPath:
+		d.tell(w)
 	case r.URL.Path == "/":
 		http.Redirect(w, r, "/haproxy/"+url.PathEscape(d.node.Member)+"/", http.StatusFound)
 	case !strings.HasPrefix(r.URL.Path, "/haproxy/") || node == "":

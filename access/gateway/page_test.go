@@ -298,3 +298,29 @@ func TestWhoMayReadThePage(t *testing.T) {
 		t.Errorf("the user that the node names can not set a server: %d", rec.Code)
 	}
 }
+
+func TestTheRoutesAreTold(t *testing.T) {
+	w := newWorld(t, nil)
+	read := func() Routes {
+		var all []Routes
+		if err := json.Unmarshal([]byte(body(t, w.ask("GET", RoutesPath, "", "", nil))), &all); err != nil || len(all) != 1 {
+			t.Fatalf("%v, %v", all, err)
+		}
+		return all[0]
+	}
+	if r := read(); r.Cluster != "demo" || r.Namespace != "/service" || r.Generation != 0 {
+		t.Errorf("before anything was seen: %+v", r)
+	}
+	w.picture.Generation = 41
+	w.member("b", "127.0.0.1:1", nil)
+	w.lead("127.0.0.1:2", time.Minute)
+	r := read()
+	if r.Generation != 41 || len(r.Services) != 4 || r.Services[0].Port != 5433 || strings.Join(r.Services[0].To, " ") != "a" || strings.Join(r.Services[1].To, " ") != "b" {
+		t.Errorf("with a primary: %+v", r)
+	}
+	w.picture.Generation, w.picture.Members = 42, nil
+	w.see()
+	if r := read(); r.Generation != 42 || r.Services[0].To == nil || len(r.Services[0].To) != 0 {
+		t.Errorf("without one: %+v", r)
+	}
+}
