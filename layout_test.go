@@ -42,7 +42,7 @@ var floors = []floor{
 		"everything below that belongs to no other wing",
 	},
 	{
-		"house", "control node playground",
+		"house", "control machine node playground",
 		"everything below",
 	},
 	{

@@ -22,6 +22,7 @@ import (
 
 	"howdah/control"
 	"howdah/problem"
+	"howdah/spec"
 )
 
 // Exit codes.
@@ -47,8 +48,10 @@ type Process struct {
 
 // Roles are the daemons; main brings them, because doors know nothing of them.
 type Roles struct {
-	Node  func(ctx context.Context, dir string) error
-	Agent func(ctx context.Context, dir string) error
+	Node func(ctx context.Context, dir string) error
+	// Machine is Node for a host of an inventory, whose node it first makes in dir.
+	Machine func(ctx context.Context, dir, host string, w spec.World) error
+	Agent   func(ctx context.Context, dir string) error
 	// Gateway carries clients to the members that serve them.
 	Gateway func(ctx context.Context, dir string) error
 	Etcd    func(ctx context.Context, dir string) error
@@ -181,7 +184,7 @@ On one machine, "howdah up" starts a complete cluster of three nodes to try.`,
 	for group, verbs := range map[string][]*cobra.Command{
 		"play":   {a.up(), a.down(), a.init(), a.spec(), a.fault(), a.demoFaults()},
 		"look":   {a.list(), a.status(), a.why(), a.history(), a.showConfig(), a.psql()},
-		"change": {a.switchover(), a.failover(), a.restart(), a.reload(), a.reinit(), a.pause(), a.resume(), a.editConfig()},
+		"change": {a.switchover(), a.failover(), a.restart(), a.reload(), a.reinit(), a.pause(), a.resume(), a.editConfig(), a.keys(), a.provision()},
 		"daemon": {a.node(), a.agent(), a.gateway(), a.etcd(), a.playground()},
 	} {
 		for _, v := range verbs {

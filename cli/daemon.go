@@ -24,12 +24,6 @@ func (a *app) role(use, short, long string, run func(context.Context, string) er
 	return cmd
 }
 
-func (a *app) node() *cobra.Command {
-	return a.role("node", "Supervise the roles of one node, and guard its lease",
-		`Node starts the roles of the node in DIR, starts them again when they die, and
-freezes PostgreSQL when its right to write ends. It is what systemd runs.`, a.Roles.Node)
-}
-
 func (a *app) agent() *cobra.Command {
 	return a.role("agent", "High availability of one PostgreSQL server",
 		`Agent takes care of the PostgreSQL server of the node in DIR. "howdah node" starts it.`, a.Roles.Agent)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"howdah/machine"
 	"howdah/nodefile"
 	"howdah/postgres"
 	"howdah/postgres/conf"
@@ -170,6 +171,10 @@ func Provision(ctx context.Context, n spec.Node) (apply.Report, error) {
 	}
 	return apply.Run(ctx, o)
 }
+
+// Keys makes in the house what all machines of an inventory must have alike,
+// and returns the paths to copy.
+func (h House) Keys(inv Inventory) ([]string, error) { return machine.Keys(h.Dir, inv.World) }
 
 // Machine is this machine, as server parameters are computed for it.
 func Machine(dir string) (conf.Machine, error) { return postgres.Machine(dir) }

@@ -44,7 +44,7 @@ func run() int {
 		Root:     os.Geteuid() == 0,
 		Version:  built(),
 		Called:   os.Args[0],
-		Roles:    cli.Roles{Node: superviseNode, Agent: runAgent, Gateway: runGateway, Etcd: serveEtcd, Keep: keepPlayground},
+		Roles:    cli.Roles{Node: superviseNode, Machine: runMachine, Agent: runAgent, Gateway: runGateway, Etcd: serveEtcd, Keep: keepPlayground},
 		Exec:     syscall.Exec,
 	})
 }

@@ -1,0 +1,318 @@
+// Package machine makes of an inventory what one real machine runs: its node's
+// directory, certificate and node.json.
+//
+// Nothing is other than the inventory says: the node has the host's own address,
+// the PostgreSQL that is asked for, and all of the machine. What every machine
+// must have alike is made once, by Keys, and copied by a person: Take makes none
+// of it, because an authority of its own would shut this machine out.
+package machine
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"howdah/node"
+	"howdah/nodefile"
+	"howdah/pki"
+	"howdah/playground"
+	"howdah/postgres"
+	"howdah/postgres/conf"
+	"howdah/problem"
+	"howdah/spec"
+	"howdah/spec/place"
+)
+
+// authority is where the authority lives: one for all clusters of an inventory,
+// since they share its store.
+const authority = "ca"
+
+// pgDbsu makes place name each server's user as the inventory does.
+const pgDbsu = "pg_dbsu"
+
+// Keys makes in dir what every machine must have alike, the authority and the
+// secrets of each cluster, and returns their paths. What is there is kept.
+func Keys(dir string, w spec.World) ([]string, error) {
+	if err := vacant(dir, w); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("keys: %w", err)
+	}
+	if _, err := pki.OpenAuthority(filepath.Join(dir, authority), "howdah"); err != nil {
+		return nil, err
+	}
+	paths := []string{filepath.Join(dir, authority)}
+	for _, c := range w.Clusters {
+		path := secretsOf(dir, c.Name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return nil, fmt.Errorf("keys: %w", err)
+		}
+		if _, err := nodefile.MergeSecrets(path, c.Secrets, -1, -1); err != nil {
+			return nil, err
+		}
+		paths = append(paths, path)
+	}
+	return paths, nil
+}
+
+// Take writes to dir what host runs, and returns its node. Given again it
+// changes only what the inventory now has otherwise.
+func Take(dir, host string, w spec.World) (spec.Node, error) {
+	if err := vacant(dir, w); err != nil {
+		return spec.Node{}, err
+	}
+	n, err := plan(dir, host, w)
+	if err != nil {
+		return n, err
+	}
+	if err := same(n); err != nil {
+		return n, err
+	}
+	owner, err := node.Account(n.User)
+	if err != nil {
+		return n, err
+	}
+	addr, err := netip.ParseAddr(n.Host)
+	if err != nil {
+		return n, fmt.Errorf("host %s: %w", n.Host, err)
+	}
+	var secrets spec.Cluster
+	if i := slices.IndexFunc(w.Clusters, func(c spec.Cluster) bool { return c.Name == n.Cluster }); i >= 0 {
+		secrets = w.Clusters[i]
+	}
+	if err := complete(dir, n, secrets); err != nil {
+		return n, err
+	}
+	if err := directories(n, owner); err != nil {
+		return n, err
+	}
+	if secrets.Name != "" {
+		if err := share(n, secrets, owner); err != nil {
+			return n, err
+		}
+	}
+	ca, err := pki.OpenAuthority(filepath.Join(dir, authority), "howdah")
+	if err != nil {
+		return n, err
+	}
+	if owner.UID >= 0 {
+		ca = ca.For(&pki.Owner{UID: owner.UID, GID: owner.GID})
+	}
+	n.TLS, err = ca.Issue(filepath.Join(n.Paths.Dir, "tls"), n.Member, addr, netip.AddrFrom4([4]byte{127, 0, 0, 1}))
+	if err != nil {
+		return n, err
+	}
+	_, err = nodefile.Update(n, owner.UID, owner.GID)
+	return n, err
+}
+
+// plan says what host runs; it touches nothing.
+func plan(dir, host string, w spec.World) (spec.Node, error) {
+	what := "cannot run host " + host + " of " + w.File
+	program, err := os.Executable()
+	if err != nil {
+		return spec.Node{}, fmt.Errorf("path of this program: %w", err)
+	}
+	at := place.Site{Dir: dir, Run: runDir(dir), Binary: program, Programs: map[int]spec.Postgres{}}
+	if os.Geteuid() == 0 {
+		at.User = pgDbsu
+	}
+	for _, c := range w.Clusters {
+		at.Programs[c.Major] = spec.Postgres{Major: c.Major} // other machines' need not be here
+		if !slices.ContainsFunc(c.Members, func(m spec.Member) bool { return m.Host == host }) {
+			continue
+		}
+		found, err := postgres.Find(c.Major)
+		if err != nil {
+			return spec.Node{}, err
+		}
+		at.Programs[c.Major] = spec.Postgres{Bin: found.Bin, Major: found.Major}
+	}
+	if at.Machine, err = measure(dir); err != nil {
+		return spec.Node{}, err
+	}
+	var hosts, names []string
+	var here []spec.Node
+	for _, n := range place.Nodes(w, at) {
+		hosts = append(hosts, n.Host)
+		if n.Host == host {
+			here, names = append(here, n), append(names, n.Member)
+		}
+	}
+	slices.Sort(hosts)
+	switch {
+	case len(here) == 0:
+		return spec.Node{}, &problem.Error{
+			Code: "host-unknown", What: what,
+			Why: "the inventory has the hosts " + strings.Join(slices.Compact(hosts), ", "), Do: "name one of these with --host",
+		}
+	case len(here) > 1:
+		return spec.Node{}, &problem.Error{
+			Code: "host-several", What: what,
+			Why: "it has " + strings.Join(names, " and ") + ", and this version runs one node on a machine",
+			Do:  "give each a host of its own; `howdah up` runs them side by side on one machine, to try",
+		}
+	}
+	n := here[0]
+	if n.User == pgDbsu { // no server that names one
+		n.User = spec.Superuser
+	}
+	return n, libraries(n)
+}
+
+// measure looks at the machine that has dir, which may not be there yet.
+func measure(dir string) (conf.Machine, error) {
+	for {
+		if _, err := os.Stat(dir); err == nil || dir == filepath.Dir(dir) {
+			return postgres.Machine(dir)
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+// libraries refuses a server that would not start.
+func libraries(n spec.Node) error {
+	var missing []string
+	for name := range strings.SplitSeq(n.Postgres.Parameters["shared_preload_libraries"], ",") {
+		name = strings.TrimPrefix(strings.Trim(strings.TrimSpace(name), `'"`), "$libdir/")
+		if name != "" && !postgres.HasLibrary(n.Postgres.Bin, name) {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return &problem.Error{
+		Code: "library-missing", What: "cannot run " + n.Member,
+		Why: fmt.Sprintf("its shared_preload_libraries has %s, which PostgreSQL %d of this machine has not", strings.Join(missing, ", "), n.Postgres.Major),
+		Do:  "install the packages that have them, or take them out of pg_libs in the inventory",
+	}
+}
+
+// same refuses a host that has become another: its data and its place in the
+// store go by its address.
+func same(n spec.Node) error {
+	was, err := nodefile.Load(n.Paths.Dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case was.Host != n.Host:
+		return &problem.Error{
+			Code: "host-other", What: "cannot run " + n.Member + " as host " + n.Host,
+			Why: n.Paths.Dir + " is that of host " + was.Host, Do: "give --host " + was.Host + ", or another directory with --dir",
+		}
+	}
+	return nil
+}
+
+// complete refuses to begin without what all machines share.
+func complete(dir string, n spec.Node, c spec.Cluster) error {
+	var missing []string
+	for _, name := range []string{"ca.pem", "ca.key"} {
+		path := filepath.Join(dir, authority, name)
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			missing = append(missing, path)
+		} else if err != nil {
+			return fmt.Errorf("keys: %w", err)
+		}
+	}
+	if c.Name != "" {
+		_, err := os.Stat(n.Paths.Secrets)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			missing = append(missing, n.Paths.Secrets)
+		case err != nil:
+			return fmt.Errorf("keys: %w", err)
+		default:
+			have, err := nodefile.Secrets(n)
+			if err != nil {
+				return err
+			}
+			for name, given := range c.Secrets {
+				if given == "" && have[name] == "" {
+					missing = append(missing, name+" in "+n.Paths.Secrets)
+				}
+			}
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	slices.Sort(missing)
+	return &problem.Error{
+		Code: "keys-missing", What: "cannot run " + n.Member + " on this machine", Why: "there is no " + strings.Join(missing, ", no "),
+		Do: "copy them from the machine where `howdah keys` made them, to the same place; on the first machine run `howdah keys`",
+	}
+}
+
+// share puts the passwords of the inventory to those that were copied, and
+// gives the file to owner.
+func share(n spec.Node, c spec.Cluster, owner node.User) error {
+	if _, err := nodefile.MergeSecrets(n.Paths.Secrets, c.Secrets, owner.UID, owner.GID); err != nil {
+		return err
+	}
+	if err := os.Lchown(n.Paths.Secrets, owner.UID, owner.GID); err != nil {
+		return fmt.Errorf("secrets: %w", err)
+	}
+	return os.Chmod(n.Paths.Secrets, 0o600)
+}
+
+// directories makes the node's: those above are everybody's to enter.
+func directories(n spec.Node, owner node.User) error {
+	for _, dir := range []string{filepath.Dir(n.Paths.Dir), filepath.Dir(n.Paths.Run)} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("directory: %w", err)
+		}
+	}
+	for _, dir := range []string{n.Paths.Dir, n.Paths.Log, n.Paths.Run, n.Paths.Sockets} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("directory: %w", err)
+		}
+		if err := os.Lchown(dir, owner.UID, owner.GID); err != nil {
+			return fmt.Errorf("directory: %w", err)
+		}
+	}
+	return nil
+}
+
+// vacant refuses a playground's directory: its nodes are others.
+func vacant(dir string, w spec.World) error {
+	why := "there is a playground in it"
+	if _, err := playground.Load(dir); problem.Code(err) == "playground-none" {
+		why = ""
+	}
+	for _, c := range w.Clusters {
+		if c.Name == authority {
+			why = "cluster " + c.Name + " would be where the authority is kept"
+		}
+	}
+	if why == "" {
+		return nil
+	}
+	return &problem.Error{
+		Code: "dir-occupied", What: "cannot set up this machine in " + dir, Why: why, Do: "give another directory with --dir; nothing was changed",
+	}
+}
+
+func secretsOf(dir, cluster string) string { return filepath.Join(dir, cluster, "secrets.json") }
+
+// runDir is in tmpfs where there is one of ours, and short: a socket's path has
+// 107 bytes.
+func runDir(dir string) string {
+	base := os.Getenv("XDG_RUNTIME_DIR")
+	switch {
+	case os.Geteuid() == 0:
+		return "/run/howdah"
+	case filepath.IsAbs(base):
+		return filepath.Join(base, "howdah")
+	}
+	return filepath.Join(dir, "run")
+}

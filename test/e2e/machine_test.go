@@ -1,0 +1,232 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"howdah/node"
+	"howdah/node/process"
+	"howdah/postgres"
+	"howdah/test/outside"
+)
+
+const threeMachines = `---
+all:
+  vars: { node_tune: tiny, pg_conf: tiny.yml, pg_libs: '' }
+  children:
+    etcd: { hosts: { 10.77.0.11: { etcd_seq: 1 }, 10.77.0.12: { etcd_seq: 2 }, 10.77.0.13: { etcd_seq: 3 } } }
+    pg-real:
+      hosts:
+        10.77.0.11: { pg_seq: 1, pg_role: primary }
+        10.77.0.12: { pg_seq: 2, pg_role: replica }
+        10.77.0.13: { pg_seq: 3, pg_role: replica }
+      vars:
+        pg_cluster: pg-real
+        pg_version: %d
+        pg_users: [ { name: app, password: secret, roles: [ dbrole_admin ] } ]
+        pg_databases: [ { name: app, owner: app } ]
+        pg_parameters: { shared_buffers: 64MB, maintenance_work_mem: 32MB, max_connections: 100, min_wal_size: 80MB, max_wal_size: 512MB }
+`
+
+// A machine is a network namespace with an address, and a state directory.
+type machine struct {
+	w            *world
+	member, host string
+	dir, net     string
+	program      *exec.Cmd
+}
+
+// run runs a command of the machine; nothing is judged.
+func (m *machine) run(args ...string) (out string, code int) {
+	m.w.t.Helper()
+	cmd := exec.CommandContext(m.w.ctx, m.w.Program, append([]string{"--dir", m.dir}, args...)...)
+	err := process.InNet(m.net, func() error {
+		text, err := cmd.CombinedOutput()
+		out = string(text)
+		return err
+	})
+	if cmd.ProcessState == nil {
+		m.w.t.Fatal(err)
+	}
+	return out, cmd.ProcessState.ExitCode()
+}
+
+func (m *machine) start(file string) {
+	m.w.t.Helper()
+	log, err := os.Create(filepath.Join(m.dir, "node.log"))
+	m.w.check(err)
+	defer log.Close()
+	m.program = exec.Command(m.w.Program, "node", file, "--host", m.host, "--dir", m.dir)
+	m.program.Stdout, m.program.Stderr = log, log
+	m.w.check(process.InNet(m.net, m.program.Start))
+}
+
+func (m *machine) stop() {
+	if m.program == nil {
+		return
+	}
+	_ = m.program.Process.Signal(unix.SIGTERM) // it may have ended already
+	_ = m.program.Wait()
+	m.program = nil
+}
+
+// connected makes the machine's network, with a link to the tests' bridge.
+func (m *machine) connected(i int, br netlink.Link) {
+	m.w.t.Helper()
+	var ns *os.File
+	m.w.check(process.OnThread(func() (err error) {
+		if err = unix.Unshare(unix.CLONE_NEWNET); err == nil {
+			ns, err = os.Open(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()))
+		}
+		return err
+	}))
+	m.w.t.Cleanup(func() { ns.Close() })
+	m.net = fmt.Sprintf("/proc/self/fd/%d", ns.Fd())
+	port := &netlink.Veth{
+		LinkAttrs: netlink.LinkAttrs{Name: fmt.Sprintf("machine%d", i), MasterIndex: br.Attrs().Index},
+		PeerName:  "eth0", PeerNamespace: netlink.NsFd(int(ns.Fd())),
+	}
+	m.w.check(netlink.LinkAdd(port))
+	m.w.check(netlink.LinkSetUp(port))
+	m.w.check(process.InNet(m.net, func() error {
+		for _, name := range []string{"lo", "eth0"} {
+			link, err := netlink.LinkByName(name)
+			if err != nil {
+				return err
+			}
+			if name == "eth0" {
+				addr := &netlink.Addr{IPNet: &net.IPNet{IP: net.ParseIP(m.host), Mask: net.CIDRMask(24, 32)}}
+				if err := netlink.AddrAdd(link, addr); err != nil {
+					return err
+				}
+			}
+			if err := netlink.LinkSetUp(link); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+}
+
+// Three machines, each with its own address and directory, become a cluster
+// from one inventory, without anything of a playground.
+func TestMachines(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root makes networks")
+	}
+	w := own(t)
+	br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "machines"}}
+	w.check(netlink.LinkAdd(br))
+	t.Cleanup(func() { _ = netlink.LinkDel(br) }) // the namespace of the tests ends with them
+	w.check(netlink.LinkSetUp(br))
+
+	top, installed := w.Dir, postgres.FindAll()
+	file := filepath.Join(top, "pigsty.yml")
+	w.check(os.WriteFile(file, []byte(fmt.Sprintf(threeMachines, installed[len(installed)-1].Major)), 0o600))
+	// The roles run as another user, who has to reach the program.
+	program, err := os.ReadFile(howdah)
+	w.check(err)
+	w.Program = filepath.Join(top, "howdah")
+	w.check(os.WriteFile(w.Program, program, 0o755))
+
+	var all []*machine
+	for i := 1; i <= 3; i++ {
+		m := &machine{
+			w: w, member: fmt.Sprintf("pg-real-%d", i), host: fmt.Sprintf("10.77.0.1%d", i),
+			dir: filepath.Join(top, fmt.Sprintf("m%d", i)),
+		}
+		w.check(os.Mkdir(m.dir, 0o755))
+		m.connected(i, br)
+		all = append(all, m)
+		t.Cleanup(func() { os.RemoveAll(filepath.Join("/run/howdah", m.member)) })
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			for _, m := range all {
+				text, _ := exec.Command("sh", "-c", "tail -n 12 "+m.dir+"/node.log "+m.dir+"/pg-real/*/log/*.log").CombinedOutput()
+				t.Logf("%s", text)
+			}
+		}
+		for _, m := range all { // the last primary needs a store to let go in
+			if m.program != nil {
+				_ = m.program.Process.Signal(node.Drain)
+			}
+		}
+		for _, m := range all {
+			m.stop()
+		}
+	})
+
+	// Without what all machines share nothing is begun.
+	refused := func(m *machine, code, why string, args ...string) {
+		t.Helper()
+		out, exit := m.run(args...)
+		if exit != 1 {
+			t.Errorf("howdah %s: exit %d, want 1", strings.Join(args, " "), exit)
+		}
+		w.said(out, code, why)
+		if made, _ := filepath.Glob(filepath.Join(m.dir, "*", "*", "node.json")); len(made) > 0 {
+			t.Errorf("a refusal made %s", made)
+		}
+	}
+	refused(all[0], "keys-missing", "ca.pem", "node", file, "--host", all[0].host)
+	refused(all[0], "host-unknown", all[1].host, "node", file, "--host", "10.77.0.99")
+	if out, code := all[0].run("keys", file); code != 0 {
+		t.Fatal(out)
+	}
+	w.check(os.CopyFS(filepath.Join(all[1].dir, "ca"), os.DirFS(filepath.Join(all[0].dir, "ca"))))
+	refused(all[1], "keys-missing", "secrets.json", "node", file, "--host", all[1].host)
+	for _, m := range all[1:] {
+		w.check(os.RemoveAll(m.dir))
+		w.check(os.CopyFS(m.dir, os.DirFS(all[0].dir)))
+		w.check(os.Chmod(m.dir, 0o755))
+	}
+
+	for _, m := range all {
+		m.start(file)
+	}
+	healthy := func(m *machine, want string) {
+		t.Helper()
+		var out string
+		if err := outside.Until(w.ctx, func() bool {
+			var code int
+			out, code = m.run("list")
+			return code == 0 && strings.Count(out, "streaming") == 2 && strings.Count(out, "Leader") == 1 && strings.Contains(out, want)
+		}); err != nil {
+			t.Fatalf("the machines are no cluster: %v\n%s", err, out)
+		}
+	}
+	healthy(all[1], "10.77.0.13")
+
+	// The objects come where the leader is, and only there.
+	leads := 0
+	for _, m := range all {
+		out, code := m.run("provision")
+		switch {
+		case code == 0 && strings.Contains(out, "app"):
+			leads++
+		case !strings.Contains(out, "[leader-elsewhere]"):
+			t.Errorf("provision on %s: exit %d\n%s", m.member, code, out)
+		}
+	}
+	if leads != 1 {
+		t.Errorf("%d machines made the objects, want 1", leads)
+	}
+	out, code := all[2].run("psql", "pg-real", "--", "-AtX", "-d", "user=app password=secret dbname=app", "-c", "SELECT 'at ' || current_database()")
+	if code != 0 || !strings.Contains(out, "at app") {
+		t.Errorf("psql: exit %d\n%s", code, out)
+	}
+
+	// A machine that stops and comes back is a member as before.
+	all[0].stop()
+	all[0].start(file)
+	healthy(all[2], "10.77.0.11")
+}
