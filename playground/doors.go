@@ -110,37 +110,36 @@ func (d *door) Run(ctx context.Context) error {
 }
 
 func (d *door) carry(ctx context.Context, client *net.TCPConn) {
-	if d.shut() {
-		reset(client)
-		return
-	}
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	// A node without power sends no end, and answers nobody who knocks: the
+	// door tells its clients.
+	wg.Go(func() {
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			if d.shut() {
+				cancel()
+			}
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
 	server, err := d.dial(ctx, d.target)
 	if err != nil {
 		reset(client)
 		return
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	defer context.AfterFunc(ctx, func() { reset(client); reset(server) })()
-	// A node without power sends no end: the door tells its clients.
-	go func() {
-		tick := time.NewTicker(100 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				if d.shut() {
-					cancel()
-				}
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	var wg sync.WaitGroup
-	wg.Go(func() { carry(server, client) })
+	var both sync.WaitGroup
+	both.Go(func() { carry(server, client) })
 	carry(client, server)
-	wg.Wait()
+	both.Wait()
 	client.Close()
 	server.Close()
 }
