@@ -63,7 +63,7 @@ defaults
 	w.check(os.WriteFile(config, []byte(text), 0o600))
 	_, err := w.run(path, "-c", "-f", config)
 	w.check(err)
-	var said strings.Builder
+	var said log
 	cmd := exec.CommandContext(w.ctx, path, "-db", "-f", config)
 	cmd.Stdout, cmd.Stderr = &said, &said
 	w.check(cmd.Start())
@@ -84,7 +84,9 @@ defaults
 			t.Fatalf("HAProxy ended: %v\n%s", err, said.String())
 		default:
 		}
-		return through("5433") == w.Node(leader).Address+" primary"
+		// Before its first checks it takes every server to be up.
+		checked := strings.Count(said.String(), "Server demo-primary/") >= len(w.Nodes)-1 // so many are down
+		return checked && through("5433") == w.Node(leader).Address+" primary"
 	})
 
 	// A client that connects all the time.
@@ -166,4 +168,24 @@ func (w *world) client(address string) func(port string) string {
 		}
 		return string(all[0].Rows[0][0])
 	}
+}
+
+// A log is what a program says, to be read while it speaks.
+type log struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+// Write implements io.Writer.
+func (l *log) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+// String is everything so far.
+func (l *log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }

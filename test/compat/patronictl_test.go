@@ -181,9 +181,9 @@ func (c *ctl) maintenance() {
 
 func (c *ctl) configuration() {
 	c.t.Helper()
-	connections := "110"
-	if c.old {
-		connections = "120"
+	connections := "120"
+	if c.old { // it comes first, and the value rises each time: a standby may not have less than its primary had
+		connections = "110"
 	}
 	c.ok("Configuration changed", "edit-config", "demo", "-p", "work_mem=7MB", "-p", "max_connections="+connections, "-s", "maximum_lag_on_failover=2097152", "--force")
 	c.ok("work_mem: 7MB", "show-config")
