@@ -19,9 +19,9 @@ build:
 test:
 	@scripts/test-setup
 	go vet ./...
-	@HOWDAH_PG=$$(scripts/test-setup --trees) HOWDAH_PEERS=$$(scripts/test-setup --peers) REQUIRE_PG=1 go test -timeout 15m -p 2 $$(go list ./... | grep -v /test/sim$$)
-	go test -timeout 15m -v -run '^TestSimulation$$' ./test/sim
-	go test -timeout 15m -skip '^TestSimulation$$' ./test/sim
+	@HOWDAH_PG=$$(scripts/test-setup --trees) HOWDAH_PEERS=$$(scripts/test-setup --peers) REQUIRE_PG=1 go test -timeout 25m -p 2 $$(go list ./... | grep -v /test/sim$$)
+	go test -timeout 40m -v -run '^TestSimulation$$' ./test/sim
+	go test -timeout 30m -skip '^TestSimulation$$' ./test/sim
 
 lint:
 	@test -z "$$(go tool gofumpt -l .)" || { go tool gofumpt -l .; echo 'run: go tool gofumpt -w .'; exit 1; }
