@@ -40,8 +40,8 @@ type life struct {
 // open are lives that break a law and are not understood to the end, let alone
 // mended (docs/roadmap.md). Each is struck with the change that mends it.
 var open = map[life]string{
-	{301, false}: "a deposed leader copies the new one again and again, and takes each copy for its own old data",
-	{1106, true}: "a deposed leader copies the new one again and again, and takes each copy for its own old data",
+	{301, false}: "a failover by name to an old primary starts it in place, on a timeline that another has left since: it must promote",
+	{1106, true}: "a failover by name to an old primary starts it in place, on a timeline that another has left since: it must promote",
 	{987, true}:  "an agent told to stop during crash recovery lets go of the key, though nobody else has the end of the log",
 	{1033, true}: "the first in rank asks for the key, its request is lost, and the second, with less, takes it meanwhile",
 	{1418, true}: "nobody leads two minutes after everything was mended",
