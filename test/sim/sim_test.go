@@ -44,7 +44,7 @@ var open = map[life]string{
 	{1106, true}: "a failover by name to an old primary starts it in place, on a timeline that another has left since: it must promote",
 	{987, true}:  "an agent told to stop during crash recovery lets go of the key, though nobody else has the end of the log",
 	{1033, true}: "the first in rank asks for the key, its request is lost, and the second, with less, takes it meanwhile",
-	{1418, true}: "nobody leads two minutes after everything was mended",
+	{1418, true}: "the first in rank takes the key and lets go of it at once, again and again",
 }
 
 // Every cluster lives by the laws, whatever happens to it. Each lives in one
