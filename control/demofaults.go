@@ -73,15 +73,7 @@ type Demo struct {
 // PlanDemo looks whether the demonstration can be held, of all faults or of
 // those that only names.
 func (h House) PlanDemo(clusterName string, only ...string) (*Demo, error) {
-	name, err := h.Name(clusterName)
-	if err != nil {
-		return nil, err
-	}
-	play, err := playground.Load(h.Dir)
-	if err != nil {
-		return nil, err
-	}
-	nodes, err := h.Nodes(name)
+	name, play, nodes, err := h.playing(clusterName)
 	if err != nil {
 		return nil, err
 	}

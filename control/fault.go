@@ -56,19 +56,23 @@ type Fault struct {
 // network is ill.
 func (f *Fault) Nothing() bool { return len(f.Members) == 0 }
 
+// playing is a cluster of the playground, by its name or the only one.
+func (h House) playing(clusterName string) (name string, play playground.State, nodes []spec.Node, err error) {
+	if name, err = h.Name(clusterName); err != nil {
+		return "", play, nil, err
+	}
+	if play, err = playground.Load(h.Dir); err != nil {
+		return "", play, nil, err
+	}
+	nodes, err = h.Nodes(name)
+	return name, play, nodes, err
+}
+
 // PlanFault finds the members to hit: the word "primary" is the leader. Without
 // members it is the leader; for start-node every node that is stopped, for thaw
 // and heal every one that is frozen or ill.
 func (h House) PlanFault(ctx context.Context, clusterName, fault string, o FaultOptions, members ...string) (*Fault, error) {
-	name, err := h.Name(clusterName)
-	if err != nil {
-		return nil, err
-	}
-	play, err := playground.Load(h.Dir)
-	if err != nil {
-		return nil, err
-	}
-	nodes, err := h.Nodes(name)
+	name, play, nodes, err := h.playing(clusterName)
 	if err != nil {
 		return nil, err
 	}
