@@ -66,8 +66,10 @@ func Roles(n spec.Node) []Role {
 			// member does little but pass heartbeats from one goroutine to the next:
 			// with more, each pass wakes another thread, for a quarter of its CPU
 			// time. Commits take as long as before: a thread that waits for the disk
-			// does not count.
-			Env: []string{"GOMEMLIMIT=64MiB", "GOMAXPROCS=1"}, OOM: oomRole, Grace: 10 * time.Second,
+			// does not count. The tracing, a line every 24 days, is there for what it
+			// stops: docs/decisions/2026-11-21-an-idle-store.md.
+			Env: []string{"GOMEMLIMIT=64MiB", "GOMAXPROCS=1", "GODEBUG=schedtrace=2147483647"},
+			OOM: oomRole, Grace: 10 * time.Second,
 		})
 	}
 	if len(n.Gateway.Fronts) > 0 {

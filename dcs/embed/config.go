@@ -16,10 +16,11 @@ import (
 	"howdah/spec"
 )
 
-// Timing that the notes measured: the leader is missed after half a second; a
-// stall of the disk or the scheduler shorter than that does not elect.
+// The leader is missed after half a second; a stall of the disk or the scheduler
+// shorter than that does not elect. Heartbeats are most of what an idle node does:
+// docs/decisions/2026-11-21-an-idle-store.md.
 const (
-	heartbeat = 50 * time.Millisecond
+	heartbeat = 100 * time.Millisecond
 	election  = 500 * time.Millisecond
 )
 
