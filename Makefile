@@ -6,7 +6,7 @@ ARGS ?=
 # Where git refuses to answer (another owner's checkout), go build would too.
 VCS := $(shell git status >/dev/null 2>&1 || echo -buildvcs=false)
 
-.PHONY: up build test lint bench-failover bench-peers nightly clean
+.PHONY: up build test lint chaos bench-failover bench-peers nightly clean
 
 up: build
 	@scripts/install-postgres
@@ -27,6 +27,11 @@ lint:
 	@test -z "$$(go tool gofumpt -l .)" || { go tool gofumpt -l .; echo 'run: go tool gofumpt -w .'; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
+
+# A cluster broken at random while clients use it: make chaos ARGS="-chaos 2h -seed 7".
+chaos:
+	@scripts/install-postgres
+	REQUIRE_PG=1 go test -count=1 -timeout 6h -v -run '^TestChaos$$' ./test/e2e $(ARGS)
 
 # How long writes stop: a writer of numbered rows, and one fault after another.
 bench-failover: build

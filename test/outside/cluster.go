@@ -174,9 +174,9 @@ func (c *Cluster) targets(ctx context.Context) ([]*pgconn.Config, error) {
 	return c.doors(ctx, func(n spec.Node) int { return n.Postgres.Port })
 }
 
-// entries are every node's port of a service, through which clients come to
+// Entries are every node's port of a service, through which clients come to
 // whoever carries it.
-func (c *Cluster) entries(ctx context.Context, service string) ([]*pgconn.Config, error) {
+func (c *Cluster) Entries(ctx context.Context, service string) ([]*pgconn.Config, error) {
 	return c.doors(ctx, func(n spec.Node) int {
 		for _, f := range n.Gateway.Fronts {
 			for _, s := range f.Services {

@@ -22,6 +22,7 @@ const (
 // whose answer was lost may be there or not: its number is not used again.
 type Writer struct {
 	hosts []*pgconn.Config
+	table string
 	stop  func()
 
 	mu    sync.Mutex
@@ -30,36 +31,38 @@ type Writer struct {
 }
 
 type ack struct {
-	row  int64
-	at   time.Time
-	lost bool // found missing
+	row      int64
+	sent, at time.Time // at: answered
+	timeline int64     // of the server that answered
+	lost     bool      // found missing
 }
 
 // Write makes the table, if there is none, and begins to write, straight at the
 // servers, until Stop or the end of ctx.
 func (c *Cluster) Write(ctx context.Context) (*Writer, error) {
-	hosts, err := c.targets(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return write(ctx, hosts)
+	return c.WriteInto(ctx, "numbered", "")
 }
 
 // WriteThrough does the same through a service, on whichever node lets it in.
 func (c *Cluster) WriteThrough(ctx context.Context, service string) (*Writer, error) {
-	hosts, err := c.entries(ctx, service)
+	return c.WriteInto(ctx, "numbered", service)
+}
+
+// WriteInto is for several writers at once: each has a table of its own. No
+// service is straight at the servers.
+func (c *Cluster) WriteInto(ctx context.Context, table, service string) (*Writer, error) {
+	hosts, err := c.targets(ctx)
+	if service != "" {
+		hosts, err = c.Entries(ctx, service)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return write(ctx, hosts)
-}
-
-func write(ctx context.Context, hosts []*pgconn.Config) (*Writer, error) {
-	w := &Writer{hosts: hosts}
-	if _, err := w.Query(ctx, "create table if not exists numbered (n bigint primary key, at timestamptz default clock_timestamp())"); err != nil {
+	w := &Writer{hosts: hosts, table: table}
+	if _, err := w.Query(ctx, "create table if not exists "+table+" (n bigint primary key, at timestamptz default clock_timestamp())"); err != nil {
 		return nil, err
 	}
-	next, err := w.Query(ctx, "select coalesce(max(n), 0) + 1 from numbered")
+	next, err := w.Query(ctx, "select coalesce(max(n), 0) + 1 from "+table)
 	if err != nil {
 		return nil, err
 	}
@@ -82,9 +85,10 @@ func (w *Writer) run(ctx context.Context, row int64) {
 		if conn == nil {
 			conn = connect(ctx, w.hosts[host])
 		}
-		if conn != nil && insert(ctx, conn, row) {
+		sent := time.Now()
+		if timeline, ok := w.insert(ctx, conn, row); ok {
 			w.mu.Lock()
-			w.acked = append(w.acked, ack{row: row, at: time.Now()})
+			w.acked = append(w.acked, ack{row: row, sent: sent, at: time.Now(), timeline: timeline})
 			w.mu.Unlock()
 		} else {
 			hangUp(conn)
@@ -113,12 +117,21 @@ func connect(ctx context.Context, host *pgconn.Config) *pgconn.PgConn {
 	return conn
 }
 
-// insert reports whether the row was acknowledged.
-func insert(ctx context.Context, conn *pgconn.PgConn, row int64) bool {
+// insert reports whether the row was acknowledged, and on which timeline.
+func (w *Writer) insert(ctx context.Context, conn *pgconn.PgConn, row int64) (timeline int64, ok bool) {
+	if conn == nil {
+		return 0, false
+	}
 	ctx, cancel := context.WithTimeout(ctx, patient)
 	defer cancel()
-	r := conn.ExecParams(ctx, "insert into numbered values ($1)", [][]byte{strconv.AppendInt(nil, row, 10)}, nil, nil, nil).Read()
-	return r.Err == nil
+	// A file of WAL begins with the timeline's eight digits (xlog_internal.h, XLogFileName).
+	sql := "insert into " + w.table + " values ($1) returning left(pg_walfile_name(pg_current_wal_lsn()), 8)"
+	r := conn.ExecParams(ctx, sql, [][]byte{strconv.AppendInt(nil, row, 10)}, nil, nil, nil).Read()
+	if r.Err != nil || len(r.Rows) != 1 {
+		return 0, false
+	}
+	timeline, err := strconv.ParseInt(string(r.Rows[0][0]), 16, 64)
+	return timeline, err == nil
 }
 
 // hangUp does not wait for the other side, which may be gone.
@@ -163,7 +176,7 @@ func (w *Writer) Check(ctx context.Context) (rows, lost int, err error) {
 	w.mu.Lock()
 	count := len(w.acked)
 	w.mu.Unlock()
-	there, err := w.Query(ctx, "select n from numbered order by n")
+	there, err := w.Query(ctx, "select n from "+w.table+" order by n")
 	if err != nil {
 		return 0, 0, err
 	}
@@ -183,6 +196,32 @@ func (w *Writer) Check(ctx context.Context) (rows, lost int, err error) {
 	}
 	rows, w.since = count-w.since, count
 	return rows, lost, nil
+}
+
+// Overlap counts the rows, of all writers, that an old primary acknowledged
+// although they were sent after a newer one had acknowledged its first.
+func Overlap(writers ...*Writer) (rows int) {
+	first := map[int64]time.Time{} // answer of a timeline
+	for _, w := range writers {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for _, a := range w.acked {
+			if at, ok := first[a.timeline]; !ok || a.at.Before(at) {
+				first[a.timeline] = a.at
+			}
+		}
+	}
+	for _, w := range writers {
+		for _, a := range w.acked {
+			for timeline, at := range first {
+				if timeline > a.timeline && a.sent.After(at) {
+					rows++
+					break
+				}
+			}
+		}
+	}
+	return rows
 }
 
 // Query runs SQL at the primary, once there is one, and returns a column of numbers.

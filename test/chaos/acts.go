@@ -1,0 +1,133 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"howdah/node"
+	"howdah/node/process"
+	"howdah/spec"
+	"howdah/test/outside"
+)
+
+// A step is one command, or one signal.
+type step func(context.Context, *outside.Cluster) error
+
+// An act is one way to break a cluster, or to change it while it is broken.
+type act struct {
+	name string
+	do   step
+	undo []step // what it takes until nothing of it is left
+}
+
+// kinds are the acts that may be drawn, by what they need.
+var kinds = []struct {
+	name    string
+	network bool // needs a network that can be cut
+	make    func(r *run, member string) (do step, undo []step)
+}{
+	{"kill-postgres", false, fault("kill-postgres", "")},
+	{"kill-agent", false, fault("kill-agent", "")},
+	{"kill-gateway", false, signal("gateway", unix.SIGKILL)},
+	{"kill-etcd", false, signal("etcd", unix.SIGKILL)},
+	{"kill-supervisor", false, signal("node", unix.SIGKILL)},
+	{"stop-postgres", false, signal("postgres", unix.SIGINT)},
+	{"kill-node", false, fault("kill-node", "start-node")},
+	{"stop-node", false, fault("stop-node", "start-node")},
+	{"freeze-node", false, fault("freeze", "thaw")},
+	{"freeze-agent", false, fault("freeze", "thaw", "--role", "agent")},
+	{"freeze-postgres", false, fault("freeze", "thaw", "--role", "postgres")},
+	{"freeze-etcd", false, fault("freeze", "thaw", "--role", "etcd")},
+	{"freeze-gateway", false, fault("freeze", "thaw", "--role", "gateway")},
+	{"partition", true, fault("partition", "heal")},
+	{"partition-from-members", true, func(r *run, m string) (step, []step) {
+		var others []string
+		for _, n := range r.Nodes {
+			if n.Member != m {
+				others = append(others, n.Member)
+			}
+		}
+		return fault("partition", "heal", "--from", strings.Join(others, ","))(r, m)
+	}},
+	{"cannot-send", true, fault("one-way", "heal", "--to", "all")},
+	{"cannot-hear", true, fault("one-way", "heal", "--from", "all")},
+	{"slow", true, fault("slow", "heal", "--delay", "5ms", "--loss", "2%")},
+	{"switchover", false, func(*run, string) (step, []step) { return howdah("switchover", "--yes"), nil }},
+	{"restart", false, func(_ *run, m string) (step, []step) { return howdah("restart", m, "--yes"), nil }},
+	{"reinit", false, func(r *run, m string) (step, []step) {
+		return func(ctx context.Context, c *outside.Cluster) error {
+			if m == r.leader(ctx) {
+				return nil // it would be refused
+			}
+			return howdah("reinit", m, "--yes")(ctx, c)
+		}, nil
+	}},
+}
+
+// pick draws an act, half of them on the leader.
+func (r *run) pick(leader string) act {
+	for {
+		k := kinds[r.draw.IntN(len(kinds))]
+		member := r.Nodes[r.draw.IntN(len(r.Nodes))].Member
+		if r.draw.IntN(2) == 0 {
+			member = leader
+		}
+		if k.network && !r.cut {
+			continue
+		}
+		whom := member
+		if member == leader {
+			whom += " (leader)"
+		}
+		do, undo := k.make(r, member)
+		return act{name: k.name + " " + whom, do: do, undo: undo}
+	}
+}
+
+func howdah(args ...string) step {
+	return func(ctx context.Context, c *outside.Cluster) error {
+		_, err := c.Howdah(ctx, args...)
+		return err
+	}
+}
+
+func fault(verb, back string, flags ...string) func(*run, string) (step, []step) {
+	return func(_ *run, member string) (step, []step) {
+		var undo []step
+		switch back {
+		case "":
+		case "heal": // of all: there is one network
+			undo = []step{howdah("fault", back)}
+		default:
+			undo = []step{howdah("fault", back, member)}
+		}
+		return howdah(slices.Concat([]string{"fault", verb, member}, flags)...), undo
+	}
+}
+
+func signal(role string, sig unix.Signal) func(*run, string) (step, []step) {
+	return func(_ *run, member string) (step, []step) {
+		return func(_ context.Context, c *outside.Cluster) error {
+			id, ok := of(c.Node(member), role)
+			if !ok {
+				return fmt.Errorf("there is no %s of %s", role, member)
+			}
+			return id.Signal(sig)
+		}, nil
+	}
+}
+
+// of is the process of a role; "node" is the supervisor, "postgres" the postmaster.
+func of(n spec.Node, role string) (process.ID, bool) {
+	switch role {
+	case "node":
+		return node.SupervisorFile(n).Read()
+	case "postgres":
+		return node.Postmaster(n)
+	}
+	return node.RoleFile(n, role).Read()
+}
