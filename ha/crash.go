@@ -52,11 +52,13 @@ func (t *turn) leadDown() {
 	}
 	if s.Standby || !s.Control.WasPrimary() {
 		t.note("server=down(standby)")
-		if a := (Start{Standby: true}); t.m.Failed.What == a.String() && t.m.Failed.Times >= startsInPlace {
+		a := Start{Standby: true}
+		switch failing := t.failing(a); {
+		case failing && t.m.Failed.Times >= startsInPlace:
 			t.release()
-			return
+		case !failing: // what was elected because it may be tried again is tried again
+			t.work(a)
 		}
-		t.work(Start{Standby: true})
 		return
 	}
 	t.note("server=down")

@@ -195,6 +195,22 @@ func TestCrash(t *testing.T) {
 	})
 }
 
+// A standby that was elected although its start had failed before: it is not sent
+// away again before it was tried, or it would be elected and sent away for ever.
+func TestAFailedStartIsTriedAgainWhenElected(t *testing.T) {
+	elected := func(until time.Duration) func(*View) {
+		return func(v *View) {
+			down(&v.Server)
+			v.Server.Control.State = pg.ControlShutDownInRecovery
+			v.Memory.Failed = Failed{What: Start{Standby: true}.String(), Times: 2, Until: until}
+		}
+	}
+	check(t, []row{
+		{"its time has come", leader, elected(now), "leader=self server=down(standby) -> start(standby of nobody)"},
+		{"it has just failed", leader, elected(now + 1), "leader=self server=down(standby) start=failed() -> release(epoch 40)"},
+	})
+}
+
 func TestHandover(t *testing.T) {
 	asked := func(v *View) { v.State.Failover = cluster.Failover{Mod: 48, Leader: "a", Member: "c"} }
 	offered := func(v *View) {
