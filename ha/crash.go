@@ -50,7 +50,10 @@ func (t *turn) leadDown() {
 		t.handOver()
 		return
 	}
-	if s.Standby || !s.Control.WasPrimary() {
+	if old := t.outdated(); old || s.Standby || !s.Control.WasPrimary() {
+		if old {
+			t.note("timeline=%d<%d", s.Control.Timeline, t.State.History.Timeline())
+		}
 		t.note("server=down(standby)")
 		a := Start{Standby: true}
 		switch failing := t.failing(a); {
@@ -101,6 +104,18 @@ func (t *turn) leadDown() {
 	default:
 		t.offer("", c.End, offerFor)
 	}
+}
+
+// outdated says that another has led on a later timeline since this server wrote,
+// and that a person named it all the same. Started in place it would write on a
+// timeline that the others have left: whatever it wrote they would take for
+// diverged, and no copy of it would follow. A standby promotes to a timeline of its own.
+//
+// A control file names the timeline before until the first checkpoint on the new
+// one, so a server that the history names itself is none of these.
+func (t *turn) outdated() bool {
+	h, c := t.State.History, t.Server.Control
+	return len(h) > 0 && c.WasPrimary() && c.Timeline < h.Timeline() && h[len(h)-1].Leader != t.Self.Name
 }
 
 // candidates says that some replica that lives was close enough to have everything.

@@ -195,6 +195,29 @@ func TestCrash(t *testing.T) {
 	})
 }
 
+// A person named a member that led long ago, and that has not come back since
+// another leads on a later timeline.
+func TestAnOldPrimaryPromotes(t *testing.T) {
+	old := func(leader string) func(*View) {
+		return func(v *View) {
+			down(&v.Server)
+			v.Server.Control.Timeline = 1
+			v.State.History[0].Leader = leader
+		}
+	}
+	check(t, []row{
+		{"another led since", leader, old("b"), "leader=self timeline=1<2 server=down(standby) -> start(standby of nobody)"},
+		{"it led itself, and had made no checkpoint since", leader, old("a"), "leader=self server=down candidates=none offer=closing -> put howdah/handover"},
+		{"and then it promotes", leader, func(v *View) {
+			old("b")(v)
+			v.Server = pg.Status{
+				Data: pg.DataPresent, Process: pg.ProcessRunning, PID: 12, Standby: true, Answers: true, Recovering: true, Timeline: 1,
+				Control: pg.Control{State: pg.ControlInArchiveRecovery, System: system, Timeline: 1},
+			}
+		}, "leader=self server=standby -> promote"},
+	})
+}
+
 // A standby that was elected although its start had failed before: it is not sent
 // away again before it was tried, or it would be elected and sent away for ever.
 func TestAFailedStartIsTriedAgainWhenElected(t *testing.T) {
