@@ -120,9 +120,6 @@ func (t *turn) outdated() bool {
 
 // candidates says that some replica that lives was close enough to have everything.
 func (t *turn) candidates() bool {
-	if t.Stopping {
-		return false
-	}
 	var top pg.LSN
 	for _, r := range t.m.Replicas {
 		top = max(top, r.Flushed)

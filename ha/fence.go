@@ -195,12 +195,16 @@ func (t *turn) working() bool {
 
 // hopeless says that an agent that is leaving need not wait for the work under
 // way: a copy that is not finished is worth nothing, and a start that takes long
-// (recovery, or waiting for log) may take for ever.
+// (recovery, or waiting for log) may take for ever. But what a crashed primary
+// recovers nobody else may have: that is waited for as long as an agent can.
 func (t *turn) hopeless() bool {
-	switch t.Job.Action.(type) {
+	switch a := t.Job.Action.(type) {
 	case Clone:
 		return true
 	case Start:
+		if !a.Standby && t.leading() {
+			return !t.recovers()
+		}
 		return t.Now-t.Job.Since > farewellFor
 	}
 	return false

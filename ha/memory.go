@@ -174,6 +174,7 @@ type Failed struct {
 
 // Leaving is the end of the agent.
 type Leaving struct {
+	Asked    time.Duration // since when a crashed primary has kept it; 0: none has
 	Down     time.Duration // since when the server is seen to be down; 0: it is not
 	Resigned bool
 	Done     bool

@@ -58,6 +58,24 @@ func (t *turn) paused() bool {
 // give its key up and to end its lease: longer than a handover takes.
 const farewellFor = handoverFor + 2*time.Second
 
+// recoveryFor is how long an agent that is to end waits for a crash recovery: with
+// the shutdown and the handover that follow it ends within the minute it is given.
+const recoveryFor = 45 * time.Second
+
+// recovers says that an agent that is to end leads a crashed primary for a while
+// yet, as if it were to stay: what was acknowledged last, nobody else may have.
+func (t *turn) recovers() bool {
+	l := &t.m.Leaving
+	if l.Asked == 0 {
+		l.Asked = t.Now
+	}
+	if t.Now-l.Asked >= recoveryFor {
+		return false
+	}
+	t.wakeBy(l.Asked + recoveryFor)
+	return true
+}
+
 // stopping is the end of the agent: a leader hands over first; the server is
 // stopped; the lease ends, and with it what this node published. Under pause
 // the server is left running and the keys to expire.
@@ -104,6 +122,8 @@ func (t *turn) stopping() bool {
 		t.work(Kill{})
 	case s.Process != pg.ProcessNone:
 		t.work(Stop{})
+	case t.leading() && s.Data == pg.DataPresent && s.Control.WasPrimary() && !s.Control.Clean() && t.m.Crash.Starts == 0 && t.recovers():
+		return false // lead: offer the key to whoever has everything, or start in place, and then leave
 	case t.leading():
 		// No successor: the server is down, so the key may go (law 5).
 		t.release()

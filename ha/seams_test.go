@@ -216,6 +216,51 @@ func TestAStoryIsToldUntilItIsSeen(t *testing.T) {
 	}
 }
 
+// A leader whose server crashed, and whose agent is told to end, goes on as if it
+// were to stay: what was acknowledged last may be nowhere else. It does for as long
+// as an agent is given.
+func TestACrashedLeaderRecoversBeforeItLeaves(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		with  func(*ha.View)
+		wants ha.Action
+	}{
+		{"the end of the log is measured, to be offered", nil, ha.Measure{}},
+		{"nobody has it: it starts in place", func(v *ha.View) {
+			v.Memory.Crash = ha.Crash{At: at, Offered: true}
+			v.Memory.Offer.Closed = true
+		}, ha.Start{}},
+		{"it has tried", func(v *ha.View) { v.Memory.Crash = ha.Crash{At: at, Starts: 1} }, ha.Release{Epoch: running().Memory.Right.Epoch}},
+		{"its time is over", func(v *ha.View) { v.Memory.Leaving.Asked = at - time.Minute }, ha.Release{Epoch: running().Memory.Right.Epoch}},
+		{"a start that takes long, too long", func(v *ha.View) {
+			v.Job = ha.Job{Action: ha.Start{}, Since: at - 2*time.Minute}
+			v.Memory.Leaving.Asked = at - time.Minute
+		}, ha.Kill{}},
+		{"a start that a predecessor began, too long", func(v *ha.View) {
+			v.Server.Process, v.Server.PID = pg.ProcessStarting, 5
+			v.Memory.Leaving.Asked = at - time.Minute
+		}, ha.Kill{}},
+	} {
+		v := running()
+		v.Stopping, v.Memory.Taken = true, 5
+		v.State.Members = append(v.State.Members, cluster.Member{Name: "demo-2", State: cluster.StateRunning, Role: cluster.RoleReplica})
+		v.Memory.Replicas = []pg.Replica{{Name: "demo-2", State: "streaming", Flushed: 1 << 20}}
+		v.Server = pg.Status{Data: pg.DataPresent, Process: pg.ProcessNone, Control: v.Server.Control}
+		if tt.with != nil {
+			tt.with(&v)
+		}
+		if d := ha.Decide(v); !does(d, tt.wants) {
+			t.Errorf("%s: %s, want %s", tt.name, d, tt.wants)
+		}
+	}
+	v := running()
+	v.Stopping, v.Job = true, ha.Job{Action: ha.Start{}, Since: at - time.Minute}
+	v.Server = pg.Status{Data: pg.DataPresent, Process: pg.ProcessStarting, Control: v.Server.Control}
+	if d := ha.Decide(v); does(d, ha.Kill{}) {
+		t.Errorf("a recovery under way is given up at once: %s", d)
+	}
+}
+
 func TestStoppingGivesLongWorkUp(t *testing.T) {
 	for _, tt := range []struct {
 		job  ha.Action

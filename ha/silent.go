@@ -42,7 +42,7 @@ func (t *turn) started() {
 	t.note("server=starting")
 	t.lookBy(t.ServerAt + soon)
 	q := t.quietSince(func(cluster.Member) pg.LSN { return 0 })
-	if q < t.Timers.Start {
+	if q < t.Timers.Start && (!t.Stopping || t.recovers()) {
 		t.wakeBy(t.Now + t.Timers.Start - q)
 		return
 	}

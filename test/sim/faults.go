@@ -148,7 +148,7 @@ var faults = []fault{
 		}
 		w.cut(n, false, true) // so that nobody else has what it wrote last
 		w.after(w.draw(0, 2*time.Second), func() {
-			n.server.drags = w.now + w.draw(5*time.Second, 30*time.Second)
+			n.server.drags = w.now + w.draw(5*time.Second, 90*time.Second)
 			w.killPostgres(n, false)
 		})
 		w.after(w.draw(2*time.Second, 5*time.Second), n.stopAgent)

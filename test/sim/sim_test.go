@@ -39,14 +39,11 @@ type life struct {
 
 // open are lives that break a law and are not understood to the end, let alone
 // mended (docs/roadmap.md). Each is struck with the change that mends it.
-var open = map[life]string{
-	{987, true}:  "an agent told to stop during crash recovery lets go of the key, though nobody else has the end of the log",
-	{1033, true}: "the first in rank asks for the key, its request is lost, and the second, with less, takes it meanwhile",
-}
+var open = map[life]string{}
 
 // mended are lives that broke a law once. Most of what can happen happens in
 // them no more as it did then; the tables of package ha hold the decisions.
-var mended = []life{{301, false}, {1106, true}, {1418, true}}
+var mended = []life{{301, false}, {987, true}, {1033, true}, {1106, true}, {1418, true}}
 
 func TestMended(t *testing.T) {
 	for _, l := range mended {
