@@ -84,8 +84,9 @@ func (t *turn) elect() {
 		t.note("candidate=no(%s)", why)
 	default:
 		// Those below the first stand in for it one after another, in case it
-		// lives but cannot act.
-		at := v.Ready + time.Duration(rank)*4*t.Timers.Grace
+		// lives but cannot act: not before a request of its that was lost was
+		// found to be lost and asked again, for it may have more than they.
+		at := v.Ready + time.Duration(rank)*max(4*t.Timers.Grace, 2*t.Timers.Retry+t.Timers.Grace)
 		t.note("rank=%d", rank)
 		if t.Now < at {
 			t.wakeBy(at)

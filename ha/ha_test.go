@@ -285,6 +285,16 @@ func TestElect(t *testing.T) {
 		{"who is behind stands back", vacant, func(v *View) {
 			pledged(v, both[0], cluster.Pledge{Member: "c", LSN: 1001})
 		}, "leader=none after=40 rank=1 -> nothing"},
+		{"for as long as the first may take to ask twice", vacant, func(v *View) {
+			pledged(v, both[0], cluster.Pledge{Member: "c", LSN: 1001})
+			v.Timers.Retry, v.Timers.Grace = 2*time.Second, 300*time.Millisecond
+			v.Memory.Vacancy.Ready = now - 4200*time.Millisecond
+		}, "leader=none after=40 rank=1 -> nothing"},
+		{"and no longer", vacant, func(v *View) {
+			pledged(v, both[0], cluster.Pledge{Member: "c", LSN: 1001})
+			v.Timers.Retry, v.Timers.Grace = 2*time.Second, 300*time.Millisecond
+			v.Memory.Vacancy.Ready = now - 4300*time.Millisecond
+		}, "leader=none after=40 rank=1 -> acquire(after 40)"},
 		{"also behind one that is not published yet", vacant, func(v *View) {
 			pledged(v, cluster.Pledge{Member: "a", LSN: 1001}, both[0], both[1])
 		}, "leader=none after=40 rank=1 -> nothing"},
