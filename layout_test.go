@@ -22,11 +22,11 @@ type floor struct {
 // place here; an import that its floor does not allow gets an arrow below.
 var floors = []floor{
 	{
-		"words", "cluster latest logkey pg pgwire problem secret",
+		"words", "cluster latest logkey pg pgwire problem scram secret",
 		"the standard library without I/O, and words",
 	},
 	{
-		"brains", "access/pool access/route backup/repo backup/retain ha ha/quorum observe/alert postgres/conf spec spec/patroni spec/pigsty spec/place spec/plan",
+		"brains", "access/admin access/hba access/login access/pool access/route access/userlist backup/repo backup/retain ha ha/quorum observe/alert postgres/conf spec spec/patroni spec/pigsty spec/place spec/plan",
 		"words, brains of their wing, YAML and JMESPath; no clock, randomness, files, sockets, logging, goroutines",
 	},
 	{
@@ -89,6 +89,8 @@ var arrows = []struct{ from, to, why string }{
 	{"access/route", "net", "only JoinHostPort, which touches nothing"},
 	{"pg", "net", "only JoinHostPort, which touches nothing"},
 	{"secret", "log/slog", "only for the interface that masks a secret in a log line"},
+	{"scram", "golang.org/x/text/unicode/bidi", "a password is normalised as PostgreSQL does it"},
+	{"scram", "golang.org/x/text/unicode/norm", "a password is normalised as PostgreSQL does it"},
 	{"dcs/embed", "netport", "a member whose port is taken says by whom"},
 	{"dcs/embed", "pki", "a member asks the others how they are, with its own certificate"},
 	{"dcs/etcd", "pki", "a node's store is opened with the node's certificate"},
