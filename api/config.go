@@ -19,6 +19,8 @@ func (s *Server) patchConfig(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case problem.Code(err) == "config-conflict":
 		text(w, http.StatusConflict, err.Error())
+	case problem.Code(err) == "config-invalid":
+		text(w, http.StatusBadRequest, err.Error())
 	case err != nil:
 		text(w, http.StatusServiceUnavailable, err.Error())
 	default:
@@ -35,7 +37,11 @@ func (s *Server) putConfig(w http.ResponseWriter, r *http.Request) {
 	}
 	if !reflect.DeepEqual(body, s.now().State.Config.Data) {
 		c, err := s.Cluster.PutConfig(r.Context(), body, -1)
-		if err != nil {
+		switch {
+		case problem.Code(err) == "config-invalid":
+			text(w, http.StatusBadRequest, err.Error())
+			return
+		case err != nil:
 			text(w, http.StatusBadGateway, err.Error())
 			return
 		}

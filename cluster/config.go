@@ -2,9 +2,11 @@ package cluster
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -95,6 +97,13 @@ func (c Config) PrimaryStartTimeout() time.Duration {
 		return c.seconds("primary_start_timeout", 300)
 	}
 	return c.seconds("master_start_timeout", 300)
+}
+
+// StartTimeout says that it is there.
+func (c Config) StartTimeout() bool {
+	_, there := c.Lookup("primary_start_timeout")
+	_, old := c.Lookup("master_start_timeout")
+	return there || old
 }
 
 // Pause says that nobody may be promoted or demoted by itself.
@@ -189,6 +198,44 @@ func (c Config) Howdah() map[string]any {
 	v, _ := c.Lookup("howdah")
 	m, _ := v.(map[string]any)
 	return m
+}
+
+// Our own settings of the dynamic configuration: what stands under howdah.
+const (
+	SetLease = "lease"
+	SetRenew = "renew"
+	SetRetry = "retry"
+	SetStart = "start"
+	SetGrace = "grace"
+)
+
+// SetTimers are the timers that stand under howdah, by name. The error names
+// what is no timer and what can not be read as a time.
+func (c Config) SetTimers() (map[string]time.Duration, error) {
+	own := c.Howdah()
+	if set, there := c.Lookup("howdah"); there && own == nil {
+		return nil, fmt.Errorf("howdah: %v is no object of settings", set)
+	}
+	var errs []error
+	timers := make(map[string]time.Duration, len(own))
+	for _, name := range slices.Sorted(maps.Keys(own)) {
+		switch name {
+		case SetLease, SetRenew, SetRetry, SetStart, SetGrace:
+		default:
+			errs = append(errs, fmt.Errorf("howdah.%s: there is no such setting", name))
+			continue
+		}
+		const never = -1
+		if own[name] == nil {
+			continue
+		}
+		if d := c.Duration(never, "howdah", name); d <= 0 {
+			errs = append(errs, fmt.Errorf("howdah.%s: %v is no time, like 5s or 250ms", name, own[name]))
+		} else {
+			timers[name] = d
+		}
+	}
+	return timers, errors.Join(errs...)
 }
 
 // Duration reads "5s" or a number of seconds.

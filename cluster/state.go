@@ -197,6 +197,16 @@ func (s State) Unknown(key string) bool {
 	return slices.ContainsFunc(s.Problems, func(p Problem) bool { return p.Key == key })
 }
 
+// Ours says that the member is none of Patroni's own: it has entered itself in
+// the list of ours, or said why it does what it does.
+func (s State) Ours(member string) bool {
+	if s.Unknown(DirRecorded+member) || s.Unknown(DirWhy+member) {
+		return true // something is there
+	}
+	_, why := s.Why(member)
+	return why || slices.ContainsFunc(s.Recorded, func(r Recorded) bool { return r.Name == member })
+}
+
 // Epoch is the reign that a right to write comes from: that of the leader, or
 // without one, the last that began. 0: there was none yet.
 func (s State) Epoch() int64 {

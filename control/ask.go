@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"slices"
+	"strings"
 
 	"howdah/cluster"
 	"howdah/dcs"
@@ -30,6 +31,12 @@ func (c *Cluster) PatchConfig(ctx context.Context, patch map[string]any) (cluste
 // mod (-1: whatever there is).
 func (c *Cluster) PutConfig(ctx context.Context, data map[string]any, mod int64) (cluster.Config, error) {
 	config := cluster.Config{Data: data}
+	if _, err := config.SetTimers(); err != nil {
+		return cluster.Config{}, &problem.Error{
+			Code: "config-invalid", What: "cannot change the configuration of cluster " + c.Name,
+			Why: strings.ReplaceAll(err.Error(), "\n", "; "), Do: "correct what stands under howdah; nothing was changed",
+		}
+	}
 	var conds []dcs.Cond
 	if mod >= 0 {
 		conds = append(conds, unless(cluster.KeyConfig, mod))

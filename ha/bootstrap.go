@@ -2,6 +2,8 @@ package ha
 
 import (
 	"fmt"
+	"maps"
+	"time"
 
 	"howdah/cluster"
 	"howdah/pg"
@@ -35,9 +37,34 @@ func (t *turn) bootstrap() {
 		t.note("awaits=failover --to")
 	case s.Data == pg.DataUnreadable || s.Process != pg.ProcessNone || t.Stopping:
 		t.note("data=%s server=%s", s.Data, s.Process)
+	case !t.founds():
+		t.note("awaits=%s", t.Self.Founder)
 	default:
 		t.claim(i)
 	}
+}
+
+// foundAfter is how long a new cluster waits for the member that is to create
+// it, if that does not even show itself.
+const foundAfter = 30 * time.Second
+
+// founds says that this node may create the cluster: the one that the inventory
+// calls its primary, and others when that stays away. One that is not to lead
+// does not begin with it.
+func (t *turn) founds() bool {
+	switch t.Self.Founder {
+	case "", t.Self.Name:
+		return true
+	}
+	if _, live := t.State.Member(t.Self.Founder); live || t.Self.Tags.NoFailover() {
+		t.m.Vacant = 0
+		return false
+	}
+	if t.m.Vacant == 0 {
+		t.m.Vacant = t.Now
+	}
+	t.wakeBy(t.m.Vacant + foundAfter)
+	return t.Now >= t.m.Vacant+foundAfter
 }
 
 func (t *turn) claim(i cluster.Initialize) {
@@ -64,14 +91,18 @@ func (t *turn) found(claim int64) {
 		t.begin(cluster.KindBootstrap, "", "a new cluster")
 		t.ask(Open{
 			Lease: t.m.Lease.ID, Claim: claim, System: s.Control.System,
-			Config: firstConfig, Term: t.term(cluster.KindBootstrap),
+			Config: t.firstConfig(), Term: t.term(cluster.KindBootstrap),
 		})
 	}
 }
 
 // firstConfig is the dynamic configuration a new cluster starts with: Patroni's
-// own defaults, which its tools read; our timers rule while every member is ours.
-const firstConfig = `{"ttl":30,"loop_wait":10,"retry_timeout":10,"maximum_lag_on_failover":1048576}`
+// own defaults, which its tools read, and over them what the inventory says.
+func (t *turn) firstConfig() string {
+	data := map[string]any{"ttl": 30, "loop_wait": 10, "retry_timeout": 10, "maximum_lag_on_failover": t.Timers.MaxLag}
+	maps.Copy(data, t.Self.Config)
+	return cluster.Config{Data: data}.Encode()
+}
 
 // foreign stops a node whose data belongs to another cluster (S6).
 func (t *turn) foreign() bool {

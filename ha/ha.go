@@ -14,7 +14,8 @@
 // unknown and never "there is no leader".
 //
 // One remedy, one file: fence.go, lease.go, lead.go, crash.go, handover.go,
-// elect.go, follow.go, rejoin.go, bootstrap.go, request.go, outside.go, silent.go, publish.go.
+// elect.go, follow.go, rejoin.go, bootstrap.go, request.go, outside.go, silent.go, publish.go;
+// timers.go says how fast all of it is.
 package ha
 
 import (
@@ -37,6 +38,9 @@ type Self struct {
 	APIURL  string
 	Version string       // published; Patroni's peers parse it
 	Tags    cluster.Tags // of its description; nil: those that it has published stay
+
+	Founder string         // who creates the cluster; "": whoever comes first
+	Config  map[string]any // what a new cluster's dynamic configuration has besides
 }
 
 // A View is everything one decision may rest on, built once per turn.
@@ -111,6 +115,8 @@ type Decision struct {
 	Memory  Memory
 	Wake    time.Duration // boot clock of the next turn, if nothing happens before
 	Look    time.Duration // boot clock of the next look at the server
+
+	Patience time.Duration // time allowed to one request to the store
 }
 
 // String prints trail and actions on one line.
@@ -137,9 +143,11 @@ type turn struct {
 // Decide returns what this node should do about v, with the facts that led there.
 func Decide(v View) Decision {
 	t := &turn{View: v, m: v.Memory}
-	t.d.Wake = v.Now + v.Timers.Renew
-	t.d.Look = v.ServerAt + v.Timers.Renew
+	t.tune()
+	t.d.Wake = v.Now + t.Timers.Renew
+	t.d.Look = v.ServerAt + t.Timers.Renew
 	t.remember()
+	t.d.Patience = t.Timers.Patience(t.m.Pace)
 	t.decide()
 	t.publish()
 	t.d.Page = t.page()

@@ -1,6 +1,9 @@
 package ha
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // deadline is until when this node's right to lead is certain: the lease's
 // length after the confirmed renewal was *sent*, less the margin in which the
@@ -47,6 +50,11 @@ func (t *turn) lease() {
 			return
 		}
 	}
+	if l := m.Lease; l.Sent > 0 && seconds(cmp.Or(l.For, l.TTL)) != seconds(t.Timers.Lease) && t.lockDue(t.Timers.Renew/4) {
+		// The timers are others now, and a lease keeps its length: keys move to a new one.
+		t.ask(GrantLease{TTL: t.Timers.Lease})
+		return
+	}
 	epoch := t.claimed()
 	if l := t.State.Leader; epoch > 0 && l != nil && l.Mod == epoch && l.Lease != m.Lease.ID {
 		// The key hangs on a lease that we have lost; hang it on the present one.
@@ -68,6 +76,9 @@ func (t *turn) lease() {
 	}
 	t.ask(r)
 }
+
+// seconds rounds up to what the store's leases are long.
+func seconds(d time.Duration) time.Duration { return (d + time.Second - 1).Truncate(time.Second) }
 
 // inherited is the lease that the leader key hangs on, if that is ours. (What
 // hangs there else is soon put anew, and the end of a lease that a predecessor

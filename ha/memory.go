@@ -7,6 +7,7 @@ import (
 	"howdah/cluster"
 	"howdah/pg"
 	"howdah/problem"
+	"howdah/spec"
 )
 
 // Memory is what one turn leaves to the next. The zero Memory is that of an
@@ -14,6 +15,9 @@ import (
 type Memory struct {
 	Lease Lease
 	Right Right
+
+	Timers spec.Timers   // in force since the dynamic configuration was last read; zero: it never was
+	Pace   time.Duration // how long the store takes to answer: the slowest of late
 
 	LastLock  time.Duration // when a lock request was last begun
 	LockAfter time.Duration // after a refusal: no change of the leader key before
@@ -43,6 +47,7 @@ type Memory struct {
 	SetAt     int64         // Mod of the configuration that was found to say so
 	Refused   problem.Error // what it did not take of them
 	Restart   int           // process id of a postmaster that a person wants restarted
+	Vacant    time.Duration // since when a new cluster's founder does not show itself
 	Founding  bool          // this agent ran initdb for a cluster that is being created
 	Failed    Failed
 	Leaving   Leaving
@@ -69,6 +74,7 @@ func Inherit(p Page, ttl, margin time.Duration) Memory {
 type Lease struct {
 	ID   int64
 	TTL  time.Duration
+	For  time.Duration // what it was granted for; 0: by a predecessor
 	Sent time.Duration // when the last renewal that succeeded was sent
 }
 
@@ -233,6 +239,9 @@ func (t *turn) remember() {
 // answered folds the answer of the lock lane.
 func (t *turn) answered(a Answer) {
 	m := &t.m
+	if !a.Unknown {
+		m.pace(t.Now - a.Sent)
+	}
 	if a.NoLease {
 		// The store is certain: whatever hung on the lease is gone or going.
 		m.Lease, m.Right = Lease{}, Right{}
@@ -248,9 +257,9 @@ func (t *turn) answered(a Answer) {
 	}
 	switch act := a.Action.(type) {
 	case GrantLease:
-		m.Lease = Lease{ID: a.Lease, TTL: a.TTL, Sent: a.Sent}
+		m.Lease = Lease{ID: a.Lease, TTL: a.TTL, For: act.TTL, Sent: a.Sent}
 	case Renew:
-		m.Lease = Lease{ID: act.Lease, TTL: a.TTL, Sent: a.Sent}
+		m.Lease = Lease{ID: act.Lease, TTL: a.TTL, For: m.Lease.For, Sent: a.Sent}
 		if act.Epoch > 0 {
 			m.Paused = false // whether the key is ours is known
 		}

@@ -6,6 +6,7 @@
 package spec
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -94,12 +95,31 @@ type Postgres struct {
 
 // Etcd is the store. Member is empty on a node that carries none of it.
 type Etcd struct {
-	Member  string        `json:"member"`
-	Data    string        `json:"data"`
-	Members []EtcdMember  `json:"members"`
-	Quota   int64         `json:"quota"` // bytes
-	Compact time.Duration `json:"compact"`
+	Member   string        `json:"member"`
+	Data     string        `json:"data"`
+	Members  []EtcdMember  `json:"members"`
+	Quota    int64         `json:"quota"` // bytes
+	Compact  time.Duration `json:"compact"`
+	Election time.Duration `json:"election"` // how long its leader may be silent; 0 is Election
 }
+
+// Election is how long etcd's leader may be silent before another is elected,
+// where the leases leave room for no more. Its heartbeats come five times as
+// often: that suits networks with a round trip of up to 66 ms.
+const Election = 500 * time.Millisecond
+
+// Misses is how long etcd's leader may be silent.
+func (e Etcd) Misses() time.Duration { return cmp.Or(e.Election, Election) }
+
+// ElectionFor is what suits the shortest lease in a store, a tenth of it: who
+// asks for slow timers has a slow network, or a busy machine. Leased is kept.
+func ElectionFor(lease time.Duration) time.Duration {
+	return min(max(lease/10, Election), 5*time.Second).Truncate(5 * time.Millisecond)
+}
+
+// Leased is the shortest lease over a store with such elections: one that is
+// lost, four that come to nothing, and some time for a renewal.
+func Leased(election time.Duration) time.Duration { return 5*election + 2*time.Second }
 
 // Endpoints are the client addresses of every member.
 func (e Etcd) Endpoints() []string {
@@ -133,6 +153,9 @@ type Agent struct {
 	REST   REST           `json:"rest"`
 	Timers Timers         `json:"timers"`
 	Tags   map[string]any `json:"tags"` // Patroni's tags of the member
+
+	Founder string         `json:"founder"` // the member that creates the cluster; "": whoever comes first
+	Config  map[string]any `json:"config"`  // what the dynamic configuration of a new cluster has besides Patroni's defaults
 }
 
 // REST is who may ask the REST API, as Patroni's section restapi has it. The
@@ -191,6 +214,8 @@ type Timers struct {
 	Start  time.Duration `json:"start" sim:"10s..300s"`     // time allowed to crash recovery before handing over
 	Grace  time.Duration `json:"grace" sim:"300ms..2s"`     // wait for the positions of live members in an election
 	MaxLag int64         `json:"max_lag" sim:"0..16777216"` // bytes behind the last known position that may still lead
+
+	Election time.Duration `json:"election"` // of the store: how long its leader may be silent; 0: not known
 }
 
 // Safe are the timers of the default profile.
@@ -198,8 +223,61 @@ func Safe() Timers {
 	return Timers{
 		Lease: 5 * time.Second, Renew: time.Second, Margin: 500 * time.Millisecond,
 		Retry: 500 * time.Millisecond, Start: 5 * time.Minute, Grace: 500 * time.Millisecond,
-		MaxLag: 1 << 20,
+		MaxLag: 1 << 20, Election: Election,
 	}
+}
+
+// Over refuses timers that a store whose answers take as long as pace does not keep.
+func (t Timers) Over(pace time.Duration) error {
+	if need := t.Renew + 2*max(t.Retry, paces*pace) + t.Margin; t.Lease < need {
+		return fmt.Errorf("lease: %s leaves no time for two requests to a store that takes %s to answer (%s)",
+			t.Lease, pace.Round(time.Millisecond), need.Round(time.Millisecond))
+	}
+	return nil
+}
+
+// paces is how much longer than the slowest answer of late the next may take.
+const paces = 3
+
+// Patience is the time allowed to one request to a store whose answers take as
+// long as pace. It never is so long that a lease has no time for another.
+func (t Timers) Patience(pace time.Duration) time.Duration {
+	return max(t.Retry, min(paces*pace, (t.Lease-t.Renew-t.Margin)/2))
+}
+
+// Set are the timers with what the dynamic configuration sets over them.
+func (t Timers) Set(c cluster.Config) (Timers, error) {
+	set, err := c.SetTimers()
+	for _, f := range []struct {
+		name string
+		d    *time.Duration
+	}{
+		{cluster.SetLease, &t.Lease},
+		{cluster.SetRenew, &t.Renew},
+		{cluster.SetRetry, &t.Retry},
+		{cluster.SetStart, &t.Start},
+		{cluster.SetGrace, &t.Grace},
+	} {
+		if d, ok := set[f.name]; ok {
+			*f.d = d
+		}
+	}
+	if t.Lease%time.Second != 0 && set[cluster.SetLease] != 0 {
+		err = errors.Join(err, fmt.Errorf("howdah.lease: %s is not a whole number of seconds, which etcd's leases are", t.Lease))
+	}
+	return t, err
+}
+
+// As are the timers of Patroni's words, which count where a member is Patroni's
+// own. Its rule is ttl >= loop_wait + 2*retry_timeout; what is short of that, or
+// of our margin, comes off loop_wait.
+func (t Timers) As(c cluster.Config) Timers {
+	t.Lease, t.Renew, t.Retry = max(c.TTL(), 20*time.Second), max(c.LoopWait(), time.Second), max(c.RetryTimeout(), 3*time.Second)
+	if most := (t.Lease - t.Margin - time.Second) / 2; t.Retry > most {
+		t.Retry = most
+	}
+	t.Renew = min(t.Renew, t.Lease-2*t.Retry-t.Margin)
+	return t
 }
 
 // Validate reports every problem and changes nothing.
@@ -207,6 +285,9 @@ func (t Timers) Validate() error {
 	var errs []error
 	if need := t.Renew + 2*t.Retry + t.Margin; t.Lease < need {
 		errs = append(errs, fmt.Errorf("lease: %s is shorter than renew + 2*retry + margin (%s); raise it or lower the others", t.Lease, need))
+	}
+	if need := Leased(t.Election); t.Election > 0 && t.Lease < need {
+		errs = append(errs, fmt.Errorf("lease: %s is shorter than five elections of etcd and 2 s (%s)", t.Lease, need))
 	}
 	for _, f := range []struct {
 		name string

@@ -27,6 +27,7 @@ type Cluster struct {
 	Major     int                    `json:"major"`     // 0: the newest on the machine
 	Members   []Member               `json:"members"`   // by pg_seq
 	Timers    Timers                 `json:"timers"`
+	Config    map[string]any         `json:"config"`    // what its dynamic configuration begins with
 	PoolPort  int                    `json:"pool_port"` // 0: no pooler
 	Dest      string                 `json:"dest"`
 	Services  []cluster.Service      `json:"services"`

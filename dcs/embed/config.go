@@ -16,14 +16,6 @@ import (
 	"howdah/spec"
 )
 
-// The leader is missed after half a second; a stall of the disk or the scheduler
-// shorter than that does not elect. Heartbeats are most of what an idle node does:
-// docs/decisions/2026-11-21-an-idle-store.md.
-const (
-	heartbeat = 100 * time.Millisecond
-	election  = 500 * time.Millisecond
-)
-
 const (
 	defaultQuota   = 512 << 20
 	defaultCompact = time.Hour
@@ -63,7 +55,10 @@ func config(node spec.Node, log *logger) (*embed.Config, error) {
 	c.InitialCluster = strings.Join(initial, ",")
 	c.InitialClusterToken = "howdah"
 	c.ClusterState = embed.ClusterStateFlagNew // ignored once there is data
-	c.TickMs, c.ElectionMs = uint(heartbeat.Milliseconds()), uint(election.Milliseconds())
+	// At the least the leader is missed after half a second: a stall of the disk or
+	// the scheduler shorter than that does not elect. Heartbeats are most of what an
+	// idle node does: docs/decisions/2026-11-21-an-idle-store.md.
+	c.TickMs, c.ElectionMs = uint(e.Misses().Milliseconds()/5), uint(e.Misses().Milliseconds())
 	c.PreVote = true           // without it a member that comes back unseats a healthy leader
 	c.EnableGRPCGateway = true // Patroni and patronictl speak etcd's API through it
 	c.QuotaBackendBytes = e.Quota

@@ -121,7 +121,7 @@ func (y *yielder) try(ctx context.Context) time.Duration {
 	}
 	// A new leader of etcd starts every lease afresh, which looks like a
 	// renewal; only after a whole lease does a long rest prove one.
-	whole := time.Duration(lease.GrantedTTL)*time.Second + election
+	whole := time.Duration(lease.GrantedTTL)*time.Second + y.node.Etcd.Misses()
 	if rest := whole - time.Since(y.since); rest > 0 {
 		return rest
 	}

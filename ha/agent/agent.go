@@ -110,6 +110,7 @@ func Self(n spec.Node) ha.Self {
 		Name: n.Member, Host: n.Address, Port: n.Postgres.Port, Version: Compatible, Tags: n.Agent.Tags,
 		ConnURL: "postgres://" + net.JoinHostPort(n.Address, strconv.Itoa(n.Postgres.Port)) + "/postgres",
 		APIURL:  scheme + net.JoinHostPort(n.Address, port) + "/patroni",
+		Founder: n.Agent.Founder, Config: n.Agent.Config,
 	}
 }
 
@@ -255,8 +256,9 @@ func (h *hands) saw(l look) {
 // reread reads the whole store once and publishes it like the watch does,
 // unless that has something newer by then.
 func (h *hands) reread() {
+	patience := h.loop.Patience()
 	h.begun.Go(func() {
-		ctx, cancel := context.WithTimeout(h.ctx, h.node.Agent.Timers.Retry)
+		ctx, cancel := context.WithTimeout(h.ctx, patience)
 		defer cancel()
 		resp, err := h.store.Do(ctx, dcs.Request{Kind: dcs.Read})
 		if err != nil {
@@ -327,8 +329,9 @@ func (h *hands) Page(p ha.Page) error {
 
 // Ask implements Hands.
 func (h *hands) Ask(lane ha.Lane, a ha.Action, r dcs.Request) {
+	patience := h.loop.Patience()
 	h.begun.Go(func() {
-		ctx, cancel := context.WithTimeout(h.ctx, h.node.Agent.Timers.Retry)
+		ctx, cancel := context.WithTimeout(h.ctx, patience)
 		defer cancel()
 		sent := h.Boot()
 		resp, err := h.store.Do(ctx, r)

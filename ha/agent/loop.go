@@ -92,6 +92,9 @@ func (l *Loop) Worked(e ha.Ended) {
 	l.job, l.ended = ha.Job{}, &e
 }
 
+// Patience is how long a request to the store may take, by the last turn.
+func (l *Loop) Patience() time.Duration { return max(l.decided.Patience, l.Timers.Retry) }
+
 // Progress brings how far the work under way is.
 func (l *Loop) Progress(done, total int64) { l.job.Done, l.job.Total = done, total }
 

@@ -3,6 +3,7 @@ package pigsty
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -51,6 +52,7 @@ func (r *reader) resolve(inv *inventory, w *spec.World) {
 			w.Clusters = append(w.Clusters, r.cluster(inv, name, members))
 		}
 	}
+	beat(w.Clusters)
 	r.stores(inv, w)
 	r.others(inv, w)
 	r.listeners(w)
@@ -199,7 +201,7 @@ func (r *reader) cluster(inv *inventory, name string, members []*server) spec.Cl
 	first := members[slices.IndexFunc(members, func(s *server) bool { return s.role == "primary" })]
 	c := spec.Cluster{
 		Name: name, Namespace: inv.namespace, Timers: spec.Safe(), Dest: first.text("pg_default_service_dest"),
-		Secrets: map[string]secret.Text{},
+		Config: map[string]any{}, Secrets: map[string]secret.Text{},
 	}
 	for _, s := range members {
 		for _, p := range ofCluster {
@@ -283,6 +285,7 @@ func (r *reader) timers(s *server, c *spec.Cluster) {
 		if p, ok := plans[s.text("pg_rto")]; ok {
 			sec := func(i int) time.Duration { return time.Duration(p[i]) * time.Second }
 			c.Timers.Lease, c.Timers.Renew, c.Timers.Retry, c.Timers.Start, c.Timers.Margin = sec(0), sec(1), sec(2), sec(3), sec(4)
+			c.Config["ttl"], c.Config["loop_wait"], c.Config["retry_timeout"], c.Config["primary_start_timeout"] = p[0], p[1], p[2], p[3]
 		}
 	} else {
 		s.derive("pg_rto", fmt.Sprintf("lease %s, renewed every %s", c.Timers.Lease, c.Timers.Renew), "default: our own timers")
@@ -294,13 +297,26 @@ func (r *reader) timers(s *server, c *spec.Cluster) {
 		n, _ := whole(s.get("pg_rpo"))
 		c.Timers.MaxLag = n
 		if n == 0 {
+			c.Config["synchronous_mode"] = true
 			tell(s.line("pg_rpo"), "pg_rpo: 0")
 		}
 	} else {
 		s.derive("pg_rpo", c.Timers.MaxLag, "default: our own")
 	}
 	if strings.HasPrefix(s.text("pg_conf"), "crit") {
+		c.Config["synchronous_mode"], c.Config["synchronous_mode_strict"] = true, true
 		tell(s.line("pg_conf"), "pg_conf: crit")
+	}
+}
+
+// beat gives the store that the clusters share the pace of the fastest.
+func beat(clusters []spec.Cluster) {
+	shortest := time.Duration(math.MaxInt64)
+	for _, c := range clusters {
+		shortest = min(shortest, c.Timers.Lease)
+	}
+	for i := range clusters {
+		clusters[i].Timers.Election = spec.ElectionFor(shortest)
 	}
 }
 

@@ -86,7 +86,10 @@ func (s Site) server(c spec.Cluster, m spec.Member) spec.Node {
 	if s.Loopback {
 		n.Postgres.HBA = onLoopback(m.HBA)
 	}
-	n.Agent = spec.Agent{Listen: at(n.Address, s.port(m.REST)), REST: c.REST, Timers: c.Timers, Tags: m.Tags}
+	n.Agent = spec.Agent{Listen: at(n.Address, s.port(m.REST)), REST: c.REST, Timers: c.Timers, Tags: m.Tags, Config: c.Config}
+	if i := slices.IndexFunc(c.Members, func(m spec.Member) bool { return m.Role == "primary" }); i >= 0 {
+		n.Agent.Founder = c.Members[i].Name
+	}
 	return n
 }
 
@@ -103,7 +106,11 @@ func (s Site) stores(w spec.World, nodes []spec.Node) {
 		})
 	}
 	for i := range nodes {
-		nodes[i].Etcd.Members, nodes[i].Etcd.Quota, nodes[i].Etcd.Compact = members, 256<<20, time.Hour
+		e := &nodes[i].Etcd
+		e.Members, e.Quota, e.Compact = members, 256<<20, time.Hour
+		if len(w.Clusters) > 0 { // they have it alike: it is the store's
+			e.Election = w.Clusters[0].Timers.Election
+		}
 	}
 }
 
