@@ -21,6 +21,10 @@ const (
 	KindRestart    = "restart"  // the same leader, started in place
 )
 
+// TermRetaken is the kind of a term that goes on: the leader hung its key on
+// another lease, in one transaction over the epoch before.
+const TermRetaken = "retaken"
+
 // A Term says who leads from where on. It is put in the transaction that takes
 // the leader key, so its Mod is the epoch, and it outlives that key.
 type Term struct {

@@ -37,6 +37,7 @@ func (r Role) Title() string {
 type Picture struct {
 	Generation int64            `json:"generation"` // revision of the snapshot
 	Epoch      int64            `json:"epoch"`
+	Before     int64            `json:"before,omitempty"` // the epoch that this one continues, if the leader only moved its key; else 0
 	System     pg.SystemID      `json:"system,string"` // 0: not initialized
 	Starting   bool             `json:"initializing"`  // a bootstrap is under way
 	Leader     string           `json:"leader"`        // "": nobody, or unknown
@@ -119,6 +120,9 @@ func PictureOf(s State) Picture {
 		Paused:     s.Config.Pause(),
 		Members:    make([]PictureMember, 0, len(s.Members)),
 		Away:       []string{},
+	}
+	if t := s.Term; t != nil && s.Leader != nil && t.Mod == s.Leader.Mod && t.Leader == p.Leader && t.Kind == TermRetaken {
+		p.Before = t.Over
 	}
 	if s.Handover != nil && s.Handover.Open() {
 		p.Handover = &PictureHandover{From: s.Handover.From, To: s.Handover.To}

@@ -36,7 +36,7 @@ func (t *turn) leadDown() {
 		// its way: under an epoch of our own it comes to nothing.
 		t.note("right=inherited")
 		if t.lockDue(t.Timers.Renew / 4) {
-			t.ask(Retake{Lease: t.m.Lease.ID, Epoch: t.m.Right.Epoch, Term: t.term("retaken")})
+			t.ask(Retake{Lease: t.m.Lease.ID, Epoch: t.m.Right.Epoch, Term: t.term(cluster.TermRetaken)})
 		}
 		return
 	}

@@ -3,6 +3,8 @@ package ha
 import (
 	"cmp"
 	"time"
+
+	"howdah/cluster"
 )
 
 // deadline is until when this node's right to lead is certain: the lease's
@@ -59,7 +61,7 @@ func (t *turn) lease() {
 	if l := t.State.Leader; epoch > 0 && l != nil && l.Mod == epoch && l.Lease != m.Lease.ID {
 		// The key hangs on a lease that we have lost; hang it on the present one.
 		if t.lockDue(t.Timers.Renew / 4) {
-			t.ask(Retake{Lease: m.Lease.ID, Epoch: epoch, Term: t.term("retaken")})
+			t.ask(Retake{Lease: m.Lease.ID, Epoch: epoch, Term: t.term(cluster.TermRetaken)})
 		}
 		return
 	}

@@ -356,6 +356,28 @@ func TestADeposedPrimaryIsCut(t *testing.T) {
 	silent(t, reader, 100*time.Millisecond)
 }
 
+// A leader that only hung its key on another lease has lost no session, and is
+// heard under the epoch that this began.
+func TestAKeyThatMovedCutsNobody(t *testing.T) {
+	w := newWorld(t, nil)
+	server := newFake(t)
+	w.lead(server.addr, time.Minute)
+	c := w.dial("default")
+	c.Write(startup("demo"))
+	s := server.next(t, startup("demo"))
+	w.picture.Epoch = 9
+	w.right(time.Minute)
+	send(t, s, "one")
+	silent(t, c, 50*time.Millisecond) // the picture does not tell yet that it is the same reign
+	w.picture.Before = 7
+	w.see()
+	expect(t, c, "one")
+	w.picture.Epoch, w.picture.Before = 11, 10 // and not the one after the next
+	w.right(time.Minute)
+	w.see()
+	closed(t, c)
+}
+
 func TestNothingIsHeardPastTheDeadline(t *testing.T) {
 	w := newWorld(t, nil)
 	server := newFake(t)

@@ -230,9 +230,9 @@ func (p *port) follow(s route.Service) {
 		p.up, p.changed = up, now
 	}
 	// A replica that took the key may write from now on: what its sessions hear
-	// must pass a gate.
+	// must pass a gate. A leader whose key moved to another lease goes on.
 	for x := range p.sessions {
-		if b, ok := s.Backend(x.member); ok && b.Epoch != 0 && x.epoch == 0 {
+		if b, ok := s.Backend(x.member); ok && b.Epoch != x.epoch && b.Epoch != 0 && b.Reigns(x.epoch) {
 			x.rise(b)
 		}
 	}

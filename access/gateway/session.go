@@ -273,7 +273,8 @@ func (x *session) keep(g *gate, let func()) {
 	x.gate.Store(g)
 }
 
-// rise puts a session whose server became the leader behind a gate. The port's
+// rise puts a session whose server became the leader, or leads on under another
+// epoch, behind the gate of that. The port's
 // lock is held.
 func (x *session) rise(b route.Backend) {
 	x.epoch = b.Epoch
@@ -297,7 +298,7 @@ func (x *session) wanted() <-chan struct{} {
 func (x *session) stays(s route.Service) bool {
 	b, ok := s.Backend(x.member)
 	switch {
-	case !ok, x.epoch != 0 && b.Epoch != x.epoch:
+	case !ok, !b.Reigns(x.epoch):
 		return false // removed, or deposed: what it says now is nobody's answer
 	case b.Mode == route.Maint, x.epoch != 0:
 		return true // of a leader that only restarts, the server ends its sessions itself

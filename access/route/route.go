@@ -159,12 +159,19 @@ type Backend struct {
 	Mode   Mode   `json:"mode"`
 	Up     bool   `json:"up"`      // it passes the check
 	Epoch  int64  `json:"epoch"`   // of its reign, if it is the leader; else 0
+	Before int64  `json:"before"`  // the epoch that this one continues: the key only moved to another lease; else 0
 	API    string `json:"api_url"` // of its agent
 	Trail  string `json:"trail"`   // why it is in or out
 }
 
 // Open says that new sessions may go there.
 func (b Backend) Open() bool { return b.Up && b.Mode == Ready && b.Weight > 0 && b.Addr != "" }
+
+// Reigns says that a session opened under that epoch (0: of no leader) has lost
+// nothing: the member leads without a break, or never did.
+func (b Backend) Reigns(epoch int64) bool {
+	return epoch == 0 || b.Epoch == epoch || b.Epoch != 0 && b.Before == epoch
+}
 
 // Usable are the backends that a new session is spread over: every open main
 // one, else the first open backup.
@@ -311,7 +318,7 @@ func (s service) backend(t *Table, c candidate, backup bool, v View) Backend {
 		}
 	}
 	if v.Known && v.Picture.Leader == c.name { // also one that does not show itself: its key says it leads
-		b.Epoch = v.Picture.Epoch
+		b.Epoch, b.Before = v.Picture.Epoch, v.Picture.Before
 	}
 	for _, set := range v.Settings {
 		if set.Service == s.Name && set.Member == c.name {
