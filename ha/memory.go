@@ -292,7 +292,15 @@ func (t *turn) lost() {
 	if r.Epoch == 0 || !t.Known || t.State.Revision < r.Epoch {
 		return
 	}
-	if l := t.State.Leader; l == nil || l.Name != t.Self.Name || l.Mod != r.Epoch {
+	l, term := t.State.Leader, t.State.Term
+	switch {
+	case l == nil || l.Name != t.Self.Name:
+		*r = Right{}
+	case l.Mod == r.Epoch:
+	case l.Lease == t.m.Lease.ID && t.m.Lease.Sent > 0 && term != nil && term.Mod == l.Mod && term.Kind == cluster.TermRetaken && term.Over == r.Epoch:
+		// Our own request, which the watch tells of before its answer has come.
+		*r = Right{Epoch: l.Mod, Sent: t.m.Lease.Sent, TTL: t.m.Lease.TTL}
+	default:
 		*r = Right{}
 	}
 }

@@ -121,6 +121,34 @@ func TestAnotherLease(t *testing.T) {
 	}
 }
 
+// The watch may tell that the key has moved before the answer does: nothing is
+// silenced for that. Anything else that became of the key is.
+func TestTheWatchTellsFirst(t *testing.T) {
+	moved := func(v *View) {
+		v.Memory.Lease = Lease{ID: 70, TTL: 4 * time.Second, For: 4 * time.Second, Sent: now - 300*time.Millisecond}
+		v.State.Leader = &cluster.Leader{Name: "a", Lease: 70, Mod: 48}
+		v.State.Term = &cluster.Term{Mod: 48, Leader: "a", Over: epoch, Kind: cluster.TermRetaken, Timeline: 2}
+		v.LockBusy = true
+	}
+	for _, tt := range []struct {
+		name string
+		with func(*View)
+		want Right
+	}{
+		{"ours", moved, Right{Epoch: 48, Sent: now - 300*time.Millisecond, TTL: 4 * time.Second}},
+		{"on another lease", func(v *View) { moved(v); v.State.Leader.Lease = 71 }, Right{}},
+		{"over another epoch", func(v *View) { moved(v); v.State.Term.Over = 44 }, Right{}},
+		{"taken in an election", func(v *View) { moved(v); v.State.Term.Kind = cluster.KindCrash }, Right{}},
+		{"another's", func(v *View) { moved(v); v.State.Leader.Name = "b" }, Right{}},
+	} {
+		v := leader()
+		tt.with(&v)
+		if got := Decide(v).Memory.Right; got != tt.want {
+			t.Errorf("%s: right %+v; want %+v", tt.name, got, tt.want)
+		}
+	}
+}
+
 // What a request may take follows the answers: three times the slowest of late.
 func TestPatience(t *testing.T) {
 	v := leader()
