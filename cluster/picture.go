@@ -38,9 +38,9 @@ type Picture struct {
 	Generation int64            `json:"generation"` // revision of the snapshot
 	Epoch      int64            `json:"epoch"`
 	Before     int64            `json:"before,omitempty"` // the epoch that this one continues, if the leader only moved its key; else 0
-	System     pg.SystemID      `json:"system,string"` // 0: not initialized
-	Starting   bool             `json:"initializing"`  // a bootstrap is under way
-	Leader     string           `json:"leader"`        // "": nobody, or unknown
+	System     pg.SystemID      `json:"system,string"`    // 0: not initialized
+	Starting   bool             `json:"initializing"`     // a bootstrap is under way
+	Leader     string           `json:"leader"`           // "": nobody, or unknown
 	Timeline   pg.Timeline      `json:"timeline"`
 	Optime     pg.LSN           `json:"optime"` // the leader's last published position
 	Paused     bool             `json:"paused"`
