@@ -123,11 +123,11 @@ func (t *turn) askedInPause() bool {
 	}
 	if t.m.Restart != 0 && s.Process == pg.ProcessNone {
 		t.note("restart=asked")
-		switch up, ready := t.upstream(); {
+		switch _, ready := t.upstream(); {
 		case leads && s.Control.Clean() && !s.Standby:
 			t.work(Start{})
 		case !leads && ready:
-			t.work(Start{Standby: true, Up: up})
+			t.work(Start{Standby: true, Up: t.source()})
 		default:
 			t.m.Restart = 0
 		}

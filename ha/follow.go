@@ -1,7 +1,9 @@
 package ha
 
 import (
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"howdah/cluster"
@@ -36,7 +38,7 @@ func (t *turn) follow() {
 		t.rejoin()
 	case pg.ProcessStarting, pg.ProcessStopping:
 		t.note("server=%s", s.Process)
-		up, _ := t.upstream()
+		up := t.source()
 		if now := (Streamed{t.State.Epoch(), s.PID}); s.Process == pg.ProcessStarting && s.Standby && up.Host != "" && t.m.Pointed != now {
 			// An agent before us began it, perhaps under another leader: it may be
 			// waiting for log from there, and will not say so before it has it.
@@ -72,10 +74,86 @@ func (t *turn) upstream() (pg.Upstream, bool) {
 		m.Role == cluster.RolePrimary && m.Running()
 }
 
-// stream keeps a running standby on its leader.
+// source is the server to stream from: the member that the tag replicatefrom
+// names, while that streams itself, else the leader. A copy is taken from the
+// leader, and whose log has forked is told by the leader's history, so only the
+// stream itself is another's.
+func (t *turn) source() pg.Upstream {
+	up, _ := t.upstream()
+	if name := t.sourceOf(t.Self.Name, t.tags(t.seen())); name != "" && !t.m.Rejoin.Direct {
+		m, _ := t.State.Member(name)
+		host, text := m.Host()
+		port, _ := strconv.Atoi(text)
+		return pg.Upstream{Name: name, Host: host, Port: port, Slot: up.Slot}
+	}
+	return up
+}
+
+// sourceOf is the member that another one with those tags streams from; "": the
+// leader. Whose own way leads back to it is none.
+func (t *turn) sourceOf(name string, tags cluster.Tags) string {
+	from := tags.ReplicateFrom()
+	if from == "" || from == name || from == t.State.LeaderName() || name == t.State.LeaderName() {
+		return ""
+	}
+	for next, hops := from, 0; next != "" && hops <= len(t.State.Members); hops++ {
+		m, live := t.State.Member(next)
+		if host, _ := m.Host(); !live || host == "" || !m.Running() || m.ReplicationState != cluster.ReplicationStreaming {
+			return "" // nothing, or nothing new, comes that way
+		}
+		if next = m.Tags.ReplicateFrom(); next == name || hops == len(t.State.Members) {
+			return ""
+		}
+		if next == t.State.LeaderName() {
+			break
+		}
+	}
+	return from
+}
+
+// elsewhere says that a member that runs streams from another one than the leader.
+func (t *turn) elsewhere(name string) bool {
+	m, live := t.State.Member(name)
+	return live && m.Running() && t.sourceOf(name, m.Tags) != ""
+}
+
+// followers are the slots of the members that stream from the named one.
+func (t *turn) followers(of string) []string {
+	var slots []string
+	for _, m := range t.State.Members {
+		if m.Name != of && t.sourceOf(m.Name, m.Tags) == of {
+			slots = append(slots, cluster.SlotName(m.Name))
+		}
+	}
+	return slots
+}
+
+// cascade keeps the slots of those who stream from this standby. Once in every
+// reign the others go: slots from when this server led would hold its log for ever.
+func (t *turn) cascade() {
+	want := t.followers(t.Self.Name)
+	missing := slices.ContainsFunc(want, func(slot string) bool { return !slices.Contains(t.Server.Slots, slot) })
+	epoch := t.State.Leader.Mod
+	old := t.m.Swept != epoch && slices.ContainsFunc(t.Server.Slots, func(slot string) bool { return !slices.Contains(want, slot) })
+	switch {
+	case old:
+		t.note("slots=old")
+		t.m.Swept = epoch
+	case missing:
+		t.note("slots=missing")
+	default:
+		return
+	}
+	slices.Sort(want)
+	t.work(Slots{Names: strings.Join(want, ",")})
+}
+
+// stream keeps a running standby on its leader, or on the member it is to
+// stream from.
 func (t *turn) stream() {
 	s := t.Server
-	up, ready := t.upstream()
+	_, ready := t.upstream()
+	up := t.source()
 	r := &t.m.Rejoin
 	if up.Host == "" {
 		t.note("leader=unpublished")
@@ -89,12 +167,7 @@ func (t *turn) stream() {
 	if s.Streaming {
 		r.Stuck, r.Tries = 0, 0
 		t.m.Streamed = Streamed{t.State.Leader.Mod, s.PID}
-		if len(s.Slots) > 0 && t.m.Swept != t.State.Leader.Mod {
-			// Slots from when this server led would hold its log for ever.
-			t.note("slots=old")
-			t.m.Swept = t.State.Leader.Mod
-			t.work(Slots{})
-		}
+		t.cascade()
 		t.m.Story = Story{}
 		return
 	}
@@ -120,6 +193,11 @@ func (t *turn) stream() {
 		r.Stuck = t.Now
 	}
 	if t.Now-r.Stuck < stuckAfter {
+		return
+	}
+	if up.Name != t.State.LeaderName() {
+		t.note("source=%s(silent)", up.Name)
+		r.Stuck, r.Direct = 0, true
 		return
 	}
 	// Nothing forked, and still nothing arrives: look at the whole log; a second

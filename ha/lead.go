@@ -87,9 +87,9 @@ func (t *turn) leadPrimary() {
 
 // slots keeps one physical slot for every other member of the cluster.
 func (t *turn) slots() bool {
-	missing := false
+	missing := t.leftBehind()
 	lacks := func(name string) bool {
-		return name != t.Self.Name && !slices.Contains(t.Server.Slots, cluster.SlotName(name))
+		return name != t.Self.Name && !slices.Contains(t.Server.Slots, cluster.SlotName(name)) && !t.elsewhere(name)
 	}
 	for _, m := range t.State.Members {
 		missing = missing || lacks(m.Name)
@@ -102,7 +102,7 @@ func (t *turn) slots() bool {
 	}
 	var want []string
 	for _, name := range t.State.Names() {
-		if name != t.Self.Name {
+		if name != t.Self.Name && !t.elsewhere(name) {
 			want = append(want, cluster.SlotName(name))
 		}
 	}
@@ -111,6 +111,23 @@ func (t *turn) slots() bool {
 	t.note("slots=missing")
 	t.work(Slots{Names: strings.Join(want, ",")})
 	return true
+}
+
+// leftBehind says that there are slots here of members that stream from another
+// one now: nobody moves them, and they would hold the log for ever. Those that
+// stay in spite of it (somebody else's, of that name) are not tried again.
+func (t *turn) leftBehind() bool {
+	var left []string
+	for _, m := range t.State.Members {
+		slot := cluster.SlotName(m.Name)
+		here := slices.ContainsFunc(t.Server.Replicas, func(r pg.Replica) bool { return r.Name == m.Name })
+		if m.Name != t.Self.Name && !here && slices.Contains(t.Server.Slots, slot) && t.elsewhere(m.Name) {
+			left = append(left, slot)
+		}
+	}
+	before := t.m.Left
+	t.m.Left = strings.Join(left, ",")
+	return t.m.Left != "" && t.m.Left != before
 }
 
 // lastSeen keeps the replicas as they were while the primary still answered.

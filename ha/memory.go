@@ -34,6 +34,7 @@ type Memory struct {
 	Streamed  Streamed
 	Pointed   Streamed // the start, found under way, that was pointed at the leader of that epoch
 	Swept     int64    // epoch in which this standby's own old slots were dropped
+	Left      string   // slots of members that stream from another one, as last dropped
 	Vacancy   Vacancy
 	Offer     Offer
 	Quiet     Quiet
@@ -152,6 +153,7 @@ type Rejoin struct {
 	Aside     bool          // decided: a fresh copy
 	Stuck     time.Duration // since when a standby does not stream from a leader that runs
 	Tries     int           // restarts spent on that
+	Direct    bool          // nothing came from the member that it is to stream from: from the leader, then
 }
 
 // Request is what a person asked and is being taken off the store.

@@ -71,6 +71,12 @@ func (t *turn) member() {
 	t.do(Put{Key: cluster.DirMembers + t.Self.Name, Value: want.Encode(), Lease: t.m.Lease.ID, Over: -1})
 }
 
+// seen is this member as the store shows it.
+func (t *turn) seen() cluster.Member {
+	m, _ := t.State.Member(t.Self.Name)
+	return m
+}
+
 // tags are the member's own, or whatever it had published.
 func (t *turn) tags(seen cluster.Member) cluster.Tags {
 	if t.Self.Tags != nil {

@@ -18,6 +18,7 @@ func (t *turn) rejoin() {
 	s := t.Server
 	r := &t.m.Rejoin
 	up, ready := t.upstream()
+	from := t.source()
 	switch {
 	case s.Data == pg.DataMissing || s.Data == pg.DataPartial:
 		t.note("data=%s", s.Data)
@@ -47,15 +48,15 @@ func (t *turn) rejoin() {
 		return
 	case tl == now && !(s.Control.WasPrimary() && !s.Standby):
 		t.note("timeline=%d", tl)
-		t.work(Start{Standby: true, Up: up})
-	case s.Standby && !s.Control.WasPrimary() && !r.Forked && t.m.Failed.What != (Start{Standby: true, Up: up}).String():
+		t.work(Start{Standby: true, Up: from})
+	case s.Standby && !s.Control.WasPrimary() && !r.Forked && t.m.Failed.What != (Start{Standby: true, Up: from}).String():
 		// It wrote nothing of its own, and its control file names the timeline of its
 		// last restartpoint, not that of its log: once it runs, it can say more.
 		t.note("timeline=%d?", tl)
-		t.work(Start{Standby: true, Up: up})
+		t.work(Start{Standby: true, Up: from})
 	case left && r.End != 0 && r.End <= at:
 		t.note("timeline=%d<%d", tl, now)
-		t.work(Start{Standby: true, Up: up})
+		t.work(Start{Standby: true, Up: from})
 	case tl < now && !left && t.State.History.Timeline() < now:
 		t.note("history=awaited")
 	case !ready || !t.rewindable():

@@ -1,0 +1,64 @@
+package ha
+
+import (
+	"testing"
+
+	"howdah/cluster"
+)
+
+// A member streams from the one that its tag replicatefrom names.
+func TestCascade(t *testing.T) {
+	from := func(name string) cluster.Tags { return cluster.Tags{cluster.TagReplicateFrom: name} }
+	streaming := func(v *View) {
+		for i := range v.State.Members[1:] {
+			v.State.Members[1+i].ReplicationState = cluster.ReplicationStreaming
+		}
+	}
+	behind := func(v *View) { // b streams from c
+		streaming(v)
+		v.Self.Tags = from("c")
+		v.State.Members[1].Tags = v.Self.Tags
+	}
+	onC := func(v *View) { v.Server.Upstream = "10.0.0.c:5432" }
+	source := func(v *View) { // b is streamed from by c
+		streaming(v)
+		v.State.Members[2].Tags = from("b")
+	}
+	led := func(v *View) { source(v); v.Server.Replicas = v.Server.Replicas[:1] }
+	check(t, []row{
+		{"it goes to that member", standby, behind, "leader=a server=standby upstream=10.0.0.a:5432 -> follow(c)"},
+		{"and stays there", standby, func(v *View) { behind(v); onC(v) }, "leader=a server=standby -> nothing"},
+		{"which does not stream itself: to the leader", standby, func(v *View) {
+			behind(v)
+			onC(v)
+			v.State.Members[2].ReplicationState = cluster.ReplicationInRecovery
+		}, "leader=a server=standby upstream=10.0.0.c:5432 -> follow(a)"},
+		{"which is away: to the leader", standby, func(v *View) { behind(v); v.State.Members = v.State.Members[:2] }, "leader=a server=standby -> nothing"},
+		{"which is itself: to the leader", standby, func(v *View) { behind(v); v.Self.Tags = from("b") }, "leader=a server=standby -> nothing"},
+		{"which leads", standby, func(v *View) { behind(v); v.Self.Tags = from("a") }, "leader=a server=standby -> nothing"},
+		{"round in a circle: to the leader", standby, func(v *View) { behind(v); v.State.Members[2].Tags = from("b") }, "leader=a server=standby -> nothing"},
+		{"nothing comes from there: to the leader", standby, func(v *View) {
+			behind(v)
+			onC(v)
+			v.Server.Streaming = false
+			v.State.Members[1].ReplicationState = ""
+			v.Memory.Rejoin = Rejoin{Leader: "a", Epoch: epoch, Stuck: now - stuckAfter}
+		}, "leader=a server=standby streaming=no source=c(silent) -> nothing"},
+		{"in that reign", standby, func(v *View) {
+			behind(v)
+			v.Memory.Rejoin = Rejoin{Leader: "a", Epoch: epoch, Direct: true}
+		}, "leader=a server=standby -> nothing"},
+		{"it starts there", standby, func(v *View) { behind(v); down(&v.Server); v.Memory.Rejoin.Measured = true }, "leader=a -> measure"},
+		{"who is streamed from keeps a slot", standby, source, "leader=a server=standby slots=missing -> slots(c)"},
+		{"once", standby, func(v *View) { source(v); v.Server.Slots = []string{"c"} }, "leader=a server=standby -> nothing"},
+		{"and drops those of others", standby, func(v *View) { source(v); v.Server.Slots = []string{"a", "c"} }, "leader=a server=standby slots=old -> slots(c)"},
+		{"the leader drops it", leader, led, "leader=self server=primary slots=missing -> slots(b)"},
+		{"not while it is in use", leader, source, "leader=self server=primary -> nothing"},
+		{"nor again if it stays", leader, func(v *View) { led(v); v.Memory.Left = "c" }, "leader=self server=primary -> nothing"},
+		{"one that is away keeps its slot on the leader", leader, func(v *View) {
+			led(v)
+			v.State.Members[2].State = cluster.StateStopped
+			v.Server.Slots = []string{"b"}
+		}, "leader=self server=primary slots=missing -> slots(b,c)"},
+	})
+}
