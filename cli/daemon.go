@@ -36,23 +36,6 @@ replicas, and the others of its inventory. "howdah node" starts it and keeps its
 listening sockets.`, a.Roles.Gateway)
 }
 
-func (a *app) etcd() *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "etcd", Short: "The embedded store",
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return unknownWord(cmd, "verb", args[0])
-			}
-			return usage("etcd needs a verb: serve")
-		},
-		RunE: func(*cobra.Command, []string) error { return nil },
-	}
-	cmd.AddCommand(a.role("serve", "Serve one member of etcd",
-		`Serve runs the etcd member of the node in DIR. "howdah node" starts it.`, a.Roles.Etcd))
-	cmd.Commands()[0].Example = "  howdah etcd serve --node /var/lib/howdah/demo/demo-1"
-	return cmd
-}
-
 // playground holds what the playground starts for itself.
 func (a *app) playground() *cobra.Command {
 	cmd := &cobra.Command{
