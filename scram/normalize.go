@@ -25,14 +25,12 @@ func Normalize(password string) string {
 			mapped = append(mapped, c)
 		}
 	}
-	if len(mapped) == 0 {
-		return password // an empty password is none
-	}
-	prepared := norm.NFKC.String(string(mapped))
-	if !allowed([]rune(prepared)) {
+	// An empty password is none. RFC 4013 would look at what is forbidden after
+	// the normalisation; PostgreSQL does before it.
+	if len(mapped) == 0 || !allowed(mapped) {
 		return password
 	}
-	return prepared
+	return norm.NFKC.String(string(mapped))
 }
 
 // allowed checks what RFC 4013 §2.3 to §2.5 forbid: characters, what Unicode

@@ -223,7 +223,8 @@ func TestNormalize(t *testing.T) {
 	for in, want := range map[string]string{
 		"pencil": "pencil", "": "", "a b": "a b", "tab\there": "tab\there",
 		"I\u00adX": "IX", "ª": "a", "Ⅸ": "IX", "½": "1⁄2", "a\u00a0b": "a b", "ﬁ": "fi", "e\u0301": "é",
-		"\u00ad":   "\u00ad",                        // nothing would be left
+		"\u00ad":   "\u00ad", // nothing would be left
+		"\u0340½":  "\u0340½",
 		"a\u0007½": "a\u0007½",                      // forbidden
 		"ا1½":      "ا1½", "اب": "اب", "ﺍ1ﺏ": "ا1ب", // from right to left: begins and ends so
 		"\xff½": "\xff½", "😀½": "😀½", "\u0221½": "\u0221½", // no UTF-8; not in Unicode 3.2
