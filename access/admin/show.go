@@ -131,7 +131,7 @@ var views = map[string]*view{
 	}},
 	"stats_averages": {
 		"s" + strings.Repeat("N", 11),
-		"database server_assignment_count xact_count query_count bytes_received bytes_sent xact_time query_time avg_wait_time " +
+		"database server_assignment_count xact_count query_count bytes_received bytes_sent xact_time query_time wait_time " +
 			"avg_client_parse_count avg_server_parse_count avg_bind_count",
 		func(f Facts, row func(...any)) {
 			for _, s := range f.stats() {
