@@ -3,12 +3,8 @@ package apply
 import (
 	"cmp"
 	"context"
-	"crypto/hmac"
 	"crypto/md5"
-	"crypto/pbkdf2"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -16,6 +12,7 @@ import (
 	"strings"
 
 	"howdah/pg"
+	"howdah/scram"
 	"howdah/spec"
 )
 
@@ -147,8 +144,6 @@ func (r *run) password(role spec.Role, now string) (string, error) {
 			return "", nil
 		}
 		return p, nil
-	case strings.ContainsFunc(p, func(c rune) bool { return c > 126 || c < 32 }):
-		return p, nil // the server has to normalise it (RFC 4013)
 	}
 	// The members' own rules ask for SCRAM, whatever the others have.
 	if r.md5 && role.Secret != spec.SecretReplicate && role.Secret != spec.SecretSuper {
@@ -158,46 +153,13 @@ func (r *run) password(role spec.Role, now string) (string, error) {
 		}
 		return "", nil
 	}
-	if same(p, now) {
+	if v, ok := scram.Parse(now); ok && v.Is(p) {
 		return "", nil
 	}
-	salt := make([]byte, 16)
+	salt := make([]byte, scram.SaltSize)
 	rand.Read(salt) // never fails
-	return scram(p, salt, 4096)
-}
-
-// scram is the hash of a password as PostgreSQL keeps it (scram-common.c,
-// scram_build_secret).
-func scram(password string, salt []byte, iterations int) (string, error) {
-	salted, err := pbkdf2.Key(sha256.New, password, salt, iterations, sha256.Size)
-	if err != nil {
-		return "", err
-	}
-	mac := func(text string) []byte {
-		h := hmac.New(sha256.New, salted)
-		h.Write([]byte(text))
-		return h.Sum(nil)
-	}
-	stored := sha256.Sum256(mac("Client Key"))
-	b64 := base64.StdEncoding.EncodeToString
-	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", iterations, b64(salt), b64(stored[:]), b64(mac("Server Key"))), nil
-}
-
-// same says whether hash is that of the password.
-func same(password, hash string) bool {
-	rest, ok := strings.CutPrefix(hash, "SCRAM-SHA-256$")
-	if !ok {
-		return false
-	}
-	rest, _, _ = strings.Cut(rest, "$")
-	count, salt, _ := strings.Cut(rest, ":")
-	n, err1 := strconv.Atoi(count)
-	raw, err2 := base64.StdEncoding.DecodeString(salt)
-	if errors.Join(err1, err2) != nil || n < 1 {
-		return false
-	}
-	again, err := scram(password, raw, n)
-	return err == nil && hmac.Equal([]byte(again), []byte(hash))
+	v, err := scram.New(p, salt, scram.Iterations)
+	return v.Text(), err
 }
 
 // members grants and revokes what is declared of memberships.
