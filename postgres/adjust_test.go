@@ -48,3 +48,40 @@ func TestAdjust(t *testing.T) {
 	}
 	wait(t, "it is taken back", func() bool { return a.Query("SHOW maintenance_work_mem") != "71MB" })
 }
+
+// A standby keeps what its primary had until both were restarted with less, and
+// says that it waits.
+func TestAStandbyWithMoreThanConfigured(t *testing.T) {
+	a := testpg.Start(t, testpg.Primary())
+	b := testpg.Start(t, testpg.StandbyOf(a))
+	ctx := t.Context()
+	more := map[string]string{"max_connections": "130", "max_prepared_transactions": "5"}
+	for _, s := range []*testpg.Server{b, a} { // a primary ahead of its standby would pause it
+		if err := s.Adjust(ctx, more); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, s := range []*testpg.Server{b, a} {
+		var up *pg.Upstream
+		if s == b {
+			up = new(a.Upstream())
+		}
+		if err := s.Stop(ctx, postgres.Fast); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Server.Start(ctx, up); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []pg.Pending{{Name: "max_connections", Old: "130", New: "100"}, {Name: "max_prepared_transactions", Old: "5", New: "0"}}
+	wait(t, "the standby has replayed that, and waits", func() bool {
+		if err := b.Adjust(ctx, nil); err != nil {
+			t.Fatal(err)
+		}
+		s := b.Look(ctx)
+		return s.Restart && slices.Equal(s.Pending, want)
+	})
+	if got := a.Look(ctx).Pending; len(got) != 0 {
+		t.Errorf("pending on the primary, which was told nothing: %v", got)
+	}
+}

@@ -1,9 +1,11 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -198,9 +200,38 @@ func (s *Server) fill(ctx context.Context, st *pg.Status, all []*pgconn.Result) 
 			for _, r := range res[0].Rows {
 				s.look.pending = append(s.look.pending, pg.Pending{Name: string(r[0]), Old: string(r[1]), New: string(r[2])})
 			}
+			if st.Recovering {
+				s.larger(ctx)
+			}
 		}
 	}
 	st.Pending, st.Restart = s.look.pending, len(s.look.pending) > 0
+}
+
+// larger adds the settings that this standby must have as large as its primary
+// had them, though its node asks for less.
+func (s *Server) larger(ctx context.Context) {
+	s.own.Lock()
+	raised := maps.Clone(s.own.raised)
+	s.own.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(raised)) {
+		if slices.ContainsFunc(s.look.pending, func(p pg.Pending) bool { return p.Name == name }) {
+			continue
+		}
+		res, err := s.look.conn.Exec(ctx, "SELECT setting, boot_val FROM pg_settings WHERE name = "+pg.QuoteLiteral(name)).ReadAll()
+		if err != nil || len(res) != 1 || len(res[0].Rows) != 1 {
+			continue
+		}
+		now, want := string(res[0].Rows[0][0]), cmp.Or(raised[name], string(res[0].Rows[0][1]))
+		if a, b := number(now), number(want); a > b {
+			s.look.pending = append(s.look.pending, pg.Pending{Name: name, Old: now, New: want})
+		}
+	}
+}
+
+func number(text string) int {
+	n, _ := strconv.Atoi(text)
+	return n
 }
 
 // history is the ancestry of the primary's timeline, from its history file, which

@@ -67,6 +67,7 @@ type Server struct {
 		parameters map[string]string
 		dynamic    map[string]string // over those: of the cluster's dynamic configuration
 		hba        []spec.AccessRule
+		raised     map[string]string // what a standby has larger than these say, and what they say; see conf.Raised
 	}
 	spawning sync.Mutex // held while a postmaster is started, and by Kill
 }

@@ -248,6 +248,7 @@ func (s *Server) writeSettings(ctl control, standby bool) error {
 	n.Postgres.Parameters, n.Postgres.HBA = map[string]string{}, s.own.hba
 	maps.Copy(n.Postgres.Parameters, s.own.parameters)
 	maps.Copy(n.Postgres.Parameters, s.own.dynamic)
+	s.own.raised = conf.Raised(n, f)
 	s.own.Unlock()
 	if err := s.write(s.in(conf.HBA), conf.Rules(n, standby), 0o600); err != nil {
 		return err

@@ -97,6 +97,27 @@ func Settings(n spec.Node, f Facts) map[string]string {
 	return s
 }
 
+// Raised are those settings that a standby has larger than its node says, with
+// what that is ("": nothing, so PostgreSQL's default), until the primary has been
+// restarted with less and the standby after it.
+func Raised(n spec.Node, f Facts) map[string]string {
+	raised := map[string]string{}
+	if f.Standby {
+		now := Settings(n, f)
+		f.Least = nil
+		for name, v := range Settings(n, f) {
+			if now[name] != v {
+				raised[name] = v
+			}
+			delete(now, name)
+		}
+		for name := range now {
+			raised[name] = ""
+		}
+	}
+	return raised
+}
+
 // Following returns the settings of a standby of up, or of nobody if it has no
 // name. They have a file of their own, so that a reload does not change whom
 // the standby follows, nor the other way round.
