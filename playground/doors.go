@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"howdah/latest"
 	"howdah/listen"
 	"howdah/logkey"
 	"howdah/netport"
@@ -25,11 +26,14 @@ import (
 
 // A door carries connections from an address of the host into a node's
 // namespace. It is as transparent as a cable: the end of one direction is
-// passed on, a reset too, and where nobody listens the client is reset.
+// passed on, a reset too, and where nobody listens the client is reset. While
+// the node is off nobody listens here either: a client that has other addresses
+// to try goes on to the next at once.
 type door struct {
-	listener *net.TCPListener
+	listener *net.TCPListener // at first
+	address  string
 	target   string
-	shut     func() bool // the node is off: nobody needs to wait for its answer
+	power    *power
 	dial     func(ctx context.Context, target string) (*net.TCPConn, error)
 	log      *slog.Logger
 }
@@ -59,42 +63,103 @@ func portIn(addr string) int {
 	return n
 }
 
+// A power tells whether a node is on. Without power it sends no end to those
+// who are connected, and answers nobody who knocks: its doors do.
+type power struct {
+	node spec.Node
+	on   latest.Value[bool]
+}
+
+func (p *power) look() {
+	on := !Stopped(p.node) || Running(p.node)
+	if was, version := p.on.Get(); version == 0 || was != on {
+		p.on.Set(on)
+	}
+}
+
+// Run looks until ctx ends.
+func (p *power) Run(ctx context.Context) error {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		p.look()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// until is a context that ends when the node is off, or on.
+func (p *power) until(ctx context.Context, on bool) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		defer cancel()
+		var seen uint64
+		for {
+			is, version, err := p.on.Wait(ctx, seen)
+			if err != nil || is == on {
+				return
+			}
+			seen = version
+		}
+	}()
+	return ctx, cancel
+}
+
 // openDoors listens for all nodes; none is open when one cannot be.
-func (s State) openDoors(ctx context.Context, nodes []spec.Node, log *slog.Logger) ([]*door, error) {
+func (s State) openDoors(ctx context.Context, nodes []spec.Node, log *slog.Logger) ([]*door, []*power, error) {
 	var doors []*door
+	var powers []*power
 	dial := dialer(ctx, s.net(hub))
 	for _, n := range nodes {
+		pow := &power{node: n}
+		pow.look()
+		powers = append(powers, pow)
 		for _, port := range doorPorts(n) {
-			l, err := net.Listen("tcp4", net.JoinHostPort(Door(n), strconv.Itoa(port)))
+			address := net.JoinHostPort(Door(n), strconv.Itoa(port))
+			l, err := net.Listen("tcp4", address)
 			if err != nil {
 				for _, d := range doors {
 					d.listener.Close()
 				}
 				if holder := netport.Check(Door(n), port); holder != nil {
-					return nil, holder // tells more
+					return nil, nil, holder // tells more
 				}
-				return nil, fmt.Errorf("door of %s: %w", n.Member, err)
+				return nil, nil, fmt.Errorf("door of %s: %w", n.Member, err)
 			}
 			doors = append(doors, &door{
-				listener: l.(*net.TCPListener), target: net.JoinHostPort(n.Address, strconv.Itoa(port)),
-				shut: func() bool { return Stopped(n) && !Running(n) }, dial: dial, log: log,
+				listener: l.(*net.TCPListener), address: address, target: net.JoinHostPort(n.Address, strconv.Itoa(port)),
+				power: pow, dial: dial, log: log,
 			})
 		}
 	}
-	return doors, nil
+	return doors, powers, nil
 }
 
 // Run serves until ctx ends; connections end with it.
 func (d *door) Run(ctx context.Context) error {
+	l := d.listener
+	for {
+		d.open(ctx, l)
+		if l = d.closed(ctx); l == nil {
+			return nil
+		}
+	}
+}
+
+// open serves while the node is on.
+func (d *door) open(ctx context.Context, l *net.TCPListener) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := d.power.until(ctx, false)
 	defer cancel()
-	defer context.AfterFunc(ctx, func() { d.listener.Close() })()
+	defer context.AfterFunc(ctx, func() { l.Close() })()
 	for {
-		c, err := d.listener.AcceptTCP()
+		c, err := l.AcceptTCP()
 		if errors.Is(err, net.ErrClosed) {
-			return nil
+			return
 		}
 		if err != nil {
 			d.log.Warn("door", logkey.Addr, d.target, logkey.Error, err)
@@ -102,34 +167,39 @@ func (d *door) Run(ctx context.Context) error {
 			case <-time.After(100 * time.Millisecond): // out of descriptors: let some end
 				continue
 			case <-ctx.Done():
-				return nil
+				return
 			}
 		}
 		wg.Go(func() { d.carry(ctx, c) })
 	}
 }
 
+// closed waits until the node is on, and listens again; nil: ctx has ended.
+func (d *door) closed(ctx context.Context) *net.TCPListener {
+	on, cancel := d.power.until(ctx, true)
+	defer cancel()
+	<-on.Done()
+	said := false
+	for ctx.Err() == nil {
+		l, err := net.Listen("tcp4", d.address)
+		if err == nil {
+			return l.(*net.TCPListener)
+		}
+		if !said {
+			said = true
+			d.log.Warn("door", logkey.Addr, d.address, logkey.Error, err)
+		}
+		select {
+		case <-time.After(100 * time.Millisecond): // somebody else has taken the port
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
 func (d *door) carry(ctx context.Context, client *net.TCPConn) {
 	ctx, cancel := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	defer wg.Wait()
 	defer cancel()
-	// A node without power sends no end, and answers nobody who knocks: the
-	// door tells its clients.
-	wg.Go(func() {
-		tick := time.NewTicker(100 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			if d.shut() {
-				cancel()
-			}
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				return
-			}
-		}
-	})
 	server, err := d.dial(ctx, d.target)
 	if err != nil {
 		reset(client)

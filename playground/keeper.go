@@ -106,6 +106,7 @@ func Keep(ctx context.Context, dir string, log *slog.Logger) error {
 
 func (s State) keep(ctx context.Context, nodes []spec.Node, log *slog.Logger) error {
 	var doors []*door
+	var powers []*power
 	if s.Ground == Isolated {
 		if err := s.raise(nodes); err != nil {
 			return &problem.Error{
@@ -114,7 +115,7 @@ func (s State) keep(ctx context.Context, nodes []spec.Node, log *slog.Logger) er
 			}
 		}
 		var err error
-		if doors, err = s.openDoors(ctx, nodes, log); err != nil {
+		if doors, powers, err = s.openDoors(ctx, nodes, log); err != nil {
 			return err
 		}
 	}
@@ -135,6 +136,9 @@ func (s State) keep(ctx context.Context, nodes []spec.Node, log *slog.Logger) er
 		s.quiet()
 		network := &network{state: s, nodes: nodes, marks: &marks, log: log}
 		parts = append(parts, lifecycle.Part{Name: "network", Run: network.Run, Grace: time.Second})
+	}
+	for _, w := range powers {
+		parts = append(parts, lifecycle.Part{Name: "power of " + w.node.Member, Run: w.Run, Grace: time.Second})
 	}
 	for _, d := range doors {
 		parts = append(parts, lifecycle.Part{Name: "door to " + d.target, Run: d.Run, Grace: time.Second})

@@ -497,6 +497,19 @@ func TestDoorsPassOnEnds(t *testing.T) {
 	if took := time.Since(began); took > time.Second {
 		t.Errorf("a client of a dead node waited %s", took)
 	}
+	// It is refused, so that one with other addresses to try goes on.
+	refused := func() bool {
+		c, err := net.Dial("tcp4", net.JoinHostPort(Door(n), "5432"))
+		if err == nil {
+			c.Close()
+		}
+		return err != nil && strings.Contains(err.Error(), syscall.ECONNREFUSED.Error())
+	}
+	await(t, "nobody listens for a dead node", refused)
+	if err := s.StartNode(t.Context(), n); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "its door is open again", func() bool { _, err := ask(n, "x"); return err == nil })
 }
 
 func TestATakenPortIsNamed(t *testing.T) {
