@@ -1,0 +1,117 @@
+package pool
+
+import (
+	"slices"
+	"time"
+)
+
+// What a person may order, by the console's words. database "" is all of them.
+
+func (b *Book) of(database string, each func(*pool)) {
+	for _, p := range b.pools {
+		if database == "" || p.key.Database == database {
+			each(p)
+		}
+	}
+}
+
+// Pause gives no server out any more: those that are free are closed, those in
+// use when they become free. Whoever wants one waits.
+func (b *Book) Pause(database string, now time.Duration) {
+	if database == "" {
+		b.paused = true
+	} else {
+		b.owner(b.dbs, database).paused = true
+	}
+	b.Tick(now)
+}
+
+// Resume is the end of a pause.
+func (b *Book) Resume(database string, now time.Duration) {
+	if database == "" {
+		b.paused = false
+		for _, o := range b.dbs {
+			o.paused = false
+		}
+	} else {
+		b.owner(b.dbs, database).paused = false
+	}
+	b.of(database, func(p *pool) { b.serve(p, now) })
+}
+
+// Paused says whether servers are held back.
+func (b *Book) Paused(database string) bool {
+	o := b.dbs[database]
+	return b.paused || o != nil && o.paused
+}
+
+// Quiet says that no server of the database is in use: a pause is complete.
+func (b *Book) Quiet(database string) bool {
+	quiet := true
+	b.of(database, func(p *pool) { quiet = quiet && p.servers == 0 })
+	return quiet
+}
+
+// Reconnect closes every server as soon as nobody holds it: the next ones are
+// new. What waits for a login that fails again is not refused for its past.
+func (b *Book) Reconnect(database string, now time.Duration) {
+	for i := range b.servers {
+		v := &b.servers[i]
+		if v.state != free && (database == "" || b.pools[v.pool].key.Database == database) {
+			v.stale = true
+		}
+	}
+	b.of(database, func(p *pool) { p.failed, p.retry = false, 0 })
+	b.Tick(now)
+}
+
+// A Row is one pool, as SHOW POOLS has it.
+type Row struct {
+	Key     Key
+	Mode    Mode
+	Clients int // logged in, with or without a server
+	Waiting int
+	Servers [BeingCanceled + 1]int // by state
+	MaxWait time.Duration          // of whoever waits longest
+	Paused  bool
+}
+
+// Rows are the pools, sorted by database and user.
+func (b *Book) Rows(now time.Duration) []Row {
+	rows := make([]Row, 0, len(b.pools))
+	for _, p := range b.pools {
+		r := Row{Key: p.key, Mode: p.mode, Waiting: int(p.waiting.len), Paused: b.held(p)}
+		r.Clients = p.clients - r.Waiting
+		if p.waiting.len > 0 {
+			r.MaxWait = now - b.clients[p.waiting.head].since
+		}
+		for i := range b.servers {
+			if v := &b.servers[i]; v.state != free && b.pools[v.pool] == p {
+				r.Servers[v.state]++
+			}
+		}
+		rows = append(rows, r)
+	}
+	slices.SortFunc(rows, func(x, y Row) int {
+		switch {
+		case x.Key == y.Key:
+			return 0
+		case x.Key.Database < y.Key.Database || x.Key.Database == y.Key.Database && x.Key.User < y.Key.User:
+			return -1
+		}
+		return 1
+	})
+	return rows
+}
+
+// ModeOf is how clients of k share servers.
+func (b *Book) ModeOf(k Key) Mode { return b.pools[b.pool(k)].mode }
+
+// StateOf is where a server is in its life.
+func (b *Book) StateOf(s Server) State { return b.servers[s].state }
+
+// HasServers says that the pool of k has a server that logged in.
+func (b *Book) HasServers(k Key) bool {
+	p := b.pools[b.pool(k)]
+	return p.servers > p.logins
+}

@@ -1,0 +1,759 @@
+// Package pool decides which client holds which server connection: who waits,
+// who is next, when another connection is opened and when one is closed.
+//
+// It is PgBouncer's pooling without its sockets: a plain state machine that is
+// told what happened and when, and answers with actions that the caller carries
+// out in their order. It opens nothing, knows no bytes and has no clock. A
+// server is never held by two clients, no limit is ever exceeded, and within a
+// pool whoever came first is served first.
+//
+// Sources: PgBouncer's documentation (config.md) and its objects.c and
+// janitor.c; where it differs on purpose, the setting says so.
+package pool
+
+import (
+	"slices"
+	"time"
+)
+
+// A Client is a number for one client, until it leaves.
+type Client int32
+
+// A Server is a number for one connection to a server, from the action that
+// opens it until the one that closes it, or its end is told.
+type Server int32
+
+// None is no client, or no server.
+const None = -1
+
+// A Key names a pool: every pair of a database and a user has its own.
+type Key struct{ Database, User string }
+
+// A Kind is what an action is about.
+type Kind uint8
+
+// Kinds of actions.
+const (
+	Open   Kind = iota + 1 // log in to a server for the pool Key, as Server
+	Close                  // close Server, because of Text; its number is free again
+	Link                   // Client has Server from now on
+	Check                  // ask Server whether it still lives, then call Ready
+	Refuse                 // tell Client that it gets no server, and end it; it has left
+	Notice                 // tell Client that it is still waiting
+)
+
+// An Action is one thing that the caller does.
+type Action struct {
+	Kind   Kind
+	Client Client
+	Server Server
+	Key    Key
+	Code   string // SQLSTATE of a refusal
+	Text   string // of a refusal or a notice; why a server is closed
+}
+
+// A State is where a server is in its life.
+type State uint8
+
+// States, by the names of SHOW SERVERS.
+const (
+	free          State = iota
+	Login               // new
+	Idle                // idle
+	Used                // used: idle for so long that it is asked first
+	Tested              // tested: asked, or being reset
+	Active              // active
+	BeingCanceled       // being_canceled: free but for a cancel request on its way
+)
+
+// Why servers are closed, by PgBouncer's words.
+const (
+	WhyLifetime  = "server lifetime over"
+	WhyIdle      = "server idle timeout"
+	WhyEvicted   = "evicted"
+	WhyPause     = "pause mode"
+	WhyReconnect = "connect string changed"
+	WhyKilled    = "database removed"
+)
+
+// ProtocolViolation is the SQLSTATE of what a pooler itself has to say.
+const ProtocolViolation = "08P01"
+
+// waitNotice is PgBouncer's to whoever has waited for a while.
+const waitNotice = "No server connection available in postgres backend, client being queued"
+
+type client struct {
+	pool       int32 // -1: free
+	server     Server
+	next, prev int32 // in the line of those who wait
+	since      time.Duration
+	waiting    bool
+	told       bool
+}
+
+type server struct {
+	pool       int32
+	state      State
+	client     Client
+	next, prev int32 // in the pool's list of its state
+	since      time.Duration
+	born       time.Duration
+	stale      bool // to be closed as soon as it is free
+	cancels    int32
+}
+
+// A list goes through records by their next and prev.
+type list struct{ head, tail, len int32 }
+
+var empty = list{-1, -1, 0}
+
+type pool struct {
+	key      Key
+	db, user *owner
+	waiting  list
+	idle     list
+	used     list
+	clients  int
+	servers  int // of any state
+	logins   int
+	testing  int
+	retry    time.Duration // no login before
+	failed   bool          // the last login was refused
+	code     string
+	text     string
+	lastAged time.Duration // when one was closed for its age
+	cold     bool          // no client ever had a server of it
+
+	// Resolved settings.
+	mode     Mode
+	size     int
+	min      int
+	reserve  int
+	lifetime time.Duration
+}
+
+// An owner is a database or a user, over all its pools.
+type owner struct {
+	name    string
+	set     Override
+	servers int
+	clients int
+	paused  bool
+}
+
+// A Book is all pools.
+type Book struct {
+	set     Settings
+	pools   []*pool
+	byKey   map[Key]int32
+	dbs     map[string]*owner
+	users   map[string]*owner
+	clients []client
+	servers []server
+	freeC   []Client
+	freeS   []Server
+	joined  int
+	paused  bool
+	acts    []Action
+	spare   []Action
+}
+
+// New makes a book without clients or servers.
+func New(s Settings) *Book {
+	s.Logins = max(s.Logins, 1)
+	return &Book{set: s, byKey: map[Key]int32{}, dbs: map[string]*owner{}, users: map[string]*owner{}}
+}
+
+// Settings are what all pools have.
+func (b *Book) Settings() Settings { return b.set }
+
+// Configure sets what holds from now on. Databases and users that are not named
+// have nothing of their own.
+func (b *Book) Configure(s Settings, dbs, users map[string]Override) {
+	s.Logins = max(s.Logins, 1)
+	b.set = s
+	for name := range dbs {
+		b.owner(b.dbs, name)
+	}
+	for name := range users {
+		b.owner(b.users, name)
+	}
+	for name, o := range b.dbs {
+		o.set = dbs[name]
+	}
+	for name, o := range b.users {
+		o.set = users[name]
+	}
+	for _, p := range b.pools {
+		b.resolve(p)
+	}
+}
+
+func (b *Book) owner(all map[string]*owner, name string) *owner {
+	o := all[name]
+	if o == nil {
+		o = &owner{name: name}
+		all[name] = o
+	}
+	return o
+}
+
+// resolve applies PgBouncer's order: user before database before all.
+func (b *Book) resolve(p *pool) {
+	u, d := p.user.set, p.db.set
+	p.mode = b.set.PoolMode
+	if d.PoolMode != Inherit {
+		p.mode = d.PoolMode
+	}
+	if u.PoolMode != Inherit {
+		p.mode = u.PoolMode
+	}
+	p.size = first(u.PoolSize, d.PoolSize, &b.set.DefaultPoolSize)
+	p.min = first(d.MinPoolSize, &b.set.MinPoolSize)
+	p.reserve = first(u.ReservePoolSize, d.ReservePoolSize, &b.set.ReservePoolSize)
+	p.lifetime = first(d.ServerLifetime, &b.set.ServerLifetime)
+}
+
+func (b *Book) pool(k Key) int32 {
+	if i, ok := b.byKey[k]; ok {
+		return i
+	}
+	p := &pool{
+		key: k, db: b.owner(b.dbs, k.Database), user: b.owner(b.users, k.User),
+		waiting: empty, idle: empty, used: empty, cold: true,
+	}
+	b.resolve(p)
+	b.pools = append(b.pools, p)
+	i := int32(len(b.pools) - 1)
+	b.byKey[k] = i
+	return i
+}
+
+// Actions are what was decided since they were last asked for. They are valid
+// until asked for again.
+func (b *Book) Actions() []Action {
+	b.acts, b.spare = b.spare[:0], b.acts
+	return b.spare
+}
+
+func (b *Book) do(a Action) { b.acts = append(b.acts, a) }
+
+// A Refusal is why a client may not join.
+type Refusal string
+
+// Error implements error.
+func (r Refusal) Error() string { return string(r) }
+
+// Why a client is turned away, by PgBouncer's words.
+const (
+	TooMany        Refusal = "no more connections allowed (max_client_conn)"
+	TooManyForDB   Refusal = "client connections exceeded (max_db_client_connections)"
+	TooManyForUser Refusal = "client connections exceeded (max_user_client_connections)"
+)
+
+// Join takes in a client for the pool of k. It holds no server yet.
+func (b *Book) Join(k Key) (Client, error) {
+	if over(b.joined, b.set.MaxClientConn) {
+		return None, TooMany
+	}
+	db, user := b.owner(b.dbs, k.Database), b.owner(b.users, k.User)
+	if over(db.clients, first(db.set.MaxClients, &b.set.MaxDBClientConnections)) {
+		return None, TooManyForDB
+	}
+	if over(user.clients, first(user.set.MaxClients, &b.set.MaxUserClientConnections)) {
+		return None, TooManyForUser
+	}
+	i := b.pool(k)
+	var c Client
+	if n := len(b.freeC); n > 0 {
+		c, b.freeC = b.freeC[n-1], b.freeC[:n-1]
+	} else {
+		b.clients = append(b.clients, client{})
+		c = Client(len(b.clients) - 1)
+	}
+	b.clients[c] = client{pool: i, server: None, next: -1, prev: -1}
+	b.joined++
+	p := b.pools[i]
+	p.clients++
+	db.clients++
+	user.clients++
+	return c, nil
+}
+
+// over says that n has reached a limit.
+func over(n, limit int) bool { return limit > 0 && n >= limit }
+
+// Leave is the end of a client that holds no server.
+func (b *Book) Leave(c Client, now time.Duration) {
+	r := &b.clients[c]
+	if r.server != None {
+		panic("pool: a client left with its server")
+	}
+	p := b.pools[r.pool]
+	if r.waiting {
+		b.unwait(p, c)
+	}
+	p.clients--
+	p.db.clients--
+	p.user.clients--
+	b.joined--
+	r.pool = -1
+	b.freeC = append(b.freeC, c)
+	_ = now
+}
+
+// Want asks for a server. Without one at hand the client waits: a Link follows,
+// or a Refuse.
+func (b *Book) Want(c Client, now time.Duration) (Server, bool) {
+	r := &b.clients[c]
+	if r.server != None || r.waiting {
+		panic("pool: a client wants a second server")
+	}
+	p := b.pools[r.pool]
+	if p.waiting.len == 0 && p.idle.len > 0 && !b.held(p) {
+		s := Server(p.idle.head)
+		b.unlist(&p.idle, s)
+		b.link(p, c, s, now)
+		return s, true
+	}
+	r.since, r.waiting, r.told = now, true, false
+	b.wait(p, c)
+	if p.failed && now < p.retry && p.servers == p.logins {
+		b.refuse(p, c, ProtocolViolation, "server login has been failing, cached error: "+p.text+" (server_login_retry)", now)
+		return None, false
+	}
+	b.serve(p, now)
+	return None, false
+}
+
+// held says that no server of p is given out.
+func (b *Book) held(p *pool) bool { return b.paused || p.db.paused }
+
+func (b *Book) link(p *pool, c Client, s Server, now time.Duration) {
+	v := &b.servers[s]
+	v.state, v.client, v.since = Active, c, now
+	b.clients[c].server = s
+	p.cold = false
+}
+
+// A Fate is what is to become of a server that its client no longer needs.
+type Fate uint8
+
+// Fates.
+const (
+	Keep  Fate = iota // clean: for the next
+	Reset             // the caller resets it, and calls Ready
+	Drop              // the caller closes it: it is not fit for anybody else
+)
+
+// Release takes c's server from it. It returns what became of the server: a
+// caller that asked for a reset begins it if the answer is Reset, and one that
+// hears Drop closes it.
+func (b *Book) Release(c Client, fate Fate, now time.Duration) Fate {
+	r := &b.clients[c]
+	s := r.server
+	if s == None {
+		panic("pool: a client without a server releases one")
+	}
+	v := &b.servers[s]
+	p := b.pools[v.pool]
+	r.server, v.client = None, None
+	v.since = now
+	switch {
+	case fate == Drop, v.stale, b.held(p), p.lifetime > 0 && now-v.born > p.lifetime && b.aged(p, now):
+		b.remove(s)
+		b.serve(p, now)
+		return Drop
+	case v.cancels > 0:
+		v.state = BeingCanceled
+		if fate == Reset { // it would be cancelled
+			b.remove(s)
+			b.serve(p, now)
+			return Drop
+		}
+		return Keep
+	case fate == Reset:
+		v.state = Tested
+		p.testing++
+		return Reset
+	}
+	b.rest(p, s, now)
+	return Keep
+}
+
+// rest makes s idle, or gives it to whoever waits longest.
+func (b *Book) rest(p *pool, s Server, now time.Duration) {
+	v := &b.servers[s]
+	if p.waiting.len > 0 && !b.held(p) {
+		c := Client(p.waiting.head)
+		b.unwait(p, c)
+		b.link(p, c, s, now)
+		b.do(Action{Kind: Link, Client: c, Server: s})
+		return
+	}
+	v.state, v.since = Idle, now
+	if b.set.ServerRoundRobin {
+		b.append(&p.idle, s)
+	} else {
+		b.prepend(&p.idle, s)
+	}
+}
+
+// Ready tells that s logged in, was reset, or answered a check.
+func (b *Book) Ready(s Server, now time.Duration) {
+	v := &b.servers[s]
+	p := b.pools[v.pool]
+	switch v.state {
+	case Login:
+		p.logins--
+		p.failed = false
+		p.retry = 0
+		v.born = now
+	case Tested:
+		p.testing--
+	default:
+		panic("pool: a server that was not asked is ready")
+	}
+	v.state = Idle
+	if v.stale || b.held(p) {
+		why := WhyReconnect
+		if b.held(p) {
+			why = WhyPause
+		}
+		b.close(s, why)
+		b.serve(p, now)
+		return
+	}
+	b.rest(p, s, now)
+	b.serve(p, now)
+}
+
+// A Failure is why nobody could log in.
+type Failure struct {
+	Down bool   // nobody was there, or it only starts: whoever waits goes on waiting
+	Code string // SQLSTATE of the server's refusal
+	Text string
+}
+
+// Failed tells that the login of s failed; s is no more.
+func (b *Book) Failed(s Server, f Failure, now time.Duration) {
+	p := b.pools[b.servers[s].pool]
+	b.remove(s)
+	if f.Down {
+		p.retry = now + b.set.DownRetry
+		return
+	}
+	p.failed, p.code, p.text = true, f.Code, f.Text
+	p.retry = now + b.set.ServerLoginRetry
+	if p.servers > p.logins { // others serve those who wait
+		return
+	}
+	for p.waiting.len > 0 {
+		b.refuse(p, Client(p.waiting.head), f.Code, f.Text, now)
+	}
+}
+
+// Lost tells that s, which no client holds, ended by itself.
+func (b *Book) Lost(s Server, now time.Duration) {
+	p := b.pools[b.servers[s].pool]
+	b.remove(s)
+	b.serve(p, now)
+}
+
+// refuse ends a client that waits.
+func (b *Book) refuse(p *pool, c Client, code, text string, now time.Duration) {
+	b.unwait(p, c)
+	b.do(Action{Kind: Refuse, Client: c, Code: code, Text: text})
+	b.Leave(c, now)
+}
+
+// Cancel tells that a cancel request is on its way to the server of c, if it
+// has one: nobody else gets that server until Canceled.
+func (b *Book) Cancel(c Client) (Server, bool) {
+	s := b.clients[c].server
+	if s == None {
+		return None, false
+	}
+	b.servers[s].cancels++
+	return s, true
+}
+
+// Canceled tells that a cancel request has been dealt with by the server.
+func (b *Book) Canceled(s Server, now time.Duration) {
+	v := &b.servers[s]
+	v.cancels--
+	if v.state == BeingCanceled && v.cancels == 0 {
+		p := b.pools[v.pool]
+		if v.stale || b.held(p) {
+			b.close(s, WhyReconnect)
+			b.serve(p, now)
+			return
+		}
+		b.rest(p, s, now)
+	}
+}
+
+// serve does what it can for those who wait in p: a check of a server that was
+// idle for long, another login.
+func (b *Book) serve(p *pool, now time.Duration) {
+	if b.held(p) {
+		return
+	}
+	for p.waiting.len > 0 && p.idle.len > 0 { // after a pause
+		s := Server(p.idle.head)
+		b.unlist(&p.idle, s)
+		b.rest(p, s, now)
+	}
+	for p.used.len > 0 && int(p.waiting.len) > p.testing+p.logins {
+		s := Server(p.used.head)
+		b.unlist(&p.used, s)
+		b.servers[s].state, b.servers[s].since = Tested, now
+		p.testing++
+		b.do(Action{Kind: Check, Server: s})
+	}
+	for b.grows(p, now) && b.room(p) {
+		b.open(p, now)
+	}
+}
+
+// grows says that p is to have another server, as far as p itself goes.
+func (b *Book) grows(p *pool, now time.Duration) bool {
+	need := int(p.waiting.len) - p.testing
+	if missing := p.min - p.servers; missing > 0 && p.clients > 0 && !p.cold {
+		need = max(need, missing+p.logins)
+	}
+	if p.logins >= min(need, b.set.Logins) || now < p.retry {
+		return false
+	}
+	if !over(p.servers, p.size) {
+		return true
+	}
+	if p.waiting.len == 0 || p.reserve == 0 || b.set.ReservePoolTimeout == 0 || p.servers >= p.size+p.reserve {
+		return false
+	}
+	return now-b.clients[p.waiting.head].since > b.set.ReservePoolTimeout
+}
+
+// room says that the limits of p's database and user permit another server,
+// for which it may close one of another pool that is idle.
+func (b *Book) room(p *pool) bool {
+	for _, o := range []struct {
+		*owner
+		limit int
+		same  func(*pool) bool
+	}{
+		{p.db, first(p.db.set.MaxConnections, &b.set.MaxDBConnections), func(q *pool) bool { return q.db == p.db }},
+		{p.user, first(p.user.set.MaxConnections, &b.set.MaxUserConnections), func(q *pool) bool { return q.user == p.user }},
+	} {
+		if !over(o.servers, o.limit) {
+			continue
+		}
+		victim := Server(None)
+		for i := range b.servers {
+			v := &b.servers[i]
+			if v.state != Idle && v.state != Used || b.pools[v.pool] == p || !o.same(b.pools[v.pool]) {
+				continue
+			}
+			if victim == None || v.since < b.servers[victim].since {
+				victim = Server(i)
+			}
+		}
+		if victim == None || p.waiting.len == 0 {
+			return false
+		}
+		b.close(victim, WhyEvicted)
+	}
+	return true
+}
+
+func (b *Book) open(p *pool, now time.Duration) {
+	var s Server
+	if n := len(b.freeS); n > 0 {
+		s, b.freeS = b.freeS[n-1], b.freeS[:n-1]
+	} else {
+		b.servers = append(b.servers, server{})
+		s = Server(len(b.servers) - 1)
+	}
+	b.servers[s] = server{pool: b.byKey[p.key], state: Login, client: None, next: -1, prev: -1, since: now, born: now}
+	p.servers++
+	p.logins++
+	p.db.servers++
+	p.user.servers++
+	b.do(Action{Kind: Open, Server: s, Key: p.key})
+}
+
+// close decides the end of a server that no client holds.
+func (b *Book) close(s Server, why string) {
+	b.remove(s)
+	b.do(Action{Kind: Close, Server: s, Text: why})
+}
+
+// remove forgets a server.
+func (b *Book) remove(s Server) {
+	v := &b.servers[s]
+	p := b.pools[v.pool]
+	switch v.state {
+	case free:
+		panic("pool: a server ended twice")
+	case Login:
+		p.logins--
+	case Idle:
+		if b.listed(&p.idle, s) {
+			b.unlist(&p.idle, s)
+		}
+	case Used:
+		b.unlist(&p.used, s)
+	case Tested:
+		p.testing--
+	}
+	if v.client != None {
+		b.clients[v.client].server = None
+	}
+	v.state, v.client = free, None
+	p.servers--
+	p.db.servers--
+	p.user.servers--
+	b.freeS = append(b.freeS, s)
+}
+
+// aged spaces the ends of servers that are too old, so that they do not all go
+// at once: one in a pool in its lifetime divided by its size.
+func (b *Book) aged(p *pool, now time.Duration) bool {
+	if p.lastAged != 0 && now-p.lastAged < p.lifetime/time.Duration(max(p.size, 1)) {
+		return false
+	}
+	p.lastAged = now
+	return true
+}
+
+// Tick does what is due at now: call it a few times a second.
+func (b *Book) Tick(now time.Duration) {
+	for i := range b.servers {
+		s, v := Server(i), &b.servers[i]
+		if v.state != Idle && v.state != Used {
+			continue
+		}
+		p := b.pools[v.pool]
+		switch {
+		case v.stale:
+			b.close(s, WhyReconnect)
+		case b.held(p):
+			b.close(s, WhyPause)
+		case p.lifetime > 0 && now-v.born > p.lifetime && b.aged(p, now):
+			b.close(s, WhyLifetime)
+		case b.set.ServerIdleTimeout > 0 && now-v.since > b.set.ServerIdleTimeout && p.servers > p.min:
+			b.close(s, WhyIdle)
+		case v.state == Idle && b.set.ServerCheckDelay > 0 && now-v.since > b.set.ServerCheckDelay:
+			b.unlist(&p.idle, s)
+			v.state = Used
+			b.prepend(&p.used, s)
+		}
+	}
+	for _, p := range b.pools {
+		b.expire(p, now)
+		b.serve(p, now)
+	}
+}
+
+// expire ends who has waited for too long, and tells who has for long.
+func (b *Book) expire(p *pool, now time.Duration) {
+	if t := b.set.QueryWaitTimeout; t > 0 {
+		for p.waiting.len > 0 && now-b.clients[p.waiting.head].since > t {
+			b.refuse(p, Client(p.waiting.head), ProtocolViolation, "query_wait_timeout", now)
+		}
+	}
+	if t := b.set.QueryWaitNotify; t > 0 {
+		for i := p.waiting.head; i >= 0 && now-b.clients[i].since > t; i = b.clients[i].next {
+			if r := &b.clients[i]; !r.told {
+				r.told = true
+				b.do(Action{Kind: Notice, Client: Client(i), Text: waitNotice})
+			}
+		}
+	}
+}
+
+// Lists of clients and servers.
+
+func (b *Book) wait(p *pool, c Client) {
+	r, l := &b.clients[c], &p.waiting
+	r.prev, r.next = l.tail, -1
+	if l.tail >= 0 {
+		b.clients[l.tail].next = int32(c)
+	} else {
+		l.head = int32(c)
+	}
+	l.tail = int32(c)
+	l.len++
+}
+
+func (b *Book) unwait(p *pool, c Client) {
+	r, l := &b.clients[c], &p.waiting
+	if r.prev >= 0 {
+		b.clients[r.prev].next = r.next
+	} else {
+		l.head = r.next
+	}
+	if r.next >= 0 {
+		b.clients[r.next].prev = r.prev
+	} else {
+		l.tail = r.prev
+	}
+	r.next, r.prev, r.waiting = -1, -1, false
+	l.len--
+}
+
+func (b *Book) prepend(l *list, s Server) {
+	v := &b.servers[s]
+	v.prev, v.next = -1, l.head
+	if l.head >= 0 {
+		b.servers[l.head].prev = int32(s)
+	} else {
+		l.tail = int32(s)
+	}
+	l.head = int32(s)
+	l.len++
+}
+
+func (b *Book) append(l *list, s Server) {
+	v := &b.servers[s]
+	v.prev, v.next = l.tail, -1
+	if l.tail >= 0 {
+		b.servers[l.tail].next = int32(s)
+	} else {
+		l.head = int32(s)
+	}
+	l.tail = int32(s)
+	l.len++
+}
+
+// listed says that s is in l; its state alone does not, just after a login.
+func (b *Book) listed(l *list, s Server) bool {
+	v := &b.servers[s]
+	return v.prev >= 0 || v.next >= 0 || l.head == int32(s)
+}
+
+func (b *Book) unlist(l *list, s Server) {
+	v := &b.servers[s]
+	if v.prev >= 0 {
+		b.servers[v.prev].next = v.next
+	} else {
+		l.head = v.next
+	}
+	if v.next >= 0 {
+		b.servers[v.next].prev = v.prev
+	} else {
+		l.tail = v.prev
+	}
+	v.next, v.prev = -1, -1
+	l.len--
+}
+
+// Names are the databases of all pools, sorted.
+func (b *Book) Names() []string {
+	var names []string
+	for _, p := range b.pools {
+		names = append(names, p.key.Database)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}

@@ -1,0 +1,502 @@
+package pool
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// A hand is a caller of the book that believes what it is told, and checks it.
+type hand struct {
+	t       *rapid.T
+	b       *Book
+	now     time.Duration
+	key     map[Client]Key
+	holds   map[Client]Server
+	waits   map[Key][]Client // in the order they asked
+	servers map[Server]Key
+	state   map[Server]string // login, idle, held, busy
+	killed  map[Server]bool
+	refused int
+}
+
+var (
+	keys  = []Key{{"a", "x"}, {"a", "y"}, {"b", "x"}}
+	small = Settings{
+		PoolMode: Transaction, MaxClientConn: 12, DefaultPoolSize: 2, ReservePoolSize: 1, ReservePoolTimeout: time.Second,
+		MaxDBConnections: 3, MaxUserConnections: 4, ServerIdleTimeout: 20 * time.Second, ServerLifetime: time.Minute,
+		ServerCheckDelay: 5 * time.Second, ServerLoginRetry: 3 * time.Second, QueryWaitTimeout: 30 * time.Second,
+		QueryWaitNotify: 5 * time.Second, Logins: 2, DownRetry: time.Second,
+	}
+)
+
+func (h *hand) fail(format string, args ...any) { h.t.Helper(); h.t.Fatalf(format, args...) }
+
+// do carries out what the book decided.
+func (h *hand) do() {
+	for acts := h.b.Actions(); len(acts) > 0; acts = h.b.Actions() {
+		for _, a := range acts {
+			switch a.Kind {
+			case Open:
+				if _, there := h.servers[a.Server]; there {
+					h.fail("server %d opened twice", a.Server)
+				}
+				h.servers[a.Server], h.state[a.Server] = a.Key, "login"
+				h.limits()
+			case Close:
+				if s := h.state[a.Server]; s != "idle" && s != "busy" {
+					h.fail("server %d closed (%s) while it is %q", a.Server, a.Text, s)
+				}
+				h.forget(a.Server)
+			case Link:
+				h.got(a.Client, a.Server)
+			case Check:
+				if h.state[a.Server] != "idle" {
+					h.fail("server %d checked while it is %q", a.Server, h.state[a.Server])
+				}
+				h.state[a.Server] = "busy"
+			case Refuse:
+				h.unwait(a.Client, false)
+				delete(h.key, a.Client)
+				h.refused++
+			case Notice:
+				h.unwaitCheck(a.Client)
+			}
+		}
+	}
+}
+
+func (h *hand) forget(s Server) {
+	delete(h.servers, s)
+	delete(h.state, s)
+}
+
+// got is a client that is given a server.
+func (h *hand) got(c Client, s Server) {
+	if _, has := h.holds[c]; has {
+		h.fail("client %d has two servers", c)
+	}
+	for d, other := range h.holds {
+		if other == s {
+			h.fail("server %d is held by clients %d and %d", s, d, c)
+		}
+	}
+	if h.state[s] != "idle" {
+		h.fail("server %d is given out while it is %q", s, h.state[s])
+	}
+	if h.servers[s] != h.key[c] {
+		h.fail("client of %v got a server of %v", h.key[c], h.servers[s])
+	}
+	h.unwait(c, true)
+	h.holds[c], h.state[s] = s, "held"
+}
+
+// unwait takes c out of its line; a server goes to whoever came first.
+func (h *hand) unwait(c Client, served bool) {
+	line := h.waits[h.key[c]]
+	for i, d := range line {
+		if d == c {
+			if served && i > 0 {
+				h.fail("client %d is served before %d, who waits longer", c, line[0])
+			}
+			h.waits[h.key[c]] = append(append([]Client{}, line[:i]...), line[i+1:]...)
+			return
+		}
+	}
+	if served && len(line) > 0 {
+		h.fail("client %d is served at once, while %d waits", c, line[0])
+	}
+}
+
+func (h *hand) unwaitCheck(c Client) {
+	for _, d := range h.waits[h.key[c]] {
+		if d == c {
+			return
+		}
+	}
+	h.fail("client %d is told that it waits", c)
+}
+
+// limits hold at every moment.
+func (h *hand) limits() {
+	pool, db, user := map[Key]int{}, map[string]int{}, map[string]int{}
+	for _, k := range h.servers {
+		pool[k]++
+		db[k.Database]++
+		user[k.User]++
+	}
+	for k, n := range pool {
+		if n > small.DefaultPoolSize+small.ReservePoolSize {
+			h.fail("%d servers in pool %v", n, k)
+		}
+	}
+	for d, n := range db {
+		if n > small.MaxDBConnections {
+			h.fail("%d servers of database %s", n, d)
+		}
+	}
+	for u, n := range user {
+		if n > small.MaxUserConnections {
+			h.fail("%d servers of user %s", n, u)
+		}
+	}
+	if len(h.key) > small.MaxClientConn {
+		h.fail("%d clients", len(h.key))
+	}
+}
+
+func (h *hand) pick(from map[Server]string, state ...string) (Server, bool) {
+	var all []Server
+	for s := Server(0); int(s) < 64; s++ {
+		for _, want := range state {
+			if from[s] == want {
+				all = append(all, s)
+			}
+		}
+	}
+	if len(all) == 0 {
+		return None, false
+	}
+	return rapid.SampledFrom(all).Draw(h.t, "server"), true
+}
+
+func (h *hand) client(which func(Client) bool) (Client, bool) {
+	var all []Client
+	for c := Client(0); int(c) < 64; c++ {
+		if _, in := h.key[c]; in && which(c) {
+			all = append(all, c)
+		}
+	}
+	if len(all) == 0 {
+		return None, false
+	}
+	return rapid.SampledFrom(all).Draw(h.t, "client"), true
+}
+
+func (h *hand) waiting(c Client) bool {
+	for _, d := range h.waits[h.key[c]] {
+		if d == c {
+			return true
+		}
+	}
+	return false
+}
+
+func (h *hand) idle(c Client) bool {
+	_, has := h.holds[c]
+	return !has && !h.waiting(c)
+}
+
+// release gives c's server back as fate says.
+func (h *hand) release(c Client, fate Fate) {
+	s := h.holds[c]
+	delete(h.holds, c)
+	h.state[s] = "idle"
+	switch h.b.Release(c, fate, h.now) {
+	case Drop:
+		h.forget(s)
+	case Reset:
+		if fate != Reset {
+			h.fail("a reset that nobody asked for")
+		}
+		h.state[s] = "busy"
+	case Keep:
+		if fate != Keep {
+			h.fail("fate %d became keep", fate)
+		}
+	}
+}
+
+func (h *hand) step() {
+	h.now += time.Duration(rapid.IntRange(0, 400).Draw(h.t, "ms")) * time.Millisecond
+	switch rapid.IntRange(0, 11).Draw(h.t, "what") {
+	case 0:
+		k := rapid.SampledFrom(keys).Draw(h.t, "key")
+		if c, err := h.b.Join(k); err == nil {
+			if _, in := h.key[c]; in {
+				h.fail("client %d joined twice", c)
+			}
+			h.key[c] = k
+		} else if len(h.key) < small.MaxClientConn {
+			h.fail("refused with %d clients: %v", len(h.key), err)
+		}
+	case 1, 2, 3:
+		if c, ok := h.client(h.idle); ok {
+			h.waits[h.key[c]] = append(h.waits[h.key[c]], c)
+			if s, now := h.b.Want(c, h.now); now {
+				h.got(c, s)
+			}
+		}
+	case 4, 5:
+		if c, ok := h.client(func(c Client) bool { _, has := h.holds[c]; return has }); ok {
+			h.release(c, rapid.SampledFrom([]Fate{Keep, Keep, Keep, Reset, Drop}).Draw(h.t, "fate"))
+		}
+	case 6:
+		if c, ok := h.client(func(Client) bool { return true }); ok {
+			if _, has := h.holds[c]; has {
+				h.release(c, Drop)
+			}
+			h.unwait(c, false)
+			h.b.Leave(c, h.now)
+			delete(h.key, c)
+		}
+	case 7, 8:
+		if s, ok := h.pick(h.state, "login", "busy"); ok {
+			h.state[s] = "idle"
+			h.b.Ready(s, h.now)
+		}
+	case 9:
+		if s, ok := h.pick(h.state, "login"); ok {
+			h.forget(s)
+			h.b.Failed(s, Failure{Down: rapid.Bool().Draw(h.t, "down"), Code: "28P01", Text: "no"}, h.now)
+		} else if s, ok := h.pick(h.state, "idle", "busy"); ok {
+			h.forget(s)
+			h.b.Lost(s, h.now)
+		}
+	case 10:
+		h.b.Tick(h.now)
+	case 11:
+		switch name := rapid.SampledFrom([]string{"", "a"}).Draw(h.t, "database"); rapid.IntRange(0, 9).Draw(h.t, "order") {
+		case 0:
+			h.b.Pause(name, h.now)
+		case 1, 2, 3:
+			h.b.Resume(name, h.now)
+		case 4:
+			h.b.Reconnect(name, h.now)
+		}
+	}
+	h.do()
+	h.limits()
+	// Nobody waits while a server of the pool is free.
+	for s, state := range h.state {
+		k := h.servers[s]
+		if state == "idle" && h.b.StateOf(s) == Idle && len(h.waits[k]) > 0 && !h.b.Paused(k.Database) {
+			h.fail("client %d waits while server %d is idle", h.waits[k][0], s)
+		}
+	}
+}
+
+func TestNobodySharesNobodyIsLostAndLimitsHold(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		h := &hand{
+			t: t, b: New(small), key: map[Client]Key{}, holds: map[Client]Server{}, waits: map[Key][]Client{},
+			servers: map[Server]Key{}, state: map[Server]string{},
+		}
+		for range rapid.IntRange(1, 300).Draw(t, "steps") {
+			h.step()
+		}
+		// From any state on, a world in which every login works serves everybody.
+		h.b.Resume("", h.now)
+		h.do()
+		for round := 0; ; round++ {
+			left := 0
+			for _, line := range h.waits {
+				left += len(line)
+			}
+			if left == 0 {
+				break
+			}
+			if round > 200 {
+				h.fail("%d clients still wait: %+v", left, h.b.Rows(h.now))
+			}
+			h.now += 100 * time.Millisecond
+			for s := Server(0); s < 64; s++ {
+				if st := h.state[s]; st == "login" || st == "busy" {
+					h.state[s] = "idle"
+					h.b.Ready(s, h.now)
+					h.do()
+				}
+			}
+			for c := Client(0); c < 64; c++ {
+				if _, has := h.holds[c]; has {
+					h.release(c, Keep)
+					h.do()
+				}
+			}
+			h.b.Tick(h.now)
+			h.do()
+		}
+	})
+}
+
+// A script of a few calls, and the actions after each.
+func told(acts []Action) string {
+	var all []string
+	for _, a := range acts {
+		name := [...]string{"", "open", "close", "link", "check", "refuse", "notice"}[a.Kind]
+		switch a.Kind {
+		case Open:
+			name += fmt.Sprintf(" %d for %s/%s", a.Server, a.Key.Database, a.Key.User)
+		case Close:
+			name += fmt.Sprintf(" %d: %s", a.Server, a.Text)
+		case Link:
+			name += fmt.Sprintf(" %d to %d", a.Client, a.Server)
+		case Check:
+			name += fmt.Sprintf(" %d", a.Server)
+		case Refuse, Notice:
+			name += fmt.Sprintf(" %d: %s %s", a.Client, a.Code, a.Text)
+		}
+		all = append(all, strings.TrimSpace(name))
+	}
+	return strings.Join(all, "; ")
+}
+
+func join(t *testing.T, b *Book, k Key) Client {
+	t.Helper()
+	c, err := b.Join(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func expect(t *testing.T, b *Book, want string) {
+	t.Helper()
+	if got := told(b.Actions()); got != want {
+		t.Errorf("actions:\ngot  %s\nwant %s", got, want)
+	}
+}
+
+func TestTheServerThatWasUsedLastIsUsedNext(t *testing.T) {
+	for _, robin := range []bool{false, true} {
+		s := Defaults()
+		s.ServerRoundRobin = robin
+		b := New(s)
+		k := keys[0]
+		c, d := join(t, b, k), join(t, b, k)
+		b.Want(c, 0)
+		b.Want(d, 0)
+		expect(t, b, "open 0 for a/x; open 1 for a/x")
+		b.Ready(0, 1)
+		b.Ready(1, 1)
+		expect(t, b, "link 0 to 0; link 1 to 1")
+		b.Release(c, Keep, 2)
+		b.Release(d, Keep, 3)
+		want := Server(1)
+		if robin {
+			want = 0
+		}
+		if got, ok := b.Want(c, 4); !ok || got != want {
+			t.Errorf("round robin %v: server %d, want %d", robin, got, want)
+		}
+	}
+}
+
+func TestAReserveIsForThoseWhoWaitForLong(t *testing.T) {
+	s := Defaults()
+	s.DefaultPoolSize, s.ReservePoolSize = 1, 1
+	b := New(s)
+	c, d := join(t, b, keys[0]), join(t, b, keys[0])
+	b.Want(c, 0)
+	b.Ready(0, 0)
+	b.Want(d, 0)
+	expect(t, b, "open 0 for a/x; link 0 to 0")
+	b.Tick(5 * time.Second)
+	expect(t, b, "")
+	b.Tick(5*time.Second + time.Millisecond)
+	expect(t, b, "notice 1:  No server connection available in postgres backend, client being queued; open 1 for a/x")
+}
+
+func TestALimitOfADatabaseEvictsWhatIsIdleForLongest(t *testing.T) {
+	s := Defaults()
+	s.MaxDBConnections = 1
+	b := New(s)
+	c, d := join(t, b, keys[0]), join(t, b, keys[1])
+	b.Want(c, 0)
+	b.Ready(0, 0)
+	b.Want(d, 0)
+	expect(t, b, "open 0 for a/x; link 0 to 0")
+	b.Release(c, Keep, 1)
+	b.Tick(2)
+	expect(t, b, "close 0: evicted; open 0 for a/y")
+}
+
+func TestAServerThatRefusesAndOneThatIsDown(t *testing.T) {
+	b := New(Defaults())
+	c, d := join(t, b, keys[0]), join(t, b, keys[0])
+	b.Want(c, 0)
+	expect(t, b, "open 0 for a/x")
+	b.Failed(0, Failure{Down: true}, 0)
+	b.Tick(100 * time.Millisecond)
+	expect(t, b, "")
+	b.Tick(200 * time.Millisecond)
+	expect(t, b, "open 0 for a/x")
+	b.Failed(0, Failure{Code: "28P01", Text: "password authentication failed"}, time.Second)
+	expect(t, b, "refuse 0: 28P01 password authentication failed")
+	b.Want(d, 2*time.Second)
+	expect(t, b, "refuse 1: 08P01 server login has been failing, cached error: password authentication failed (server_login_retry)")
+	e := join(t, b, keys[0])
+	b.Want(e, 16*time.Second)
+	expect(t, b, "open 0 for a/x")
+}
+
+func TestWaitingEnds(t *testing.T) {
+	b := New(Defaults())
+	c := join(t, b, keys[0])
+	b.Want(c, 0)
+	expect(t, b, "open 0 for a/x")
+	b.Tick(2*time.Minute + 1)
+	expect(t, b, "refuse 0: 08P01 query_wait_timeout")
+}
+
+func TestAServerIsKeptUntilItsCancelRequestIsDealtWith(t *testing.T) {
+	b := New(Defaults())
+	c, d := join(t, b, keys[0]), join(t, b, keys[0])
+	b.Want(c, 0)
+	b.Ready(0, 0)
+	expect(t, b, "open 0 for a/x; link 0 to 0")
+	if s, ok := b.Cancel(c); !ok || s != 0 {
+		t.Fatalf("Cancel = %d, %v", s, ok)
+	}
+	if fate := b.Release(c, Keep, 1); fate != Keep {
+		t.Fatalf("fate %d", fate)
+	}
+	if _, ok := b.Want(d, 2); ok {
+		t.Error("a server that may yet be cancelled is given out")
+	}
+	expect(t, b, "open 1 for a/x")
+	b.Canceled(0, 3)
+	expect(t, b, "link 1 to 0")
+}
+
+func TestOldServersGoOneAfterAnother(t *testing.T) {
+	s := Defaults()
+	s.DefaultPoolSize, s.ServerIdleTimeout = 4, 0
+	b := New(s)
+	var all []Client
+	for i := range 3 {
+		c := join(t, b, keys[0])
+		all = append(all, c)
+		b.Want(c, 0)
+		b.Ready(Server(i), 0)
+	}
+	b.Actions()
+	for _, c := range all {
+		b.Release(c, Keep, 0)
+	}
+	b.Tick(time.Hour + 1)
+	expect(t, b, "close 0: server lifetime over")
+	b.Tick(time.Hour + 2)
+	expect(t, b, "")
+	b.Tick(time.Hour + 15*time.Minute + 2)
+	expect(t, b, "close 1: server lifetime over")
+}
+
+func TestSettingsOfUsersWinOverDatabases(t *testing.T) {
+	ten, one := 10, 1
+	b := New(Defaults())
+	b.Configure(Defaults(), map[string]Override{"a": {PoolMode: Session, PoolSize: &ten}}, map[string]Override{"x": {PoolSize: &one}})
+	c, d := join(t, b, keys[0]), join(t, b, keys[0])
+	b.Want(c, 0)
+	b.Want(d, 0)
+	expect(t, b, "open 0 for a/x")
+	if m := b.ModeOf(keys[0]); m != Session {
+		t.Errorf("mode %s", m)
+	}
+	if m := b.ModeOf(keys[2]); m != Transaction {
+		t.Errorf("mode %s", m)
+	}
+}
