@@ -38,7 +38,7 @@ var floors = []floor{
 		"words, brains, tools, and hands of their own family",
 	},
 	{
-		"loops", "access/gateway access/gateway/admin backup/archive backup/drill backup/restore backup/schedule backup/take ha/agent observe/collect observe/logs observe/store spec/apply",
+		"loops", "access/gateway access/gateway/admin access/pooler backup/archive backup/drill backup/restore backup/schedule backup/take ha/agent observe/collect observe/logs observe/store spec/apply",
 		"everything below that belongs to no other wing",
 	},
 	{

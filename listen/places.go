@@ -12,6 +12,9 @@ import (
 // Stats is the name of the socket of the statistics page.
 const Stats = "stats"
 
+// Pool is the name of the socket of the node's own pool.
+const Pool = "pool"
+
 // Name is what the listener of a service is called: demo-primary.
 func Name(f spec.Front, s cluster.Service) string { return f.Cluster + "-" + s.Name }
 
@@ -27,9 +30,11 @@ func Gateway(n spec.Node) []Place {
 			all = append(all, Place{Name(f, s), s.IP, s.Port})
 		}
 	}
-	if host, port, err := net.SplitHostPort(n.Gateway.Listen); err == nil {
-		if number, err := strconv.Atoi(port); err == nil {
-			all = append(all, Place{Stats, host, number})
+	for _, at := range []struct{ name, addr string }{{Pool, n.Pool.Listen}, {Stats, n.Gateway.Listen}} {
+		if host, port, err := net.SplitHostPort(at.addr); err == nil {
+			if number, err := strconv.Atoi(port); err == nil {
+				all = append(all, Place{at.name, host, number})
+			}
 		}
 	}
 	return all

@@ -72,7 +72,7 @@ func Roles(n spec.Node) []Role {
 			OOM: oomRole, Grace: 10 * time.Second,
 		})
 	}
-	if len(n.Gateway.Fronts) > 0 {
+	if n.Serves() {
 		// It goes after the agent: its clients wait here while leadership moves.
 		roles = append(roles, Role{
 			Name: gateway, Args: []string{gateway, "--node", n.Paths.Dir},

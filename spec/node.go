@@ -28,6 +28,7 @@ type Node struct {
 	Etcd      Etcd      `json:"etcd"`
 	Agent     Agent     `json:"agent"`
 	Gateway   Gateway   `json:"gateway"`
+	Pool      Pool      `json:"pool"`
 	TLS       TLS       `json:"tls"`
 	Bootstrap Bootstrap `json:"bootstrap"`
 	Objects   Objects   `json:"objects"`
@@ -41,6 +42,9 @@ func (n Node) Base() string { return n.Namespace + "/" + n.Cluster + "/" }
 func (n Node) Alone() bool {
 	return n.Postgres.Data == "" && (n.Etcd.Member != "" || len(n.Gateway.Fronts) > 0)
 }
+
+// Serves says that the node takes clients: it runs a gateway.
+func (n Node) Serves() bool { return len(n.Gateway.Fronts) > 0 || n.Pool.Listen != "" }
 
 // Validate refuses names that something on the way can not carry, and members
 // that would share a replication slot.
@@ -179,6 +183,16 @@ type Gateway struct {
 	Page   Page          `json:"page"`
 	Wait   time.Duration `json:"wait"` // how long a client waits for a primary
 	Fronts []Front       `json:"fronts"`
+}
+
+// A Pool is the way into this node's own server for clients that share its
+// connections.
+type Pool struct {
+	Listen string       `json:"listen"` // host:port; "": there is none
+	Mode   string       `json:"mode"`   // pool_mode: transaction, session, statement
+	TLS    bool         `json:"tls"`    // clients in clear are refused
+	Ignore []string     `json:"ignore"` // startup parameters that are accepted and dropped
+	HBA    []AccessRule `json:"hba"`    // none: everybody, by password
 }
 
 // A Page is who may use the gateway's statistics page. Whoever changes something

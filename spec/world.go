@@ -29,6 +29,7 @@ type Cluster struct {
 	Timers    Timers                 `json:"timers"`
 	Config    map[string]any         `json:"config"`    // what its dynamic configuration begins with
 	PoolPort  int                    `json:"pool_port"` // 0: no pooler
+	Pool      Pool                   `json:"pool"`      // what its poolers have in common
 	Dest      string                 `json:"dest"`
 	Services  []cluster.Service      `json:"services"`
 	Provider  string                 `json:"provider"` // group of the hosts that carry the services; "": the members
@@ -54,6 +55,7 @@ type Member struct {
 	Tuning     Tuning            `json:"tuning"` // what the template needs
 	Parameters map[string]string `json:"parameters"`
 	HBA        []AccessRule      `json:"hba"`
+	PoolHBA    []AccessRule      `json:"pool_hba"`
 	Vars       map[string]any    `json:"vars"` // for the services' selectors
 	Settings   []Setting         `json:"settings"`
 }

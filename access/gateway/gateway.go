@@ -85,7 +85,19 @@ func Run(ctx context.Context, n spec.Node, log *slog.Logger) error {
 		d := &desk{Gateway: g, Page: n.Gateway.Page, Password: adminPassword(n, log)}
 		parts = append(parts, lifecycle.Part{Name: "stats", Grace: time.Second, Run: func(ctx context.Context) error { return d.serve(ctx, l) }})
 	}
-	log.Info("gateway started", "services", len(g.ports))
+	if l, ok := listeners[listen.Pool]; ok {
+		p, err := openPool(n, g.server, log)
+		if err != nil {
+			return err
+		}
+		defer p.close()
+		parts = append(parts,
+			lifecycle.Part{Name: "pool", Grace: 5 * time.Second, Run: p.pooler.Run},
+			lifecycle.Part{Name: "clients of the pool", Grace: 5 * time.Second, Run: func(ctx context.Context) error {
+				return p.pooler.Serve(ctx, l, p.door)
+			}})
+	}
+	log.Info("gateway started", "services", len(g.ports), "pool", n.Pool.Listen)
 	return lifecycle.Run(ctx, parts...)
 }
 

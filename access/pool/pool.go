@@ -461,9 +461,9 @@ func (b *Book) Lost(s Server, now time.Duration) {
 }
 
 // refuse ends a client that waits.
-func (b *Book) refuse(p *pool, c Client, code, text string, now time.Duration) {
+func (b *Book) refuse(p *pool, c Client, state, text string, now time.Duration) {
 	b.unwait(p, c)
-	b.do(Action{Kind: Refuse, Client: c, Code: code, Text: text})
+	b.do(Action{Kind: Refuse, Client: c, Code: state, Text: text})
 	b.Leave(c, now)
 }
 

@@ -19,7 +19,6 @@ type hand struct {
 	waits   map[Key][]Client // in the order they asked
 	servers map[Server]Key
 	state   map[Server]string // login, idle, held, busy
-	killed  map[Server]bool
 	refused int
 }
 

@@ -10,19 +10,20 @@ import (
 	"howdah/spec"
 )
 
-// access is what the member's pg_hba.conf says by the inventory: the rules that
-// have an order by it, then the others, the default ones first.
+// access is what the member's pg_hba.conf, or its pooler's, says by the parameters
+// of these names: the rules that have an order by it, then the others, the default
+// ones first.
 //
 // Where a rule is for primaries or replicas, it goes with the server's role of
 // the moment (upstream's counts until somebody runs a command again). Offline,
 // standby and delayed are what the inventory calls a member.
-func (r *reader) access(inv *inventory, s *server, members []*server) []spec.AccessRule {
+func (r *reader) access(inv *inventory, s *server, members []*server, names ...string) []spec.AccessRule {
 	type ordered struct {
 		order *int
 		v     *value
 	}
 	var rules []ordered
-	for _, name := range []string{"pg_default_hba_rules", "pg_hba_rules"} {
+	for _, name := range names {
 		for _, v := range items(s.get(name)) {
 			rules = append(rules, ordered{number(v, "order"), v})
 		}

@@ -55,6 +55,7 @@ pg_default_privileges: []
 pg_default_schemas: []
 pg_default_extensions: []
 pg_default_hba_rules: [{ title: everybody by TLS and password, addr: world, auth: ssl, order: 900 }]
+pgb_default_hba_rules: [{ title: everybody by TLS and password, addr: world, auth: ssl, order: 900 }]
 pg_conf: oltp
 pg_dbsu_password: ''
 pg_replication_password: ''

@@ -193,6 +193,7 @@ var ofCluster = []string{
 	"pg_default_service_dest", "pg_service_provider", "pg_default_roles", "pg_default_privileges", "pg_rpo", "pg_rto",
 	"pg_replication_password", "pg_admin_password", "pg_monitor_password", "pg_dbsu_password",
 	"pg_default_schemas", "pg_default_extensions", "pg_provision", "pgbouncer_enabled", "pgbouncer_port",
+	"pgbouncer_poolmode", "pgbouncer_sslmode", "pgbouncer_ignore_param",
 	"patroni_ssl_enabled", "patroni_username", "patroni_password",
 	"haproxy_admin_username", "haproxy_admin_password", "haproxy_auth_enabled",
 }
@@ -225,6 +226,12 @@ func (r *reader) cluster(inv *inventory, name string, members []*server) spec.Cl
 	}
 	if first.bool("pgbouncer_enabled") {
 		c.PoolPort = first.int("pgbouncer_port")
+		c.Pool = spec.Pool{Mode: first.text("pgbouncer_poolmode"), TLS: slices.Contains([]string{"require", "verify-ca", "verify-full"}, first.text("pgbouncer_sslmode"))}
+		for name := range strings.SplitSeq(first.text("pgbouncer_ignore_param"), ",") {
+			if name = strings.TrimSpace(name); name != "" {
+				c.Pool.Ignore = append(c.Pool.Ignore, name)
+			}
+		}
 	}
 	r.timers(first, &c)
 	c.Services = r.services(first)
@@ -431,7 +438,10 @@ func (r *reader) member(inv *inventory, s *server, members []*server, c spec.Clu
 			m.Tags[cluster.TagReplicateFrom] = members[i].name()
 		}
 	}
-	m.HBA = r.access(inv, s, members)
+	m.HBA = r.access(inv, s, members, "pg_default_hba_rules", "pg_hba_rules")
+	if c.PoolPort != 0 {
+		m.PoolHBA = r.access(inv, s, members, "pgb_default_hba_rules", "pgb_hba_rules")
+	}
 	m.Vars = s.selectable(c.Services)
 	m.Settings = s.settings()
 	return m

@@ -26,6 +26,7 @@ var words = map[shape][]string{
 	"dbstate":  {"create", "absent", "recreate"},
 	"grant":    {"grant", "revoke", "absent"},
 	"poolmode": {"transaction", "session", "statement"},
+	"sslmode":  {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"},
 	"hbarole":  {"default", "common", "primary", "replica", "offline", "standby", "delayed"},
 	"auth": {
 		"deny", "pwd", "ssl", "sha", "scram-sha-256", "ssl-sha", "md5", "ssl-md5", "cert", "os", "ident", "peer", "trust", "reject",

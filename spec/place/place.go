@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -85,6 +86,17 @@ func (s Site) server(c spec.Cluster, m spec.Member) spec.Node {
 	n.Postgres.HBA = m.HBA
 	if s.Loopback {
 		n.Postgres.HBA = onLoopback(m.HBA)
+	}
+	if c.PoolPort != 0 {
+		n.Pool = c.Pool
+		n.Pool.HBA = m.PoolHBA
+		if s.Loopback {
+			n.Pool.HBA = onLoopback(m.PoolHBA)
+		}
+		n.Pool.Listen = "*:" + strconv.Itoa(s.port(c.PoolPort))
+		if s.Bind {
+			n.Pool.Listen = at(n.Address, s.port(c.PoolPort))
+		}
 	}
 	n.Agent = spec.Agent{Listen: at(n.Address, s.port(m.REST)), REST: c.REST, Timers: c.Timers, Tags: m.Tags, Config: c.Config}
 	if i := slices.IndexFunc(c.Members, func(m spec.Member) bool { return m.Role == "primary" }); i >= 0 {

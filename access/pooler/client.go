@@ -1,0 +1,366 @@
+package pooler
+
+import (
+	"golang.org/x/sys/unix"
+
+	"howdah/access/pool"
+)
+
+// A client is a session that is logged in. It has a server only from the first
+// message that needs one until its mode gives that back.
+type client struct {
+	socket
+	scan
+	door     *Door
+	key      pool.Key
+	id       pool.Client
+	mode     pool.Mode
+	server   *server
+	secret   cancelKey
+	params   parameters
+	names    map[string]*statement // that it prepared, by its own names
+	pend     []byte                // read, and waiting for a server
+	welcomed bool
+}
+
+// What a message that must be understood may have at most.
+const (
+	namesMax = 64 << 10 // names of portals and statements
+	parseMax = 16 << 20 // a statement that is prepared by name is kept
+)
+
+func (c *client) ready(events uint32) {
+	if events&unix.EPOLLOUT != 0 && c.flush() {
+		c.listen(c.pend == nil && (c.server == nil || !c.server.pending()))
+		if c.server != nil {
+			c.server.listen(true)
+		}
+		if c.tls != nil && c.events&unix.EPOLLIN != 0 {
+			events |= unix.EPOLLIN
+		}
+	}
+	switch {
+	case c.hup:
+	case c.pend != nil && c.server != nil && c.server.job == 0:
+		c.resume()
+	case events&broken != 0 && c.events&unix.EPOLLIN == 0, c.dead:
+		c.gone("client unexpected eof")
+	case events&unix.EPOLLIN != 0 && c.events&unix.EPOLLIN != 0:
+		c.read()
+	case events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0:
+		c.gone("client unexpected eof")
+	}
+}
+
+// read takes what the client sent. Of TLS, all of it: what its layer has already
+// taken from the descriptor, epoll does not know of.
+func (c *client) read() {
+	for {
+		n, err := c.socket.read(c.loop.in)
+		if err == errAgain {
+			return
+		}
+		if err != nil {
+			c.gone("client unexpected eof")
+			return
+		}
+		c.door.stats.received += uint64(n)
+		c.feed(c.loop.in[:n])
+		if c.hup || c.tls == nil || c.events&unix.EPOLLIN == 0 {
+			return
+		}
+	}
+}
+
+// resume goes on with what was read before there was a server.
+func (c *client) resume() {
+	b := c.pend
+	c.pend = nil
+	c.feed(b)
+	if c.hup || c.pend != nil {
+		return
+	}
+	c.listen(!c.pending() && (c.server == nil || !c.server.pending()))
+	if c.tls != nil && c.events&unix.EPOLLIN != 0 {
+		c.read()
+	}
+}
+
+// feed understands b as far as it must and passes it on.
+func (c *client) feed(b []byte) {
+	l := c.loop
+	l.batch, l.notes = l.batch[:0], l.notes[:0]
+	l.back, l.backing = l.back[:0], l.backing[:0]
+	for len(b) > 0 {
+		if c.left > 0 {
+			n := min(c.left, len(b))
+			switch c.act {
+			case pass:
+				l.batch = join(l.batch, b[:n])
+			case hold:
+				c.hold = append(c.hold, b[:n]...)
+			}
+			b = b[n:]
+			c.left -= n
+			if c.act == hold {
+				c.held()
+			}
+			if c.hup {
+				return
+			}
+			c.ended()
+			continue
+		}
+		head := b
+		if c.have > 0 || len(b) < headSize {
+			n := copy(c.head[c.have:], b)
+			c.have += uint8(n)
+			b = b[n:]
+			if c.have < headSize {
+				break
+			}
+			c.have = 0
+			head = c.head[:]
+		} else {
+			b = b[headSize:]
+		}
+		kind, n := head[0], bodyOf(head)
+		if n < 0 {
+			c.fail("bad packet header")
+			return
+		}
+		if kind == 'X' {
+			c.gone("client close request")
+			return
+		}
+		if c.server == nil {
+			if late(kind) {
+				c.act, c.left = drop, n
+				continue
+			}
+			if !c.acquire() {
+				if !c.hup {
+					c.pend = append(append(make([]byte, 0, headSize+len(b)), head[:headSize]...), b...)
+					c.want(c.events&^unix.EPOLLIN | unix.EPOLLRDHUP)
+				}
+				return
+			}
+		}
+		c.kind, c.left = kind, n
+		if c.mode != pool.Session && c.door.Prepared > 0 && (kind == 'P' || kind == 'B' || kind == 'D' || kind == 'C') {
+			whole := b[:min(n, len(b))]
+			switch v, used := c.understand(kind, whole, n); v {
+			case more:
+				c.act = hold
+				c.hold = append(append(make([]byte, 0, headSize+len(whole)), head[:headSize]...), whole...)
+				c.left -= len(whole)
+				b = b[len(whole):]
+			case broke:
+				return
+			case asIs:
+				c.put(head)
+				c.act = pass
+			case rewritten:
+				b = b[used:]
+				c.left -= used
+				c.act = pass
+			case gone:
+				c.act = drop
+			}
+			continue
+		}
+		c.act = c.ask(kind)
+		if c.hup {
+			return
+		}
+		if c.act == pass {
+			c.put(head)
+		}
+		c.ended()
+	}
+	c.forward()
+}
+
+// ended is the end of a message, perhaps. The server may have been waiting for
+// it to be free: the answer that ended its work came while the client still spoke.
+func (c *client) ended() {
+	if s := c.server; s != nil && c.left == 0 && !s.busy && s.asked.empty() {
+		c.forward()
+		if c.server != nil {
+			c.server.settle()
+		}
+	}
+}
+
+// late says that a message without a server is what is left of a COPY that
+// failed, or asks for nothing.
+func late(kind byte) bool { return kind == 'd' || kind == 'c' || kind == 'f' || kind == 'H' }
+
+// put passes a header on.
+func (c *client) put(head []byte) {
+	l := c.loop
+	if &head[0] == &c.head[0] {
+		at := len(l.notes)
+		l.notes = append(l.notes, head[:headSize]...)
+		head = l.notes[at:]
+	}
+	l.batch = join(l.batch, head[:headSize])
+}
+
+// note passes on what made appends to the headers of ours.
+func (c *client) note(made func([]byte) []byte) {
+	l := c.loop
+	at := len(l.notes)
+	l.notes = made(l.notes)
+	l.batch = join(l.batch, l.notes[at:])
+}
+
+// forward sends what feed gathered: requests to the server, invented answers to
+// the client.
+func (c *client) forward() {
+	l := c.loop
+	if c.hup {
+		return
+	}
+	if len(l.back) > 0 {
+		c.deliver(l.back)
+		l.back = l.back[:0]
+	}
+	s := c.server
+	if len(l.batch) == 0 || s == nil {
+		return
+	}
+	s.send(l.batch)
+	l.batch = l.batch[:0]
+	if s.pending() {
+		c.listen(false)
+	}
+}
+
+// deliver sends to the client, and stops both directions while it does not take
+// what it gets.
+func (c *client) deliver(pieces [][]byte) {
+	for _, p := range pieces {
+		c.door.stats.sent += uint64(len(p))
+	}
+	c.send(pieces)
+	if c.pending() {
+		c.listen(false)
+		if c.server != nil {
+			c.server.stop()
+		}
+	}
+}
+
+// ask notes what the server will have to answer.
+func (c *client) ask(kind byte) act {
+	s := c.server
+	if !s.busy {
+		s.busy = true
+		c.door.stats.queries++
+		if s.status == 'I' {
+			c.door.stats.xacts++
+		}
+	}
+	switch kind {
+	case 'S':
+		s.skipping = false
+		if !s.copying { // else the server ignores it
+			s.asked.push(request{kind: kind})
+		}
+	case 'Q', 'F', 'P', 'B', 'D', 'E', 'C':
+		if s.skipping {
+			return drop // as the server would
+		}
+		s.asked.push(request{kind: kind})
+	case 'c', 'f':
+		if s.copying {
+			s.copying = false
+		} else if !s.skipping {
+			s.asked.push(request{kind: 'c'})
+			s.advance()
+		}
+	case 'd', 'H':
+	default:
+		c.fail("unknown pkt")
+	}
+	return pass
+}
+
+// acquire gets a server for the client, ready for it. false: the rest must wait.
+func (c *client) acquire() bool {
+	id, ok := c.door.book.Want(c.id, c.loop.now)
+	if !ok {
+		return false
+	}
+	return c.link(c.door.servers[id])
+}
+
+// link gives the client a server. false: the server is being told the client's
+// parameters first.
+func (c *client) link(s *server) bool {
+	c.server, s.client = s, c
+	c.door.stats.assigned++
+	if c.pending() {
+		s.stop()
+	}
+	if c.params == s.params {
+		return true
+	}
+	text := appendSets(nil, &c.params, &s.params)
+	if len(text) == 0 {
+		return true
+	}
+	s.job = syncing
+	s.asked.push(request{kind: 'Q', act: skip})
+	s.send([][]byte{text})
+	return false
+}
+
+// fail tells the client why it must go, and ends it.
+func (c *client) fail(text string) { c.failCode(pool.ProtocolViolation, text) }
+
+func (c *client) failCode(state, text string) {
+	if c.hup {
+		return
+	}
+	c.door.log.Info("pooler error", "client", c.String(), "error", text)
+	c.send([][]byte{appendNotice(nil, 'E', "FATAL", state, text)})
+	c.gone(text)
+}
+
+// gone is the end of the client. A server that owes it answers, or is in a
+// transaction, is closed: nobody else may have it.
+func (c *client) gone(why string) {
+	if c.hup {
+		return
+	}
+	d := c.door
+	if s := c.server; s != nil {
+		fate := pool.Drop
+		if s.clean() && c.left == 0 {
+			fate = pool.Keep
+			if c.mode == pool.Session || d.ResetAlways {
+				fate = pool.Reset
+			}
+		}
+		s.give(fate, why)
+	}
+	for _, x := range c.names {
+		d.statements.let(x)
+	}
+	c.names, c.pend, c.hold = nil, nil, nil
+	delete(d.pooler.keys, c.secret)
+	if c.id != pool.None { // else the book has forgotten it already
+		d.clients[c.id] = nil
+		d.book.Leave(c.id, c.loop.now)
+	}
+	if c.tls == nil && !c.dead {
+		_ = unix.Shutdown(c.fd, unix.SHUT_WR)
+		_, _ = rawRead(c.fd, c.loop.in[:512]) // what is unread turns the end into a reset, and the message is lost
+	}
+	c.hang()
+}
+
+// String names the client in logs.
+func (c *client) String() string { return c.key.Database + "/" + c.key.User }

@@ -1,0 +1,185 @@
+package pooler
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+
+	"golang.org/x/sys/unix"
+
+	"howdah/access/hba"
+	"howdah/access/login"
+	"howdah/access/pool"
+)
+
+// A Door is a way in with pools of its own: where their servers are, and who
+// may come in.
+type Door struct {
+	Name        string
+	Settings    pool.Settings
+	Databases   map[string]pool.Override
+	Users       map[string]pool.Override
+	Prepared    int      // statements that a server holds at most; 0: they are not followed (max_prepared_statements)
+	ResetQuery  string   // server_reset_query
+	ResetAlways bool     // server_reset_query_always
+	CheckQuery  string   // server_check_query
+	Ignore      []string // startup parameters that are accepted and dropped (ignore_startup_parameters)
+
+	Dial func(context.Context) (Backend, error)
+	// Secret is what the servers know of a user's password: pg_authid.rolpassword.
+	// known is false of who may not log in.
+	Secret func(ctx context.Context, user string) (secret string, known bool, err error)
+	// Rules are who may log in from where, and how; nil: everybody, by her secret.
+	Rules hba.Rules
+	// TLS is how clients are answered that want it; nil: not at all.
+	TLS     *tls.Config
+	OnlyTLS bool // whoever comes in clear is refused
+	Log     *slog.Logger
+
+	// The loop's.
+	pooler      *Pooler
+	log         *slog.Logger
+	book        *pool.Book
+	servers     []*server // by number
+	clients     []*client
+	welcomes    map[pool.Key]*welcome
+	credentials map[string]login.Credential // of users that proved themselves: with these we log in for them
+	statements  statements
+	stats       stats
+}
+
+// A welcome is what a server says of itself to whoever logs in.
+type welcome struct {
+	status []parameter
+	params parameters
+}
+
+type parameter struct{ name, value string }
+
+// stats are what a door has seen.
+type stats struct {
+	queries, xacts, received, sent        uint64
+	assigned, parses, serverParses, binds uint64
+	logins                                uint64
+}
+
+// act carries out what the book decided, until it decides nothing more.
+func (d *Door) act() {
+	for acts := d.book.Actions(); len(acts) > 0; acts = d.book.Actions() {
+		for _, a := range acts {
+			d.perform(a)
+		}
+	}
+}
+
+func (d *Door) perform(a pool.Action) {
+	switch a.Kind {
+	case pool.Open:
+		d.login(a.Server, a.Key)
+	case pool.Close:
+		if s := d.servers[a.Server]; s != nil {
+			s.close(a.Text)
+		}
+	case pool.Check:
+		d.servers[a.Server].clear(d.CheckQuery)
+	case pool.Link:
+		c, s := d.clients[a.Client], d.servers[a.Server]
+		if !c.welcomed {
+			c.server, s.client = s, c
+			c.welcome()
+			if c.server == s {
+				s.give(pool.Keep, "")
+			}
+			return
+		}
+		if c.link(s) {
+			c.resume()
+		}
+	case pool.Refuse:
+		c := d.clients[a.Client]
+		d.clients[a.Client] = nil
+		c.id = pool.None
+		c.failCode(a.Code, a.Text)
+	case pool.Notice:
+		if c := d.clients[a.Client]; c.welcomed {
+			c.deliver([][]byte{appendNotice(nil, 'N', "NOTICE", "00000", a.Text)})
+		}
+	}
+}
+
+// enter takes a client in whose secret was proven, or that joined.
+func (d *Door) enter(c *client, fd int) error {
+	c.loop, c.fd = d.pooler.loop, fd
+	c.events = unix.EPOLLRDHUP
+	if err := c.loop.add(fd, c, c.events); err != nil {
+		return err
+	}
+	d.clients = at(d.clients, int(c.id))
+	d.clients[c.id] = c
+	d.stats.logins++
+	if d.welcomes[c.key] == nil { // nobody has ever asked for this pool's
+		id, ok := d.book.Want(c.id, c.loop.now)
+		if !ok {
+			return nil
+		}
+		s := d.servers[id]
+		c.server, s.client = s, c
+		c.welcome()
+		if c.server == s {
+			s.give(pool.Keep, "")
+		}
+		return nil
+	}
+	c.welcome()
+	return nil
+}
+
+// at is all with a place for i.
+func at[T any](all []T, i int) []T {
+	for len(all) <= i {
+		var none T
+		all = append(all, none)
+	}
+	return all
+}
+
+// welcome ends the login of c as the server would.
+func (c *client) welcome() {
+	d := c.door
+	w := d.welcomes[c.key]
+	b := []byte{'R', 0, 0, 0, 8, 0, 0, 0, 0}
+	for _, p := range w.status {
+		value := p.value
+		if i := isTracked([]byte(p.name)); i >= 0 && c.params[i] != "" {
+			value = c.params[i]
+		}
+		b = appendMessage(b, 'S', p.name, value)
+	}
+	for i := range c.params {
+		if c.params[i] == "" {
+			c.params[i] = w.params[i]
+		}
+	}
+	b = append(appendHead(b, 'K', len(c.secret)), c.secret[:]...)
+	b = append(b, 'Z', 0, 0, 0, 5, 'I')
+	c.welcomed = true
+	c.deliver([][]byte{b})
+	c.listen(!c.pending())
+	c.want(c.events | unix.EPOLLRDHUP)
+	if c.tls != nil || c.pend != nil {
+		c.loop.again = append(c.loop.again, (*reader)(c)) // it may hold what came with the password
+	}
+}
+
+// A reader is a client that is to be read although epoll says nothing.
+type reader client
+
+func (r *reader) ready(uint32) {
+	switch c := (*client)(r); {
+	case c.hup:
+	case c.pend != nil && c.server == nil:
+		c.resume()
+	case c.events&unix.EPOLLIN != 0:
+		c.read()
+	}
+}

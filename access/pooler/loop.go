@@ -1,0 +1,224 @@
+package pooler
+
+import (
+	"runtime"
+	"sync"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// A loop moves the bytes of many sockets on one thread, with an epoll of its
+// own: what arrives is read, understood and passed on before anything else is
+// looked at. Everything it owns is touched by its thread alone; others send it
+// mail.
+//
+// While traffic flows it waits for at most unannounced, without telling the
+// scheduler: a blocking call that the scheduler knows of costs a hand-off of the
+// processor and a fight to get it back, about as much as everything else that is
+// done for a query. The price is that a collection of garbage may have to wait
+// that long.
+type loop struct {
+	ep     int
+	wake   int // eventfd
+	socks  []handler
+	gens   []uint32 // of a descriptor's number: an event may be older than its socket
+	now    time.Duration
+	began  time.Time
+	ticked time.Duration
+	tick   func(now time.Duration)
+	after  func() // whatever happened
+	again  []handler
+
+	mu     sync.Mutex
+	mail   []func()
+	closed bool
+
+	in      []byte   // what one read takes
+	batch   [][]byte // what goes to one socket in one write
+	notes   []byte   // headers that are part of batch
+	back    [][]byte // the same, for the other direction
+	backing []byte
+	iov     [maxIov]unix.Iovec
+}
+
+// A handler is a socket of the loop.
+type handler interface {
+	ready(events uint32)
+}
+
+const (
+	chunk       = 64 << 10 // what one read takes
+	maxIov      = 64
+	unannounced = 2   // ms
+	emptyRounds = 2   // of unannounced waiting, before the ordinary one
+	tickEvery   = 333 // ms: as exact as PgBouncer
+)
+
+func newLoop() (*loop, error) {
+	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		unix.Close(ep)
+		return nil, err
+	}
+	l := &loop{ep: ep, wake: wake, began: time.Now(), in: make([]byte, chunk)}
+	if err := l.ctl(unix.EPOLL_CTL_ADD, wake, unix.EPOLLIN); err != nil {
+		unix.Close(wake)
+		unix.Close(ep)
+		return nil, err
+	}
+	return l, nil
+}
+
+// post has f run on the loop's thread; false: the loop has ended.
+func (l *loop) post(f func()) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return false
+	}
+	l.mail = append(l.mail, f)
+	if len(l.mail) == 1 {
+		one := [8]byte{1}
+		_, _ = unix.Write(l.wake, one[:]) // full means that it wakes up anyway
+	}
+	return true
+}
+
+// call has f run on the loop's thread and waits for it.
+func (l *loop) call(f func()) bool {
+	done := make(chan struct{})
+	if !l.post(func() { defer close(done); f() }) {
+		return false
+	}
+	<-done
+	return true
+}
+
+// run turns until stop was posted and returned true.
+func (l *loop) run() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var events [256]unix.EpollEvent
+	quiet := emptyRounds
+	for {
+		n := l.wait(events[:], quiet)
+		l.now = time.Since(l.began)
+		if n > 0 {
+			quiet = 0
+		} else if quiet < emptyRounds {
+			quiet++
+		}
+		for i := range n {
+			e := &events[i]
+			if int(e.Fd) == l.wake {
+				continue
+			}
+			if h := l.socks[e.Fd]; h != nil && l.gens[e.Fd] == uint32(e.Pad) {
+				h.ready(e.Events)
+				l.finish()
+			}
+		}
+		if !l.letters() {
+			break
+		}
+		if l.now-l.ticked >= tickEvery*time.Millisecond {
+			l.ticked = l.now
+			l.tick(l.now)
+			l.finish()
+		}
+	}
+	unix.Close(l.wake)
+	unix.Close(l.ep)
+}
+
+// letters runs the mail; false: it told the loop to end.
+func (l *loop) letters() bool {
+	l.mu.Lock()
+	mail := l.mail
+	l.mail = nil
+	l.mu.Unlock()
+	if len(mail) == 0 {
+		return true
+	}
+	var eight [8]byte
+	_, _ = unix.Read(l.wake, eight[:])
+	for _, f := range mail {
+		f()
+		l.finish()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.closed
+}
+
+// finish does what a handler left to be done when nothing of it is under way.
+func (l *loop) finish() {
+	l.after()
+	for len(l.again) > 0 {
+		h := l.again[0]
+		l.again = l.again[1:]
+		h.ready(0)
+		l.after()
+	}
+	if cap(l.again) < 8 {
+		l.again = nil
+	}
+}
+
+// end makes run return; on the loop's thread.
+func (l *loop) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+}
+
+func (l *loop) wait(events []unix.EpollEvent, quiet int) int {
+	if quiet < emptyRounds {
+		n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.ep), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), unannounced, 0, 0)
+		if errno != 0 { // a signal of the runtime's: it wants this thread to come by
+			runtime.Gosched()
+			return 0
+		}
+		return int(n)
+	}
+	n, err := unix.EpollWait(l.ep, events, tickEvery)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// add takes a socket in.
+func (l *loop) add(fd int, h handler, events uint32) error {
+	for fd >= len(l.socks) {
+		l.socks = append(l.socks, make([]handler, max(64, fd+1-len(l.socks)))...)
+		l.gens = append(l.gens, make([]uint32, len(l.socks)-len(l.gens))...)
+	}
+	l.gens[fd]++
+	if err := l.ctl(unix.EPOLL_CTL_ADD, fd, events); err != nil {
+		return err
+	}
+	l.socks[fd] = h
+	return nil
+}
+
+// drop closes a socket.
+func (l *loop) drop(fd int) {
+	l.socks[fd] = nil
+	l.gens[fd]++
+	unix.Close(fd) // which takes it out of the epoll
+}
+
+func (l *loop) ctl(op, fd int, events uint32) error {
+	e := unix.EpollEvent{Events: events, Fd: int32(fd)}
+	if fd < len(l.gens) {
+		e.Pad = int32(l.gens[fd])
+	}
+	return unix.EpollCtl(l.ep, op, fd, &e)
+}

@@ -1,0 +1,206 @@
+// Package pooler lets many clients share few connections to servers, by
+// PgBouncer's rules: the data path of access/pool's decisions.
+//
+// A client is greeted, encrypted and asked for her secret by a goroutine of her
+// own; from then on her bytes move on one loop with its own epoll (loop.go),
+// where no query costs a goroutine, a channel or an allocation. Messages are
+// told by type and length and their bodies jumped over; only names of prepared
+// statements are rewritten, and parameters, errors and ends of transactions
+// read.
+//
+// It never lets anybody reach a database as a user whose secret she did not
+// prove. It knows nothing of clusters: where servers are, a Door says.
+//
+// Sources: "Frontend/Backend Protocol"; PgBouncer's documentation and its
+// client.c, server.c, prepare.c.
+package pooler
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"howdah/access/login"
+	"howdah/access/pool"
+	"howdah/logkey"
+	"howdah/pgwire"
+)
+
+// A Pooler is the pools of one process.
+type Pooler struct {
+	log   *slog.Logger
+	loop  *loop
+	doors []*Door
+	keys  map[cancelKey]*client
+	mock  []byte // this process's secret for who does not exist
+
+	greeting atomic.Int64 // clients that are not logged in yet
+}
+
+// A cancelKey is the body of BackendKeyData: a process and its secret.
+type cancelKey [8]byte
+
+// Limits of the beginning of a session.
+const (
+	greetAtOnce    = 4096             // clients that have not proven themselves
+	greetWithin    = time.Minute      // client_login_timeout
+	connectWithin  = 15 * time.Second // server_connect_timeout
+	cancelWithin   = 10 * time.Second // cancel_wait_timeout
+	startupMost    = 128              // parameters
+	nameMax        = 127              // of a user; a database has 63
+	acceptPause    = 10 * time.Millisecond
+	refusePatience = 50 * time.Millisecond
+)
+
+// New makes a pooler of these doors.
+func New(log *slog.Logger, doors ...*Door) (*Pooler, error) {
+	l, err := newLoop()
+	if err != nil {
+		return nil, err
+	}
+	p := &Pooler{log: log, loop: l, doors: doors, keys: map[cancelKey]*client{}, mock: make([]byte, 32)}
+	_, _ = rand.Read(p.mock)
+	for _, d := range doors {
+		d.open(p)
+	}
+	l.tick = func(now time.Duration) {
+		for _, d := range p.doors {
+			d.book.Tick(now)
+		}
+	}
+	l.after = func() {
+		for _, d := range p.doors {
+			d.act()
+		}
+	}
+	return p, nil
+}
+
+func (d *Door) open(p *Pooler) {
+	d.pooler = p
+	d.log = d.Log
+	if d.log == nil {
+		d.log = p.log
+	}
+	d.book = pool.New(d.Settings)
+	d.book.Configure(d.Settings, d.Databases, d.Users)
+	d.welcomes = map[pool.Key]*welcome{}
+	d.credentials = map[string]login.Credential{}
+}
+
+// Run moves bytes until ctx ends; then every session ends.
+func (p *Pooler) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { p.loop.post(p.close) })
+	defer stop()
+	p.loop.run()
+	return nil
+}
+
+// close ends everything; on the loop.
+func (p *Pooler) close() {
+	for _, d := range p.doors {
+		for _, c := range d.clients {
+			if c != nil {
+				c.gone("shutdown")
+			}
+		}
+		for _, s := range d.servers {
+			if s != nil {
+				s.close("shutdown")
+			}
+		}
+	}
+	p.loop.end()
+}
+
+// Serve takes clients in through d until ctx ends.
+func (p *Pooler) Serve(ctx context.Context, l net.Listener, d *Door) error {
+	defer context.AfterFunc(ctx, func() { l.Close() })()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	spare := newSpare()
+	defer spare.close()
+	for {
+		c, err := l.Accept()
+		switch {
+		case err == nil:
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE):
+			spare.refuse(l)
+			continue
+		default:
+			p.log.Warn("accept", logkey.Error, err)
+			select {
+			case <-time.After(acceptPause):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		if p.greeting.Add(1) > greetAtOnce {
+			p.greeting.Add(-1)
+			refuse(c, "too many clients are logging in")
+			continue
+		}
+		wg.Go(func() {
+			defer p.greeting.Add(-1)
+			p.greet(ctx, d, c)
+		})
+	}
+}
+
+// refuse sends a client away that was not even asked who it is.
+func refuse(c net.Conn, why string) {
+	_ = c.SetDeadline(time.Now().Add(refusePatience))
+	_, _ = c.Write(pgwire.AppendError(nil, pgwire.TooManyConnections, why, ""))
+	c.Close()
+}
+
+// cancel has the server of the session that key names cancel what it does.
+func (p *Pooler) cancel(ctx context.Context, key cancelKey) {
+	var s *server
+	p.loop.call(func() {
+		c := p.keys[key]
+		if c == nil || c.server == nil || c.server.job != 0 {
+			return
+		}
+		if _, ok := c.door.book.Cancel(c.id); ok {
+			s = c.server
+		}
+	})
+	if s == nil {
+		return
+	}
+	ctx, stop := context.WithTimeout(ctx, cancelWithin)
+	defer stop()
+	s.ask(ctx)
+	// Until the server has closed, the signal may still be on its way.
+	p.loop.call(func() {
+		if !s.hup {
+			s.door.book.Canceled(s.id, p.loop.now)
+		}
+	})
+}
+
+// ask sends a cancel request for what s does.
+func (s *server) ask(ctx context.Context) {
+	conn, err := s.again(ctx)
+	if err != nil {
+		s.door.log.Warn("cancel request not delivered", logkey.Error, err)
+		return
+	}
+	defer conn.Close()
+	deadline, _ := ctx.Deadline()
+	_ = conn.SetDeadline(deadline)
+	b := append([]byte{0, 0, 0, 16, 4, 210, 22, 46}, s.cancel[:]...) // 1234, 5678
+	if _, err := conn.Write(b); err == nil {
+		_, _ = conn.Read(b[:1])
+	}
+}

@@ -1,0 +1,527 @@
+package pooler
+
+import (
+	"context"
+	"net"
+
+	"golang.org/x/sys/unix"
+
+	"howdah/access/pool"
+)
+
+// A server is one connection to a server that is logged in.
+type server struct {
+	socket
+	scan
+	door     *Door
+	key      pool.Key
+	id       pool.Server
+	client   *client
+	params   parameters
+	cancel   cancelKey
+	again    func(context.Context) (net.Conn, error) // where it takes cancel requests
+	asked    queue
+	job      job
+	status   byte // of the last ReadyForQuery: I, T or E
+	busy     bool // a query is going on
+	skipping bool // after an error, until the client's Sync
+	copying  bool // it takes the data of a COPY, and ignores Sync
+	has      map[*statement]prepared
+	uses     uint64
+}
+
+// A job is what the pooler itself has asked of the server.
+type job uint8
+
+const (
+	syncing  job = iota + 1 // the parameters of its next client
+	cleaning                // a reset or a check
+)
+
+func (s *server) ready(events uint32) {
+	if events&unix.EPOLLOUT != 0 && s.flush() {
+		if c := s.client; c != nil {
+			c.listen(!c.pending() && c.pend == nil)
+			if c.tls != nil && c.events&unix.EPOLLIN != 0 {
+				c.read()
+			}
+		}
+	}
+	if s.hup || events&(readable|broken) == 0 {
+		return
+	}
+	if s.events&unix.EPOLLIN == 0 && events&broken == 0 {
+		return // it was stopped since
+	}
+	// A server that has gone can say no more than what the kernel still holds:
+	// that is taken even for a client that is slow.
+	n, err := s.socket.read(s.loop.in)
+	switch {
+	case err == errAgain:
+	case err != nil:
+		s.lost()
+	default:
+		s.feed(s.loop.in[:n])
+	}
+}
+
+// stop reads no more from the server until its client has taken what it got.
+func (s *server) stop() { s.want(s.events &^ readable) }
+
+func (s *server) listen(on bool) {
+	if on && (s.client == nil || !s.client.pending()) {
+		s.want(s.events | readable)
+	}
+}
+
+// feed understands what the server said as far as it must and passes it on.
+func (s *server) feed(b []byte) {
+	l := s.loop
+	l.back, l.backing = l.back[:0], l.backing[:0]
+	for len(b) > 0 && !s.hup {
+		if s.left > 0 {
+			n := min(s.left, len(b))
+			switch s.act {
+			case pass:
+				l.back = join(l.back, b[:n])
+			case hold:
+				s.hold = append(s.hold, b[:n]...)
+			}
+			b = b[n:]
+			if s.left -= n; s.left == 0 {
+				if s.act == hold {
+					whole := s.hold
+					s.hold = nil
+					s.whole(s.kind, whole, whole[headSize:])
+				} else {
+					s.done(s.kind, nil)
+				}
+			}
+			continue
+		}
+		head := b
+		if s.have > 0 || len(b) < headSize {
+			n := copy(s.head[s.have:], b)
+			s.have += uint8(n)
+			b = b[n:]
+			if s.have < headSize {
+				break
+			}
+			s.have = 0
+			at := len(l.backing)
+			l.backing = append(l.backing, s.head[:]...)
+			head = l.backing[at : at+headSize : at+headSize]
+		} else {
+			b = b[headSize:]
+		}
+		kind, n := head[0], bodyOf(head)
+		if n < 0 {
+			s.breaks("bad packet header")
+			return
+		}
+		s.kind, s.left = kind, n
+		if looksInto(kind, n) {
+			if len(b) >= n && cap(head) > headSize { // it lies in one piece
+				s.left = 0
+				s.whole(kind, head[:headSize+n], b[:n])
+				b = b[n:]
+				continue
+			}
+			s.act = hold
+			s.hold = append(make([]byte, 0, headSize+n), head[:headSize]...)
+			if n == 0 {
+				whole := s.hold
+				s.hold = nil
+				s.whole(kind, whole, nil)
+			}
+			continue
+		}
+		if s.act = s.fate(kind); s.act == pass {
+			l.back = join(l.back, head[:headSize])
+		}
+		if n == 0 {
+			s.done(kind, nil)
+		}
+	}
+	s.deliver()
+}
+
+// looksInto says that a message of that length is understood as a whole.
+func looksInto(kind byte, n int) bool {
+	switch kind {
+	case 'Z', 'S':
+		return n <= namesMax
+	case 'E':
+		return n <= namesMax
+	case 'C':
+		return n == len("DISCARD ALL\x00") || n == len("DEALLOCATE ALL\x00")
+	}
+	return false
+}
+
+// whole is a message that lies in one piece.
+func (s *server) whole(kind byte, raw, body []byte) {
+	l := s.loop
+	if s.fate(kind) == pass {
+		l.back = join(l.back, raw)
+	}
+	s.done(kind, body)
+}
+
+// fate says whether the client gets the message.
+func (s *server) fate(kind byte) act {
+	if s.client == nil || s.job != 0 {
+		return drop
+	}
+	switch kind {
+	case '1', '2', '3', 't', 'n', 'T':
+		if r := s.asked.first(); r != nil && r.act == skip {
+			return drop
+		}
+	}
+	return pass
+}
+
+// done is the end of a message; body is given if it was looked into.
+func (s *server) done(kind byte, body []byte) {
+	switch kind {
+	case 'Z':
+		if len(body) != 1 {
+			s.breaks("bad ReadyForQuery")
+			return
+		}
+		s.idle(body[0])
+		return
+	case 'S':
+		s.told(body)
+		return
+	case 'E':
+		s.erred(body)
+		return
+	case 'N', 'A', 'D', 'd', 'H', 'c', 't', 'V', 'W':
+		return
+	case '1', '2', '3':
+		r := s.asked.first()
+		if r == nil || r.kind != [...]byte{'P', 'B', 'C'}[kind-'1'] {
+			s.breaks("server answers out of order")
+			return
+		}
+		s.asked.pop()
+	case 'n', 'T':
+		if r := s.asked.first(); r != nil && r.kind == 'D' {
+			s.asked.pop()
+		}
+	case 'C', 'I', 's':
+		if body != nil && (string(body) == "DISCARD ALL\x00" || string(body) == "DEALLOCATE ALL\x00") {
+			s.discarded()
+		}
+		if r := s.asked.first(); r != nil && r.kind == 'E' {
+			s.asked.pop()
+		}
+	case 'G':
+		s.takes()
+		return
+	default:
+		s.breaks("unknown pkt from server")
+		return
+	}
+	s.advance()
+}
+
+// advance gives the answers that the pooler invents, as far as it is their turn.
+func (s *server) advance() {
+	l := s.loop
+	for r := s.asked.first(); r != nil; r = s.asked.first() {
+		switch {
+		case r.kind == 'c' && !s.copying: // the data of no COPY
+			s.asked.pop()
+			continue
+		case r.act != fake:
+			return
+		}
+		kind := byte('1')
+		if r.kind == 'C' {
+			kind = '3'
+			if r.stmt != nil {
+				s.door.statements.let(r.stmt)
+			}
+		}
+		s.asked.pop()
+		at := len(l.backing)
+		l.backing = appendHead(l.backing, kind, 0)
+		l.back = join(l.back, l.backing[at:])
+	}
+}
+
+// takes is the begin of COPY FROM STDIN: what the client has sent since, up to
+// the end of its data, is read as data, and a Sync among it is ignored.
+func (s *server) takes() {
+	q := &s.asked
+	s.copying = true
+	kept := q.head + 1
+	for i := q.head + 1; i < len(q.all); i++ {
+		switch {
+		case s.copying && q.all[i].kind == 'S':
+			continue
+		case s.copying && q.all[i].kind == 'c':
+			s.copying = false
+			continue
+		}
+		q.all[kept] = q.all[i]
+		kept++
+	}
+	if kept < len(q.all) {
+		clear(q.all[kept:])
+		q.all = q.all[:kept]
+	}
+}
+
+// discarded is the end of all statements that were prepared.
+func (s *server) discarded() {
+	s.has = nil
+	if c := s.client; c != nil && s.job == 0 {
+		for _, x := range c.names {
+			s.door.statements.let(x)
+		}
+		c.names = nil
+	}
+}
+
+// told is a parameter that changed.
+func (s *server) told(body []byte) {
+	name, rest, ok := cstring(body)
+	value, _, ok2 := cstring(rest)
+	if !ok || !ok2 {
+		s.breaks("broken ParameterStatus packet")
+		return
+	}
+	i := isTracked(name)
+	if i < 0 || s.params[i] == string(value) {
+		return
+	}
+	s.params[i] = string(value)
+	if c := s.client; c != nil && s.job == 0 {
+		c.params[i] = s.params[i]
+	}
+}
+
+// stalePlan is what a server says of a statement whose result no longer has the
+// columns that it had when it was prepared.
+const stalePlan = "cached plan must not change result type"
+
+// erred is an error: what was asked for after it, up to the next Sync, is left
+// out.
+func (s *server) erred(body []byte) {
+	s.copying = false
+	r := s.asked.first()
+	switch {
+	case s.job == syncing:
+		c := s.client
+		_, text := fieldsOfError(body)
+		s.door.log.Warn("server refuses the parameters of a client", "client", c.String(), "error", text)
+		s.give(pool.Drop, "invalid server parameter")
+		c.fail("invalid server parameter")
+		return
+	case s.job == cleaning:
+		s.end("reset query failed")
+		return
+	case r == nil:
+		if s.client == nil {
+			s.end("idle server got dirty")
+		}
+		return
+	case !extended(r.kind):
+		return
+	}
+	if r.kind == 'B' && r.stmt != nil {
+		if code, text := fieldsOfError(body); code == "0A000" && text == stalePlan {
+			r.stmt.age++ // whoever asks for it next gets it prepared anew
+		}
+	}
+	for r := s.asked.first(); r != nil && r.kind != 'S'; r = s.asked.first() {
+		s.undo(s.asked.pop())
+	}
+	s.skipping = s.asked.empty()
+	s.advance()
+}
+
+// undo takes back what was noted for a request that the server left out.
+func (s *server) undo(r request) {
+	c := s.client
+	switch {
+	case r.stmt == nil:
+	case r.kind == 'P':
+		if r.act != fake {
+			delete(s.has, r.stmt)
+		}
+		if c != nil && r.name != "" && c.names[r.name] == r.stmt {
+			delete(c.names, r.name)
+			s.door.statements.let(r.stmt)
+		}
+	case r.kind == 'C' && c != nil:
+		if c.names == nil {
+			c.names = map[string]*statement{}
+		}
+		c.names[r.name] = r.stmt
+	}
+}
+
+// idle is a ReadyForQuery.
+func (s *server) idle(status byte) {
+	for !s.asked.empty() {
+		r := s.asked.pop()
+		if ends(r.kind) {
+			break
+		}
+	}
+	s.status = status
+	switch s.job {
+	case syncing:
+		s.job = 0
+		c := s.client
+		for i := range c.params { // in the server's own spelling
+			if c.params[i] != "" {
+				c.params[i] = s.params[i]
+			}
+		}
+		s.loop.again = append(s.loop.again, c)
+		return
+	case cleaning:
+		s.job = 0
+		s.door.book.Ready(s.id, s.loop.now)
+		return
+	}
+	s.advance()
+	if s.busy = !s.asked.empty(); !s.busy {
+		s.skipping, s.copying = false, false
+	}
+	s.settle()
+}
+
+// settle gives the server back when its client's mode says so.
+func (s *server) settle() {
+	c := s.client
+	if c == nil || c.mode == pool.Session || s.job != 0 || !s.asked.empty() {
+		return
+	}
+	if c.mode == pool.Statement && s.status != 'I' {
+		s.deliver()
+		c.fail("transaction blocks not allowed in statement pooling mode")
+		return
+	}
+	// In the middle of a message the rest of it is still to go to this server.
+	if !s.clean() || c.left > 0 && c.act == pass || s.busy {
+		return
+	}
+	fate := pool.Keep
+	if s.door.ResetAlways {
+		fate = pool.Reset
+	}
+	s.deliver()
+	s.give(fate, "")
+}
+
+// clean says that the server owes nothing and is in no transaction.
+func (s *server) clean() bool {
+	return s.status == 'I' && s.asked.empty() && !s.pending() && !s.skipping && s.job == 0 && !s.dead && s.left == 0
+}
+
+// deliver sends what was gathered for the client.
+func (s *server) deliver() {
+	l := s.loop
+	if c := s.client; c != nil && len(l.back) > 0 {
+		c.deliver(l.back)
+	}
+	l.back, l.backing = l.back[:0], l.backing[:0]
+}
+
+// give takes the server from its client.
+func (s *server) give(fate pool.Fate, why string) {
+	c := s.client
+	s.client, c.server = nil, nil
+	s.busy = false
+	switch s.door.book.Release(c.id, fate, s.loop.now) {
+	case pool.Drop:
+		if why == "" {
+			why = pool.WhyLifetime
+		}
+		s.close(why)
+	case pool.Reset:
+		s.listen(true)
+		s.clear(s.door.ResetQuery)
+	case pool.Keep:
+		s.listen(true)
+	}
+}
+
+// clear resets or checks the server by a query of the pooler's.
+func (s *server) clear(query string) {
+	s.job = cleaning
+	s.asked.push(request{kind: 'Q', act: skip})
+	s.send([][]byte{appendMessage(nil, 'Q', query)})
+}
+
+// breaks ends a server that does not keep to the protocol, and its client.
+func (s *server) breaks(why string) {
+	c := s.client
+	if c == nil {
+		s.end(why)
+		return
+	}
+	s.give(pool.Drop, why)
+	c.fail(why)
+}
+
+// lost is a server that ended by itself.
+func (s *server) lost() {
+	if c := s.client; c != nil {
+		s.give(pool.Drop, "server conn crashed?")
+		c.fail("server conn crashed?")
+		return
+	}
+	s.end("server conn crashed?")
+}
+
+// end ends a server that no client has.
+func (s *server) end(why string) {
+	if s.hup {
+		return
+	}
+	s.close(why)
+	s.door.book.Lost(s.id, s.loop.now)
+}
+
+// close closes the connection.
+func (s *server) close(why string) {
+	if s.hup {
+		return
+	}
+	s.door.log.Debug("server closed", "server", s.key.Database+"/"+s.key.User, "why", why)
+	if s.door.servers[s.id] == s {
+		s.door.servers[s.id] = nil
+	}
+	if !s.dead && !s.pending() {
+		_, _ = rawWrite(s.fd, []byte{'X', 0, 0, 0, 4})
+	}
+	s.hang()
+}
+
+// knows says that the server has x as it is now, and notes its use.
+func (s *server) knows(x *statement) bool {
+	p, ok := s.has[x]
+	if !ok || p.age != x.age {
+		return false
+	}
+	s.uses++
+	s.has[x] = prepared{s.uses, p.age}
+	return true
+}
+
+// learn notes that the server is told x.
+func (s *server) learn(x *statement) {
+	if s.has == nil {
+		s.has = map[*statement]prepared{}
+	}
+	s.uses++
+	s.has[x] = prepared{s.uses, x.age}
+}
