@@ -46,15 +46,18 @@ var ErrFirst = errors.New("not a startup packet")
 // ReadFirst reads the first packet from b, and returns how many bytes it takes.
 // 0 without an error: b does not hold all of it yet.
 func ReadFirst(b []byte) (f First, n int, err error) {
-	if len(b) < startupMin {
-		if len(b) > 0 && b[0] != 0 {
-			return f, 0, ErrFirst // no packet is that long
-		}
+	if len(b) > 0 && b[0] != 0 {
+		return f, 0, ErrFirst // no packet is that long
+	}
+	if len(b) < 4 {
 		return f, 0, nil
 	}
 	length := binary.BigEndian.Uint32(b)
 	if length < startupMin || length > StartupMax {
-		return f, 0, ErrFirst
+		return f, 0, ErrFirst // waiting for the rest of it would be in vain
+	}
+	if len(b) < startupMin {
+		return f, 0, nil
 	}
 	f.Code = binary.BigEndian.Uint32(b[4:])
 	if f.Code == CancelRequest && length < cancelMin {

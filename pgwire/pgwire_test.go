@@ -34,6 +34,8 @@ func TestFirstPackets(t *testing.T) {
 		{"TLS at once", []byte{TLSRecord, 3, 1}, 0, 0, true},
 		{"too long", first(3<<16, string(make([]byte, StartupMax))), 0, 0, true},
 		{"too short", []byte{0, 0, 0, 7, 0, 3, 0, 0}, 0, 0, true},
+		{"too short, and all there", []byte{0, 0, 0, 7, 0, 3, 0}, 0, 0, true},
+		{"a length of nothing, as soon as it is there", []byte{0, 0, 0, 0}, 0, 0, true},
 	} {
 		f, n, err := ReadFirst(tt.in)
 		if n != tt.n || errors.Is(err, ErrFirst) != tt.bad || n > 0 && f.Code != tt.code {
