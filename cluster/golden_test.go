@@ -75,6 +75,7 @@ var golden = []struct {
 		Epoch: 43, Kind: KindCrash, From: "pg-1", To: "pg-2", Timeline: 8, At: noon, Reason: []string{"postmaster=dead"},
 		Phases: []Phase{{"detect", 1300 * time.Microsecond}, {"elect", 61 * time.Millisecond}, {"promote", 312*time.Millisecond + 500*time.Microsecond}}, LostBytes: &lost,
 	}, as(ParseFailoverPage)},
+	{"gateway.json", Gateway{Host: "10.10.10.12", Node: "pg-2", Listen: "10.10.10.12:9101", Epoch: 43}, func(b []byte) (any, error) { return ParseGateway("10.10.10.12", b) }},
 	{"request.json", Request{Member: "pg-2", ID: "01J", Kind: RequestRestart, At: noon, By: "ann@db1"}, func(b []byte) (any, error) { return ParseRequest("pg-2", b) }},
 }
 

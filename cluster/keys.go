@@ -30,6 +30,7 @@ const (
 	DirFailovers = "howdah/failovers/" // a page for each change of leader, by epoch
 	DirRequests  = "howdah/requests/"  // what a person asked of one member
 	DirSchedules = "howdah/schedules/" // the same, for later
+	DirGateways  = "howdah/gateways/"  // who leads clients to the cluster, by host; leased
 )
 
 // keyOptime is where Patroni before 2.1 kept the leader's position.

@@ -301,3 +301,21 @@ func ParseRequest(member string, value []byte) (Request, error) {
 	err := decode(value, &r)
 	return r, err
 }
+
+// A Gateway leads clients to the cluster, on a host that need not be a member's.
+type Gateway struct {
+	Host   string `json:"-"`      // of the inventory
+	Node   string `json:"node"`   // its name there
+	Listen string `json:"listen"` // host:port of its page
+	Epoch  int64  `json:"epoch"`  // the reign that it follows: it sends nobody to a primary before
+}
+
+// Encode is the value to put.
+func (g Gateway) Encode() string { return encode(g) }
+
+// ParseGateway reads the gateway of host.
+func ParseGateway(host string, value []byte) (Gateway, error) {
+	g := Gateway{Host: host}
+	err := decode(value, &g)
+	return g, err
+}

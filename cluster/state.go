@@ -58,6 +58,7 @@ type State struct {
 	Schedules []Request
 	Whys      []Why
 	Failovers []FailoverPage
+	Gateways  []Gateway
 
 	Problems []Problem
 }
@@ -188,6 +189,10 @@ func (s *State) readBelow(r *Reader, key string, kv KV) (err error) {
 		p.Number, _ = strconv.ParseInt(name, 10, 64)
 		p.Mod = kv.Mod
 		s.Failovers = append(s.Failovers, p)
+	case DirGateways:
+		var g Gateway
+		g, err = parsedAs(r, name, kv, ParseGateway)
+		s.Gateways = append(s.Gateways, g)
 	}
 	return err // a key of someone else's is none of our business
 }

@@ -7,12 +7,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
 	"howdah/access/gateway"
 	"howdah/cluster"
-	"howdah/spec"
 )
 
 // gatewayWithin is the time that a gateway has to answer. It answers from
@@ -28,22 +28,31 @@ type Gateway struct {
 	told *gateway.Routes // nil: it did not answer
 }
 
-// Gateways asks every gateway of this machine where it leads clients.
-func (c *Cluster) Gateways(ctx context.Context) []Gateway {
+// Gateways asks every gateway where it leads clients: those of this machine, and
+// those that have announced themselves in the store.
+func (c *Cluster) Gateways(ctx context.Context, s cluster.State) []Gateway {
 	ctx, cancel := context.WithTimeout(ctx, gatewayWithin)
 	defer cancel()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	all := []Gateway{}
-	var nodes []spec.Node
-	for _, n := range c.Nodes {
-		if len(c.front(n).Services) > 0 {
-			nodes, all = append(nodes, n), append(all, Gateway{Member: n.Member, Services: []gateway.Routed{}})
+	var pages []string
+	add := func(node, page string) {
+		if !slices.Contains(pages, page) {
+			pages, all = append(pages, page), append(all, Gateway{Member: node, Services: []gateway.Routed{}})
 		}
 	}
+	for _, n := range c.Nodes {
+		if len(c.front(n).Services) > 0 {
+			add(n.Member, n.Gateway.Listen)
+		}
+	}
+	for _, g := range s.Gateways {
+		add(g.Node, g.Listen)
+	}
 	var wg sync.WaitGroup
-	for i, n := range nodes {
+	for i, page := range pages {
 		wg.Go(func() {
-			told, err := c.ask(ctx, client, n)
+			told, err := c.ask(ctx, client, page)
 			if err != nil {
 				all[i].Unwell = "does not answer"
 				return
@@ -55,9 +64,9 @@ func (c *Cluster) Gateways(ctx context.Context) []Gateway {
 	return all
 }
 
-// ask asks the gateway of n about this cluster.
-func (c *Cluster) ask(ctx context.Context, client *http.Client, n spec.Node) (gateway.Routes, error) {
-	host, port, err := net.SplitHostPort(n.Gateway.Listen)
+// ask asks the gateway with that page about this cluster.
+func (c *Cluster) ask(ctx context.Context, client *http.Client, page string) (gateway.Routes, error) {
+	host, port, err := net.SplitHostPort(page)
 	if err != nil {
 		return gateway.Routes{}, err
 	}
@@ -74,13 +83,25 @@ func (c *Cluster) ask(ctx context.Context, client *http.Client, n spec.Node) (ga
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&all); err != nil {
 		return gateway.Routes{}, err
 	}
-	front := c.front(n)
 	for _, told := range all {
-		if told.Cluster == c.Name && told.Namespace == front.Namespace {
+		if told.Cluster == c.Name && told.Namespace == c.namespace() {
 			return told, nil
 		}
 	}
-	return gateway.Routes{}, fmt.Errorf("the gateway of %s does not know cluster %s", n.Member, c.Name)
+	return gateway.Routes{}, fmt.Errorf("the gateway at %s does not know cluster %s", page, c.Name)
+}
+
+// namespace is where the cluster's keys are: the same for all of its nodes.
+func (c *Cluster) namespace() string {
+	for _, n := range c.Nodes {
+		if f := c.front(n); f.Namespace != "" {
+			return f.Namespace
+		}
+		if n.Cluster == c.Name {
+			return n.Namespace
+		}
+	}
+	return ""
 }
 
 // judge says which gateways do not follow what the cluster is now.

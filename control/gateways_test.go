@@ -43,7 +43,15 @@ func TestGatewaysSayWhereTheyLead(t *testing.T) {
 	nodes = append(nodes, spec.Node{Member: "demo-9", Gateway: spec.Gateway{Listen: strings.TrimPrefix(gone.URL, "http://"), Fronts: fronts}})
 	gone.Close()
 	nodes = append(nodes, spec.Node{Member: "store"}) // without a gateway
-	all := On("demo", mem.Serve(mem.Rules{}).Open("/service/demo/"), nodes...).Gateways(t.Context())
+	// The last is of another machine, and has announced itself; the first has, too.
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(answers[2])) }))
+	t.Cleanup(elsewhere.Close)
+	state := cluster.State{Gateways: []cluster.Gateway{
+		{Node: "demo-1", Listen: nodes[0].Gateway.Listen}, {Node: "far", Listen: strings.TrimPrefix(elsewhere.URL, "http://")},
+	}}
+	want = append(want, "does not see the store")
+	all := On("demo", mem.Serve(mem.Rules{}).Open("/service/demo/"), nodes...).Gateways(t.Context(), state)
+	nodes[len(nodes)-1].Member = "far"
 	judge(all, cluster.Picture{Epoch: 7})
 	if len(all) != len(want) {
 		t.Fatalf("%d gateways, want %d", len(all), len(want))

@@ -20,7 +20,7 @@ type Status struct {
 	Since    time.Time             `json:"leader_since,omitzero"` // zero: not known
 	Exposure *int64                `json:"exposure"`              // bytes that would be lost with the leader's host now; nil: unknown
 	Etcd     []EtcdMember          `json:"etcd"`
-	Access   []Gateway             `json:"access"` // the gateways of this machine
+	Access   []Gateway             `json:"access"` // the gateways
 	Last     *cluster.FailoverPage `json:"last_failover,omitempty"`
 	LastPage int64                 `json:"last_failover_number,omitempty"`
 	Faults   []LaidFault           `json:"faults"`   // that somebody laid on a playground
@@ -41,11 +41,10 @@ type MemberProblem struct {
 // Status looks at the cluster and its store.
 func (c *Cluster) Status(ctx context.Context) (Status, error) {
 	var etcd []EtcdMember
-	var access []Gateway
 	var wg sync.WaitGroup
-	wg.Go(func() { access = c.Gateways(ctx) })
 	wg.Go(func() { etcd = c.Etcd(ctx) })
 	s, err := c.State(ctx)
+	access := c.Gateways(ctx, s)
 	wg.Wait()
 	if err != nil {
 		return Status{}, err

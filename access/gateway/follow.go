@@ -27,6 +27,8 @@ type front struct {
 	mu   sync.Mutex // over what routes follow from
 	view route.View
 
+	epoch latest.Value[int64] // the newest that the routes follow
+
 	reader cluster.Reader
 	blind  atomic.Bool // the watch is lost, and no snapshot came since
 }
@@ -60,6 +62,9 @@ func (f *front) follow(ctx context.Context, store dcs.Store) error {
 // see takes up a new picture.
 func (f *front) see(p cluster.Picture) {
 	f.change(func(v *route.View) { v.Known, v.Picture = true, p })
+	if epoch, version := f.epoch.Get(); version == 0 || epoch != p.Epoch {
+		f.epoch.Set(p.Epoch)
+	}
 }
 
 // change alters what routes follow from, and brings all that hangs on them in

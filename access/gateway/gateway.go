@@ -69,6 +69,8 @@ func Run(ctx context.Context, n spec.Node, log *slog.Logger) error {
 		defer stores[i].Close()
 		parts = append(parts, lifecycle.Part{Name: "routes of " + f.Cluster, Grace: 5 * time.Second, Run: func(ctx context.Context) error {
 			return f.follow(ctx, stores[i])
+		}}, lifecycle.Part{Name: "announcement to " + f.Cluster, Grace: 5 * time.Second, Run: func(ctx context.Context) error {
+			return f.announce(ctx, stores[i])
 		}})
 	}
 	for _, p := range g.ports {
