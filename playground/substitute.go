@@ -38,6 +38,9 @@ func (s *State) site(o Options, user string) (place.Site, error) {
 			return place.Site{}, err
 		}
 	}
+	if slices.ContainsFunc(o.World.Clusters, func(c spec.Cluster) bool { return len(c.REST.Allow) > 0 || c.REST.AllowMembers }) {
+		s.note("REST answers whoever has the password, wherever it is; in production only the admin's host, those of group infra and the members may change something")
+	}
 	s.note("each server counts on %d processors and %d MB of memory, its share of this machine", share.CPU, share.MemoryMB)
 	return at, s.addresses(o.World, at.Addresses)
 }

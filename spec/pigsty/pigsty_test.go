@@ -152,6 +152,12 @@ func TestWhatAMemberIs(t *testing.T) {
 	if got := c.Timers; got.Lease != 20*time.Second || got.Renew != 5*time.Second || got.MaxLag != 4096 || got.Validate() != nil {
 		t.Errorf("timers %+v, %v", got, got.Validate())
 	}
+	if got := c.Timers.Election; got != 2*time.Second {
+		t.Errorf("etcd elects after %s under a lease of 20 s", got)
+	}
+	if want := map[string]any{"ttl": 20, "loop_wait": 5, "retry_timeout": 5, "primary_start_timeout": 15}; !reflect.DeepEqual(c.Config, want) {
+		t.Errorf("the dynamic configuration begins with %v, want %v", c.Config, want)
+	}
 	if want := []string{"10.10.10.10", "10.10.10.20"}; !slices.Equal(c.Carriers, want) {
 		t.Errorf("carriers %v, want %v", c.Carriers, want)
 	}
@@ -482,17 +488,23 @@ func TestDoorsForPrograms(t *testing.T) {
 		page           spec.Page
 		asked, gateway secret.Text
 	}{
-		{"nothing said", base, spec.REST{User: "postgres", Secret: spec.SecretREST}, spec.Page{User: "admin", Private: true}, "Patroni.API", ""},
+		{"nothing said", base, spec.REST{User: "postgres", Secret: spec.SecretREST, AllowMembers: true}, spec.Page{User: "admin", Private: true}, "Patroni.API", ""},
 		{
 			"everything said", with(
 				"patroni_ssl_enabled: true", "patroni_username: ops", "patroni_password: 'a:b'",
 				"haproxy_admin_username: boss", "haproxy_admin_password: env:BOSS", "haproxy_auth_enabled: no",
 			),
-			spec.REST{TLS: true, User: "ops", Secret: spec.SecretREST},
+			spec.REST{TLS: true, User: "ops", Secret: spec.SecretREST, AllowMembers: true},
 			spec.Page{User: "boss"},
 			"a:b", "env:BOSS",
 		},
-		{"nobody is asked", with("patroni_username: ''"), spec.REST{}, spec.Page{User: "admin", Private: true}, "", ""},
+		{"nobody is asked", with("patroni_username: ''"), spec.REST{AllowMembers: true}, spec.Page{User: "admin", Private: true}, "", ""},
+		{
+			"hosts of others", "all:\n  vars: { admin_ip: 10.1.1.1 }\n  children:\n    infra: { hosts: { 10.1.1.2: {}, 10.1.1.1: {} } }\n" +
+				"    pg-a: { vars: { pg_cluster: pg-a }, hosts: { 10.10.10.11: { pg_seq: 1, pg_role: primary } } }\n",
+			spec.REST{User: "postgres", Secret: spec.SecretREST, Allow: []string{"10.1.1.1", "10.1.1.2"}, AllowMembers: true},
+			spec.Page{User: "admin", Private: true}, "Patroni.API", "",
+		},
 		{"the short form", "cluster: a\nhosts: [10.10.10.11]\n", spec.REST{}, spec.Page{User: "admin"}, "", ""},
 	} {
 		w := read(t, tt.text)

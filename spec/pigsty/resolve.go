@@ -236,7 +236,7 @@ func (r *reader) cluster(inv *inventory, name string, members []*server) spec.Cl
 	r.timers(first, &c)
 	c.Services = r.services(first)
 	c.Objects = r.objects(first, &c)
-	c.REST, c.Page = r.rest(first, c.Secrets), r.page(first, c.Secrets)
+	c.REST, c.Page = r.rest(inv, first, c.Secrets), r.page(first, c.Secrets)
 	c.Carriers = r.carriers(inv, first, members, &c)
 	if up := first.vars["pg_upstream"]; up.value != nil && !up.value.null() {
 		r.bad(up.line, "pg_upstream of the primary %s makes its cluster the standby of another one, which this version does not run", first.name())

@@ -84,6 +84,9 @@ func (s Site) server(c spec.Cluster, m spec.Member) spec.Node {
 	maps.Copy(n.Postgres.Parameters, s.Instead)
 	maps.Copy(n.Postgres.Parameters, m.Parameters)
 	n.Postgres.HBA = m.HBA
+	if s.Bind { // everybody on this machine comes by a door, or from the same address
+		c.REST.Allow, c.REST.AllowMembers = nil, false
+	}
 	if s.Loopback {
 		n.Postgres.HBA = onLoopback(m.HBA)
 	}
