@@ -503,7 +503,8 @@ func TestDoorsForPrograms(t *testing.T) {
 			"hosts of others", "all:\n  vars: { admin_ip: 10.1.1.1 }\n  children:\n    infra: { hosts: { 10.1.1.2: {}, 10.1.1.1: {} } }\n" +
 				"    pg-a: { vars: { pg_cluster: pg-a }, hosts: { 10.10.10.11: { pg_seq: 1, pg_role: primary } } }\n",
 			spec.REST{User: "postgres", Secret: spec.SecretREST, Allow: []string{"10.1.1.1", "10.1.1.2"}, AllowMembers: true},
-			spec.Page{User: "admin", Private: true}, "Patroni.API", "",
+			spec.Page{User: "admin", Private: true},
+			"Patroni.API", "",
 		},
 		{"the short form", "cluster: a\nhosts: [10.10.10.11]\n", spec.REST{}, spec.Page{User: "admin"}, "", ""},
 	} {
