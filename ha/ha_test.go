@@ -252,6 +252,22 @@ func TestHandover(t *testing.T) {
 			v.Server.Replicas = nil
 			v.State.Members = v.State.Members[:1]
 		}, "leader=self server=primary switchover=refused(no-candidate) -> put failover"},
+		{"later", leader, func(v *View) { asked(v); v.State.Failover.ScheduledAt = v.Wall.Add(time.Minute) }, "leader=self server=primary switchover=scheduled -> nothing"},
+		{"now", leader, func(v *View) { asked(v); v.State.Failover.ScheduledAt = v.Wall.Add(-15 * time.Second) }, "leader=self server=primary switchover=c -> checkpoint"},
+		{"no more: nobody led when it was time", leader, func(v *View) {
+			asked(v)
+			v.State.Failover.ScheduledAt = v.Wall.Add(-16 * time.Second)
+		}, "leader=self server=primary switchover=missed -> put failover"},
+		{"it has begun, and the checkpoint took long", leader, func(v *View) {
+			asked(v)
+			v.State.Failover.ScheduledAt = v.Wall.Add(-time.Hour)
+			v.Memory.Switch = Switch{Key: 48, To: "c", Checkpointed: true, Since: now}
+		}, "leader=self server=primary switchover=c -> stop"},
+		{"not during a pause", leader, func(v *View) {
+			asked(v)
+			v.State.Config.Data = map[string]any{"pause": true}
+			v.State.Failover.ScheduledAt = v.Wall.Add(-time.Hour)
+		}, "paused switchover=scheduled -> nothing"},
 		{"down, and the key is held out", leader, func(v *View) {
 			asked(v)
 			down(&v.Server)

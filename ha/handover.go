@@ -35,13 +35,8 @@ func (t *turn) switchover() bool {
 	if sw.Key != asked {
 		*sw = Switch{Key: asked, Since: t.Now}
 	}
-	if !t.Stopping {
-		if wait := f.ScheduledAt.Sub(t.Wall); !f.ScheduledAt.IsZero() && wait > 0 {
-			t.note("switchover=scheduled")
-			t.wakeBy(t.Now + min(wait, time.Hour))
-			sw.Since = t.Now
-			return false
-		}
+	if t.scheduled(f) {
+		return false
 	}
 	to, why := t.candidate(f)
 	switch {
@@ -66,6 +61,32 @@ func (t *turn) switchover() bool {
 		sw.To, sw.Stopped = to.Name, true
 		t.m.Story.phase(cluster.PhaseCheckpointed, t.Wall)
 		t.work(Stop{})
+	}
+	return true
+}
+
+// scheduled says that a switchover is not due, or is not to be carried out any
+// more: one that nobody could carry out in time is called off rather than done when
+// nobody expects it. Patroni's should_run_scheduled_action, with its patience; during
+// a pause it waits, and is called off at the end of the pause if that came too late.
+func (t *turn) scheduled(f cluster.Failover) bool {
+	sw := &t.m.Switch
+	if t.Stopping || f.ScheduledAt.IsZero() || sw.To != "" {
+		return false // or under way, however long that takes
+	}
+	late := t.Wall.Sub(f.ScheduledAt)
+	switch {
+	case t.State.Config.Pause() || late < 0:
+		t.note("switchover=scheduled")
+		if late < 0 {
+			t.wakeBy(t.Now + min(-late, time.Hour))
+		}
+		sw.Since = t.Now
+	case late > t.State.Config.LoopWait()*3/2:
+		t.note("switchover=missed")
+		t.clearFailover()
+	default:
+		return false
 	}
 	return true
 }

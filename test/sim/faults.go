@@ -171,7 +171,7 @@ var faults = []fault{
 		w.after(w.draw(time.Second, 2*w.Timers.Lease), func() { w.failover(n.name); n.lag = 0 })
 		w.after(2*w.Timers.Lease+w.draw(0, 10*time.Second), l.powerOn)
 	}},
-	{"scheduled-switchover", 2, false, func(w *World, _ *node) { w.schedule(w.draw(0, 20*time.Second)) }},
+	{"scheduled-switchover", 2, false, func(w *World, _ *node) { w.schedule(w.draw(-20*time.Second, 20*time.Second)) }},
 	{"garbage", 4, false, func(w *World, _ *node) {
 		w.scribble()
 		w.after(w.draw(time.Second, 20*time.Second), w.clean)

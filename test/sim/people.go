@@ -71,7 +71,7 @@ func (w *World) pause(on bool) {
 	}
 }
 
-// schedule asks for a switchover at a time.
+// schedule asks for a switchover at a time, which may be over.
 func (w *World) schedule(in time.Duration) {
 	if n := w.leader(); n != nil {
 		w.store.put(cluster.KeyFailover, cluster.Failover{Leader: n.name, ScheduledAt: w.wall().Add(in)}.Encode())
