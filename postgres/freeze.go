@@ -3,7 +3,10 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,17 +17,19 @@ import (
 const freezeTime = time.Second
 
 // Freeze stops every process that holds the data directory, the postmaster
-// first so that it starts no more, and returns nil only when all were seen
-// stopped. Signals are used because a cgroup is not there everywhere; the
-// scan repeats until nothing new appears. Nothing frozen can acknowledge.
+// first so that it starts no more, then its children as the kernel lists them, and
+// returns nil only when all were seen stopped. Signals are used because a cgroup
+// is not there everywhere; the scan, which also finds what has no postmaster any
+// more, repeats until nothing new appears. Nothing frozen can acknowledge.
 func Freeze(data string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), freezeTime)
 	defer cancel()
 	running := 0
 	err := until(ctx, 2*time.Millisecond, func() (bool, error) {
-		// Before the scan, which takes a millisecond in which it could fork.
+		// Before the scan, which takes milliseconds in which it could fork, and
+		// every child go on.
 		if p, ok := Postmaster(data); ok {
-			unix.Kill(p.PID, unix.SIGSTOP)
+			p.stop()
 		}
 		all, err := holders(data)
 		if err != nil {
@@ -43,6 +48,23 @@ func Freeze(data string) error {
 		return fmt.Errorf("freeze %s: %d processes still run: %w", data, running, err)
 	}
 	return err
+}
+
+// stop stops a postmaster and then every child that it has. Nobody reaps a child
+// of a stopped postmaster, so no pid in the list is given to another process.
+// A kernel without the list (CONFIG_PROC_CHILDREN) leaves the children to the scan.
+func (p Proc) stop() {
+	unix.Kill(p.PID, unix.SIGSTOP)
+	pid := strconv.Itoa(p.PID)
+	list, err := os.ReadFile("/proc/" + pid + "/task/" + pid + "/children")
+	if err != nil {
+		return
+	}
+	for _, child := range strings.Fields(string(list)) {
+		if pid, err := strconv.Atoi(child); err == nil {
+			unix.Kill(pid, unix.SIGSTOP)
+		}
+	}
 }
 
 // Thaw lets frozen processes go on, the postmaster last, so that it finds its
