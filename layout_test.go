@@ -34,11 +34,11 @@ var floors = []floor{
 		"words, brains and tools: small hands for whoever stands above",
 	},
 	{
-		"hands", "access/dns access/vip backup/repo/mem backup/repo/posix backup/repo/s3 dcs dcs/embed dcs/etcd dcs/mem ha/watchdog postgres postgres/probe",
+		"hands", "access/dns access/vip backup/repo/mem backup/repo/posix backup/repo/s3 backup/server backup/stanza dcs dcs/embed dcs/etcd dcs/mem ha/watchdog postgres postgres/probe",
 		"words, brains, tools, and hands of their own family",
 	},
 	{
-		"loops", "access/gateway access/gateway/admin access/pooler backup/archive backup/drill backup/restore backup/schedule backup/take ha/agent observe/collect observe/logs observe/store spec/apply",
+		"loops", "access/gateway access/gateway/admin access/pooler backup backup/archive backup/drill backup/restore backup/schedule backup/take backup/verify ha/agent observe/collect observe/logs observe/store spec/apply",
 		"everything below that belongs to no other wing",
 	},
 	{
@@ -91,6 +91,10 @@ var arrows = []struct{ from, to, why string }{
 	{"secret", "log/slog", "only for the interface that masks a secret in a log line"},
 	{"scram", "golang.org/x/text/unicode/bidi", "a password is normalised as PostgreSQL does it"},
 	{"scram", "golang.org/x/text/unicode/norm", "a password is normalised as PostgreSQL does it"},
+	{"backup/repo", "github.com/klauspost/compress/gzip", "objects are compressed; from bytes to bytes"},
+	{"backup/repo", "github.com/klauspost/compress/zstd", "objects are compressed; from bytes to bytes"},
+	{"backup/repo", "github.com/pierrec/lz4/v4", "objects are compressed; from bytes to bytes"},
+	{"cli/pgbackrest", "backup", "the incumbent's commands are about a data directory and repositories, where there need be no cluster of ours"},
 	{"dcs/embed", "netport", "a member whose port is taken says by whom"},
 	{"dcs/embed", "pki", "a member asks the others how they are, with its own certificate"},
 	{"dcs/etcd", "pki", "a node's store is opened with the node's certificate"},

@@ -78,6 +78,9 @@ type app struct {
 // Run carries out one command line and returns the exit code.
 func Run(ctx context.Context, args []string, p Process) int {
 	a := &app{Process: p}
+	if filepath.Base(p.Called) == pgBackRest {
+		return a.runPgBackRest(ctx, args, "")
+	}
 	root := a.root()
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
@@ -184,7 +187,7 @@ On one machine, "howdah up" starts a complete cluster of three nodes to try.`,
 	for group, verbs := range map[string][]*cobra.Command{
 		"play":   {a.up(), a.down(), a.init(), a.spec(), a.fault(), a.demoFaults()},
 		"look":   {a.list(), a.status(), a.why(), a.history(), a.showConfig(), a.psql()},
-		"change": {a.switchover(), a.failover(), a.restart(), a.reload(), a.reinit(), a.pause(), a.resume(), a.editConfig(), a.keys(), a.provision()},
+		"change": {a.switchover(), a.failover(), a.restart(), a.reload(), a.reinit(), a.pause(), a.resume(), a.editConfig(), a.keys(), a.provision(), a.pgbackrest()},
 		"daemon": {a.node(), a.agent(), a.gateway(), a.etcd(), a.playground()},
 	} {
 		for _, v := range verbs {

@@ -1,0 +1,330 @@
+// Package backup is what may be asked of a cluster's repositories: the
+// commands, each with its locks and in its order. How a command is asked for,
+// and how its answer is printed, is the door's.
+package backup
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"howdah/backup/archive"
+	"howdah/backup/repo"
+	"howdah/backup/retain"
+	"howdah/backup/server"
+	"howdah/backup/stanza"
+	"howdah/backup/take"
+)
+
+// A Desk is one cluster, its repositories, and where its locks are.
+type Desk struct {
+	Stanza  string
+	Stanzas []*Stanza // one for each repository, in order
+	Server  server.Server
+	Locks   string // directory
+	Voice   stanza.Voice
+}
+
+func (d Desk) keys() []int {
+	var keys []int
+	for _, s := range d.Stanzas {
+		keys = append(keys, s.Repo)
+	}
+	return keys
+}
+
+// lock keeps other commands of this machine away; while the stanza is stopped
+// it fails.
+func (d Desk) lock(kinds ...string) (*stanza.Locks, error) {
+	if err := stanza.Stopped(d.Locks, d.Stanza); err != nil {
+		return nil, err
+	}
+	return stanza.Lock(d.Locks, d.Stanza, d.keys(), kinds...)
+}
+
+// database says which one the stanza is of: what the server says, or, while it
+// may be down, its control file.
+func (d Desk) database(ctx context.Context, online bool) (repo.DB, error) {
+	if !online {
+		c, err := server.ReadControl(d.Server.Path)
+		return c.DB, err
+	}
+	conn, err := d.Server.Connect(ctx)
+	if err != nil {
+		return repo.DB{}, err
+	}
+	defer conn.Close()
+	return conn.Control.DB, nil
+}
+
+// Create makes the stanza in every repository.
+func (d Desk) Create(ctx context.Context, online bool) error {
+	locks, err := d.lock(stanza.LockArchive, stanza.LockBackup)
+	if err != nil {
+		return err
+	}
+	defer locks.Release()
+	db, err := d.database(ctx, online)
+	if err != nil {
+		return err
+	}
+	for _, s := range d.Stanzas {
+		d.Voice.Info("stanza-create for stanza '%s' on %s", d.Stanza, s)
+		if err := s.Create(ctx, db); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Upgrade tells every repository that the database is another one now.
+func (d Desk) Upgrade(ctx context.Context, online bool) error {
+	locks, err := d.lock(stanza.LockArchive, stanza.LockBackup)
+	if err != nil {
+		return err
+	}
+	defer locks.Release()
+	db, err := d.database(ctx, online)
+	if err != nil {
+		return err
+	}
+	for _, s := range d.Stanzas {
+		d.Voice.Info("stanza-upgrade for stanza '%s' on %s", d.Stanza, s)
+		if err := s.Upgrade(ctx, db); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Delete removes the stanza from a repository. It must have been stopped: then
+// nobody writes into it any more.
+func (d Desk) Delete(ctx context.Context, force bool) error {
+	if stanza.Stopped(d.Locks, d.Stanza) == nil {
+		return repo.Errorf(repo.FileMissing, "stop file does not exist for stanza '%s'; has the pgbackrest stop command been run on this server for this stanza?", d.Stanza)
+	}
+	locks, err := stanza.Lock(d.Locks, d.Stanza, d.keys(), stanza.LockArchive, stanza.LockBackup)
+	if err != nil {
+		return err
+	}
+	defer locks.Release()
+	if _, err := os.Stat(filepath.Join(d.Server.Path, "postmaster.pid")); err == nil && !force {
+		return repo.Errorf(repo.PostmasterRunning, "unable to delete stanza '%s': postmaster.pid exists in '%s'; shut down the server, or use --force", d.Stanza, d.Server.Path)
+	}
+	for _, s := range d.Stanzas {
+		// The lists go first: what is without them is nothing to anyone.
+		archiveInfo, backupInfo := repo.ArchivePath(s.Name, repo.ArchiveInfoName), repo.BackupPath(s.Name, repo.BackupInfoName)
+		if err := s.Remove(ctx, archiveInfo, archiveInfo+repo.Copy, backupInfo, backupInfo+repo.Copy); err != nil {
+			return err
+		}
+		for _, dir := range []string{repo.ArchivePath(s.Name), repo.BackupPath(s.Name)} {
+			if err := s.RemoveAll(ctx, dir); err != nil {
+				return err
+			}
+		}
+	}
+	_, err = stanza.Start(d.Locks, d.Stanza)
+	return err
+}
+
+// Push brings one WAL file into every repository.
+func (d Desk) Push(ctx context.Context, path string, coding repo.Coding, header bool) error {
+	if err := stanza.Stopped(d.Locks, d.Stanza); err != nil {
+		return err
+	}
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(d.Server.Path, path)
+	}
+	p := archive.Push{Path: path, Coding: coding, NoHeader: !header, Voice: d.Voice}
+	if err := p.To(ctx, d.Stanzas...); err != nil {
+		return err
+	}
+	d.Voice.Info("pushed WAL file '%s' to the archive", filepath.Base(path))
+	return nil
+}
+
+// Pending is how much WAL waits to be archived. A segment of unknown size
+// counts as 16 MiB.
+func (d Desk) Pending() (int64, error) {
+	list, err := os.ReadDir(filepath.Join(d.Server.Path, "pg_wal", "archive_status"))
+	if err != nil {
+		return 0, err
+	}
+	size := int64(16 << 20)
+	if c, err := server.ReadControl(d.Server.Path); err == nil {
+		size = c.Segment
+	}
+	n := int64(0)
+	for _, e := range list {
+		if name, ok := strings.CutSuffix(e.Name(), ".ready"); ok && repo.IsSegment(name) {
+			n++
+		}
+	}
+	return n * size, nil
+}
+
+// Get brings one WAL file back; archive.ErrAbsent if no repository has it.
+func (d Desk) Get(ctx context.Context, name, dest string) error {
+	control, err := server.ReadControl(d.Server.Path)
+	if err != nil {
+		return err
+	}
+	if !filepath.IsAbs(dest) {
+		dest = filepath.Join(d.Server.Path, dest)
+	}
+	err = archive.Get{Name: name, Dest: dest, DB: control.DB, Voice: d.Voice}.From(ctx, d.Stanzas...)
+	if err == nil {
+		d.Voice.Info("found %s in the archive", name)
+	}
+	return err
+}
+
+// Check proves that archiving works: a segment is ended and must arrive.
+func (d Desk) Check(ctx context.Context, command bool, wait time.Duration) error {
+	if err := stanza.Stopped(d.Locks, d.Stanza); err != nil {
+		return err
+	}
+	conn, err := d.Server.Connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	ids := map[*stanza.Stanza]string{}
+	for _, s := range d.Stanzas {
+		a, err := s.ArchiveInfo(ctx)
+		if err != nil {
+			return err
+		}
+		b, err := s.BackupInfo(ctx)
+		if err != nil {
+			return err
+		}
+		if !repo.SameHistory(a, b) || !a.DB.Same(conn.Control.DB) {
+			return repo.Errorf(repo.FileInvalid, "backup and archive info files exist but do not match the database; is this the correct stanza? (%s)", s)
+		}
+		ids[s] = a.DB.ArchiveID()
+	}
+	if conn.Standby {
+		d.Voice.Info("the server is a standby: its archive was not tried")
+		return nil
+	}
+	if err := conn.CanArchive(command); err != nil {
+		return err
+	}
+	segment, err := conn.Switch(ctx, "pgBackRest Archive Check")
+	if err != nil {
+		return err
+	}
+	for _, s := range d.Stanzas {
+		d.Voice.Info("check %s archive for WAL (primary)", s)
+		if err := archive.Wait(ctx, s, ids[s], []string{segment}, wait); err != nil {
+			return err
+		}
+		found, err := archive.Find(ctx, s, ids[s], segment)
+		if err != nil {
+			return err
+		}
+		d.Voice.Info("WAL segment %s successfully archived to '%s' on %s", segment, repo.WALPath(s.Name, ids[s], found.String()), s)
+	}
+	return nil
+}
+
+// Backup makes a backup in the first repository, and afterwards removes what
+// retention says, unless keep is nil.
+func (d Desk) Backup(ctx context.Context, b take.Backup, keep *retain.Policy) (repo.Backup, error) {
+	locks, err := d.lock(stanza.LockBackup)
+	if err != nil {
+		return repo.Backup{}, err
+	}
+	defer locks.Release()
+	b.Stanza, b.Server, b.Voice = d.Stanzas[0], d.Server, d.Voice
+	done, err := b.Take(ctx)
+	if err != nil || keep == nil {
+		return done, err
+	}
+	if _, err := d.expire(ctx, d.Stanzas[0], *keep, "", false); err != nil {
+		return done, repo.Errorf(repo.CommandFailed, "the backup is complete, but what it replaces could not be removed: %w", err)
+	}
+	return done, nil
+}
+
+// Annotate changes the notes of a backup: an empty text takes one away.
+func (d Desk) Annotate(ctx context.Context, label string, notes map[string]string) error {
+	locks, err := d.lock(stanza.LockBackup)
+	if err != nil {
+		return err
+	}
+	defer locks.Release()
+	found := false
+	for _, s := range d.Stanzas {
+		info, err := s.BackupInfo(ctx)
+		if err != nil {
+			return err
+		}
+		b, ok := info.Find(label)
+		if !ok {
+			continue
+		}
+		found = true
+		all := map[string]string{}
+		for k, v := range b.Annotation {
+			all[k] = v
+		}
+		for k, v := range notes {
+			if all[k] = v; v == "" {
+				delete(all, k)
+			}
+		}
+		b.Annotation = all
+		info.Add(b)
+		d.Voice.Info("backup set '%s' to annotate on %s", label, s)
+		if err := s.SaveBackupInfo(ctx, info); err != nil {
+			return err
+		}
+	}
+	if !found {
+		return repo.Errorf(repo.BackupSetInvalid, "no backup set to annotate found: '%s'", label)
+	}
+	return nil
+}
+
+// Stop forbids commands on the stanza, or on all if it has no name; force
+// also ends those that run.
+func (d Desk) Stop(force bool, end func(pid int) error) error {
+	if stanza.Stopped(d.Locks, d.Stanza) != nil {
+		d.Voice.Warn("stop file already exists for %s", d.name())
+		return nil
+	}
+	if err := stanza.Stop(d.Locks, d.Stanza); err != nil {
+		return err
+	}
+	if !force {
+		return nil
+	}
+	for _, pid := range stanza.Holders(d.Locks, d.Stanza) {
+		d.Voice.Info("sent term signal to process %d", pid)
+		if err := end(pid); err != nil {
+			d.Voice.Warn("unable to send term signal to process %d: %s", pid, err)
+		}
+	}
+	return nil
+}
+
+func (d Desk) name() string {
+	if d.Stanza == "" {
+		return "all stanzas"
+	}
+	return fmt.Sprintf("stanza %s", d.Stanza)
+}
+
+// Start allows them again.
+func (d Desk) Start() error {
+	was, err := stanza.Start(d.Locks, d.Stanza)
+	if err == nil && !was {
+		d.Voice.Warn("stop file does not exist for %s", d.name())
+	}
+	return err
+}

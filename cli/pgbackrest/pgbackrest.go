@@ -1,0 +1,308 @@
+// Package pgbackrest is the command line of pgBackRest 2.45, over our own
+// backup wing: its options, configuration file, environment, log lines, output
+// and exit codes.
+//
+// What pgBackRest has and we do not is refused by name; what only tunes its
+// processes is read and passed over (docs/backup.md lists both).
+package pgbackrest
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"howdah/backup"
+	"howdah/backup/repo"
+	"howdah/backup/retain"
+	"howdah/secret"
+)
+
+// A Process is what the command line gets from the process that it runs in.
+type Process struct {
+	Out, Err io.Writer
+	Environ  []string
+	Self     []string // how this program is called as pgbackrest: for restore_command
+}
+
+// notFound is the exit code of archive-get when the archive ends.
+const notFound = 1
+
+// Run carries out one command line and returns the exit code.
+func Run(ctx context.Context, args []string, p Process) int {
+	began := time.Now()
+	c, err := parse(args, p.Environ)
+	l := newLog(&c, p)
+	defer l.close()
+	if err == nil {
+		for _, w := range c.warn {
+			l.voice().Warn("%s", w)
+		}
+		l.begin(&c, args)
+		err = c.run(ctx, p, l)
+	}
+	code := 0
+	switch {
+	case errors.Is(err, errNotFound):
+		err, code = nil, notFound
+	case errors.Is(err, errFound):
+		err, code = nil, int(repo.FileInvalid)
+	case err != nil:
+		code = int(repo.ClassOf(err))
+		if ctx.Err() != nil {
+			err, code = repo.Errorf(repo.Terminated, "terminated on signal: %w", err), int(repo.Terminated)
+		}
+		l.error(code, err)
+	}
+	l.end(&c, code, err, time.Since(began))
+	return code
+}
+
+var (
+	errNotFound = errors.New("not found")
+	errFound    = errors.New("defects were found") // told already
+)
+
+func (c *command) run(ctx context.Context, p Process, l *log) error {
+	switch c.name {
+	case "version":
+		fmt.Fprintln(p.Out, "pgBackRest "+repo.Version)
+		return nil
+	case "help":
+		help(p.Out)
+		return nil
+	case "start", "stop":
+		d := backup.Desk{Stanza: c.text("stanza"), Locks: c.text("lock-path"), Voice: l.voice()}
+		if c.name == "start" {
+			return d.Start()
+		}
+		return d.Stop(c.yes("force"), func(pid int) error { return syscall.Kill(pid, syscall.SIGTERM) })
+	case "info":
+		return c.info(ctx, p, l)
+	}
+	d, err := c.desk(l)
+	if err != nil {
+		return err
+	}
+	switch c.name {
+	case "stanza-create":
+		return d.Create(ctx, !c.has("online") || c.yes("online"))
+	case "stanza-upgrade":
+		return d.Upgrade(ctx, !c.has("online") || c.yes("online"))
+	case "stanza-delete":
+		return d.Delete(ctx, c.yes("force"))
+	case "archive-push":
+		return c.push(ctx, d)
+	case "archive-get":
+		return c.get(ctx, d, l)
+	case "check":
+		return d.Check(ctx, c.yes("archive-mode-check"), c.time("archive-timeout"))
+	case "backup":
+		return c.backup(ctx, d)
+	case "restore":
+		return c.restore(ctx, d, p)
+	case "expire":
+		keep := map[int]retain.Policy{}
+		for _, s := range d.Stanzas {
+			keep[s.Repo] = c.policy(s.Repo)
+		}
+		return d.Expire(ctx, keep, c.text("set"), c.yes("dry-run"))
+	case "annotate":
+		label, err := c.need("set")
+		if err != nil {
+			return err
+		}
+		if !c.has("annotation") {
+			return repo.Errorf(repo.OptionRequired, "annotate command requires option: annotation")
+		}
+		return d.Annotate(ctx, label, c.pairs("annotation"))
+	case "verify":
+		return c.verify(ctx, d, p)
+	}
+	return repo.Errorf(repo.Assert, "command '%s' has no code", c.name)
+}
+
+func help(w io.Writer) {
+	fmt.Fprintf(w, "pgBackRest %s - General help (Howdah's own program, for the same repositories)\n\nUsage:\n    pgbackrest [options] [command]\n\nCommands:\n", repo.Version)
+	for _, name := range commands {
+		fmt.Fprintf(w, "    %s\n", name)
+	}
+	fmt.Fprintln(w, "\nOptions are those of pgBackRest; one that is not supported here is refused by name.")
+}
+
+// desk opens the repositories and finds the server.
+func (c *command) desk(l *log) (backup.Desk, error) {
+	name, err := c.need("stanza")
+	if err != nil {
+		return backup.Desk{}, err
+	}
+	d := backup.Desk{
+		Stanza: name, Locks: c.text("lock-path"), Voice: l.voice(),
+		Server: backup.Server{
+			Path: c.text("pg1-path"), Socket: c.text("pg1-socket-path"), Port: c.number("pg1-port"),
+			User: c.text("pg1-user"), Database: c.text("pg1-database"),
+		},
+	}
+	if err := c.local(); err != nil {
+		return d, err
+	}
+	if d.Server.Path == "" && !slices.Contains([]string{"expire", "annotate", "verify", "info"}, c.name) {
+		return d, repo.Errorf(repo.OptionRequired, "%s command requires option: pg1-path", c.name)
+	}
+	keys, err := c.repos()
+	if err != nil {
+		return d, err
+	}
+	d.Stanzas, err = c.stanzas(keys, name)
+	return d, err
+}
+
+func (c *command) stanzas(keys []int, name string) (all []*backup.Stanza, err error) {
+	for _, key := range keys {
+		s, err := c.stanza(key, name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+// local refuses what would be another server: one on another host, or a second.
+func (c *command) local() error {
+	for name := range c.values {
+		if base, n := split(name); strings.HasPrefix(base, "pg-") && n > 1 {
+			return repo.Errorf(repo.FeatureUnsupported, "option '%s' is not supported here: one stanza has one server, on this host", name)
+		}
+	}
+	return nil
+}
+
+func (c *command) stanza(key int, name string) (*backup.Stanza, error) {
+	at := func(option string) string { return fmt.Sprintf("repo%d-%s", key, option) }
+	pass := ""
+	if c.text(at("cipher-type")) == repo.CipherAES {
+		var err error
+		if pass, err = c.need(at("cipher-pass")); err != nil {
+			return nil, err
+		}
+	}
+	return backup.Posix(key, c.text(at("path")), name, secret.Text(pass)), nil
+}
+
+// coding is how new objects are stored, but for their keys.
+func (c *command) coding() (repo.Coding, error) {
+	t := repo.Compression(c.text("compress-type"))
+	if !c.has("compress-type") && c.has("compress") && !c.yes("compress") {
+		t = repo.None
+	}
+	level := int(t.Level())
+	if c.has("compress-level") {
+		level = c.number("compress-level")
+	}
+	ranges := map[repo.Compression][2]int{repo.None: {0, 9}, repo.Gzip: {-1, 9}, repo.LZ4: {-5, 12}, repo.Zstd: {-7, 22}}
+	if r := ranges[t]; level < r[0] || level > r[1] {
+		return repo.Coding{}, repo.Errorf(repo.OptionInvalidValue, "'%d' is out of range for 'compress-level' option when 'compress-type' option = '%s'", level, t)
+	}
+	return repo.Coding{Compress: t, Level: level}, nil
+}
+
+func (c *command) push(ctx context.Context, d backup.Desk) error {
+	if len(c.args) != 1 {
+		return repo.Errorf(repo.ParamRequired, "archive-push requires one parameter: the path of the WAL file; is archive_command configured as 'pgbackrest --stanza=%s archive-push %%p'?", d.Stanza)
+	}
+	if c.has("archive-push-queue-max") {
+		pending, err := d.Pending()
+		if err != nil {
+			return err
+		}
+		if limit := c.bytes("archive-push-queue-max"); pending > limit {
+			d.Voice.Warn("dropped WAL file '%s' because archive queue exceeded %s", filepath.Base(c.args[0]), repo.Size(limit))
+			return nil
+		}
+	}
+	coding, err := c.coding()
+	if err != nil {
+		return err
+	}
+	return d.Push(ctx, c.args[0], coding, c.yes("archive-header-check"))
+}
+
+func (c *command) get(ctx context.Context, d backup.Desk, l *log) error {
+	if len(c.args) != 2 {
+		return repo.Errorf(repo.ParamRequired, "archive-get requires two parameters: the name of a WAL file and where to put it")
+	}
+	err := d.Get(ctx, c.args[0], c.args[1])
+	if errors.Is(err, backup.ErrAbsent) {
+		l.voice().Info("unable to find %s in the archive", c.args[0])
+		return errNotFound
+	}
+	return err
+}
+
+func (c *command) backup(ctx context.Context, d backup.Desk) error {
+	if c.has("online") && !c.yes("online") {
+		return repo.Errorf(repo.FeatureUnsupported, "option 'no-online' is not supported here: a backup is made of a running server")
+	}
+	coding, err := c.coding()
+	if err != nil {
+		return err
+	}
+	t := repo.Type(cmp.Or(c.text("type"), string(repo.Incr)))
+	if t != repo.Full && t != repo.Diff && t != repo.Incr {
+		return repo.Errorf(repo.OptionInvalidValue, "'%s' is not allowed for 'type' option", t)
+	}
+	d.Stanzas = d.Stanzas[:1] // the first, unless --repo says which
+	at := func(option string) string { return fmt.Sprintf("repo%d-%s", d.Stanzas[0].Repo, option) }
+	b := backup.Take{
+		Type: t, Coding: coding, Workers: c.number("process-max"), Delta: c.yes("delta"), Fast: c.yes("start-fast"),
+		Annotation: c.pairs("annotation"), Exclude: c.values["exclude"],
+		Bundle: c.yes(at("bundle")), BundleSize: c.bytes(at("bundle-size")), BundleLimit: c.bytes(at("bundle-limit")),
+		ArchiveCheck: c.yes("archive-check"), ArchiveCommand: c.yes("archive-mode-check"), Wait: c.time("archive-timeout"),
+	}
+	if c.has("checksum-page") {
+		pages := c.yes("checksum-page")
+		b.Pages = &pages
+	}
+	var keep *retain.Policy
+	if c.yes("expire-auto") {
+		p := c.policy(d.Stanzas[0].Repo)
+		keep = &p
+	}
+	if !c.has(at("retention-full")) {
+		d.Voice.Warn("option '%s' is not set for '%s=count', the repository may run out of space", at("retention-full"), at("retention-full-type"))
+	}
+	_, err = d.Backup(ctx, b, keep)
+	return err
+}
+
+func (c *command) policy(key int) retain.Policy {
+	at := func(option string) string { return fmt.Sprintf("repo%d-retention-%s", key, option) }
+	p := retain.Policy{
+		Full: c.number(at("full")), ByTime: c.text(at("full-type")) == "time", Diff: c.number(at("diff")),
+		Archive: c.number(at("archive")), ArchiveOf: repo.Type(c.text(at("archive-type"))), History: -1,
+	}
+	if c.has(at("history")) {
+		p.History = c.number(at("history"))
+	}
+	return p
+}
+
+// executable is this program as PostgreSQL will call it.
+func executable(p Process) []string {
+	if len(p.Self) > 0 {
+		return p.Self
+	}
+	self, err := os.Executable()
+	if err != nil {
+		self = "pgbackrest"
+	}
+	return []string{self}
+}
