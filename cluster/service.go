@@ -1,5 +1,12 @@
 package cluster
 
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
 // A Service is a port that leads to members by what they are now. The fields
 // are those of an entry of pg_services in an inventory of Pigsty's, after its
 // defaults were applied.
@@ -36,4 +43,51 @@ func DefaultServices() []Service {
 	offline.Selector = "[? pg_role == `offline` || pg_offline_query ]"
 	offline.Backup = "[? pg_role == `replica` && !pg_offline_query]"
 	return []Service{primary, replica, direct, offline}
+}
+
+// Limits are what the options of a service say about how much a server takes.
+// The zero Limits limit nothing.
+type Limits struct {
+	MaxConn   int           // sessions of one server at once
+	MaxQueue  int           // clients that wait for each server that is full; more are sent away
+	SlowStart time.Duration // after it came (back) up a server gets less than its share for so long
+}
+
+// Limits reads the options that a gateway has a use for. How often HAProxy is to
+// check, and after how many checks a server is up or down, is not among them: a
+// gateway knows what its members are without asking.
+func (s Service) Limits() (Limits, error) {
+	var l Limits
+	words := strings.Fields(s.Options)
+	for i, word := range words {
+		value := ""
+		if i+1 < len(words) {
+			value = words[i+1]
+		}
+		var err error
+		switch word {
+		case "maxconn":
+			l.MaxConn, err = strconv.Atoi(value)
+		case "maxqueue":
+			l.MaxQueue, err = strconv.Atoi(value)
+		case "slowstart":
+			l.SlowStart, err = haproxyTime(value)
+		}
+		if err != nil || l.MaxConn < 0 || l.MaxQueue < 0 || l.SlowStart < 0 {
+			return Limits{}, fmt.Errorf("%s %q in options is no number that HAProxy would take", word, value)
+		}
+	}
+	return l, nil
+}
+
+// haproxyTime reads a time as HAProxy writes it: without a unit in milliseconds.
+func haproxyTime(text string) (time.Duration, error) {
+	if n, err := strconv.Atoi(text); err == nil {
+		return time.Duration(n) * time.Millisecond, nil
+	}
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		n, err := strconv.Atoi(days)
+		return time.Duration(n) * 24 * time.Hour, err
+	}
+	return time.ParseDuration(text)
 }

@@ -52,6 +52,9 @@ func (s stat) fields() map[string]string {
 		return f
 	}
 	f["chkfail"], f["addr"], f["qlimit"], f["throttle"] = n(s.checkFailures), s.addr, "", ""
+	if s.queueLimit > 0 {
+		f["qlimit"] = n(s.queueLimit)
+	}
 	f["check_status"], f["check_code"], f["check_duration"] = "L7STS", "503", "0"
 	f["check_desc"], f["last_chk"] = "Layer7 wrong status", s.why
 	f["check_rise"], f["check_fall"], f["check_health"] = "3", "3", "0"

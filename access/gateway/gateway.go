@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 	"time"
 
 	"howdah/access/route"
@@ -113,6 +114,8 @@ type Gateway struct {
 	page   *page
 	fronts []*front
 	ports  []*port
+
+	marking sync.Mutex // while what is set by hand is written
 }
 
 // New makes the gateway of n; it serves nothing yet.
@@ -144,6 +147,7 @@ func New(n spec.Node, log *slog.Logger) (*Gateway, error) {
 		}
 		g.fronts = append(g.fronts, f)
 	}
+	g.recall()
 	return g, nil
 }
 

@@ -49,7 +49,7 @@ func newWorld(t testing.TB, with func(*spec.Node)) *world {
 	dir := t.TempDir()
 	n := spec.Node{
 		Cluster: "demo", Namespace: "/service", Member: "a",
-		Paths: spec.Paths{Run: dir, Page: filepath.Join(dir, "lease")},
+		Paths: spec.Paths{Dir: dir, Run: dir, Page: filepath.Join(dir, "lease")},
 		Gateway: spec.Gateway{Wait: 300 * time.Millisecond, Fronts: []spec.Front{{
 			Cluster: "demo", Namespace: "/service", Dest: cluster.DestPostgres, Services: cluster.DefaultServices(),
 		}}},

@@ -94,7 +94,7 @@ var serverMetrics = []metric{
 	{"check_duration_seconds", false, zero},
 	{"check_failures_total", true, func(s stat) float64 { return float64(s.checkFailures) }},
 	{"current_throttle", false, func(stat) float64 { return 100 }},
-	{"queue_limit", false, zero},
+	{"queue_limit", false, func(s stat) float64 { return float64(s.queueLimit) }},
 }
 
 // States and check results of a server, of which exactly one is 1.

@@ -25,6 +25,7 @@ type port struct {
 	index   int // among the front's services
 	name    string
 	service cluster.Service
+	limits  cluster.Limits
 	counts  counts
 
 	mu       sync.Mutex
@@ -37,6 +38,7 @@ type port struct {
 	current  int64         // sessions
 	most     int64         // at once
 	up       bool          // somebody serves
+	queued   int           // clients that wait for a server with room
 	changed  time.Time     // when that changed; zero: never
 	down     time.Duration // nobody did, until then
 
@@ -58,6 +60,7 @@ type server struct {
 	connect          mean
 
 	up                                 bool
+	returned                           bool // it was down before it came up
 	lastSession, lastChange, downSince time.Time
 	down                               time.Duration // before downSince
 	changes                            int64         // from up to down
@@ -68,6 +71,7 @@ func newPort(f *front, index int, s cluster.Service) *port {
 		front: f, index: index, service: s, name: listen.Name(f.Front, s),
 		sessions: map[*session]struct{}{}, keys: map[pgwire.Key]*session{}, servers: map[string]*server{},
 	}
+	p.limits, _ = s.Limits() // what can not be read was refused with the inventory, and limits nothing
 	if p.service.MaxConn <= 0 {
 		p.service.MaxConn = 5000 // Pigsty's default
 	}
@@ -221,6 +225,7 @@ func (p *port) follow(s route.Service) {
 		} else if !b.Up {
 			v.downSince = now
 		}
+		v.returned = b.Up && !v.lastChange.IsZero()
 		v.up, v.lastChange = b.Up, now
 	}
 	if up := len(s.Usable()) > 0; up != p.up || p.changed.IsZero() {
@@ -284,7 +289,7 @@ func (p *port) join(x *session, b route.Backend) bool {
 	defer p.mu.Unlock()
 	x.member, x.epoch = b.Member, b.Epoch
 	// Under the lock of follow: either it sees the session, or we its routes.
-	if s, _ := p.route(); !x.stays(s) {
+	if s, _ := p.route(); !x.stays(s) || len(p.room([]route.Backend{b}, time.Now())) == 0 {
 		return false
 	}
 	p.sessions[x] = struct{}{}

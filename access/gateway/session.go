@@ -32,6 +32,8 @@ type session struct {
 	gate      atomic.Pointer[gate]
 	lets      []func() // give back what gates hold; under port.mu
 
+	queued time.Time // since when it waits for a server with room; zero: it does not. Under port.mu
+
 	moved atomic.Int64 // grows while bytes go either way
 	seen  int64        // moved, when it was last looked at; of sweep alone
 	idle  time.Time    // since when it did not grow
@@ -78,9 +80,9 @@ func (p *port) handle(ctx context.Context, c *net.TCPConn) {
 	}
 	err := x.await(ctx)
 	if err != nil {
-		if errors.Is(err, errNobody) {
+		if errors.Is(err, errNobody) || errors.Is(err, errMany) {
 			p.counts.refused.Add(1)
-			x.refuse()
+			x.refuse(errors.Is(err, errMany))
 		} else {
 			p.counts.dropped.Add(1)
 		}
@@ -127,6 +129,7 @@ func (x *session) await(ctx context.Context) error {
 	p, g := x.port, x.port.front.gateway
 	ctx, cancel := context.WithTimeoutCause(ctx, g.wait, errNobody)
 	defer cancel()
+	defer x.unqueue()
 	var stop func() error // of the watch over the client, while we wait
 	defer func() {
 		if stop != nil {
@@ -151,6 +154,9 @@ func (x *session) await(ctx context.Context) error {
 				stop = nil
 			}
 			return nil
+		}
+		if errors.Is(err, errMany) {
+			return err
 		}
 		if again == 0 && len(tried) > 0 && len(tried) < len(s.Usable()) {
 			continue // another may take it
@@ -181,6 +187,9 @@ func (x *session) await(ctx context.Context) error {
 	}
 }
 
+// retryFull is the pause before servers that are full are looked at again.
+const retryFull = 10 * time.Millisecond
+
 // retryDial is the pause before a server that refused is asked again.
 const retryDial = 50 * time.Millisecond
 
@@ -202,6 +211,14 @@ func (x *session) attempt(ctx context.Context, s route.Service, tried map[string
 		return retryDial, errNobody
 	}
 	p.mu.Lock()
+	left = p.room(left, time.Now())
+	if len(left) == 0 {
+		p.mu.Unlock()
+		if err := x.queue(len(usable)); err != nil {
+			return 0, err
+		}
+		return retryFull, errFull
+	}
 	b := p.balance.pick(s.Balance, left, x.from, func(member string) int64 { return p.server(member).now })
 	p.mu.Unlock()
 	var guard *gate
@@ -391,7 +408,7 @@ func (x *session) heard() bool {
 
 // refuse tells the client that nobody serves it, in a way that its driver
 // shows: after its startup packet, under TLS if it wants that.
-func (x *session) refuse() {
+func (x *session) refuse(full bool) {
 	if x.client.SetDeadline(time.Now().Add(refuseWithin)) != nil {
 		return
 	}
@@ -435,8 +452,13 @@ func (x *session) refuse() {
 				return
 			}
 		default:
+			code := pgwire.CannotConnectNow
 			message, hint := x.excuse()
-			if _, err := c.Write(pgwire.AppendError(nil, pgwire.CannotConnectNow, message, hint)); err != nil {
+			if full {
+				code, message = pgwire.TooManyConnections, "every server of service "+x.port.service.Name+" has as many sessions as it may"
+				hint = "raise maxconn or maxqueue in the options of the service, or close sessions"
+			}
+			if _, err := c.Write(pgwire.AppendError(nil, code, message, hint)); err != nil {
 				return
 			}
 			if t, ok := c.(*tls.Conn); ok {

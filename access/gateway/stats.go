@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"howdah/access/route"
+	"howdah/logkey"
 )
 
 // began is when this process started to count.
@@ -34,6 +35,7 @@ type stat struct {
 	lastSession                   time.Duration // -1: never
 	rate                          rateNow
 	queued, queuedMost            int64
+	queueLimit                    int64 // 0: none
 	addr, algorithm, why          string
 	connects, averageMS, greatest int64
 }
@@ -119,7 +121,7 @@ func (p *port) stats(iid int) []stat {
 		row := stat{
 			proxy: p.name, server: b.Member, kind: 2, iid: iid, sid: i + 1, status: statusOf(b), up: b.Open(), check: b.Up,
 			mode: b.Mode, weight: b.Weight, addr: b.Addr, why: b.Trail,
-			current: v.now, most: v.most, total: v.total, in: v.in.Load(), out: v.out.Load(),
+			current: v.now, most: v.most, total: v.total, limit: int64(p.limits.MaxConn), queueLimit: int64(p.limits.MaxQueue), in: v.in.Load(), out: v.out.Load(),
 			connectErrors: v.errors, serverAborts: v.cut, checkDowns: v.changes, checkFailures: v.changes,
 			lastChange: now.Sub(cmp.Or(v.lastChange, began)), downtime: v.down, lastSession: -1,
 			rate: v.rate.read(now), connects: v.total + v.errors,
@@ -201,6 +203,11 @@ func (p *port) set(member, action string) bool {
 			v.Settings = append(slices.Clip(v.Settings), route.Setting{Service: p.service.Name, Member: member, Mode: mode})
 		}
 	})
+	if did {
+		if err := p.front.gateway.remember(); err != nil {
+			p.front.log.Warn("set until the gateway ends", logkey.Error, err)
+		}
+	}
 	return did
 }
 

@@ -348,6 +348,9 @@ func (r *reader) services(s *server) []cluster.Service {
 			if _, err := strconv.Atoi(out.Dest); err != nil && out.Dest != cluster.DestDefault && out.Dest != cluster.DestPool {
 				out.Dest = cluster.DestPostgres
 			}
+			if _, err := out.Limits(); err != nil {
+				r.bad(v.field("options").line, "service %s of cluster %s: %s", out.Name, s.cluster, err)
+			}
 			if line, ok := seen[out.Name]; ok {
 				r.bad(v.line, "cluster %s has service %s twice, on lines %d and %d", s.cluster, out.Name, line, v.line)
 			}
