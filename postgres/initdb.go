@@ -93,8 +93,8 @@ func (s *Server) clear(operation string) error {
 	return nil
 }
 
-// bootstrap is the SQL that makes the cluster's roles and databases, a
-// statement a line. The server hashes the passwords itself, as SCRAM.
+// bootstrap is the SQL that makes the cluster's own roles, a statement a line.
+// What else it holds is spec/apply's. The server hashes the passwords itself, as SCRAM.
 func (s *Server) bootstrap() ([]string, error) {
 	secrets, err := s.secrets()
 	if err != nil {
@@ -119,25 +119,10 @@ func (s *Server) bootstrap() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	sql := []string{
+	return []string{
 		"ALTER ROLE " + pg.QuoteIdent(spec.Superuser) + " PASSWORD " + super,
 		"CREATE ROLE " + pg.QuoteIdent(spec.Replicator) + " LOGIN REPLICATION PASSWORD " + replicate,
-	}
-	for _, u := range s.node.Bootstrap.Users {
-		p, err := password(u.Secret)
-		if err != nil {
-			return nil, err
-		}
-		sql = append(sql, "CREATE ROLE "+pg.QuoteIdent(u.Name)+" LOGIN PASSWORD "+p)
-	}
-	for _, d := range s.node.Bootstrap.Databases {
-		line := "CREATE DATABASE " + pg.QuoteIdent(d.Name)
-		if d.Owner != "" {
-			line += " OWNER " + pg.QuoteIdent(d.Owner)
-		}
-		sql = append(sql, line)
-	}
-	return sql, nil
+	}, nil
 }
 
 // single runs statements in a single-user server, which listens nowhere, and

@@ -480,8 +480,11 @@ func TestBadDays(t *testing.T) {
 		told(t, a.Server.Start(ctx, nil), "postgres-start", "shared_bufers")
 	})
 	t.Run("a missing secret", func(t *testing.T) {
-		a := testpg.Start(t, testpg.With(func(n *spec.Node) { n.Bootstrap.Users[0].Secret = "nowhere" }))
-		told(t, a.Init(ctx), "secret-missing", "nowhere")
+		a := testpg.Start(t)
+		if err := os.WriteFile(a.Node.Paths.Secrets, []byte(`{"postgres": "x"}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		told(t, a.Init(ctx), "secret-missing", "replicator")
 	})
 	t.Run("a disk that fills up", func(t *testing.T) {
 		root(t)

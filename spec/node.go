@@ -30,7 +30,6 @@ type Node struct {
 	Gateway   Gateway   `json:"gateway"`
 	Pool      Pool      `json:"pool"`
 	TLS       TLS       `json:"tls"`
-	Bootstrap Bootstrap `json:"bootstrap"`
 	Objects   Objects   `json:"objects"`
 }
 
@@ -327,19 +326,6 @@ type TLS struct {
 	CA   string `json:"ca"`
 	Cert string `json:"cert"`
 	Key  string `json:"key"`
-}
-
-// Bootstrap is what the first initdb of the cluster creates besides its own
-// roles. Passwords are names of secrets, never the secrets themselves.
-type Bootstrap struct {
-	Databases []Database `json:"databases"`
-	Users     []User     `json:"users"`
-}
-
-// A User is a login role.
-type User struct {
-	Name   string `json:"name"`
-	Secret string `json:"secret"`
 }
 
 // Names of the secrets and roles every cluster has.

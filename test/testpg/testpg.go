@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -193,10 +194,6 @@ func node(t testing.TB, dir string, programs postgres.Programs, o options) spec.
 			Major: programs.Major, Bin: programs.Bin, Port: 5432, Data: filepath.Join(dir, "data"),
 			Parameters: map[string]string{"shared_buffers": "16MB", "max_wal_size": "256MB"},
 		},
-		Bootstrap: spec.Bootstrap{
-			Users:     []spec.User{{Name: "demo", Secret: "demo"}},
-			Databases: []spec.Database{{Name: "demo", Owner: "demo"}},
-		},
 	}
 	if !o.fsync {
 		n.Postgres.Parameters["fsync"] = "off"
@@ -212,7 +209,7 @@ func node(t testing.TB, dir string, programs postgres.Programs, o options) spec.
 	for _, f := range o.with {
 		f(&n)
 	}
-	secrets := fmt.Sprintf(`{"postgres": %q, "replicator": %q, "demo": %q}`, Password, Password, Password)
+	secrets := fmt.Sprintf(`{"postgres": %q, "replicator": %q}`, Password, Password)
 	if err := os.WriteFile(n.Paths.Secrets, []byte(secrets), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -306,12 +303,30 @@ func (s *Server) Template() {
 	if err := plain.Init(s.t.Context()); err != nil {
 		s.t.Fatal(err)
 	}
+	plain.demo()
 	_ = os.RemoveAll(made + ".new")
 	s.copy(plain.Node.Postgres.Data, made+".new")
 	if err := os.Rename(made+".new", made); err != nil {
 		s.t.Fatal(err)
 	}
 	s.copy(made, s.Node.Postgres.Data)
+}
+
+// demo makes a role and a database for clients of tests.
+func (s *Server) demo() {
+	s.t.Helper()
+	cmd := exec.Command(s.Programs().Path("postgres"), "--single", "-D", s.Node.Postgres.Data, "template1")
+	cmd.Stdin = strings.NewReader("CREATE ROLE demo LOGIN PASSWORD " + pg.QuoteLiteral(Password) + "\nCREATE DATABASE demo OWNER demo\n")
+	var st unix.Stat_t
+	if err := unix.Stat(s.Node.Postgres.Data, &st); err != nil {
+		s.t.Fatal(err)
+	}
+	if os.Geteuid() == 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: st.Uid, Gid: st.Gid}}
+	}
+	if out, err := cmd.CombinedOutput(); err != nil || strings.Contains(string(out), "ERROR") {
+		s.t.Fatalf("role and database demo: %v: %s", err, out)
+	}
 }
 
 func (s *Server) copy(from, to string) {
