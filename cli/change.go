@@ -207,12 +207,7 @@ func (a *app) toggle(verb, short, long string, on bool) *cobra.Command {
 		Use: verb + " [CLUSTER]", Short: short, Long: long,
 		Example: fmt.Sprintf("  howdah %s\n  howdah %s demo --wait", verb, verb),
 		Args:    takes(0), ValidArgsFunction: a.completeCluster,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, _, err := a.open(args, 0)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
+		RunE: a.on(func(cmd *cobra.Command, c *control.Cluster) error {
 			if ok, err := a.sure(verb+" cluster "+c.Name, harmless); !ok {
 				return err
 			}
@@ -240,7 +235,7 @@ func (a *app) toggle(verb, short, long string, on bool) *cobra.Command {
 				a.printf("cluster %s is %sd\n", c.Name, verb)
 			}
 			return nil
-		},
+		}),
 	}
 	cmd.Flags().BoolVar(&wait, "wait", false, "until every member has seen it")
 	a.changeFlags(cmd)

@@ -240,6 +240,19 @@ func (a *app) open(args []string, members int) (*control.Cluster, []string, erro
 	return c, rest, nil
 }
 
+// on is a verb about one cluster, which is named by the first word or the only
+// one there is.
+func (a *app) on(do func(cmd *cobra.Command, c *control.Cluster) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		c, _, err := a.open(args, 0)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		return do(cmd, c)
+	}
+}
+
 // split tells the cluster's name from members' names: the first word is the
 // cluster unless it may be a member and no cluster is called so.
 func split(h control.House, args []string, members int) (name string, rest []string) {

@@ -23,12 +23,7 @@ func (a *app) showConfig() *cobra.Command {
 		Long:    `Show-config prints what every member obeys besides its own description.`,
 		Example: `  howdah show-config`,
 		Args:    takes(0), ValidArgsFunction: a.completeCluster,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, _, err := a.open(args, 0)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
+		RunE: a.on(func(cmd *cobra.Command, c *control.Cluster) error {
 			config, err := c.Config(cmd.Context())
 			if err != nil {
 				return err
@@ -39,7 +34,7 @@ func (a *app) showConfig() *cobra.Command {
 				a.printf("%s", asYAML(config.Data))
 			}
 			return nil
-		},
+		}),
 	}
 	a.jsonFlag(cmd)
 	return cmd

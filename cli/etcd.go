@@ -40,12 +40,7 @@ sessions do not need it.
 It ends with 3 when a member is down or complains.`,
 		Example: "  howdah etcd status\n  howdah etcd status --json",
 		Args:    takes(0), ValidArgsFunction: a.completeCluster,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, _, err := a.open(args, 0)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
+		RunE: a.on(func(cmd *cobra.Command, c *control.Cluster) error {
 			members := c.Etcd(cmd.Context())
 			if a.json {
 				a.printJSON(a.Out, members)
@@ -58,7 +53,7 @@ It ends with 3 when a member is down or complains.`,
 				}
 			}
 			return nil
-		},
+		}),
 	}
 	a.jsonFlag(cmd)
 	return cmd

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"howdah/cluster"
+	"howdah/control"
 )
 
 func (a *app) history() *cobra.Command {
@@ -14,12 +15,7 @@ func (a *app) history() *cobra.Command {
 		Long:    `History prints what "patronictl history" prints, and with --json what it prints with -f json.`,
 		Example: `  howdah history`,
 		Args:    takes(0), ValidArgsFunction: a.completeCluster,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, _, err := a.open(args, 0)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
+		RunE: a.on(func(cmd *cobra.Command, c *control.Cluster) error {
 			h, err := c.History(cmd.Context())
 			if err != nil {
 				return err
@@ -30,7 +26,7 @@ func (a *app) history() *cobra.Command {
 				a.printf("%s", historyTable(h))
 			}
 			return nil
-		},
+		}),
 	}
 	a.jsonFlag(cmd)
 	return cmd

@@ -27,12 +27,7 @@ It ends with 3 when the cluster has no leader or a member is not running.`,
   howdah list demo --json | jq -r '.[] | select(.Role == "Leader").Member'`,
 		SuggestFor: []string{"ls", "ps", "members", "topology"},
 		Args:       takes(0), ValidArgsFunction: a.completeCluster,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, _, err := a.open(args, 0)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
+		RunE: a.on(func(cmd *cobra.Command, c *control.Cluster) error {
 			s, err := c.State(cmd.Context())
 			if err != nil {
 				return err
@@ -49,7 +44,7 @@ It ends with 3 when the cluster has no leader or a member is not running.`,
 				return errUnhealthy
 			}
 			return nil
-		},
+		}),
 	}
 	a.jsonFlag(cmd)
 	return cmd

@@ -107,12 +107,7 @@ machine of the leader, as root or as PostgreSQL's user, and may be given again
 at any time. "howdah up" does the same by itself.`,
 		Example: `  howdah provision pg-test`,
 		Args:    takes(0),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, _, err := a.open(args, 0)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
+		RunE: a.on(func(cmd *cobra.Command, c *control.Cluster) error {
 			report, err := c.Provision(cmd.Context())
 			switch {
 			case a.json && err == nil:
@@ -131,7 +126,7 @@ at any time. "howdah up" does the same by itself.`,
 				a.printf("cluster %s has all that it is to have\n", c.Name)
 			}
 			return err
-		},
+		}),
 	}
 	a.jsonFlag(cmd)
 	return cmd

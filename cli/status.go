@@ -28,12 +28,7 @@ It ends with 3 when the cluster has no leader or a member is not running.`,
   howdah status --json | jq .exposure`,
 		SuggestFor: []string{"health", "info", "show"},
 		Args:       takes(0), ValidArgsFunction: a.completeCluster,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, _, err := a.open(args, 0)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
+		RunE: a.on(func(cmd *cobra.Command, c *control.Cluster) error {
 			if watch {
 				return a.watchStatus(cmd.Context(), c)
 			}
@@ -46,7 +41,7 @@ It ends with 3 when the cluster has no leader or a member is not running.`,
 				return errUnhealthy
 			}
 			return nil
-		},
+		}),
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "draw it anew every second, until interrupted")
 	a.jsonFlag(cmd)

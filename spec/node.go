@@ -17,20 +17,20 @@ import (
 
 // A Node is one machine's share of a cluster.
 type Node struct {
-	Cluster   string    `json:"cluster"`   // scope: "demo"
-	Namespace string    `json:"namespace"` // "/service"
-	Member    string    `json:"member"`    // "demo-1"
-	Host      string    `json:"host"`      // address in the inventory: "10.10.10.11"
-	Address   string    `json:"address"`   // address that servers bind and peers dial
-	User      string    `json:"user"`      // OS user of every role but the supervisor; "" = the one that runs
-	Paths     Paths     `json:"paths"`
-	Postgres  Postgres  `json:"postgres"`
-	Etcd      Etcd      `json:"etcd"`
-	Agent     Agent     `json:"agent"`
-	Gateway   Gateway   `json:"gateway"`
-	Pool      Pool      `json:"pool"`
-	TLS       TLS       `json:"tls"`
-	Objects   Objects   `json:"objects"`
+	Cluster   string   `json:"cluster"`   // scope: "demo"
+	Namespace string   `json:"namespace"` // "/service"
+	Member    string   `json:"member"`    // "demo-1"
+	Host      string   `json:"host"`      // address in the inventory: "10.10.10.11"
+	Address   string   `json:"address"`   // address that servers bind and peers dial
+	User      string   `json:"user"`      // OS user of every role but the supervisor; "" = the one that runs
+	Paths     Paths    `json:"paths"`
+	Postgres  Postgres `json:"postgres"`
+	Etcd      Etcd     `json:"etcd"`
+	Agent     Agent    `json:"agent"`
+	Gateway   Gateway  `json:"gateway"`
+	Pool      Pool     `json:"pool"`
+	TLS       TLS      `json:"tls"`
+	Objects   Objects  `json:"objects"`
 }
 
 // Base is the prefix of the cluster's keys, with a slash at both ends.
