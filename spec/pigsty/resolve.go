@@ -194,7 +194,7 @@ var ofCluster = []string{
 	"pg_replication_password", "pg_admin_password", "pg_monitor_password", "pg_dbsu_password",
 	"pg_default_schemas", "pg_default_extensions", "pg_provision", "pgbouncer_enabled", "pgbouncer_port",
 	"pgbouncer_poolmode", "pgbouncer_sslmode", "pgbouncer_ignore_param",
-	"patroni_ssl_enabled", "patroni_username", "patroni_password",
+	"patroni_ssl_enabled", "patroni_username", "patroni_password", "admin_ip",
 	"haproxy_admin_username", "haproxy_admin_password", "haproxy_auth_enabled",
 }
 

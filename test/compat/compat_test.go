@@ -6,19 +6,13 @@ package compat
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
-
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"howdah/postgres"
 	"howdah/test/outside"
@@ -27,56 +21,7 @@ import (
 // program is howdah, as it is shipped.
 var program string
 
-// inner marks the process that runs the tests in a network of its own.
-const inner = "HOWDAH_COMPAT_NET"
-
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	if os.Geteuid() == 0 && os.Getenv(inner) == "" {
-		if code, err := again(); err == nil {
-			return code
-		}
-	}
-	if os.Getenv(inner) != "" {
-		lo, err := netlink.LinkByName("lo")
-		if err == nil {
-			err = netlink.LinkSetUp(lo)
-		}
-		if err == nil {
-			err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
-		}
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "network and mounts of the tests:", err)
-			return 1
-		}
-	}
-	dir, err := os.MkdirTemp("", "howdah-compat-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	program = filepath.Join(dir, "howdah")
-	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", program, "howdah/cmd/howdah").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
-		return 1
-	}
-	return m.Run()
-}
-
-func again() (int, error) {
-	runtime.LockOSThread() // the child dies with this thread
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), inner+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
-	err := cmd.Run()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		return exit.ExitCode(), nil
-	}
-	return 0, err
-}
+func TestMain(m *testing.M) { os.Exit(outside.Main(m, &program, nil)) }
 
 // peer is the path of an incumbent's program.
 func peer(t *testing.T, suite, name string) string {

@@ -6,20 +6,15 @@ package e2e
 import (
 	"bytes"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"howdah/node"
@@ -38,65 +33,13 @@ const forTest = 4 * time.Minute
 // howdah is the program under test.
 var howdah string
 
-// inner marks the process that runs the tests in a network of its own.
-const inner = "HOWDAH_E2E_NET"
-
 func TestMain(m *testing.M) {
 	flag.Parse()
-	os.Exit(run(m))
-}
-
-// run gives the tests a network and mounts of their own where it may, so that nothing
-// that runs on this machine has their addresses.
-func run(m *testing.M) int {
-	if os.Geteuid() == 0 && os.Getenv(inner) == "" {
-		if code, err := again(); err == nil {
-			return code
-		}
-	}
-	if os.Getenv(inner) != "" {
-		lo, err := netlink.LinkByName("lo")
-		if err == nil {
-			err = netlink.LinkSetUp(lo)
-		}
-		if err == nil { // what a test mounts is nobody else's
-			err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
-		}
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "network and mounts of the tests:", err)
-			return 1
-		}
-	}
-	dir, err := os.MkdirTemp("", "howdah-e2e-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	howdah = filepath.Join(dir, "howdah")
-	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", howdah, "howdah/cmd/howdah").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
-		return 1
-	}
-	defer func() {
+	os.Exit(outside.Main(m, &howdah, func() {
 		if common != nil {
 			discard(common)
 		}
-	}()
-	return m.Run()
-}
-
-func again() (int, error) {
-	runtime.LockOSThread() // the child dies with this thread
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), inner+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
-	err := cmd.Run()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		return exit.ExitCode(), nil
-	}
-	return 0, err
+	}))
 }
 
 // common is the cluster that tests share.
