@@ -243,9 +243,9 @@ func (s State) Timeline() pg.Timeline {
 
 // Member returns the member called name, if it has published itself.
 func (s State) Member(name string) (Member, bool) {
-	for _, m := range s.Members {
-		if m.Name == name {
-			return m, true
+	for i := range s.Members { // large: not copied to be looked at
+		if s.Members[i].Name == name {
+			return s.Members[i], true
 		}
 	}
 	return Member{}, false

@@ -190,47 +190,51 @@ func (h *hands) run(ctx context.Context) error {
 		if h.loop.Done() {
 			return nil
 		}
-		now := h.Boot()
-		if !h.looking && d.Look <= now {
-			h.look()
-		}
-		wake := d.Wake
-		if !h.looking {
-			wake = min(wake, d.Look)
-		}
-		_, seen := h.snapshots.Get()
-		if seen == h.parsed && now-reread > rereadAfter {
-			reread = now
-			h.reread()
-		}
-		timer.Reset(max(wake-h.Boot(), time.Millisecond))
-		select {
-		case <-asked:
-			asked = nil
-			h.log.Info("stopping")
-			h.loop.Stop()
-		case <-h.snapshots.Changed(h.parsed):
-			reread = now
-		case a := <-h.answers:
-			h.loop.Answered(a.lane, a.answer)
-			if a.err != nil {
-				h.log.Debug("request not answered", logkey.Action, a.answer.Action.String(), logkey.Error, a.err)
-			}
-		case w := <-h.ended:
-			h.worked(w)
-		case p := <-h.progress:
-			h.loop.Progress(p[0], p[1])
-		case l := <-h.looks:
-			h.looking = false
-			h.saw(l)
-			if h.again {
-				h.again = false
+		for rests := true; rests; {
+			rests = false
+			now := h.Boot()
+			if !h.looking && d.Look <= now {
 				h.look()
 			}
-		case <-h.server.Died():
-			h.again = h.looking // that one may have begun before the death
-			h.look()
-		case <-timer.C:
+			wake := d.Wake
+			if !h.looking {
+				wake = min(wake, d.Look)
+			}
+			_, seen := h.snapshots.Get()
+			if seen == h.parsed && now-reread > rereadAfter {
+				reread = now
+				h.reread()
+			}
+			timer.Reset(max(wake-h.Boot(), time.Millisecond))
+			select {
+			case <-asked:
+				asked = nil
+				h.log.Info("stopping")
+				h.loop.Stop()
+			case <-h.snapshots.Changed(h.parsed):
+				reread = now
+			case a := <-h.answers:
+				h.loop.Answered(a.lane, a.answer)
+				if a.err != nil {
+					h.log.Debug("request not answered", logkey.Action, a.answer.Action.String(), logkey.Error, a.err)
+				}
+			case w := <-h.ended:
+				h.worked(w)
+			case p := <-h.progress:
+				h.loop.Progress(p[0], p[1])
+			case l := <-h.looks:
+				h.looking = false
+				h.saw(l)
+				if h.again {
+					h.again = false
+					h.look()
+				}
+			case <-h.server.Died():
+				h.again = h.looking // that one may have begun before the death
+				h.look()
+			case <-timer.C:
+				rests = h.Boot() < d.Wake // only a look is due: what was decided knew of it
+			}
 		}
 	}
 }

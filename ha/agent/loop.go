@@ -109,14 +109,14 @@ func (l *Loop) Shown() ha.Shown {
 func (l *Loop) Turn() ha.Decision {
 	state, known := l.Hands.Store()
 	server, at := l.Hands.Server()
-	v := ha.View{
+	l.view = ha.View{ // large: made where it stays
 		Now: l.Hands.Boot(), Wall: l.Hands.Wall(), Self: l.Self, Timers: l.Timers,
 		Known: known, State: state, Server: server, ServerAt: at,
 		Job: l.job, Ended: l.ended, LockBusy: l.lock, Answer: l.answer, NoteBusy: l.note, Noted: l.noted,
 		Stopping: l.stopping, Memory: l.memory,
 	}
-	d := ha.Decide(v)
-	l.view, l.decided = v, d
+	d := ha.Decide(l.view)
+	l.decided = d
 	l.memory, l.ended, l.answer, l.noted = d.Memory, nil, nil, nil
 	l.say(d)
 
@@ -132,7 +132,7 @@ func (l *Loop) Turn() ha.Decision {
 		// Before anything that this turn decided without knowing of it.
 		a := l.next
 		l.next = nil
-		l.work(a, v.Now)
+		l.work(a, l.view.Now)
 	}
 	var notes []ha.Action
 	for _, a := range d.Actions {
@@ -147,7 +147,7 @@ func (l *Loop) Turn() ha.Decision {
 		case ha.Note:
 			notes = append(notes, a)
 		case ha.Server:
-			l.work(a, v.Now)
+			l.work(a, l.view.Now)
 		}
 	}
 	if len(notes) > 0 && !l.note {

@@ -266,17 +266,28 @@ func (n *node) turn() {
 		n.w.after(n.w.draw(20*time.Millisecond, 200*time.Millisecond), n.startAgent)
 		return
 	}
-	if !n.looking && d.Look <= n.boot() {
+	n.rest()
+}
+
+// rest looks at the server if it is time for that, and else lets time pass until
+// the next turn or the next look. To look takes no turn: what was decided knew of it.
+func (n *node) rest() {
+	w := n.w
+	if !n.looking && n.last.Look <= n.boot() {
 		n.look()
 	}
-	wake := d.Wake
+	wake := n.last.Wake
 	if !n.looking {
-		wake = min(wake, d.Look)
+		wake = min(wake, n.last.Look)
 	}
 	n.timer++
 	timer, gen := n.timer, n.agentGen
 	w.at(max(n.when(wake), w.now+time.Millisecond), func() {
-		if n.timer == timer && n.agentGen == gen {
+		switch {
+		case n.timer != timer || n.agentGen != gen || n.loop == nil || n.stall > w.now:
+		case n.boot() < n.last.Wake:
+			n.rest()
+		default:
 			n.turn()
 		}
 	})
