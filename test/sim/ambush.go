@@ -38,7 +38,7 @@ func (w *World) ambushed(winner, loser *node) {
 	}
 	kind := w.rng.IntN(len(kinds))
 	w.say("fault: ambush %d of %s", kind, n.name)
-	w.after(w.draw(0, w.scale(20*time.Millisecond, 2*time.Second)), kinds[kind])
+	w.after(w.draw(0, scale(w, 20*time.Millisecond, 2*time.Second)), kinds[kind])
 	w.after(w.draw(5*time.Second, 30*time.Second), n.start)
 }
 
@@ -58,6 +58,6 @@ func (w *World) surprised(n *node) {
 	}
 	kind := w.rng.IntN(len(kinds))
 	w.say("fault: surprise %d of %s", kind, n.name)
-	w.after(w.draw(0, w.scale(10*time.Millisecond, 5*time.Second)), kinds[kind])
+	w.after(w.draw(0, scale(w, 10*time.Millisecond, 5*time.Second)), kinds[kind])
 	w.after(w.draw(10*time.Second, 30*time.Second), n.start)
 }

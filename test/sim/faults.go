@@ -26,7 +26,7 @@ func drawRates(w *World, calm bool) rates {
 		guard:  w.Timers.Margin / 2,
 		commit: w.draw(50*time.Millisecond, 400*time.Millisecond),
 
-		between: w.scale(5*time.Second, time.Hour),
+		between: time.Duration(scale(w, 3.0, 3000) * float64(w.Timers.Renew)), // so many renewals, which are what happens in it
 	}
 	if calm {
 		return r

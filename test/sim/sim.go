@@ -248,9 +248,9 @@ func (w *World) draw(lo, hi time.Duration) time.Duration {
 	return lo + time.Duration(w.rng.Int64N(int64(hi-lo)))
 }
 
-// scale returns a duration between lo and hi, of every order of magnitude alike.
-func (w *World) scale(lo, hi time.Duration) time.Duration {
-	return time.Duration(float64(lo) * math.Pow(float64(hi)/float64(lo), w.rng.Float64()))
+// scale returns a value between lo and hi, of every order of magnitude alike.
+func scale[T ~int64 | ~float64](w *World, lo, hi T) T {
+	return T(float64(lo) * math.Pow(float64(hi)/float64(lo), w.rng.Float64()))
 }
 
 func (w *World) chance(p float64) bool { return p > 0 && w.rng.Float64() < p }
