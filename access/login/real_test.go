@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,8 +42,8 @@ type house struct {
 	t     *testing.T
 	addr  *net.TCPAddr
 	tls   *tls.Config
-	ca    string // a file
-	bind  []byte
+	ca    string       // a file
+	bind  atomic.Value // []byte
 	rules hba.Rules
 	users map[string]secret.Text
 	// proven is told of each client that got in.
@@ -50,7 +51,7 @@ type house struct {
 	wg     sync.WaitGroup
 }
 
-func open(t *testing.T, rules, users string) *house {
+func open(t *testing.T, rules, users string, proven func(user string, c login.Credential)) *house {
 	t.Helper()
 	if _, err := exec.LookPath("psql"); err != nil {
 		if os.Getenv("REQUIRE_PG") != "" {
@@ -58,7 +59,7 @@ func open(t *testing.T, rules, users string) *house {
 		}
 		t.Skip("no psql")
 	}
-	h := &house{t: t}
+	h := &house{t: t, proven: proven}
 	var problems []hba.Problem
 	if h.rules, problems = hba.Parse(rules, nil); len(problems) > 0 {
 		t.Fatal(problems)
@@ -111,7 +112,7 @@ func (h *house) certificate() {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	h.bind = scram.EndPoint(cert)
+	h.bind.Store(scram.EndPoint(cert))
 	h.tls = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
 	h.ca = filepath.Join(h.t.TempDir(), "ca.crt")
 	if err := os.WriteFile(h.ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
@@ -150,7 +151,7 @@ func (h *house) serve(conn net.Conn) error {
 			if _, err := conn.Write([]byte("S")); err != nil {
 				return err
 			}
-			conn, binding = tls.Server(conn, h.tls), h.bind
+			conn, binding = tls.Server(conn, h.tls), h.bind.Load().([]byte)
 			continue
 		}
 		if f.Code == pgwire.GSSENCRequest {
@@ -274,7 +275,7 @@ host password  all 127.0.0.1/32 password
 host trust     all 127.0.0.1/32 trust
 hostssl tls    all 127.0.0.1/32 scram-sha-256
 host reject    all 127.0.0.1/32 reject
-`, someUsers)
+`, someUsers, nil)
 	const version = "PgBouncer " + admin.Version
 	var together sync.WaitGroup
 	sasl, password := "FATAL:  SASL authentication failed", "FATAL:  password authentication failed"
@@ -321,14 +322,14 @@ host reject    all 127.0.0.1/32 reject
 		}
 	}
 	together.Wait()
-	h.bind = []byte("of another certificate, as one in the middle has")
+	h.bind.Store([]byte("of another certificate, as one in the middle has"))
 	if got := h.psql("scram", "pencil", "tls", "show version", "sslmode=require", "channel_binding=require"); !strings.HasSuffix(got, sasl) {
 		t.Errorf("bound to another certificate: %s", got)
 	}
 }
 
 func TestPsqlAtTheConsole(t *testing.T) {
-	h := open(t, "host all all 127.0.0.1/32 scram-sha-256\n", someUsers)
+	h := open(t, "host all all 127.0.0.1/32 scram-sha-256\n", someUsers, nil)
 	for _, tt := range []struct{ user, command, want string }{
 		{"plain", "SHOW STATE", "active|yes\npaused|no\nsuspended|no"},
 		{"plain", "SHOW POOLS", "pgbouncer|pgbouncer|1|0|0|0|0|0|0|0|0|0|0|0|0|statement|"},
@@ -427,11 +428,11 @@ func TestAgainstPostgreSQL(t *testing.T) {
 	}
 	users := map[string]secret.Text{"ann": stored("ann"), "md5user": stored("md5user"), "other": stored("ann")}
 	names := []string{"ann", "md5user", "other"}
-	h := open(t, "host md5 all 127.0.0.1/32 md5\nhost all all 127.0.0.1/32 scram-sha-256\n", userlist.Text(names, func(n string) secret.Text { return users[n] }))
 	ctx := t.Context()
 	var mu sync.Mutex
 	got := map[string]login.Credential{}
-	h.proven = func(user string, c login.Credential) { mu.Lock(); got[user] = c; mu.Unlock() }
+	h := open(t, "host md5 all 127.0.0.1/32 md5\nhost all all 127.0.0.1/32 scram-sha-256\n", userlist.Text(names, func(n string) secret.Text { return users[n] }),
+		func(user string, c login.Credential) { mu.Lock(); got[user] = c; mu.Unlock() })
 	for user, database := range map[string]string{"ann": "demo", "md5user": "md5", "other": "demo"} {
 		if out := h.psql(user, "pencil", database, "show version"); !strings.HasPrefix(out, "PgBouncer") {
 			t.Fatalf("%s: %s", user, out)
