@@ -3,6 +3,7 @@ package pooler
 import (
 	"context"
 	"net"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -24,6 +25,7 @@ type server struct {
 	job      job
 	status   byte // of the last ReadyForQuery: I, T or E
 	busy     bool // a query is going on
+	half     bool // its last client left in the middle of a message
 	skipping bool // after an error, until the client's Sync
 	copying  bool // it takes the data of a COPY, and ignores Sync
 	has      map[*statement]prepared
@@ -186,7 +188,7 @@ func (s *server) fate(kind byte) act {
 func (s *server) done(kind byte, body []byte) {
 	switch kind {
 	case 'Z':
-		if len(body) != 1 {
+		if len(body) != 1 || strings.IndexByte("ITE", body[0]) < 0 {
 			s.breaks("bad ReadyForQuery")
 			return
 		}
@@ -438,6 +440,7 @@ func (s *server) deliver() {
 // give takes the server from its client.
 func (s *server) give(fate pool.Fate, why string) {
 	c := s.client
+	s.half = s.interrupted()
 	s.client, c.server = nil, nil
 	s.busy = false
 	switch s.door.book.Release(c.id, fate, s.loop.now) {
@@ -500,10 +503,18 @@ func (s *server) close(why string) {
 	if s.door.servers[s.id] == s {
 		s.door.servers[s.id] = nil
 	}
-	if !s.dead && !s.pending() {
+	// After half a message a farewell would be the end of it: a query that was
+	// never finished would be run, with our bytes in it.
+	if !s.dead && !s.pending() && !s.half && !s.interrupted() {
 		_, _ = rawWrite(s.fd, []byte{'X', 0, 0, 0, 4})
 	}
 	s.hang()
+}
+
+// interrupted says that the server has the beginning of a message, whose rest the
+// client has not sent.
+func (s *server) interrupted() bool {
+	return s.client != nil && s.client.left > 0 && s.client.act == pass
 }
 
 // knows says that the server has x as it is now, and notes its use.
