@@ -199,6 +199,9 @@ func enter(conn net.Conn, c login.Credential, write func([]byte) error) (*talker
 			_, err := k.until(pgwire.ReadyForQuery)
 			return k, err
 		}
+		if len(out) == 0 {
+			continue
+		}
 		if err := write(out); err != nil {
 			return nil, err
 		}
@@ -916,4 +919,98 @@ func poolOfOne() pool.Settings {
 	s := pool.Defaults()
 	s.DefaultPoolSize = 1
 	return s
+}
+
+// Nobody reaches a database as a user whose secret she did not prove: neither by
+// going on as if she had, nor with what another one said.
+func TestOnlyAProofOpensADatabase(t *testing.T) {
+	w := newWorld(t, nil)
+	decent := w.in()
+	run := func(sql string) string {
+		if _, err := decent.Write(query(sql)); err != nil {
+			t.Fatal(err)
+		}
+		answer := ""
+		for {
+			m, err := decent.next()
+			if err != nil || m.Type == pgwire.ErrorResponse {
+				t.Fatalf("%s: %q, %v", sql, m.Body, err)
+			}
+			if m.Type == pgwire.DataRow {
+				answer = string(m.Body[6:])
+			}
+			if m.Type == pgwire.ReadyForQuery {
+				return answer
+			}
+		}
+	}
+	run("CREATE TABLE reached (how text)")
+	// What a real client said, byte for byte.
+	conn := w.raw()
+	var said [][]byte
+	k, err := enter(conn, login.Parse(secret.Text(testpg.Password)), func(b []byte) error {
+		said = append(said, bytes.Clone(b))
+		_, err := conn.Write(b)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.Close()
+	random := make([]byte, scram.NonceSize)
+	first := login.NewClient("demo", login.Parse("wrong"), random)
+	offer := pgwire.AppendAuth(nil, pgwire.AuthSASL, scram.Mechanism+"\x00\x00")
+	guess, _, err := first.Feed(pgwire.Message{Type: 'R', Body: offer[5:]}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, script := range map[string][][]byte{
+		"she does not log in":               {hello},
+		"she skips the proof":               {hello, guess},
+		"she repeats another's words":       said,
+		"she repeats another's proof":       {hello, guess, said[len(said)-1]},
+		"she says the server's words":       {hello, offer, pgwire.AppendReady(pgwire.AppendAuth(nil, pgwire.AuthOK), 'I')},
+		"she sends an empty password":       {hello, pgwire.AppendMessage(nil, 'p', "\x00")},
+		"she sends the password in clear":   {hello, pgwire.AppendMessage(nil, 'p', testpg.Password, "\x00")},
+		"she sends the verifier":            {hello, pgwire.AppendMessage(nil, 'p', w.server.Query("SELECT rolpassword FROM pg_authid WHERE rolname = 'demo'"), "\x00")},
+		"she begins twice":                  {hello, hello},
+		"she begins again as another":       {hello, startup(3<<16, "user", "postgres", "database", "demo")},
+		"she has no name":                   {startup(3<<16, "database", "demo")},
+		"her name goes on after a zero":     {startup(3<<16, "user", "demo\x00database", "demo")},
+		"her database is a name and more":   {startup(3<<16, "user", "nobody", "database", "demo user=demo")},
+		"she is the superuser":              {startup(3<<16, "user", "postgres", "database", "demo"), guess},
+		"she asks for replication":          {startup(3<<16, "user", "demo", "database", "demo", "replication", "true")},
+		"she sets the session's user":       {startup(3<<16, "user", "nobody", "database", "demo", "options", "-c session_authorization=demo")},
+		"she sets the role as a parameter":  {startup(3<<16, "user", "nobody", "database", "demo", "role", "demo")},
+		"a parameter that ends a statement": {startup(3<<16, "user", "nobody", "database", "demo", "application_name", "';INSERT INTO reached VALUES ('parameter');--")},
+	} {
+		for _, pause := range []bool{false, true} { // all at once, or each after an answer
+			conn := w.raw()
+			_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+			k := &talker{Conn: conn}
+			for _, b := range script {
+				_, _ = k.Write(b)
+				if pause {
+					_, _ = k.next()
+				}
+			}
+			_, _ = k.Write(query("INSERT INTO reached VALUES ('" + strings.ReplaceAll(name, "'", "''") + "')"))
+			for {
+				m, err := k.next()
+				if errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("%s: the connection stays", name)
+				}
+				if err != nil {
+					break
+				}
+				if m.Type == pgwire.ReadyForQuery || m.Type == pgwire.Authentication && bytes.Equal(m.Body, []byte{0, 0, 0, 0}) {
+					t.Errorf("%s: she is in", name)
+				}
+			}
+			k.Close()
+		}
+	}
+	if got := run("SELECT coalesce(string_agg(how, ', '), 'nobody') FROM reached"); got != "nobody" {
+		t.Errorf("the database was reached: %s", got)
+	}
 }
