@@ -60,11 +60,17 @@ func Run(ctx context.Context, n spec.Node, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	shared, err := g.openPools(n)
+	if err != nil {
+		return err
+	}
+	defer shared.close()
 	parts := []lifecycle.Part{
 		{Name: "sockets", Grace: time.Second, Run: func(ctx context.Context) error {
 			return listen.Offer(ctx, listen.SocketOf(n), listeners)
 		}},
 		{Name: "grants", Grace: 5 * time.Second, Run: g.grants.run},
+		{Name: "pools", Grace: 5 * time.Second, Run: shared.pooler.Run},
 	}
 	for i, f := range g.fronts {
 		defer stores[i].Close()
@@ -81,24 +87,20 @@ func Run(ctx context.Context, n spec.Node, log *slog.Logger) error {
 			continue
 		}
 		parts = append(parts, lifecycle.Part{Name: p.name, Grace: 5 * time.Second, Run: func(ctx context.Context) error {
+			if p.door != nil {
+				return shared.pooler.Serve(ctx, l, p.door)
+			}
 			return p.serve(ctx, l)
+		}})
+	}
+	if l, ok := listeners[listen.Pool]; ok && shared.own != nil {
+		parts = append(parts, lifecycle.Part{Name: "pool", Grace: 5 * time.Second, Run: func(ctx context.Context) error {
+			return shared.pooler.Serve(ctx, l, shared.own)
 		}})
 	}
 	if l, ok := listeners[listen.Stats]; ok {
 		d := &desk{Gateway: g, Page: n.Gateway.Page, Password: adminPassword(n, log)}
 		parts = append(parts, lifecycle.Part{Name: "stats", Grace: time.Second, Run: func(ctx context.Context) error { return d.serve(ctx, l) }})
-	}
-	if l, ok := listeners[listen.Pool]; ok {
-		p, err := openPool(n, g.server, log)
-		if err != nil {
-			return err
-		}
-		defer p.close()
-		parts = append(parts,
-			lifecycle.Part{Name: "pool", Grace: 5 * time.Second, Run: p.pooler.Run},
-			lifecycle.Part{Name: "clients of the pool", Grace: 5 * time.Second, Run: func(ctx context.Context) error {
-				return p.pooler.Serve(ctx, l, p.door)
-			}})
 	}
 	log.Info("gateway started", "services", len(g.ports), "pool", n.Pool.Listen)
 	return lifecycle.Run(ctx, parts...)

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"howdah/access/pooler"
 	"howdah/access/route"
 	"howdah/cluster"
 	"howdah/listen"
@@ -27,6 +28,7 @@ type port struct {
 	service cluster.Service
 	limits  cluster.Limits
 	counts  counts
+	door    *pooler.Door // of a pooled service; else nil
 
 	mu       sync.Mutex
 	sessions map[*session]struct{}
@@ -243,6 +245,7 @@ func (p *port) follow(s route.Service) {
 	}
 	p.mu.Unlock()
 	p.cut("its server is no longer one of the service", func(x *session) bool { return !x.stays(s) })
+	p.follows(s)
 }
 
 // failed notes that a server refused a connection.

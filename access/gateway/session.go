@@ -472,8 +472,9 @@ func (x *session) refuse(full bool) {
 }
 
 // excuse says why nobody serves the client.
-func (x *session) excuse() (message, hint string) {
-	p := x.port
+func (x *session) excuse() (message, hint string) { return x.port.excuse() }
+
+func (p *port) excuse() (message, hint string) {
 	s, version := p.route()
 	wait := p.front.gateway.wait
 	switch {

@@ -65,6 +65,16 @@ func (b *Book) Reconnect(database string, now time.Duration) {
 	b.Tick(now)
 }
 
+// Hurry has servers that were not there tried again at once: something changed.
+func (b *Book) Hurry(now time.Duration) {
+	for _, p := range b.pools {
+		if p.down {
+			p.retry = 0
+			b.serve(p, now)
+		}
+	}
+}
+
 // A Row is one pool, as SHOW POOLS has it.
 type Row struct {
 	Key     Key

@@ -79,6 +79,9 @@ const (
 // ProtocolViolation is the SQLSTATE of what a pooler itself has to say.
 const ProtocolViolation = "08P01"
 
+// CannotConnectNow is the SQLSTATE that has a driver try the next host.
+const CannotConnectNow = "57P03"
+
 // waitNotice is PgBouncer's to whoever has waited for a while.
 const waitNotice = "No server connection available in postgres backend, client being queued"
 
@@ -119,6 +122,7 @@ type pool struct {
 	testing  int
 	retry    time.Duration // no login before
 	failed   bool          // the last login was refused
+	down     bool          // nobody was there
 	code     string
 	text     string
 	lastAged time.Duration // when one was closed for its age
@@ -406,7 +410,7 @@ func (b *Book) Ready(s Server, now time.Duration) {
 	switch v.state {
 	case Login:
 		p.logins--
-		p.failed = false
+		p.failed, p.down = false, false
 		p.retry = 0
 		v.born = now
 	case Tested:
@@ -439,8 +443,8 @@ type Failure struct {
 func (b *Book) Failed(s Server, f Failure, now time.Duration) {
 	p := b.pools[b.servers[s].pool]
 	b.remove(s)
-	if f.Down {
-		p.retry = now + b.set.DownRetry
+	if p.down = f.Down; f.Down {
+		p.text, p.retry = f.Text, now+b.set.DownRetry
 		return
 	}
 	p.failed, p.code, p.text = true, f.Code, f.Text
@@ -660,6 +664,11 @@ func (b *Book) expire(p *pool, now time.Duration) {
 	if t := b.set.QueryWaitTimeout; t > 0 {
 		for p.waiting.len > 0 && now-b.clients[p.waiting.head].since > t {
 			b.refuse(p, Client(p.waiting.head), ProtocolViolation, "query_wait_timeout", now)
+		}
+	}
+	if t := b.set.DownWait; t > 0 && p.down && p.servers == p.logins {
+		for p.waiting.len > 0 && now-b.clients[p.waiting.head].since > t {
+			b.refuse(p, Client(p.waiting.head), CannotConnectNow, p.text, now)
 		}
 	}
 	if t := b.set.QueryWaitNotify; t > 0 {

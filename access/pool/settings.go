@@ -51,6 +51,7 @@ type Settings struct {
 	// server that is down like one that refuses.
 	Logins    int           // at once, for one pool
 	DownRetry time.Duration // after a login for which nobody was there
+	DownWait  time.Duration // whoever waits for longer, while nobody is there, is told so; 0: query_wait_timeout alone counts
 }
 
 // Defaults are PgBouncer's, but for the mode, which is Pigsty's, and a number of

@@ -21,6 +21,18 @@ type client struct {
 	names    map[string]*statement // that it prepared, by its own names
 	pend     []byte                // read, and waiting for a server
 	welcomed bool
+	gate     func() bool // of the server that said what is in out
+}
+
+// look asks for a place in the kernel's buffer again, once the gate is open.
+func (c *client) look() bool {
+	if c.hup || c.gate() {
+		if !c.hup {
+			c.await()
+		}
+		return false
+	}
+	return true
 }
 
 // What a message that must be understood may have at most.
@@ -30,6 +42,12 @@ const (
 )
 
 func (c *client) ready(events uint32) {
+	if events&unix.EPOLLOUT != 0 && c.gate != nil && !c.gate() {
+		// What was true when the server said it may not be any more.
+		c.want(c.events &^ unix.EPOLLOUT)
+		c.loop.gated = append(c.loop.gated, c)
+		events &^= unix.EPOLLOUT
+	}
 	if events&unix.EPOLLOUT != 0 && c.flush() {
 		c.listen(c.pend == nil && (c.server == nil || !c.server.pending()))
 		if c.server != nil {

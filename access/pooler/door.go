@@ -26,6 +26,8 @@ type Door struct {
 	Ignore      []string // startup parameters that are accepted and dropped (ignore_startup_parameters)
 
 	Dial func(context.Context) (Backend, error)
+	// Excuse says why there is no server, to whoever has waited for one; nil: "connect failed".
+	Excuse func() string
 	// Secret is what the servers know of a user's password: pg_authid.rolpassword.
 	// known is false of who may not log in.
 	Secret func(ctx context.Context, user string) (secret string, known bool, err error)
@@ -38,6 +40,7 @@ type Door struct {
 
 	// The loop's.
 	pooler      *Pooler
+	keep        func(tag any) bool // servers that still are some; nil: all
 	log         *slog.Logger
 	book        *pool.Book
 	servers     []*server // by number

@@ -3,8 +3,10 @@ package pooler
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"time"
 
@@ -19,8 +21,13 @@ import (
 // A Backend is a connection to a server, before anything was sent.
 type Backend struct {
 	Conn net.Conn
+	TLS  *tls.Config // how it is encrypted; nil: not at all
 	// Again connects to the same server, to cancel.
 	Again func(context.Context) (net.Conn, error)
+	// Gate says whether what the server says now may be passed on; nil: always.
+	Gate func() bool
+	Tag  any    // the caller's, for Follow
+	Done func() // called once, when the connection has ended; nil: nobody is to know
 }
 
 // login opens a connection for the book, in a goroutine of its own; it ends as
@@ -35,6 +42,7 @@ func (d *Door) login(id pool.Server, key pool.Key) {
 		w, fd, err := s.enter(ctx, credential)
 		if !p.loop.post(func() { d.arrived(s, w, fd, err) }) && err == nil {
 			closeFD(fd)
+			s.release()
 		}
 	}()
 }
@@ -42,6 +50,10 @@ func (d *Door) login(id pool.Server, key pool.Key) {
 // arrived is the end of a login; on the loop.
 func (d *Door) arrived(s *server, w *welcome, fd int, err error) {
 	now := d.pooler.loop.now
+	if err == nil && d.keep != nil && !d.keep(s.backend.Tag) {
+		closeFD(fd)
+		err = errDeposed
+	}
 	if err == nil {
 		s.loop, s.fd, s.events = d.pooler.loop, fd, readable
 		if err = s.loop.add(fd, s, s.events); err != nil {
@@ -49,7 +61,11 @@ func (d *Door) arrived(s *server, w *welcome, fd int, err error) {
 		}
 	}
 	if err != nil {
+		s.release()
 		f := pool.Failure{Down: true, Code: pool.ProtocolViolation, Text: "connect failed"}
+		if d.Excuse != nil {
+			f.Text = d.Excuse()
+		}
 		if r, ok := errors.AsType[*login.Rejection](err); ok {
 			f = pool.Failure{Down: r.Code == pgwire.CannotConnectNow || r.Code == "57P01", Code: r.Code, Text: r.Message}
 		} else if errors.Is(err, login.ErrKind) || errors.Is(err, login.ErrMethod) || errors.Is(err, login.ErrServer) {
@@ -71,18 +87,80 @@ func (s *server) enter(ctx context.Context, credential login.Credential) (*welco
 	if err != nil {
 		return nil, -1, err
 	}
+	s.backend = b
 	conn := b.Conn
-	s.again = b.Again
 	deadline, _ := ctx.Deadline()
 	_ = conn.SetDeadline(deadline)
+	var under *wire
+	if b.TLS != nil {
+		if under, err = s.encrypt(ctx); err != nil {
+			conn.Close()
+			return nil, -1, err
+		}
+		conn = s.tls
+	}
 	w, err := s.talk(conn, credential)
 	if err != nil {
-		conn.Close()
+		b.Conn.Close()
 		return nil, -1, err
 	}
-	_ = conn.SetDeadline(time.Time{})
-	fd, err := detach(conn)
+	_ = b.Conn.SetDeadline(time.Time{})
+	fd, err := detach(b.Conn)
+	if under != nil && err == nil {
+		under.socket = &s.socket
+	}
 	return w, fd, err
+}
+
+// encrypt asks the server for TLS, and takes nothing else.
+func (s *server) encrypt(ctx context.Context) (*wire, error) {
+	conn := s.backend.Conn
+	if _, err := conn.Write([]byte{0, 0, 0, 8, 4, 210, 22, 47}); err != nil { // 1234, 5679
+		return nil, err
+	}
+	var answer [1]byte
+	if _, err := io.ReadFull(conn, answer[:]); err != nil {
+		return nil, err
+	}
+	if answer[0] != 'S' {
+		return nil, fmt.Errorf("%w: server refused SSL", login.ErrServer)
+	}
+	w := &wire{Conn: conn}
+	s.tls = tls.Client(w, s.backend.TLS)
+	return w, s.tls.HandshakeContext(ctx)
+}
+
+// release says that the connection has ended.
+func (s *server) release() {
+	if done := s.backend.Done; done != nil {
+		s.backend.Done = nil
+		done()
+	}
+}
+
+// errDeposed ends a login to a server that is none any more.
+var errDeposed = errors.New("it is no longer one of the service")
+
+// Follow ends the connections to servers that keep does not name, now and from now
+// on. Clients between transactions do not notice. Those that were waiting for a
+// server get the next one at once.
+func (d *Door) Follow(keep func(tag any) bool) {
+	d.pooler.loop.post(func() {
+		d.keep = keep
+		for _, s := range d.servers {
+			if s == nil || s.hup || keep(s.backend.Tag) {
+				continue
+			}
+			if s.client == nil {
+				s.end(errDeposed.Error())
+				continue
+			}
+			c := s.client
+			s.give(pool.Drop, errDeposed.Error())
+			c.fail("server conn crashed?")
+		}
+		d.book.Hurry(d.pooler.loop.now)
+	})
 }
 
 // talk speaks the protocol up to the first ReadyForQuery.

@@ -30,6 +30,7 @@ type loop struct {
 	tick   func(now time.Duration)
 	after  func() // whatever happened
 	again  []handler
+	gated  []gated // what waits at a gate
 
 	mu     sync.Mutex
 	mail   []func()
@@ -48,7 +49,11 @@ type handler interface {
 	ready(events uint32)
 }
 
+// gated is a socket that waits at a gate; look returns false when it no longer does.
+type gated interface{ look() bool }
+
 const (
+	lookEvery   = 5        // ms: how often a shut gate is looked at
 	chunk       = 64 << 10 // what one read takes
 	maxIov      = 64
 	unannounced = 2   // ms
@@ -127,6 +132,15 @@ func (l *loop) run() {
 		if !l.letters() {
 			break
 		}
+		if waiting := l.gated; len(waiting) > 0 {
+			l.gated = nil
+			for _, g := range waiting {
+				if g.look() {
+					l.gated = append(l.gated, g)
+				}
+				l.finish()
+			}
+		}
 		if l.now-l.ticked >= tickEvery*time.Millisecond {
 			l.ticked = l.now
 			l.tick(l.now)
@@ -187,7 +201,11 @@ func (l *loop) wait(events []unix.EpollEvent, quiet int) int {
 		}
 		return int(n)
 	}
-	n, err := unix.EpollWait(l.ep, events, tickEvery)
+	patience := tickEvery
+	if len(l.gated) > 0 {
+		patience = lookEvery
+	}
+	n, err := unix.EpollWait(l.ep, events, patience)
 	if err != nil {
 		return 0
 	}

@@ -191,7 +191,7 @@ func (p *Pooler) cancel(ctx context.Context, key cancelKey) {
 
 // ask sends a cancel request for what s does.
 func (s *server) ask(ctx context.Context) {
-	conn, err := s.again(ctx)
+	conn, err := s.backend.Again(ctx)
 	if err != nil {
 		s.door.log.Warn("cancel request not delivered", logkey.Error, err)
 		return

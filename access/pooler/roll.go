@@ -24,6 +24,8 @@ FROM pg_catalog.pg_authid WHERE rolname = $1 AND rolcanlogin`
 type Roll struct {
 	Config *pgconn.Config
 	Wait   time.Duration // for a server that is not there, or starts
+	// Else asks somebody else while the server is not there; nil: nobody is.
+	Else func(ctx context.Context, user string) (secret string, known bool, err error)
 
 	mu   sync.Mutex // one question at a time
 	conn *pgconn.PgConn
@@ -53,7 +55,12 @@ func (r *Roll) Secret(ctx context.Context, user string) (secret string, known bo
 		defer stop()
 	}
 	for {
-		secret, known, err = r.ask(ctx, user)
+		secret, known, err = r.Once(ctx, user)
+		if err != nil && r.Else != nil {
+			if other, is, failed := r.Else(ctx, user); failed == nil {
+				return other, is, nil
+			}
+		}
 		if err == nil || ctx.Err() != nil {
 			return secret, known, err
 		}
@@ -70,7 +77,8 @@ func (r *Roll) Secret(ctx context.Context, user string) (secret string, known bo
 	}
 }
 
-func (r *Roll) ask(ctx context.Context, user string) (secret string, known bool, err error) {
+// Once asks once, without waiting for a server that is not there.
+func (r *Roll) Once(ctx context.Context, user string) (secret string, known bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for again := range 2 {

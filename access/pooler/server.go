@@ -1,9 +1,8 @@
 package pooler
 
 import (
-	"context"
-	"net"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -20,7 +19,10 @@ type server struct {
 	client   *client
 	params   parameters
 	cancel   cancelKey
-	again    func(context.Context) (net.Conn, error) // where it takes cancel requests
+	backend  Backend
+	late     []byte        // what it said while its gate was shut
+	shut     time.Duration // since when
+	parked   bool          // out of the epoll, which would only tell that it has gone
 	asked    queue
 	job      job
 	status   byte // of the last ReadyForQuery: I, T or E
@@ -55,24 +57,89 @@ func (s *server) ready(events uint32) {
 	if s.events&unix.EPOLLIN == 0 && events&broken == 0 {
 		return // it was stopped since
 	}
-	// A server that has gone can say no more than what the kernel still holds:
-	// that is taken even for a client that is slow.
-	n, err := s.socket.read(s.loop.in)
-	switch {
-	case err == errAgain:
-	case err != nil:
-		s.lost()
-	default:
-		s.feed(s.loop.in[:n])
+	if s.late != nil {
+		if !s.parked {
+			s.parked = true
+			_ = s.loop.ctl(unix.EPOLL_CTL_DEL, s.fd, 0)
+		}
+		return
 	}
+	s.read()
+}
+
+// read takes what the server said. One that has gone can say no more than what
+// the kernel still holds: that is taken even for a client that is slow.
+func (s *server) read() {
+	for s.late == nil {
+		n, err := s.socket.read(s.loop.in)
+		if err == errAgain {
+			return
+		}
+		if err != nil {
+			s.lost()
+			return
+		}
+		if gate := s.backend.Gate; gate != nil && !gate() {
+			s.late = append([]byte(nil), s.loop.in[:n]...)
+			s.shut = s.loop.now
+			s.stop()
+			s.loop.gated = append(s.loop.gated, s)
+			return
+		}
+		s.feed(s.loop.in[:n])
+		if s.hup || s.tls == nil || s.events&unix.EPOLLIN == 0 {
+			return
+		}
+	}
+}
+
+// shutFor is how long a shut gate is looked at: longer than any lease.
+const shutFor = time.Minute
+
+// look looks at a shut gate again; false: not any more.
+func (s *server) look() bool {
+	switch {
+	case s.hup:
+		return false
+	case s.backend.Gate():
+		b := s.late
+		s.late = nil
+		gone := s.parked
+		if s.parked = false; gone && s.loop.ctl(unix.EPOLL_CTL_ADD, s.fd, s.events) != nil {
+			s.lost()
+			return false
+		}
+		s.listen(true)
+		s.feed(b)
+		if !s.hup && (gone || s.tls != nil) {
+			s.read()
+		}
+		return false
+	case s.loop.now-s.shut > shutFor:
+		s.lost()
+		return false
+	}
+	return true
 }
 
 // stop reads no more from the server until its client has taken what it got.
 func (s *server) stop() { s.want(s.events &^ readable) }
 
 func (s *server) listen(on bool) {
-	if on && (s.client == nil || !s.client.pending()) {
+	if on && s.late == nil && (s.client == nil || !s.client.pending()) {
 		s.want(s.events | readable)
+		if s.tls != nil {
+			s.loop.again = append(s.loop.again, (*listener)(s)) // it may hold what came before
+		}
+	}
+}
+
+// A listener is a server that is to be read although epoll says nothing.
+type listener server
+
+func (r *listener) ready(uint32) {
+	if s := (*server)(r); !s.hup && s.events&unix.EPOLLIN != 0 {
+		s.read()
 	}
 }
 
@@ -425,13 +492,14 @@ func (s *server) settle() {
 
 // clean says that the server owes nothing and is in no transaction.
 func (s *server) clean() bool {
-	return s.status == 'I' && s.asked.empty() && !s.pending() && !s.skipping && s.job == 0 && !s.dead && s.left == 0
+	return s.status == 'I' && s.late == nil && s.asked.empty() && !s.pending() && !s.skipping && s.job == 0 && !s.dead && s.left == 0
 }
 
 // deliver sends what was gathered for the client.
 func (s *server) deliver() {
 	l := s.loop
 	if c := s.client; c != nil && len(l.back) > 0 {
+		c.gate = s.backend.Gate
 		c.deliver(l.back)
 	}
 	l.back, l.backing = l.back[:0], l.backing[:0]
@@ -506,9 +574,10 @@ func (s *server) close(why string) {
 	// After half a message a farewell would be the end of it: a query that was
 	// never finished would be run, with our bytes in it.
 	if !s.dead && !s.pending() && !s.half && !s.interrupted() {
-		_, _ = rawWrite(s.fd, []byte{'X', 0, 0, 0, 4})
+		s.send([][]byte{{'X', 0, 0, 0, 4}})
 	}
 	s.hang()
+	s.release()
 }
 
 // interrupted says that the server has the beginning of a message, whose rest the
