@@ -6,7 +6,7 @@ ARGS ?=
 # Where git refuses to answer (another owner's checkout), go build would too.
 VCS := $(shell git status >/dev/null 2>&1 || echo -buildvcs=false)
 
-.PHONY: up build test lint chaos bench-failover bench-peers nightly clean
+.PHONY: up build test test-interop lint chaos bench-failover bench-peers nightly clean
 
 up: build
 	@scripts/install-postgres
@@ -22,6 +22,11 @@ test:
 	@HOWDAH_PG=$$(scripts/test-setup --trees) HOWDAH_PEERS=$$(scripts/test-setup --peers) REQUIRE_PG=1 go test -timeout 25m -p 2 $$(go list ./... | grep -v /test/sim$$)
 	go test -timeout 40m -v -run '^TestSimulation$$' ./test/sim
 	go test -timeout 30m -skip '^TestSimulation$$' ./test/sim
+
+# The real pgBackRest and ours on the same repositories: every compression, cipher and direction.
+test-interop:
+	@scripts/test-setup
+	REQUIRE_PG=1 go test -timeout 60m ./test/interop -interop
 
 lint:
 	@test -z "$$(go tool gofumpt -l .)" || { go tool gofumpt -l .; echo 'run: go tool gofumpt -w .'; exit 1; }

@@ -130,7 +130,7 @@ func (d Desk) wal(ctx context.Context, s *stanza.Stanza, info repo.BackupInfo, a
 			continue
 		}
 		db, _ := strconv.Atoi(e.Name[strings.LastIndexByte(e.Name, '-')+1:])
-		keep, limited := retain.WAL(info.Backups, p, db)
+		keep, limited := retain.WAL(info.Backups, p, db, time.Now())
 		switch {
 		case !limited:
 			continue

@@ -117,12 +117,15 @@ func (r Range) Has(segment string) bool {
 // WAL returns the ranges of one archive id that must be kept, and whether
 // anything of it may go at all. Names are compared, and the
 // timeline comes first in them, as pgBackRest does it.
-func WAL(backups []repo.Backup, p Policy, db int) (keep []Range, limited bool) {
+func WAL(backups []repo.Backup, p Policy, db int, now time.Time) (keep []Range, limited bool) {
 	n, of := p.Archive, cmp.Or(p.ArchiveOf, repo.Full)
 	if n <= 0 {
 		switch {
-		case of == repo.Full && p.ByTime && p.Full > 0:
-			n = count(backups, repo.Full)
+		case of == repo.Full && p.ByTime:
+			// Only once a full backup is old enough that the limit can be reached from it.
+			if limit := now.AddDate(0, 0, -p.Full).Unix(); slices.ContainsFunc(backups, func(b repo.Backup) bool { return b.Type == repo.Full && b.Stop < limit }) {
+				n = count(backups, repo.Full)
+			}
 		case of == repo.Full:
 			n = p.Full
 		case of == repo.Diff:

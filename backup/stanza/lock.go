@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -151,7 +152,7 @@ func Holders(dir, stanza string) []int {
 	for _, e := range list {
 		name, ok := strings.CutSuffix(e.Name(), ".lock")
 		if i := strings.LastIndexByte(name, '-'); ok && i > 0 && (stanza == "" || name[:i] == stanza) {
-			if pid, held := Held(dir, name[:i], name[i+1:]); held && pid > 0 {
+			if pid, held := Held(dir, name[:i], name[i+1:]); held && pid > 0 && !slices.Contains(pids, pid) {
 				pids = append(pids, pid)
 			}
 		}
