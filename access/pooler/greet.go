@@ -76,6 +76,11 @@ func (p *Pooler) greet(ctx context.Context, d *Door, conn net.Conn) {
 		return
 	}
 	defer conn.Close()
+	if errors.Is(context.Cause(ctx), errFull) {
+		_ = conn.SetDeadline(time.Now().Add(refusePatience))
+		_, _ = g.conn.Write(pgwire.AppendError(nil, pgwire.TooManyConnections, errFull.Error(), ""))
+		return
+	}
 	if r, ok := errors.AsType[*refusal](err); ok {
 		d.log.Info("client refused", "client", g.key.Database+"/"+g.key.User, logkey.Addr, g.from, logkey.Error, r.Error())
 		_ = conn.SetDeadline(time.Now().Add(time.Second))

@@ -22,7 +22,6 @@ import (
 	"log/slog"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -41,7 +40,7 @@ type Pooler struct {
 	keys  map[cancelKey]*client
 	mock  []byte // this process's secret for who does not exist
 
-	greeting atomic.Int64 // clients that are not logged in yet
+	lobby lobby // clients that are not logged in yet
 }
 
 // A cancelKey is the body of BackendKeyData: a process and its secret.
@@ -127,6 +126,7 @@ func (p *Pooler) Serve(ctx context.Context, l net.Listener, d *Door) error {
 	defer wg.Wait()
 	spare := newSpare()
 	defer spare.close()
+	var told time.Time // that the lobby is full
 	for {
 		c, err := l.Accept()
 		switch {
@@ -144,14 +144,16 @@ func (p *Pooler) Serve(ctx context.Context, l net.Listener, d *Door) error {
 			}
 			continue
 		}
-		if p.greeting.Add(1) > greetAtOnce {
-			p.greeting.Add(-1)
-			refuse(c, "too many clients are logging in")
-			continue
+		guest, drop := context.WithCancelCause(ctx)
+		leave, full := p.lobby.enter(drop)
+		if full && time.Since(told) > time.Second {
+			told = time.Now()
+			p.log.Warn("clients are sent away while they log in", logkey.Error, errFull)
 		}
 		wg.Go(func() {
-			defer p.greeting.Add(-1)
-			p.greet(ctx, d, c)
+			defer leave()
+			defer drop(nil)
+			p.greet(guest, d, c)
 		})
 	}
 }
