@@ -72,6 +72,19 @@ func (c Credential) Prepared(salt []byte, iterations int) (Credential, error) {
 
 func (c Credential) prepared() bool { return c.Verifier.Iterations > 0 }
 
+// Keeping is c, unless it proves nothing to a server and old, from an earlier
+// login of the same user, still may: who was let in without a proof must not take
+// away what a proof gave.
+func (c Credential) Keeping(old Credential) Credential {
+	if c.Kind != Verifier || c.Keys != nil {
+		return c
+	}
+	if old.Kind == Plain || old.Keys != nil && old.Secret == c.Secret {
+		return old
+	}
+	return c
+}
+
 // hash is the digits that an MD5 proof rests on; "" if c cannot give them.
 func (c Credential) hash(user string) string {
 	switch c.Kind {

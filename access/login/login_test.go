@@ -342,6 +342,30 @@ func TestAPlainPasswordIsPreparedOnce(t *testing.T) {
 	}
 }
 
+func TestAProofIsKept(t *testing.T) {
+	bare, other := stored(t, Verifier, "ann", "pencil"), stored(t, Verifier, "ann", "changed")
+	proven := bare
+	proven.Keys = &scram.Keys{}
+	for _, tt := range []struct {
+		name      string
+		now, then Credential
+		kept      bool
+	}{
+		{"let in on trust after a proof", bare, proven, true},
+		{"let in on trust after a password", bare, Parse("pencil"), true},
+		{"let in on trust after the password was changed", other, proven, false},
+		{"a new proof", proven, Parse("pencil"), false},
+		{"a password", Parse("pencil"), proven, false},
+		{"a hash", stored(t, Hash, "ann", "pencil"), proven, false},
+		{"nobody was there before", bare, Credential{}, false},
+	} {
+		got := tt.now.Keeping(tt.then)
+		if want := map[bool]Credential{true: tt.then, false: tt.now}[tt.kept]; got.Secret != want.Secret || got.Keys != want.Keys || got.Kind != want.Kind {
+			t.Errorf("%s: kept is the other one", tt.name)
+		}
+	}
+}
+
 func TestSecretsStayInside(t *testing.T) {
 	for _, kind := range []Kind{Plain, Hash, Verifier} {
 		c := stored(t, kind, "ann", "pencil")

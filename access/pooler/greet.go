@@ -154,7 +154,7 @@ func (p *Pooler) admit(ctx context.Context, g *guest) error {
 	// From here on the client is the loop's.
 	if !p.loop.post(func() {
 		p.keys[c.secret] = c
-		d.credentials[g.key.User] = g.credential
+		d.credentials[g.key.User] = g.credential.Keeping(d.credentials[g.key.User])
 		if err := d.enter(c, fd); err != nil {
 			d.log.Warn("client not taken in", logkey.Error, err)
 			c.gone("epoll")

@@ -18,6 +18,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,8 +27,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"howdah/access/hba"
 	"howdah/access/login"
 	"howdah/access/pool"
+	"howdah/pg"
 	"howdah/pgwire"
 	"howdah/scram"
 	"howdah/secret"
@@ -1019,5 +1022,38 @@ func TestOnlyAProofOpensADatabase(t *testing.T) {
 	}
 	if got := run("SELECT coalesce(string_agg(how, ', '), 'nobody') FROM reached"); got != "nobody" {
 		t.Errorf("the database was reached: %s", got)
+	}
+}
+
+// Whoever is let in on trust uses what a proof gave, and does not take it away.
+func TestTrustTakesNoKeysAway(t *testing.T) {
+	rules, problems := hba.Parse("host demo demo 127.0.0.1/32 scram-sha-256\nhost postgres demo 127.0.0.1/32 trust\n", nil)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	server := testpg.Start(t, testpg.Primary(), testpg.TCP())
+	w := &world{t: t, server: server}
+	w.open(func(d *Door) {
+		d.Rules = rules
+		again := func(ctx context.Context) (net.Conn, error) { // by TCP, where the server wants a proof
+			var dialer net.Dialer
+			return dialer.DialContext(ctx, "tcp", net.JoinHostPort(server.Node.Address, strconv.Itoa(server.Node.Postgres.Port)))
+		}
+		d.Dial = func(ctx context.Context) (Backend, error) {
+			conn, err := again(ctx)
+			return Backend{Conn: conn, Again: again}, err
+		}
+	})
+	w.well("with a proof")
+	for _, database := range []string{"postgres", "demo"} {
+		server.Query("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'demo'")
+		eventually(t, "her servers are gone", func() bool {
+			return server.Query("SELECT count(*) FROM pg_stat_activity WHERE usename = 'demo'") == "0"
+		})
+		password := map[string]string{"postgres": "none is asked for", "demo": testpg.Password}[database]
+		got, err := w.run("psql", "-XAtqc", "SELECT current_user", w.conninfo("dbname="+database, pg.DSN{{"password", password}}.String()))
+		if err != nil || got != "demo" {
+			t.Errorf("to %s: %q, %v", database, got, err)
+		}
 	}
 }
