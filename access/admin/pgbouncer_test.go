@@ -39,8 +39,14 @@ var since119 = map[string][]string{
 // pgbouncer starts a real one and returns a session at its console.
 func pgbouncer(t *testing.T) *pgconn.PgConn {
 	t.Helper()
-	program := "/usr/sbin/pgbouncer"
+	program := filepath.Join(os.Getenv("HOWDAH_PEERS"), "bookworm", "bin", "pgbouncer")
+	if os.Getenv("HOWDAH_PEERS") == "" {
+		program = "/usr/sbin/pgbouncer"
+	}
 	if _, err := os.Stat(program); err != nil {
+		if os.Getenv("REQUIRE_PG") != "" {
+			t.Fatal("REQUIRE_PG is set, and there is no PgBouncer")
+		}
 		t.Skip("no PgBouncer on this machine")
 	}
 	dir, err := os.MkdirTemp("/tmp", "pgb")
