@@ -61,6 +61,7 @@ func (c *cluster) told(ctx context.Context, t *Try) {
 			return t.Leaders[0] == t.Leaders[1] // an older page: nothing changed
 		}
 		t.Told, t.LostBytes = page.Reason, page.LostBytes
+		t.Page = time.Duration(page.Outage * float64(time.Millisecond))
 		return page.LostBytes != nil
 	})
 }

@@ -91,6 +91,7 @@ type Try struct {
 	Lost      int           `json:"lost"`       // of them, not there afterwards
 	LostBytes *int64        `json:"lost_bytes"` // what howdah why says
 	Told      []string      `json:"told"`       // the page's reasons
+	Page      time.Duration `json:"page_ns"`    // time without writes by howdah why; 0: nothing changed
 	Leaders   [2]string     `json:"leaders"`    // before and after
 }
 

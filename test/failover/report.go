@@ -69,20 +69,42 @@ func (r Result) rows() (rows, lost int) {
 	return rows, lost
 }
 
+// astray is how far a page may be from what the writer saw: it begins by what
+// the members saw, and ends when the new primary does.
+const astray = 100 * time.Millisecond
+
+// off is by how much the page differs from what the writer saw.
+func (t Try) off() time.Duration { return (t.Page - t.Outage).Abs() }
+
+// differs is the greatest difference of those with a page.
+func (r Result) differs() string {
+	var worst time.Duration
+	pages := false
+	for _, t := range r.Tries {
+		if t.Page > 0 {
+			worst, pages = max(worst, t.off()), true
+		}
+	}
+	if !pages {
+		return "–"
+	}
+	return fmt.Sprint(worst.Milliseconds())
+}
+
 // table is Markdown.
 func table(results []Result) string {
 	var b strings.Builder
-	b.WriteString("| fault | n | median ms | p90 ms | max ms | at most ms | rows acknowledged | rows lost |\n")
-	b.WriteString("|---|--:|--:|--:|--:|--:|--:|--:|\n")
+	b.WriteString("| fault | n | median ms | p90 ms | max ms | at most ms | `why` differs by at most ms | rows acknowledged | rows lost |\n")
+	b.WriteString("|---|--:|--:|--:|--:|--:|--:|--:|--:|\n")
 	for _, r := range results {
 		if len(r.Tries) == 0 {
 			continue
 		}
 		all := r.outages()
 		rows, lost := r.rows()
-		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %s | %d | %d |\n", r.Fault, len(all),
+		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %s | %s | %d | %d |\n", r.Fault, len(all),
 			quantile(all, 0.5).Milliseconds(), quantile(all, 0.9).Milliseconds(), quantile(all, 1).Milliseconds(),
-			r.bound.text(without(results)), rows, lost)
+			r.bound.text(without(results)), r.differs(), rows, lost)
 	}
 	return b.String()
 }
@@ -152,6 +174,9 @@ func (r Report) broken() []string {
 			}
 		}
 		for i, t := range f.Tries {
+			if t.Page > 0 && t.off() > astray {
+				say("%s, try %d at %s: writes stopped for %s, and howdah why says %s", f.Fault, i+1, t.At.Format(time.TimeOnly), t.Outage, t.Page)
+			}
 			switch {
 			case t.Lost > 0 && !f.mayLose:
 				say("%s, try %d at %s: %d acknowledged rows are lost", f.Fault, i+1, t.At.Format(time.TimeOnly), t.Lost)

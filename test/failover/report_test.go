@@ -53,6 +53,8 @@ func TestBroken(t *testing.T) {
 		{"too noisy to tell", func(r *Report) { r.Faults[1].Tries = tries(6, 200) }, "kill-agent: whether writes stopped at all cannot be told: without a fault they did for up to 200ms"},
 		{"nothing to compare with", func(r *Report) { r.Faults[1].Tries = nil }, "kill-agent: whether writes stopped at all cannot be told"},
 		{"a lost row", func(r *Report) { r.Faults[3].Tries[1].Lost = 1 }, "stop-node, try 2 at"},
+		{"a page that is astray", func(r *Report) { r.Faults[3].Tries[1].Page = 3800 * time.Millisecond }, "writes stopped for 4s, and howdah why says 3.8s"},
+		{"one that is not", func(r *Report) { r.Faults[3].Tries[1].Page = 4080 * time.Millisecond }, ""},
 		{"one that may be lost, and is not told", func(r *Report) { r.Faults[4].Tries[0].Lost = 2 }, "howdah why does not say so"},
 		{"one that is", func(r *Report) { r.Faults[4].Tries[0].Lost, r.Faults[4].Tries[0].LostBytes = 2, &bytes }, ""},
 	} {
