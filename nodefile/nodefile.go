@@ -1,9 +1,9 @@
 // Package nodefile reads and writes what a node is told at set-up: node.json,
 // the whole of spec.Node, and the cluster's secrets beside it.
 //
-// Both are our own files, so an unknown key is an error that names the file.
-// Writing is atomic and durable: a role that starts in the middle of a power
-// cut finds the old file or the new one.
+// The program writes both, and another version of it may read them: a key that
+// it does not know is passed over. Writing is atomic and durable: a role that
+// starts in the middle of a power cut finds the old file or the new one.
 package nodefile
 
 import (
@@ -139,7 +139,6 @@ func read(path string, into any) error {
 		return err
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
 		line := 1 + bytes.Count(b[:min(d.InputOffset(), int64(len(b)))], []byte("\n"))
 		// The values of a secrets file must not come back in the error: json

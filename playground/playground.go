@@ -9,7 +9,6 @@
 package playground
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -91,9 +90,7 @@ func Load(dir string) (State, error) {
 		}
 	}
 	var s State
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&s); err != nil {
+	if err := json.Unmarshal(b, &s); err != nil { // keys of another version are passed over
 		return State{}, &problem.Error{
 			Code: "playground-file", What: "cannot read the description of the playground in " + dir, Why: stateFile(dir),
 			Do: "restore the file from a copy; with its ground and members it says which processes are the playground's", Err: err,
