@@ -6,7 +6,7 @@ ARGS ?=
 # Where git refuses to answer (another owner's checkout), go build would too.
 VCS := $(shell git status >/dev/null 2>&1 || echo -buildvcs=false)
 
-.PHONY: up build test test-interop lint chaos bench-failover bench-peers nightly clean
+.PHONY: up build test test-interop lint chaos bench-access bench-failover bench-peers nightly clean
 
 up: build
 	@scripts/install-postgres
@@ -48,6 +48,11 @@ bench-peers: build
 	@test/peers/install
 	test/peers/compare $(ARGS)
 	go run ./test/peers/probe print README.md $$(ls test/peers/results/????-??-??.jsonl | tail -1)
+
+# What a query costs on each path to a server: direct, ours, PgBouncer, HAProxy and PgBouncer ($PGBOUNCER
+# names a newer one than the installed).
+bench-access:
+	REQUIRE_PG=1 go test ./access/pooler -run '^TestMeasure$$' -timeout 1h -v -measure 5s -clients 1,16,64 $(ARGS)
 
 # Hours, not minutes: the race detector (needs gcc), fuzzing, a longer simulation.
 nightly: lint

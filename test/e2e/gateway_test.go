@@ -51,7 +51,7 @@ func TestServicesOfEveryNode(t *testing.T) {
 	for _, n := range w.Nodes {
 		for port, replica := range map[int]bool{5433: false, 5434: true, 5436: false, 5438: true} {
 			w.until(fmt.Sprintf("port %d of %s leads elsewhere", port, n.Member), func() bool {
-				at, err := ask(w.ctx, w.through(n, port), "SELECT host(inet_server_addr())")
+				at, err := ask(w.ctx, w.through(n, port), "SELECT current_setting('listen_addresses')")
 				return err == nil && (at != leader.Address) == replica
 			})
 		}
@@ -84,7 +84,7 @@ func (w *world) listener(ctx context.Context, c *pgconn.Config) (all func() []he
 			}
 			if conn != nil {
 				once, cancel := context.WithTimeout(ctx, 20*time.Second)
-				r := conn.Exec(once, "INSERT INTO heard DEFAULT VALUES RETURNING host(inet_server_addr())")
+				r := conn.Exec(once, "INSERT INTO heard DEFAULT VALUES RETURNING current_setting('listen_addresses')")
 				got, err := r.ReadAll()
 				now := lease.Now()
 				cancel()
