@@ -58,7 +58,7 @@ func (g *Gateway) openPools(n spec.Node) (*pools, error) {
 			settings.PoolMode = mode
 		}
 		d := &pooler.Door{
-			Name: name, Settings: settings, Prepared: maxPrepared, ResetQuery: resetQuery, Ignore: n.Pool.Ignore,
+			Name: name, Settings: settings, Users: users(n.Objects.Roles), Prepared: maxPrepared, ResetQuery: resetQuery, Ignore: n.Pool.Ignore,
 			Secret: roll.Secret, Rules: rules(n.Pool.HBA, log), TLS: g.server, OnlyTLS: n.Pool.TLS, Log: log,
 		}
 		doors = append(doors, d)
@@ -66,6 +66,14 @@ func (g *Gateway) openPools(n spec.Node) (*pools, error) {
 	}
 	if n.Pool.Listen != "" {
 		p.own = door("pool", g.log.With("pool", n.Pool.Listen))
+		// As Pigsty's pgbouncer.ini has it.
+		p.own.Admins = []string{spec.Superuser}
+		if n.Objects.Admin != "" {
+			p.own.Admins = append(p.own.Admins, n.Objects.Admin)
+		}
+		if n.Objects.Monitor != "" {
+			p.own.Watchers = append(p.own.Watchers, n.Objects.Monitor)
+		}
 		p.own.Dial = pooler.Local(n.Paths.Sockets, n.Postgres.Port)
 	}
 	config, err := pki.ClientConfig(n.TLS)
@@ -108,6 +116,25 @@ func (p *pools) close() {
 	for _, r := range p.rolls {
 		r.Close()
 	}
+}
+
+// users are what the inventory says of single users' pools.
+func users(roles []spec.Role) map[string]pool.Override {
+	all := map[string]pool.Override{}
+	for _, r := range roles {
+		var o pool.Override
+		if mode, ok := pool.ParseMode(r.PoolMode); ok {
+			o.PoolMode = mode
+		}
+		if r.PoolLimit > 0 {
+			limit := r.PoolLimit
+			o.MaxConnections = &limit
+		}
+		if o != (pool.Override{}) {
+			all[r.Name] = o
+		}
+	}
+	return all
 }
 
 // rules reads who may come in by the inventory; nil: everybody, by password.

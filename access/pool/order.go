@@ -8,7 +8,7 @@ import (
 // What a person may order, by the console's words. database "" is all of them.
 
 func (b *Book) of(database string, each func(*pool)) {
-	for _, p := range b.pools {
+	for p := range b.each {
 		if database == "" || p.key.Database == database {
 			each(p)
 		}
@@ -67,7 +67,7 @@ func (b *Book) Reconnect(database string, now time.Duration) {
 
 // Hurry has servers that were not there tried again at once: something changed.
 func (b *Book) Hurry(now time.Duration) {
-	for _, p := range b.pools {
+	for p := range b.each {
 		if p.down {
 			p.retry = 0
 			b.serve(p, now)
@@ -89,7 +89,7 @@ type Row struct {
 // Rows are the pools, sorted by database and user.
 func (b *Book) Rows(now time.Duration) []Row {
 	rows := make([]Row, 0, len(b.pools))
-	for _, p := range b.pools {
+	for p := range b.each {
 		r := Row{Key: p.key, Mode: p.mode, Waiting: int(p.waiting.len), Paused: b.held(p)}
 		r.Clients = p.clients - r.Waiting
 		if p.waiting.len > 0 {
@@ -119,9 +119,3 @@ func (b *Book) ModeOf(k Key) Mode { return b.pools[b.pool(k)].mode }
 
 // StateOf is where a server is in its life.
 func (b *Book) StateOf(s Server) State { return b.servers[s].state }
-
-// HasServers says that the pool of k has a server that logged in.
-func (b *Book) HasServers(k Key) bool {
-	p := b.pools[b.pool(k)]
-	return p.servers > p.logins
-}

@@ -155,6 +155,7 @@ type Book struct {
 	clients []client
 	servers []server
 	freeC   []Client
+	freeP   []int32
 	freeS   []Server
 	joined  int
 	paused  bool
@@ -188,8 +189,17 @@ func (b *Book) Configure(s Settings, dbs, users map[string]Override) {
 	for name, o := range b.users {
 		o.set = users[name]
 	}
-	for _, p := range b.pools {
+	for p := range b.each {
 		b.resolve(p)
+	}
+}
+
+// each is every pool that is there.
+func (b *Book) each(yield func(*pool) bool) {
+	for _, p := range b.pools {
+		if p != nil && !yield(p) {
+			return
+		}
 	}
 }
 
@@ -227,10 +237,46 @@ func (b *Book) pool(k Key) int32 {
 		waiting: empty, idle: empty, used: empty, cold: true,
 	}
 	b.resolve(p)
-	b.pools = append(b.pools, p)
-	i := int32(len(b.pools) - 1)
+	var i int32
+	if n := len(b.freeP); n > 0 {
+		i, b.freeP = b.freeP[n-1], b.freeP[:n-1]
+		b.pools[i] = p
+	} else {
+		b.pools = append(b.pools, p)
+		i = int32(len(b.pools) - 1)
+	}
 	b.byKey[k] = i
 	return i
+}
+
+// forget drops a pool that never had a server, when its last client leaves: names
+// that nobody could prove must not stay.
+func (b *Book) forget(p *pool) {
+	if p.clients > 0 || p.servers > 0 || !p.cold || p.failed {
+		return
+	}
+	i := b.byKey[p.key]
+	delete(b.byKey, p.key)
+	b.pools[i] = nil
+	b.freeP = append(b.freeP, i)
+	for _, o := range []struct {
+		all map[string]*owner
+		*owner
+	}{{b.dbs, p.db}, {b.users, p.user}} {
+		if o.clients == 0 && o.servers == 0 && !o.paused && o.set == (Override{}) && !b.owns(o.owner) {
+			delete(o.all, o.name)
+		}
+	}
+}
+
+// owns says that a pool is left that counts for o.
+func (b *Book) owns(o *owner) bool {
+	for p := range b.each {
+		if p.db == o || p.user == o {
+			return true
+		}
+	}
+	return false
 }
 
 // Actions are what was decided since they were last asked for. They are valid
@@ -288,7 +334,7 @@ func (b *Book) Join(k Key) (Client, error) {
 func over(n, limit int) bool { return limit > 0 && n >= limit }
 
 // Leave is the end of a client that holds no server.
-func (b *Book) Leave(c Client, now time.Duration) {
+func (b *Book) Leave(c Client) {
 	r := &b.clients[c]
 	if r.server != None {
 		panic("pool: a client left with its server")
@@ -303,7 +349,7 @@ func (b *Book) Leave(c Client, now time.Duration) {
 	b.joined--
 	r.pool = -1
 	b.freeC = append(b.freeC, c)
-	_ = now
+	b.forget(p)
 }
 
 // Want asks for a server. Without one at hand the client waits: a Link follows,
@@ -323,7 +369,7 @@ func (b *Book) Want(c Client, now time.Duration) (Server, bool) {
 	r.since, r.waiting, r.told = now, true, false
 	b.wait(p, c)
 	if p.failed && now < p.retry && p.servers == p.logins {
-		b.refuse(p, c, ProtocolViolation, "server login has been failing, cached error: "+p.text+" (server_login_retry)", now)
+		b.refuse(p, c, ProtocolViolation, "server login has been failing, cached error: "+p.text+" (server_login_retry)")
 		return None, false
 	}
 	b.serve(p, now)
@@ -453,7 +499,7 @@ func (b *Book) Failed(s Server, f Failure, now time.Duration) {
 		return
 	}
 	for p.waiting.len > 0 {
-		b.refuse(p, Client(p.waiting.head), f.Code, f.Text, now)
+		b.refuse(p, Client(p.waiting.head), f.Code, f.Text)
 	}
 }
 
@@ -465,10 +511,10 @@ func (b *Book) Lost(s Server, now time.Duration) {
 }
 
 // refuse ends a client that waits.
-func (b *Book) refuse(p *pool, c Client, state, text string, now time.Duration) {
+func (b *Book) refuse(p *pool, c Client, state, text string) {
 	b.unwait(p, c)
 	b.do(Action{Kind: Refuse, Client: c, Code: state, Text: text})
-	b.Leave(c, now)
+	b.Leave(c)
 }
 
 // Cancel tells that a cancel request is on its way to the server of c, if it
@@ -653,9 +699,13 @@ func (b *Book) Tick(now time.Duration) {
 			b.prepend(&p.used, s)
 		}
 	}
-	for _, p := range b.pools {
+	for p := range b.each {
 		b.expire(p, now)
 		b.serve(p, now)
+		if p.failed && p.clients == 0 && now >= p.retry { // nobody is left to remember it for
+			p.failed = false
+			b.forget(p)
+		}
 	}
 }
 
@@ -663,12 +713,12 @@ func (b *Book) Tick(now time.Duration) {
 func (b *Book) expire(p *pool, now time.Duration) {
 	if t := b.set.QueryWaitTimeout; t > 0 {
 		for p.waiting.len > 0 && now-b.clients[p.waiting.head].since > t {
-			b.refuse(p, Client(p.waiting.head), ProtocolViolation, "query_wait_timeout", now)
+			b.refuse(p, Client(p.waiting.head), ProtocolViolation, "query_wait_timeout")
 		}
 	}
 	if t := b.set.DownWait; t > 0 && p.down && p.servers == p.logins {
 		for p.waiting.len > 0 && now-b.clients[p.waiting.head].since > t {
-			b.refuse(p, Client(p.waiting.head), CannotConnectNow, p.text, now)
+			b.refuse(p, Client(p.waiting.head), CannotConnectNow, p.text)
 		}
 	}
 	if t := b.set.QueryWaitNotify; t > 0 {
@@ -760,7 +810,7 @@ func (b *Book) unlist(l *list, s Server) {
 // Names are the databases of all pools, sorted.
 func (b *Book) Names() []string {
 	var names []string
-	for _, p := range b.pools {
+	for p := range b.each {
 		names = append(names, p.key.Database)
 	}
 	slices.Sort(names)

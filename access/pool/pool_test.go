@@ -239,7 +239,7 @@ func (h *hand) step() {
 				h.release(c, Drop)
 			}
 			h.unwait(c, false)
-			h.b.Leave(c, h.now)
+			h.b.Leave(c)
 			delete(h.key, c)
 		}
 	case 7, 8:
@@ -482,6 +482,36 @@ func TestOldServersGoOneAfterAnother(t *testing.T) {
 	expect(t, b, "")
 	b.Tick(time.Hour + 15*time.Minute + 2)
 	expect(t, b, "close 1: server lifetime over")
+}
+
+// Names that nobody proved cost nothing once their clients have gone.
+func TestPoolsThatNeverHadAServerAreForgotten(t *testing.T) {
+	b := New(Defaults())
+	for i := range 1000 {
+		c := join(t, b, Key{fmt.Sprint("d", i), fmt.Sprint("u", i)})
+		b.Leave(c)
+	}
+	if len(b.pools) > 1 || len(b.byKey)+len(b.dbs)+len(b.users) > 0 {
+		t.Errorf("%d pools, %d keys, %d databases, %d users are left", len(b.pools), len(b.byKey), len(b.dbs), len(b.users))
+	}
+	c := join(t, b, keys[0])
+	b.Want(c, 0)
+	b.Failed(0, Failure{Code: "3D000", Text: "no"}, 0)
+	if b.Actions(); len(b.byKey) != 1 {
+		t.Error("what failed is not remembered")
+	}
+	b.Tick(time.Minute)
+	if len(b.byKey) != 0 {
+		t.Error("what failed is remembered for ever")
+	}
+	d := join(t, b, keys[1])
+	b.Want(d, time.Minute)
+	b.Ready(0, time.Minute)
+	b.Release(d, Keep, time.Minute)
+	b.Leave(d)
+	if rows := b.Rows(time.Minute); len(rows) != 1 || rows[0].Servers[Idle] != 1 {
+		t.Errorf("a pool with a server: %+v", rows)
+	}
 }
 
 func TestSettingsOfUsersWinOverDatabases(t *testing.T) {

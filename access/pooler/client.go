@@ -1,6 +1,9 @@
 package pooler
 
 import (
+	"net/netip"
+	"time"
+
 	"golang.org/x/sys/unix"
 
 	"howdah/access/pool"
@@ -12,6 +15,9 @@ type client struct {
 	socket
 	scan
 	door     *Door
+	counts   *stats
+	joined   time.Duration // on the loop's clock
+	from     netip.AddrPort
 	key      pool.Key
 	id       pool.Client
 	mode     pool.Mode
@@ -82,7 +88,7 @@ func (c *client) read() {
 			c.gone("client unexpected eof")
 			return
 		}
-		c.door.stats.received += uint64(n)
+		c.counts.received += uint64(n)
 		c.feed(c.loop.in[:n])
 		if c.hup || c.tls == nil || c.events&unix.EPOLLIN == 0 {
 			return
@@ -259,7 +265,7 @@ func (c *client) forward() {
 // what it gets.
 func (c *client) deliver(pieces [][]byte) {
 	for _, p := range pieces {
-		c.door.stats.sent += uint64(len(p))
+		c.counts.sent += uint64(len(p))
 	}
 	c.send(pieces)
 	if c.pending() {
@@ -275,9 +281,9 @@ func (c *client) ask(kind byte) act {
 	s := c.server
 	if !s.busy {
 		s.busy = true
-		c.door.stats.queries++
+		c.counts.queries++
 		if s.status == 'I' {
-			c.door.stats.xacts++
+			c.counts.xacts++
 		}
 	}
 	switch kind {
@@ -318,7 +324,7 @@ func (c *client) acquire() bool {
 // parameters first.
 func (c *client) link(s *server) bool {
 	c.server, s.client = s, c
-	c.door.stats.assigned++
+	c.counts.assigned++
 	if c.pending() {
 		s.stop()
 	}
@@ -371,7 +377,7 @@ func (c *client) gone(why string) {
 	delete(d.pooler.keys, c.secret)
 	if c.id != pool.None { // else the book has forgotten it already
 		d.clients[c.id] = nil
-		d.book.Leave(c.id, c.loop.now)
+		d.book.Leave(c.id)
 	}
 	if c.tls == nil && !c.dead {
 		_ = unix.Shutdown(c.fd, unix.SHUT_WR)

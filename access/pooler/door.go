@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 
@@ -37,6 +38,10 @@ type Door struct {
 	TLS     *tls.Config
 	OnlyTLS bool // whoever comes in clear is refused
 	Log     *slog.Logger
+	Addr    netip.AddrPort // where it listens; Serve says so
+
+	// Admins may order on the console, Watchers may look; nobody: there is none.
+	Admins, Watchers []string
 
 	// The loop's.
 	pooler      *Pooler
@@ -48,7 +53,7 @@ type Door struct {
 	welcomes    map[pool.Key]*welcome
 	credentials map[string]login.Credential // of users that proved themselves: with these we log in for them
 	statements  statements
-	stats       stats
+	counts      map[string]*stats // by database
 }
 
 // A welcome is what a server says of itself to whoever logs in.
@@ -59,11 +64,10 @@ type welcome struct {
 
 type parameter struct{ name, value string }
 
-// stats are what a door has seen.
+// stats are what the clients of a database did.
 type stats struct {
 	queries, xacts, received, sent        uint64
 	assigned, parses, serverParses, binds uint64
-	logins                                uint64
 }
 
 // act carries out what the book decided, until it decides nothing more.
@@ -119,7 +123,10 @@ func (d *Door) enter(c *client, fd int) error {
 	}
 	d.clients = at(d.clients, int(c.id))
 	d.clients[c.id] = c
-	d.stats.logins++
+	if d.counts[c.key.Database] == nil {
+		d.counts[c.key.Database] = &stats{}
+	}
+	c.counts, c.joined = d.counts[c.key.Database], c.loop.now
 	if d.welcomes[c.key] == nil { // nobody has ever asked for this pool's
 		id, ok := d.book.Want(c.id, c.loop.now)
 		if !ok {

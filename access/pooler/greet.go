@@ -13,8 +13,10 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"howdah/access/admin"
 	"howdah/access/hba"
 	"howdah/access/login"
 	"howdah/access/pool"
@@ -33,6 +35,10 @@ type guest struct {
 	wire *wire
 	in   []byte // read ahead
 	from netip.Addr
+	port uint16
+
+	life   context.Context // of the gateway
+	inside atomic.Bool     // she may stay beyond the time for a login
 
 	key        pool.Key
 	params     parameters
@@ -59,18 +65,22 @@ var errSilent = errors.New("nothing to say")
 
 // greet is the beginning of a session: the first packet, encryption, the proof.
 func (p *Pooler) greet(ctx context.Context, d *Door, conn net.Conn) {
+	g := &guest{door: d, conn: conn, raw: conn, life: ctx}
 	ctx, stop := context.WithTimeout(ctx, greetWithin)
 	defer stop()
-	g := &guest{door: d, conn: conn, raw: conn}
 	if t, ok := conn.(*net.TCPConn); ok {
 		_ = t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3})
 		if a, ok := t.RemoteAddr().(*net.TCPAddr); ok {
-			g.from = a.AddrPort().Addr().Unmap()
+			g.from, g.port = a.AddrPort().Addr().Unmap(), a.AddrPort().Port()
 		}
 	}
 	deadline, _ := ctx.Deadline()
 	_ = conn.SetDeadline(deadline)
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	defer context.AfterFunc(ctx, func() {
+		if !g.inside.Load() {
+			_ = conn.SetDeadline(time.Unix(1, 0))
+		}
+	})()
 	err := p.admit(ctx, g)
 	if err == nil {
 		return
@@ -116,7 +126,10 @@ func (p *Pooler) admit(ctx context.Context, g *guest) error {
 		return err
 	}
 	d := g.door
-	c := &client{door: d, key: g.key, params: g.params}
+	if g.key.Database == admin.Database && len(d.Admins)+len(d.Watchers) > 0 {
+		return p.console(ctx, g)
+	}
+	c := &client{door: d, key: g.key, params: g.params, from: netip.AddrPortFrom(g.from, g.port)}
 	var joined error
 	if !p.loop.call(func() {
 		if c.id, joined = d.book.Join(g.key); joined == nil {
@@ -141,7 +154,7 @@ func (p *Pooler) admit(ctx context.Context, g *guest) error {
 		}
 	}
 	if err != nil {
-		p.loop.post(func() { d.book.Leave(c.id, p.loop.now) })
+		p.loop.post(func() { d.book.Leave(c.id) })
 		return err
 	}
 	c.tls = g.tls

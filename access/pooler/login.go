@@ -76,7 +76,7 @@ func (d *Door) arrived(s *server, w *welcome, fd int, err error) {
 		return
 	}
 	d.servers = at(d.servers, int(s.id))
-	d.servers[s.id] = s
+	d.servers[s.id], s.joined = s, now
 	d.welcomes[s.key] = w
 	d.book.Ready(s.id, now)
 }

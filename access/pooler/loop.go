@@ -35,6 +35,7 @@ type loop struct {
 	mu     sync.Mutex
 	mail   []func()
 	closed bool
+	ended  chan struct{} // closed when run has returned
 
 	in      []byte   // what one read takes
 	batch   [][]byte // what goes to one socket in one write
@@ -71,7 +72,7 @@ func newLoop() (*loop, error) {
 		unix.Close(ep)
 		return nil, err
 	}
-	l := &loop{ep: ep, wake: wake, began: time.Now(), in: make([]byte, chunk)}
+	l := &loop{ep: ep, wake: wake, began: time.Now(), in: make([]byte, chunk), ended: make(chan struct{})}
 	if err := l.ctl(unix.EPOLL_CTL_ADD, wake, unix.EPOLLIN); err != nil {
 		unix.Close(wake)
 		unix.Close(ep)
@@ -101,8 +102,12 @@ func (l *loop) call(f func()) bool {
 	if !l.post(func() { defer close(done); f() }) {
 		return false
 	}
-	<-done
-	return true
+	select {
+	case <-done:
+		return true
+	case <-l.ended: // before it came to this letter, perhaps
+		return false
+	}
 }
 
 // run turns until stop was posted and returned true.
@@ -147,6 +152,9 @@ func (l *loop) run() {
 			l.finish()
 		}
 	}
+	close(l.ended)
+	l.mu.Lock() // whoever posts has seen that it is closed
+	defer l.mu.Unlock()
 	unix.Close(l.wake)
 	unix.Close(l.ep)
 }

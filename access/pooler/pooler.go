@@ -91,6 +91,7 @@ func (d *Door) open(p *Pooler) {
 	d.book = pool.New(d.Settings)
 	d.book.Configure(d.Settings, d.Databases, d.Users)
 	d.welcomes = map[pool.Key]*welcome{}
+	d.counts = map[string]*stats{}
 	d.credentials = map[string]login.Credential{}
 }
 
@@ -124,6 +125,7 @@ func (p *Pooler) Serve(ctx context.Context, l net.Listener, d *Door) error {
 	defer context.AfterFunc(ctx, func() { l.Close() })()
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	p.loop.call(func() { d.listens(l) })
 	spare := newSpare()
 	defer spare.close()
 	var told time.Time // that the lobby is full

@@ -20,6 +20,7 @@ type server struct {
 	params   parameters
 	cancel   cancelKey
 	backend  Backend
+	joined   time.Duration // on the loop's clock
 	late     []byte        // what it said while its gate was shut
 	shut     time.Duration // since when
 	parked   bool          // out of the epoll, which would only tell that it has gone

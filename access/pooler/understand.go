@@ -57,7 +57,7 @@ func (c *client) understand(kind byte, body []byte, n int) (v verdict, used int)
 		own := string(name)
 		c.names[own] = x
 		c.busy()
-		c.door.stats.parses++
+		c.counts.parses++
 		r := request{kind: 'P', stmt: x, name: own}
 		if s.knows(x) {
 			r.act = fake
@@ -90,7 +90,7 @@ func (c *client) understand(kind byte, body []byte, n int) (v verdict, used int)
 			return c.broken("prepared statement did not exist")
 		}
 		c.busy()
-		c.door.stats.binds++
+		c.counts.binds++
 		c.need(x)
 		s.asked.push(request{kind: 'B', stmt: x})
 		used = len(portal) + 1 + len(name) + 1
@@ -157,9 +157,9 @@ func (c *client) broken(text string) (verdict, int) {
 func (c *client) busy() {
 	if s := c.server; !s.busy {
 		s.busy = true
-		c.door.stats.queries++
+		c.counts.queries++
 		if s.status == 'I' {
-			c.door.stats.xacts++
+			c.counts.xacts++
 		}
 	}
 }
@@ -214,7 +214,7 @@ func (c *client) makeRoom(x *statement) {
 		}
 		c.forget(oldest)
 	}
-	c.door.stats.serverParses++
+	c.counts.serverParses++
 }
 
 func (c *client) forget(x *statement) {

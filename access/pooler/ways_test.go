@@ -160,6 +160,7 @@ func TestTheGateAndTheEndOfAReign(t *testing.T) {
 	}
 	epoch.Store(1)
 	gated.door.Follow(func(tag any) bool { return tag == int64(1) })
+	held() // by now it has been heard
 	if got := one(t, idle, "SELECT pg_backend_pid()::text"); got == pid {
 		t.Error("a deposed server still serves")
 	}
@@ -169,6 +170,7 @@ func TestTheGateAndTheEndOfAReign(t *testing.T) {
 	}
 	epoch.Store(2)
 	gated.door.Follow(func(tag any) bool { return tag == int64(2) })
+	held()
 	if _, err := conn.Exec(t.Context(), "COMMIT"); err == nil {
 		t.Error("a deposed server's transaction committed")
 	}
