@@ -50,7 +50,7 @@ func newBench(t testing.TB, mode pool.Mode) *bench {
 		b.far[i] = fds[0]
 		return fds[1]
 	}
-	b.c = &client{door: d, key: k, mode: mode, welcomed: true}
+	b.c = &client{door: d, key: k, mode: mode, welcomed: true, counts: &stats{}}
 	if b.c.id, err = d.book.Join(k); err != nil {
 		t.Fatal(err)
 	}
