@@ -18,4 +18,7 @@ const (
 	Line    = "line"
 	Signal  = "signal"
 	Version = "version"
+
+	Database  = "database"
+	Collector = "collector"
 )
