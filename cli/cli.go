@@ -56,6 +56,9 @@ type Roles struct {
 	Gateway func(ctx context.Context, dir string) error
 	Etcd    func(ctx context.Context, dir string) error
 	Keep    func(ctx context.Context, dir string) error // holds a playground's networks
+	// Jobs is whatever may wait: metrics.
+	Jobs       func(ctx context.Context, dir string) error
+	PgExporter func(ctx context.Context, o Exporter) error
 }
 
 // errUnhealthy ends a verb that did its work and found the cluster unwell.
@@ -82,6 +85,7 @@ func Run(ctx context.Context, args []string, p Process) int {
 		return a.runPgBackRest(ctx, args, "")
 	}
 	root := a.root()
+	args = called(p.Called, args)
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	if exit, ok := errors.AsType[exitError](err); ok {
@@ -188,7 +192,7 @@ On one machine, "howdah up" starts a complete cluster of three nodes to try.`,
 		"play":   {a.up(), a.down(), a.init(), a.spec(), a.fault(), a.demoFaults()},
 		"look":   {a.list(), a.status(), a.why(), a.history(), a.showConfig(), a.psql()},
 		"change": {a.switchover(), a.failover(), a.restart(), a.reload(), a.reinit(), a.pause(), a.resume(), a.editConfig(), a.keys(), a.provision(), a.pgbackrest()},
-		"daemon": {a.node(), a.agent(), a.gateway(), a.etcd(), a.playground()},
+		"daemon": {a.node(), a.agent(), a.gateway(), a.etcd(), a.jobs(), a.pgExporter(), a.playground()},
 	} {
 		for _, v := range verbs {
 			v.GroupID = group

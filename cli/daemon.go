@@ -36,6 +36,12 @@ replicas, and the others of its inventory. "howdah node" starts it and keeps its
 listening sockets.`, a.Roles.Gateway)
 }
 
+func (a *app) jobs() *cobra.Command {
+	return a.role("jobs", "What may wait: the metrics of the server",
+		`Jobs serves the metrics of the node in DIR for Prometheus, at low priority.
+"howdah node" starts it. Nothing depends on it.`, a.Roles.Jobs)
+}
+
 // playground holds what the playground starts for itself.
 func (a *app) playground() *cobra.Command {
 	cmd := &cobra.Command{

@@ -37,6 +37,7 @@ const (
 	oomSupervisor = -1000
 	oomRole       = -900
 	oomGateway    = -500
+	oomJobs       = 300
 )
 
 // A Role is one daemon of the node.
@@ -45,6 +46,7 @@ type Role struct {
 	Args  []string
 	Env   []string // beside the few variables that every role gets
 	OOM   int
+	Low   bool          // it gives way to every other for processor and disk
 	Grace time.Duration // from SIGTERM to SIGKILL
 	// Listen are the sockets that the supervisor keeps for the role.
 	Listen []listen.Place
@@ -59,6 +61,13 @@ const gateway = "gateway"
 // agent goes first, because it hands leadership over through the store.
 func Roles(n spec.Node) []Role {
 	var roles []Role
+	if n.Jobs != (spec.Jobs{}) {
+		// It stops last: nothing waits for it.
+		roles = append(roles, Role{
+			Name: "jobs", Args: []string{"jobs", "--node", n.Paths.Dir},
+			Env: []string{"GOMEMLIMIT=64MiB"}, OOM: oomJobs, Low: true, Grace: 3 * time.Second,
+		})
+	}
 	if n.Etcd.Member != "" {
 		roles = append(roles, Role{
 			Name: "etcd", Args: []string{"etcd", "serve", "--node", n.Paths.Dir},
@@ -262,7 +271,7 @@ func (r Role) job(n spec.Node, a User) process.Job {
 		User: a.Credential, Owner: [2]int{a.UID, a.GID},
 		Log: filepath.Join(n.Paths.Log, r.Name+".log"),
 		PID: RoleFile(n, r.Name),
-		OOM: r.OOM, Grace: r.Grace,
+		OOM: r.OOM, Low: r.Low, Grace: r.Grace,
 	}
 }
 

@@ -47,6 +47,9 @@ func doorPorts(n spec.Node) []int {
 	if m, ok := n.Etcd.Self(); ok {
 		ports = append(ports, portIn(m.Client))
 	}
+	if n.Jobs.Exporter != "" {
+		ports = append(ports, portIn(n.Jobs.Exporter))
+	}
 	for _, p := range listen.Gateway(n) {
 		ports = append(ports, p.Port)
 	}

@@ -29,6 +29,7 @@ type Node struct {
 	Agent     Agent    `json:"agent"`
 	Gateway   Gateway  `json:"gateway"`
 	Pool      Pool     `json:"pool"`
+	Jobs      Jobs     `json:"jobs"`
 	TLS       TLS      `json:"tls"`
 	Objects   Objects  `json:"objects"`
 }
@@ -192,6 +193,11 @@ type Pool struct {
 	TLS    bool         `json:"tls"`    // clients in clear are refused
 	Ignore []string     `json:"ignore"` // startup parameters that are accepted and dropped
 	HBA    []AccessRule `json:"hba"`    // none: everybody, by password
+}
+
+// Jobs is what may wait. A node without any of it runs no such role.
+type Jobs struct {
+	Exporter string `json:"exporter"` // host:port of the server's metrics; "": none
 }
 
 // A Page is who may use the gateway's statistics page. Whoever changes something

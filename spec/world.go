@@ -47,12 +47,13 @@ type Member struct {
 	Host       string            `json:"host"`
 	Port       int               `json:"port"`
 	REST       int               `json:"rest"`
-	Stats      int               `json:"stats"`  // the gateway's page
-	Role       string            `json:"role"`   // what pg_role says: where it begins
-	Tags       map[string]any    `json:"tags"`   // Patroni's
-	Delay      string            `json:"delay"`  // recovery_min_apply_delay; "": none
-	User       string            `json:"user"`   // OS user
-	Tuning     Tuning            `json:"tuning"` // what the template needs
+	Stats      int               `json:"stats"`    // the gateway's page
+	Exporter   int               `json:"exporter"` // metrics of the server; 0: none
+	Role       string            `json:"role"`     // what pg_role says: where it begins
+	Tags       map[string]any    `json:"tags"`     // Patroni's
+	Delay      string            `json:"delay"`    // recovery_min_apply_delay; "": none
+	User       string            `json:"user"`     // OS user
+	Tuning     Tuning            `json:"tuning"`   // what the template needs
 	Parameters map[string]string `json:"parameters"`
 	HBA        []AccessRule      `json:"hba"`
 	PoolHBA    []AccessRule      `json:"pool_hba"`

@@ -44,8 +44,11 @@ func run() int {
 		Root:     os.Geteuid() == 0,
 		Version:  built(),
 		Called:   os.Args[0],
-		Roles:    cli.Roles{Node: superviseNode, Machine: runMachine, Agent: runAgent, Gateway: runGateway, Etcd: serveEtcd, Keep: keepPlayground},
-		Exec:     syscall.Exec,
+		Roles: cli.Roles{
+			Node: superviseNode, Machine: runMachine, Agent: runAgent, Gateway: runGateway, Etcd: serveEtcd, Keep: keepPlayground,
+			Jobs: runJobs, PgExporter: runPgExporter,
+		},
+		Exec: syscall.Exec,
 	})
 }
 

@@ -31,6 +31,7 @@ type Job struct {
 	PID   File
 	NetNS string // network namespace to run in; "" is ours
 	OOM   int    // oom_score_adj, where we may set it
+	Low   bool   // processor and disk are for others first
 	Grace time.Duration
 
 	// Sockets, if set, is asked before each start for descriptors that the
@@ -170,6 +171,11 @@ func (k *Keeper) start(j Job) (ID, <-chan syscall.WaitStatus, error) {
 		return ID{}, nil, err
 	}
 	SetOOM(id, j.OOM)
+	if j.Low {
+		if err := lower(id); err != nil {
+			k.Log.Warn("priority not lowered", logkey.Role, j.Name, logkey.Error, err)
+		}
+	}
 	if err := j.PID.Write(id); err != nil {
 		// It runs and will be found by its arguments.
 		k.Log.Warn("pid file not written", logkey.Role, j.Name, logkey.Error, err)
@@ -209,6 +215,25 @@ func (k *Keeper) stop(id ID, done <-chan string, j Job, log *slog.Logger) error 
 // privilege; without it the role keeps what it inherited.
 func SetOOM(id ID, score int) {
 	os.WriteFile("/proc/"+strconv.Itoa(id.PID)+"/oom_score_adj", []byte(strconv.Itoa(score)), 0)
+}
+
+// lower has the process, which leads a group of its own, give way to others.
+// What is set for a group is set for every thread that it has by now, and what
+// they start inherits it.
+func lower(id ID) error {
+	const (
+		nice       = 10
+		bestEffort = 2 // a class of linux/ioprio.h; of its eight levels, 7 is the last to be served
+		lastLevel  = 7
+		whoGroup   = 2
+	)
+	if err := unix.Setpriority(unix.PRIO_PGRP, id.PID, nice); err != nil {
+		return fmt.Errorf("nice: %w", err)
+	}
+	if _, _, errno := unix.Syscall(unix.SYS_IOPRIO_SET, whoGroup, uintptr(id.PID), bestEffort<<13|lastLevel); errno != 0 {
+		return fmt.Errorf("ioprio: %w", errno)
+	}
+	return nil
 }
 
 // openLog opens path for appending; a long log is put aside first, one is kept.

@@ -411,6 +411,9 @@ func (r *reader) member(inv *inventory, s *server, members []*server, c spec.Clu
 		Name: s.name(), Host: s.host.name, Port: s.int("pg_port"), REST: s.rest, Stats: s.int("haproxy_exporter_port"),
 		Role: s.role, Tags: map[string]any{}, User: s.text("pg_dbsu"), Parameters: map[string]string{},
 	}
+	if s.bool("pg_exporter_enabled") {
+		m.Exporter = s.int("pg_exporter_port")
+	}
 	s.extra["ip"], s.extra["lo"] = s.host.name, "127.0.0.1"
 	ratio, _ := strconv.ParseFloat(s.text("pg_shared_buffer_ratio"), 64)
 	conns, _ := whole(s.get("pg_max_conn"))

@@ -102,6 +102,9 @@ func (s Site) server(c spec.Cluster, m spec.Member) spec.Node {
 		}
 	}
 	n.Agent = spec.Agent{Listen: at(n.Address, s.port(m.REST)), REST: c.REST, Timers: c.Timers, Tags: m.Tags, Config: c.Config}
+	if m.Exporter != 0 {
+		n.Jobs.Exporter = at(n.Address, s.port(m.Exporter))
+	}
 	if i := slices.IndexFunc(c.Members, func(m spec.Member) bool { return m.Role == "primary" }); i >= 0 {
 		n.Agent.Founder = c.Members[i].Name
 	}

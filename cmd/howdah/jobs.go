@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net/url"
+	"strconv"
+	"time"
+
+	"howdah/lifecycle"
+	"howdah/logkey"
+	"howdah/nodefile"
+	"howdah/observe/collect"
+	"howdah/observe/collector"
+	"howdah/problem"
+	"howdah/spec"
+)
+
+// runJobs runs what may wait. Each part is on its own: one that fails comes
+// again, and takes no other with it.
+func runJobs(ctx context.Context, dir string) error {
+	n, err := nodefile.Load(dir)
+	if err != nil {
+		return err
+	}
+	log := logger(n)
+	var parts []lifecycle.Part
+	if n.Jobs.Exporter != "" {
+		parts = append(parts, exporterJob(n, log))
+	}
+	if len(parts) == 0 {
+		return &problem.Error{
+			Code: "jobs-elsewhere", What: "cannot run the jobs of " + n.Member,
+			Why: "this node has none", Do: "start them on a node that does",
+		}
+	}
+	for i, p := range parts {
+		parts[i] = lifecycle.Again(p, func(name string, err error, pause time.Duration) {
+			log.Error("job ended", "job", name, logkey.Error, err, "again_in", pause)
+		})
+	}
+	return lifecycle.Run(ctx, parts...)
+}
+
+// exporterJob serves the metrics of the node's own server, reached by its
+// socket as the superuser, with the collectors that come with us.
+func exporterJob(n spec.Node, log *slog.Logger) lifecycle.Part {
+	return lifecycle.Part{Name: "exporter", Grace: 2 * time.Second, Run: func(ctx context.Context) error {
+		e, err := collect.New(collect.Options{
+			URL: (&url.URL{Scheme: "postgres", User: url.User(spec.Superuser), Path: "/postgres", RawQuery: url.Values{
+				"host": {n.Paths.Sockets}, "port": {strconv.Itoa(n.Postgres.Port)}, "sslmode": {"disable"},
+			}.Encode()}).String(),
+			Load:     collector.Shipped,
+			Discover: true, Exclude: []string{"template0", "template1", "postgres"},
+			Connect: time.Second, Build: exporterBuild(), Log: log,
+		})
+		if err != nil {
+			return err
+		}
+		return lifecycle.Run(ctx, exporterParts(e, n.Jobs.Exporter, "/metrics", log)...)
+	}}
+}
