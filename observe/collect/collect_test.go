@@ -28,8 +28,8 @@ import (
 	"howdah/test/testpg"
 )
 
-// socket is the URL of s, as whoever runs it.
-func socket(s *testpg.Server) string {
+// socketOf is the URL of s, as whoever runs it.
+func socketOf(s *testpg.Server) string {
 	q := url.Values{"host": {s.Node.Paths.Sockets}, "port": {"5432"}, "sslmode": {"disable"}}
 	return "postgres://postgres@/postgres?" + q.Encode()
 }
@@ -38,7 +38,7 @@ func socket(s *testpg.Server) string {
 func exporter(t *testing.T, s *testpg.Server, text string, change func(*Options)) (*Exporter, *httptest.Server) {
 	t.Helper()
 	o := Options{
-		URL: socket(s), Load: collector.Shipped, Discover: true, Exclude: []string{"template0", "template1", "postgres"},
+		URL: socketOf(s), Load: collector.Shipped, Discover: true, Exclude: []string{"template0", "template1", "postgres"},
 		Connect: 5 * time.Second, Log: slog.New(slog.NewTextHandler(&testLog{t}, nil)),
 	}
 	if text != "" {
@@ -65,6 +65,8 @@ func exporter(t *testing.T, s *testpg.Server, text string, change func(*Options)
 	})
 	return e, web
 }
+
+var discard = slog.New(slog.DiscardHandler)
 
 type testLog struct{ t *testing.T }
 
