@@ -24,6 +24,11 @@ type Guard struct {
 	Data string // PostgreSQL's data directory
 	Note string // where it remembers what it froze
 	Log  *slog.Logger
+	// Answering are the local ports whose late answers are dropped while it is frozen.
+	Answering []int
+
+	unsent time.Duration // when connections were last looked at
+	unable string        // why they could not be ended, as it was last said
 }
 
 // Run guards until ctx ends.
@@ -55,6 +60,10 @@ func (g *Guard) Run(ctx context.Context) error {
 			g.Log.Warn("guard", logkey.Trail, v.Trail, logkey.Action, v.Do.String(),
 				logkey.Epoch, v.Memory.Right.Epoch, "past_deadline", f.Now-v.Memory.Right.Deadline, logkey.Took, lease.Now()-f.Now)
 			said = text
+		}
+		if v.Memory.Froze && f.Now-g.unsent >= unsentLook {
+			g.unsent = f.Now
+			g.drop()
 		}
 		m = v.Memory
 		sleepUntil(v.Again)
@@ -99,6 +108,22 @@ func (g *Guard) perform(v verdict, f facts) error {
 		g.remember(memory{})
 	}
 	return nil
+}
+
+// drop drops what the frozen server said and nobody has heard. Where that can not
+// be done, it is said once.
+func (g *Guard) drop() {
+	if len(g.Answering) == 0 {
+		return
+	}
+	n, err := dropUnsent(g.Answering...)
+	if n > 0 {
+		g.Log.Warn("answers that no client had confirmed were dropped", "connections", n)
+	}
+	if err != nil && err.Error() != g.unable {
+		g.unable = err.Error()
+		g.Log.Warn("answers that no client has confirmed may be heard late", logkey.Error, err)
+	}
 }
 
 // remember leaves a note for the next guard; none means nothing is frozen.

@@ -186,7 +186,9 @@ func Run(ctx context.Context, n spec.Node, roles []Role, log *slog.Logger) error
 
 	log.Info("supervisor started", logkey.PID, self.PID)
 	keeper := &process.Keeper{Reaper: reaper, Log: log, Hurry: hurry, Haste: haste}
-	guard := &Guard{Page: n.Paths.Page, Data: n.Postgres.Data, Note: filepath.Join(n.Paths.Run, "guard.json"), Log: log}
+	guard := &Guard{
+		Page: n.Paths.Page, Data: n.Postgres.Data, Note: filepath.Join(n.Paths.Run, "guard.json"), Log: log, Answering: answering(n),
+	}
 	parts := []lifecycle.Part{
 		{Name: "reaper", Run: reaper.Run, Grace: time.Second},
 	}
