@@ -26,7 +26,7 @@ test:
 # The real pgBackRest and ours on the same repositories: every compression, cipher and direction.
 test-interop:
 	@scripts/test-setup
-	REQUIRE_PG=1 go test -timeout 60m ./test/interop -interop
+	HOWDAH_PEERS=$$(scripts/test-setup --peers) HOWDAH_PG=$$(scripts/test-setup --trees) REQUIRE_PG=1 go test -timeout 60m ./test/interop -interop
 
 lint:
 	@test -z "$$(go tool gofumpt -l .)" || { go tool gofumpt -l .; echo 'run: go tool gofumpt -w .'; exit 1; }

@@ -108,6 +108,7 @@ func (e *encrypter) Close() error {
 type decrypter struct {
 	r     io.Reader
 	pass  string
+	raw   bool
 	mode  cipher.BlockMode
 	in    []byte // read and not yet decrypted
 	plain []byte // decrypted and not yet given
@@ -115,8 +116,10 @@ type decrypter struct {
 	err   error
 }
 
-// Decrypt returns a reader of the text of r.
-func Decrypt(r io.Reader, pass string) io.Reader { return &decrypter{r: r, pass: pass} }
+// Decrypt returns a reader of the text of r; a raw one has no magic.
+func Decrypt(r io.Reader, pass string, raw bool) io.Reader {
+	return &decrypter{r: r, pass: pass, raw: raw}
+}
 
 func (d *decrypter) Read(p []byte) (int, error) {
 	for len(d.plain) == 0 {
@@ -133,8 +136,12 @@ func (d *decrypter) Read(p []byte) (int, error) {
 // fill decrypts what is there but the last block, which may be padding.
 func (d *decrypter) fill() {
 	if d.mode == nil {
-		var head [len(saltMagic) + SaltSize]byte
-		if _, err := io.ReadFull(d.r, head[:]); err != nil || string(head[:len(saltMagic)]) != saltMagic {
+		head := []byte(saltMagic + "saltsalt")
+		into := head
+		if d.raw {
+			into = head[len(saltMagic):]
+		}
+		if _, err := io.ReadFull(d.r, into); err != nil || string(head[:len(saltMagic)]) != saltMagic {
 			d.err = Errorf(Crypto, "cipher header invalid")
 			if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 				d.err = err

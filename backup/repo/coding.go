@@ -10,6 +10,7 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
 
@@ -21,10 +22,34 @@ type Coding struct {
 	Compress Compression
 	Level    int
 	Pass     secret.Text // "": not encrypted
+	// Raw streams lack what tells them from others: zlib for gzip, the salt
+	// without its magic. They are in bundles of backups with blocks. Read only.
+	Raw bool
 }
 
 // Plain says that the object is the content itself.
 func (c Coding) Plain() bool { return (c.Compress == None || c.Compress == "") && c.Pass == "" }
+
+// A Sum is the checksum and size of what is written to it.
+type Sum struct {
+	h hash.Hash
+	n int64
+}
+
+// NewSum is that of nothing.
+func NewSum() *Sum { return &Sum{h: sha1.New()} }
+
+// Write adds content.
+func (s *Sum) Write(p []byte) (int, error) {
+	s.n += int64(len(p))
+	return s.h.Write(p)
+}
+
+// String is the SHA-1 in hexadecimal digits.
+func (s *Sum) String() string { return hex.EncodeToString(s.h.Sum(nil)) }
+
+// Size is how much was written.
+func (s *Sum) Size() int64 { return s.n }
 
 // A Sealer stores what is written to it, and keeps the sums of both sides.
 type Sealer struct {
@@ -139,12 +164,16 @@ func Open(r io.Reader, c Coding) (*Opener, error) {
 	o := &Opener{in: taps{r: r, h: sha1.New()}, close: func() {}}
 	top := io.Reader(&o.in)
 	if c.Pass != "" {
-		top = Decrypt(top, c.Pass.Reveal())
+		top = Decrypt(top, c.Pass.Reveal(), c.Raw)
 	}
 	switch c.Compress {
 	case None, "":
 	case Gzip:
-		z, err := gzip.NewReader(bufio.NewReader(top))
+		open := func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) }
+		if c.Raw {
+			open = func(r io.Reader) (io.Reader, error) { return zlib.NewReader(r) }
+		}
+		z, err := open(bufio.NewReader(top))
 		if err != nil {
 			return nil, damaged(err)
 		}

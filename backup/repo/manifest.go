@@ -176,7 +176,9 @@ type File struct {
 	PageOK    *bool  // whether all pages had right checksums; nil: it has no pages
 	PageError string // which had not, as JSON
 
-	Block int64 // not 0: stored as blocks of so many times 8 kB
+	Block    int64 // not 0: stored as blocks of so many times 8 kB
+	BlockSum int64 // bytes of a block's checksum; 0 are 6
+	BlockMap int64 // bytes of the map at the end of the object
 
 	stored bool // repo-size was in the file
 	rest   []Line
@@ -196,6 +198,8 @@ func (f *File) SetStored(n int64) { f.RepoSize, f.stored = n, true }
 func (f *File) fields(d Owner) []field {
 	return append([]field{
 		number("bi", &f.Block, false),
+		number("bic", &f.BlockSum, false),
+		number("bim", &f.BlockMap, false),
 		number("bni", &f.Bundle, false),
 		number("bno", &f.Offset, false),
 		text("checksum", &f.Checksum, false),
@@ -433,7 +437,36 @@ func (m *Manifest) Object(stanza string, f *File) (name string, offset, length i
 	if f.Bundle > 0 {
 		return BackupPath(stanza, label, "bundle/"+integer(f.Bundle)), f.Offset, f.Stored()
 	}
+	if f.Block > 0 {
+		return BackupPath(stanza, label, f.Name+BlockExt), 0, f.Stored()
+	}
 	return BackupPath(stanza, label, f.Name+Compression(m.Options.CompressType).Ext()), 0, -1
+}
+
+// BlockExt is what the object of a file in blocks is called by, unless it is bundled.
+const BlockExt = ".pgbi"
+
+// SuperBlock is where a block's super block is stored.
+func (m *Manifest) SuperBlock(stanza string, f *File, b Block) (name string, err error) {
+	if b.Reference >= len(m.Reference) {
+		return "", Errorf(BadFormat, "the block map names backup %d of %d", b.Reference, len(m.Reference))
+	}
+	label := m.Reference[b.Reference]
+	if b.Bundle > 0 {
+		return BackupPath(stanza, label, "bundle/"+integer(b.Bundle)), nil
+	}
+	return BackupPath(stanza, label, f.Name+BlockExt), nil
+}
+
+// Coding is how a file's object is stored.
+func (m *Manifest) Coding(f *File) Coding {
+	return Coding{Compress: Compression(m.Options.CompressType), Pass: m.Cipher, Raw: m.BundleRaw && f.Bundle > 0}
+}
+
+// Beta says that its blocks are of the form that was given up before 2.46,
+// whose files can not be told from later ones but by this.
+func (m *Manifest) Beta() bool {
+	return m.BlockIncr && slices.Contains([]string{"2.44", "2.45"}, m.Backrest)
 }
 
 // Backup is the manifest's line in backup.info.

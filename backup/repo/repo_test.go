@@ -193,16 +193,16 @@ func TestCipher(t *testing.T) {
 	if err := e.Close(); err != nil || !bytes.Equal(b.Bytes(), want) {
 		t.Errorf("got %x, %v", b.Bytes(), err)
 	}
-	if got, err := io.ReadAll(Decrypt(&b, "topsecret")); string(got) != "hello\n" || err != nil {
+	if got, err := io.ReadAll(Decrypt(&b, "topsecret", false)); string(got) != "hello\n" || err != nil {
 		t.Errorf("got %q, %v", got, err)
 	}
-	if _, err := io.ReadAll(Decrypt(bytes.NewReader(want), "wrong")); ClassOf(err) != Crypto || !errors.Is(err, errPadding) {
+	if _, err := io.ReadAll(Decrypt(bytes.NewReader(want), "wrong", false)); ClassOf(err) != Crypto || !errors.Is(err, errPadding) {
 		t.Errorf("a wrong pass phrase: %v", err)
 	}
-	if _, err := io.ReadAll(Decrypt(bytes.NewReader(want[:30]), "topsecret")); ClassOf(err) != Crypto {
+	if _, err := io.ReadAll(Decrypt(bytes.NewReader(want[:30]), "topsecret", false)); ClassOf(err) != Crypto {
 		t.Errorf("a cut object: %v", err)
 	}
-	if _, err := io.ReadAll(Decrypt(strings.NewReader("plain"), "x")); ClassOf(err) != Crypto {
+	if _, err := io.ReadAll(Decrypt(strings.NewReader("plain"), "x", false)); ClassOf(err) != Crypto {
 		t.Errorf("no cipher text: %v", err)
 	}
 }
@@ -220,7 +220,7 @@ func TestCoding(t *testing.T) {
 				for i := range data {
 					data[i] = byte(r.IntN(8))
 				}
-				coding := Coding{c, int(c.Level()), pass}
+				coding := Coding{Compress: c, Level: int(c.Level()), Pass: pass}
 				var b bytes.Buffer
 				s, err := Seal(&b, coding, [8]byte{9})
 				if err != nil {
@@ -364,7 +364,7 @@ func FuzzOpen(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, n uint8, data []byte) {
 		for _, pass := range []secret.Text{"", "x"} {
-			o, err := Open(bytes.NewReader(data), Coding{Compressions[int(n)%len(Compressions)], 0, pass})
+			o, err := Open(bytes.NewReader(data), Coding{Compress: Compressions[int(n)%len(Compressions)], Pass: pass, Raw: n%2 == 0})
 			if err != nil {
 				continue
 			}

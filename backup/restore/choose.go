@@ -26,7 +26,7 @@ const (
 
 // choose finds the backup to restore: the one that is asked for, or the newest
 // from which the target can be reached.
-func (r Restore) choose(ctx context.Context, stanzas []*stanza.Stanza) (*stanza.Stanza, repo.BackupInfo, *repo.Manifest, error) {
+func (r Restore) choose(ctx context.Context, stanzas []*stanza.Stanza) (*stanza.Stanza, *repo.Manifest, error) {
 	var first error
 	for _, s := range stanzas {
 		info, err := s.BackupInfo(ctx)
@@ -39,7 +39,7 @@ func (r Restore) choose(ctx context.Context, stanzas []*stanza.Stanza) (*stanza.
 		}
 		label, err := r.pick(info.Backups)
 		if err != nil {
-			return nil, info, nil, err
+			return nil, nil, err
 		}
 		if label == "" {
 			continue
@@ -51,19 +51,19 @@ func (r Restore) choose(ctx context.Context, stanzas []*stanza.Stanza) (*stanza.
 			continue
 		}
 		if m.Label != label {
-			return nil, info, nil, repo.Errorf(repo.BadFormat, "requested backup '%s' and manifest label '%s' do not match; this indicates some sort of corruption", label, m.Label)
+			return nil, nil, repo.Errorf(repo.BadFormat, "requested backup '%s' and manifest label '%s' do not match; this indicates some sort of corruption", label, m.Label)
 		}
-		return s, info, m, nil
+		return s, m, nil
 	}
 	switch {
 	case r.Set != "":
-		return nil, repo.BackupInfo{}, nil, repo.Errorf(repo.BackupSetInvalid, "backup set %s is not valid", r.Set)
+		return nil, nil, repo.Errorf(repo.BackupSetInvalid, "backup set %s is not valid", r.Set)
 	case first != nil:
-		return nil, repo.BackupInfo{}, nil, repo.Errorf(repo.BackupSetInvalid, "no backup set found to restore: %w", first)
+		return nil, nil, repo.Errorf(repo.BackupSetInvalid, "no backup set found to restore: %w", first)
 	case r.Type == Time || r.Type == LSN:
-		return nil, repo.BackupInfo{}, nil, repo.Errorf(repo.BackupSetInvalid, "unable to find backup set to restore to %s '%s'", r.Type, r.Target)
+		return nil, nil, repo.Errorf(repo.BackupSetInvalid, "unable to find backup set to restore to %s '%s'", r.Type, r.Target)
 	}
-	return nil, repo.BackupInfo{}, nil, repo.Errorf(repo.BackupSetInvalid, "no backup set found to restore")
+	return nil, nil, repo.Errorf(repo.BackupSetInvalid, "no backup set found to restore")
 }
 
 // pick returns a label, or "" if no backup will do.

@@ -63,15 +63,12 @@ func (r Restore) From(ctx context.Context, stanzas ...*stanza.Stanza) (string, e
 	if _, err := os.Stat(filepath.Join(r.Path, "postmaster.pid")); err == nil {
 		return "", repo.Errorf(repo.PostmasterRunning, "unable to restore while PostgreSQL is running; presence of 'postmaster.pid' in '%s' indicates PostgreSQL is running; remove 'postmaster.pid' only if PostgreSQL is not running", r.Path)
 	}
-	s, info, m, err := r.choose(ctx, stanzas)
+	s, m, err := r.choose(ctx, stanzas)
 	if err != nil {
 		return "", err
 	}
-	if m.BlockIncr || slices.ContainsFunc(m.Files, func(f repo.File) bool { return f.Block > 0 }) {
-		return "", repo.Errorf(repo.FeatureUnsupported, "backup '%s' is stored in blocks (repo-block=y), which this program can not read; restore it with pgBackRest", m.Label)
-	}
-	if m.BundleRaw {
-		return "", repo.Errorf(repo.FeatureUnsupported, "backup '%s' has raw bundles (repo-block=y), which this program can not read; restore it with pgBackRest", m.Label)
+	if m.Beta() {
+		return "", repo.Errorf(repo.FeatureUnsupported, "backup '%s' is stored in blocks by a pre-release of pgBackRest (%s --beta), in a form that was given up; restore it with that", m.Label, m.Backrest)
 	}
 	what := m.Label
 	if r.Type == Time || r.Type == LSN {
@@ -86,7 +83,6 @@ func (r Restore) From(ctx context.Context, stanzas ...*stanza.Stanza) (string, e
 	if err := j.prepare(); err != nil {
 		return "", err
 	}
-	_ = info
 	if err := j.copy(ctx); err != nil {
 		return "", err
 	}
@@ -433,15 +429,7 @@ func (j *job) fetch(ctx context.Context, disk string, f *repo.File) error {
 	if f.Size == 0 {
 		return out.Close()
 	}
-	name, offset, length := j.m.Object(j.s.Name, f)
-	sealed, err := j.s.Fetch(ctx, name, offset, length, repo.Coding{Compress: repo.Compression(j.m.Options.CompressType), Pass: j.m.Cipher}, out)
-	if err = errors.Join(err, out.Close()); err != nil {
-		return err
-	}
-	if sealed.Size != f.Size || sealed.Checksum != f.Checksum {
-		return repo.Errorf(repo.Checksum, "actual checksum '%s' (%d bytes) does not match expected checksum '%s' (%d bytes) in %s", sealed.Checksum, sealed.Size, f.Checksum, f.Size, name)
-	}
-	return nil
+	return errors.Join(j.s.FetchFile(ctx, j.m, f, out), out.Close())
 }
 
 // give sets mode and, for root, the owner.

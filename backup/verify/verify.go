@@ -39,7 +39,7 @@ func (c *Counts) add(err error) {
 		c.Valid++
 	case errors.Is(err, fs.ErrNotExist):
 		c.Missing++
-	case errors.Is(err, errSize):
+	case errors.Is(err, stanza.ErrSize):
 		c.Size++
 	case repo.ClassOf(err) == repo.Checksum || repo.ClassOf(err) == repo.BadFormat || repo.ClassOf(err) == repo.Crypto:
 		c.Checksum++
@@ -47,8 +47,6 @@ func (c *Counts) add(err error) {
 		c.Other++
 	}
 }
-
-var errSize = errors.New("the size is another one")
 
 // An Archive is the WAL of one archive id.
 type Archive struct {
@@ -300,7 +298,7 @@ func (v Verify) segment(ctx context.Context, s *stanza.Stanza, id string, seg re
 		return 0, err
 	}
 	if sealed.Size != h.Size {
-		return 0, errSize
+		return 0, stanza.ErrSize
 	}
 	return h.Size, nil
 }
@@ -388,22 +386,7 @@ func (v Verify) file(ctx context.Context, s *stanza.Stanza, m *repo.Manifest, f 
 	if f.Size == 0 {
 		return nil // nothing of it is ever read
 	}
-	if f.Block > 0 || m.BundleRaw && f.Bundle > 0 {
-		return repo.Errorf(repo.FeatureUnsupported, "it is stored in blocks (repo-block=y), which this program can not read")
-	}
-	name, offset, length := m.Object(s.Name, f)
-	sealed, err := s.Fetch(ctx, name, offset, length, repo.Coding{Compress: repo.Compression(m.Options.CompressType), Pass: m.Cipher}, io.Discard)
-	switch {
-	case err != nil:
-		return err
-	case sealed.Checksum != f.Checksum:
-		return repo.Errorf(repo.Checksum, "invalid checksum '%s'", sealed.Checksum)
-	case sealed.Size != f.Size || sealed.Stored != f.Stored():
-		return errSize
-	case f.RepoChecksum != "" && sealed.RepoSum != f.RepoChecksum:
-		return repo.Errorf(repo.Checksum, "invalid checksum '%s' of what is stored", sealed.RepoSum)
-	}
-	return nil
+	return s.FetchFile(ctx, m, f, io.Discard)
 }
 
 // fits says whether segments of a size, by these names, hold the backup's start and stop.
