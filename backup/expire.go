@@ -30,7 +30,7 @@ func (d Desk) Expire(ctx context.Context, keep map[int]retain.Policy, label stri
 		found = found || did
 	}
 	if label != "" && !found {
-		return repo.Errorf(repo.BackupSetInvalid, "no backup '%s' in any repository", label)
+		d.Voice.Warn("backup %s does not exist\nHINT: run the info command and confirm the backup is listed", label)
 	}
 	return nil
 }

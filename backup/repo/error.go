@@ -48,6 +48,7 @@ const (
 	DBMissing          Class = 80
 	ArchiveTimeout     Class = 82
 	ArchiveDisabled    Class = 87
+	FileExists         Class = 93
 	Crypto             Class = 95
 	ParamInvalid       Class = 96
 	RepoInvalid        Class = 103

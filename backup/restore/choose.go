@@ -106,7 +106,9 @@ func (r Restore) pick(backups []repo.Backup) (string, error) {
 // 2026-11-21 12:00:00, with parts of a second or without, and a zone or the
 // one of this machine.
 func ParseTime(text string) (time.Time, error) {
-	text = strings.TrimSpace(strings.Replace(text, "T", " ", 1))
+	if text = strings.TrimSpace(text); len(text) > 10 && text[10] == 'T' {
+		text = text[:10] + " " + text[11:]
+	}
 	for _, zone := range []string{"Z07:00", "-07:00", "-0700", "-07", " Z07:00", " -07:00", " -0700", " -07", " MST", ""} {
 		for _, form := range []string{"2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02"} { // a fraction is taken anyway
 			if zone == " MST" && !strings.HasSuffix(text, " UTC") && !strings.HasSuffix(text, " GMT") {

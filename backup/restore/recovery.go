@@ -35,9 +35,14 @@ func (r Restore) settings() [][2]string {
 	var order []string
 	set := func(key, value string) {
 		if _, there := all[key]; !there {
-			order = append(order, key)
+			all[key], order = value, append(order, key)
 		}
-		all[key] = value
+	}
+	for _, key := range slices.Sorted(maps.Keys(r.Options)) {
+		set(strings.ReplaceAll(key, "-", "_"), r.Options[key]) // wins over what we would say
+	}
+	if r.NoArchive {
+		set("archive_mode", "off")
 	}
 	set("restore_command", r.Command)
 	switch r.Type {
@@ -57,12 +62,6 @@ func (r Restore) settings() [][2]string {
 		set("recovery_target_timeline", r.Timeline)
 	case r.Type == Immediate:
 		set("recovery_target_timeline", "current") // the latest may not be reachable from this backup
-	}
-	if r.NoArchive {
-		set("archive_mode", "off")
-	}
-	for _, key := range slices.Sorted(maps.Keys(r.Options)) {
-		set(strings.ReplaceAll(key, "-", "_"), r.Options[key])
 	}
 	var out [][2]string
 	for _, key := range order {

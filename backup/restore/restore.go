@@ -229,6 +229,11 @@ func (j *job) prepare() error {
 			return err
 		}
 	}
+	if !clean {
+		if err := j.vacant(); err != nil {
+			return err
+		}
+	}
 	// pg_control goes before anything is changed: half a cluster must not start.
 	if err := os.Remove(filepath.Join(j.Path, controlFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -263,6 +268,25 @@ func (j *job) prepare() error {
 			return err
 		}
 		if err := j.link(j.at(name), to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// vacant refuses links to what is there already: it is not the backup's to
+// overwrite.
+func (j *job) vacant() error {
+	for name, to := range j.links {
+		if _, space := j.roots[strings.TrimPrefix(name, "pg_data/")]; space {
+			continue // looked at
+		}
+		switch list, err := os.ReadDir(to); {
+		case err == nil && len(list) > 0:
+			return repo.Errorf(repo.PathNotEmpty, "unable to restore to path '%s' because it contains files; try using --delta if this is what you intended", to)
+		case errors.Is(err, syscall.ENOTDIR):
+			return repo.Errorf(repo.FileExists, "unable to restore file '%s' because it already exists; try using --delta if this is what you intended", to)
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
 			return err
 		}
 	}

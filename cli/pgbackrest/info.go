@@ -1,6 +1,7 @@
 package pgbackrest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -252,7 +253,7 @@ func (v stanzaView) backup(one backup.View, b repo.Backup) object {
 			case t.Tablespace != "":
 				spaces = append(spaces, object{"destination": t.Path, "name": t.SpaceName, "oid": json.RawMessage(t.Tablespace)})
 			case t.Type == "link":
-				links = append(links, object{"destination": destination(t), "name": strings.TrimPrefix(t.Name, "pg_data/")})
+				links = append(links, object{"destination": destination(t), "name": linkName(t)})
 			}
 		}
 		if links != nil {
@@ -272,6 +273,11 @@ func (v stanzaView) backup(one backup.View, b repo.Backup) object {
 		}
 	}
 	return o
+}
+
+// linkName is what pgBackRest calls a link: one to a file by that file.
+func linkName(t repo.Target) string {
+	return cmp.Or(t.File, strings.TrimPrefix(t.Name, "pg_data/"))
 }
 
 func destination(t repo.Target) string {
@@ -317,6 +323,9 @@ func (v stanzaView) text(w io.Writer) {
 		fmt.Fprintf(w, "    status: error (%s, %s)\n", message, lock)
 	default:
 		fmt.Fprintf(w, "    status: error (%s)\n", message)
+	}
+	if code == statusNoPath {
+		return
 	}
 	if fmt.Fprintf(w, "    cipher: %s\n", cipher); cipher == "mixed" {
 		for _, one := range v.views {
@@ -439,7 +448,7 @@ func (v stanzaView) details(w io.Writer, m *repo.Manifest) {
 		case t.Tablespace != "":
 			spaces = append(spaces, fmt.Sprintf("                %s (%s) => %s", t.SpaceName, t.Tablespace, t.Path))
 		case t.Type == "link":
-			links = append(links, fmt.Sprintf("                %s => %s", strings.TrimPrefix(t.Name, "pg_data/"), destination(t)))
+			links = append(links, fmt.Sprintf("                %s => %s", linkName(t), destination(t)))
 		}
 	}
 	if len(list) == 0 {

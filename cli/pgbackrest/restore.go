@@ -42,9 +42,6 @@ func (c *command) restore(ctx context.Context, d backup.Desk, p Process) error {
 		return repo.Errorf(repo.OptionInvalid, "option 'target-action' not valid without option 'type' in ('immediate', 'lsn', 'name', 'time', 'xid')")
 	}
 	r.Command = c.restoreCommand(p)
-	if _, own := r.Options["restore-command"]; own {
-		r.Command = r.Options["restore-command"]
-	}
 	_, err := d.Restore(ctx, r)
 	return err
 }
