@@ -8,6 +8,7 @@ import (
 	"errors"
 	"hash"
 	"io"
+	"sync"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zlib"
@@ -127,7 +128,7 @@ func compress(w io.Writer, c Coding) (io.WriteCloser, error) {
 	case Gzip:
 		return gzip.NewWriterLevel(w, min(c.Level, gzip.BestCompression))
 	case Zstd:
-		return zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(max(c.Level, 1))), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
+		return newZstd(w, zstd.EncoderLevelFromZstd(max(c.Level, 1)))
 	case LZ4:
 		z := lz4.NewWriter(w)
 		levels := []lz4.CompressionLevel{lz4.Fast, lz4.Fast, lz4.Fast, lz4.Level1, lz4.Level2, lz4.Level3, lz4.Level4, lz4.Level5, lz4.Level6, lz4.Level7, lz4.Level8, lz4.Level9}
@@ -137,6 +138,36 @@ func compress(w io.Writer, c Coding) (io.WriteCloser, error) {
 		return nil, Errorf(FeatureUnsupported, "compress-type=bz2 can be read but not written; use zst")
 	}
 	return nil, Errorf(OptionInvalidValue, "'%s' is not a compression type", c.Compress)
+}
+
+// encoders of each level are used again: a new one takes megabytes, and a
+// cluster has thousands of small files.
+var encoders [zstd.SpeedBestCompression + 1]sync.Pool
+
+// zstdWriter is an encoder on loan.
+type zstdWriter struct {
+	*zstd.Encoder
+	pool *sync.Pool
+}
+
+func newZstd(w io.Writer, level zstd.EncoderLevel) (io.WriteCloser, error) {
+	pool := &encoders[level]
+	if e, ok := pool.Get().(*zstd.Encoder); ok {
+		e.Reset(w)
+		return &zstdWriter{e, pool}, nil
+	}
+	e, err := zstd.NewWriter(w, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
+	return &zstdWriter{e, pool}, err
+}
+
+// Close ends the stream and gives the encoder back; one that failed is not used again.
+func (z *zstdWriter) Close() error {
+	if err := z.Encoder.Close(); err != nil {
+		return err
+	}
+	z.Reset(nil)
+	z.pool.Put(z.Encoder)
+	return nil
 }
 
 // An Opener reads content from an object, and knows its sums at the end.

@@ -373,3 +373,19 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+// Small files are most of a cluster's.
+func BenchmarkSealSmall(b *testing.B) {
+	data := bytes.Repeat([]byte("some of 8192 bytes "), 431)
+	b.SetBytes(int64(len(data)))
+	for b.Loop() {
+		s, err := Seal(io.Discard, Coding{Compress: Zstd, Level: 3}, [8]byte{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		_, _ = s.Write(data)
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
