@@ -97,6 +97,7 @@ var arrows = []struct{ from, to, why string }{
 	{"backup/repo", "github.com/pierrec/lz4/v4", "objects are compressed; from bytes to bytes"},
 	{"backup/repo", "github.com/zeebo/xxh3", "blocks are summed up; from bytes to bytes"},
 	{"cli/pgbackrest", "backup", "the incumbent's commands are about a data directory and repositories, where there need be no cluster of ours"},
+	{"postgres", "ha/quorum", "a voter's fence is made here, and its order is what a pledge rests on"},
 	{"dcs/embed", "netport", "a member whose port is taken says by whom"},
 	{"dcs/embed", "pki", "a member asks the others how they are, with its own certificate"},
 	{"dcs/etcd", "pki", "a node's store is opened with the node's certificate"},

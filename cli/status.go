@@ -105,7 +105,12 @@ func statusText(s control.Status) string {
 		line("handover", "from %s to %s", h.From, h.To)
 	}
 	line("replication", "%s", replication(p))
+	if s.Commits != nil {
+		line("commits", "%s", commitsText(*s.Commits))
+	}
 	switch {
+	case s.Commits != nil && s.Commits.Wait > 0:
+		line("exposure", "nothing that was acknowledged would be lost with the leader's host")
 	case s.Exposure == nil:
 		line("exposure", "unknown: the leader has not said where it stands")
 	default:
@@ -157,6 +162,17 @@ func replication(p cluster.Picture) string {
 		return "no replica shows itself"
 	}
 	return strings.Join(parts, "; ")
+}
+
+// commitsText says whom commits wait for.
+func commitsText(c control.Commits) string {
+	switch {
+	case c.Wait > 0:
+		return fmt.Sprintf("wait for %d of %s (synchronous_mode: %s)", c.Wait, strings.Join(c.Voters, ", "), c.Mode)
+	case c.Strict:
+		return "wait: no replica counts yet (synchronous_mode_strict); start one, or see `howdah why`"
+	}
+	return "wait for nobody: no replica counts, and only the leader may lead (synchronous_mode: " + c.Mode + ")"
 }
 
 func survivesText(s control.Status) string {

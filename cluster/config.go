@@ -156,6 +156,18 @@ func (c Config) SynchronousNodeCount() int {
 	return max(n, 0)
 }
 
+// SynchronousNodes is how many standbys must acknowledge, 0 where nobody said.
+func (c Config) SynchronousNodes() int {
+	if _, said := c.Lookup("synchronous_node_count"); !said {
+		return 0
+	}
+	return c.SynchronousNodeCount()
+}
+
+// MaximumLagOnSyncnode is how many bytes behind a synchronous standby may be;
+// -1 is any number.
+func (c Config) MaximumLagOnSyncnode() int64 { return c.Int(-1, "maximum_lag_on_syncnode") }
+
 // MaxTimelinesHistory is how many rows of history are kept; 0 is all.
 func (c Config) MaxTimelinesHistory() int {
 	return int(max(0, min(c.Int(0, "max_timelines_history"), math.MaxInt32)))

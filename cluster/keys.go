@@ -31,6 +31,7 @@ const (
 	DirRequests  = "howdah/requests/"  // what a person asked of one member
 	DirSchedules = "howdah/schedules/" // the same, for later
 	DirGateways  = "howdah/gateways/"  // who leads clients to the cluster, by host; leased
+	DirSuspects  = "howdah/suspects/"  // voters who hear nothing of the leader
 )
 
 // keyOptime is where Patroni before 2.1 kept the leader's position.

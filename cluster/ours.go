@@ -34,6 +34,9 @@ type Term struct {
 	Timeline pg.Timeline `json:"timeline"`       // that is led; after a promotion the new one, where known
 	LSN      pg.LSN      `json:"lsn"`            // where the leader began
 	Kind     string      `json:"kind"`
+	// Reserved is the latest timeline that a leader was to begin: nobody else may
+	// begin it, whether or not he did.
+	Reserved pg.Timeline `json:"reserved,omitempty"`
 }
 
 // Encode is the value to put.
@@ -121,6 +124,23 @@ func ParsePledge(member string, value []byte) (Pledge, error) {
 		err = errors.New("epoch is needed")
 	}
 	return p, err
+}
+
+// A Suspicion is a voter's word that it hears nothing of the leader of an epoch.
+type Suspicion struct {
+	Member string `json:"-"`
+	Mod    int64  `json:"-"`
+	Epoch  int64  `json:"epoch"`
+}
+
+// Encode is the value to put.
+func (s Suspicion) Encode() string { return encode(s) }
+
+// ParseSuspicion reads a voter's suspicion.
+func ParseSuspicion(member string, value []byte) (Suspicion, error) {
+	s := Suspicion{Member: member}
+	err := decode(value, &s)
+	return s, err
 }
 
 // A Recorded member once joined and was never removed; it hangs on no lease.

@@ -31,7 +31,7 @@ type entry struct {
 }
 
 // dirs are the directories that are kept whole; what is in none of them has index 0.
-var dirs = [...]string{"", DirMembers, DirRecorded, DirPledges, DirRequests, DirSchedules, DirWhy, DirFailovers, DirGateways}
+var dirs = [...]string{"", DirMembers, DirRecorded, DirPledges, DirRequests, DirSchedules, DirSuspects, DirWhy, DirFailovers, DirGateways}
 
 // begin takes the next snapshot up, and says in which directories nothing changed.
 func (r *Reader) begin(keys map[string]KV) (same [len(dirs)]bool) {
@@ -105,6 +105,8 @@ func (r *Reader) keep(s *State, same [len(dirs)]bool) {
 			s.Requests = r.last.Requests
 		case DirSchedules:
 			s.Schedules = r.last.Schedules
+		case DirSuspects:
+			s.Suspects = r.last.Suspects
 		case DirWhy:
 			s.Whys = r.last.Whys
 		case DirFailovers:

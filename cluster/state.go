@@ -56,6 +56,7 @@ type State struct {
 	Pledges   []Pledge
 	Requests  []Request
 	Schedules []Request
+	Suspects  []Suspicion
 	Whys      []Why
 	Failovers []FailoverPage
 	Gateways  []Gateway
@@ -178,6 +179,13 @@ func (s *State) readBelow(r *Reader, key string, kv KV) (err error) {
 		if err == nil {
 			s.Schedules = append(s.Schedules, q)
 		}
+	case DirSuspects:
+		var p Suspicion
+		p, err = parsedAs(r, name, kv, ParseSuspicion)
+		p.Mod = kv.Mod
+		if err == nil {
+			s.Suspects = append(s.Suspects, p)
+		}
 	case DirWhy:
 		var w Why
 		w, err = parsedAs(r, name, kv, ParseWhy)
@@ -237,6 +245,18 @@ func (s State) Timeline() pg.Timeline {
 	t := s.History.Timeline()
 	if s.Term != nil {
 		t = max(t, s.Term.Timeline)
+	}
+	return t
+}
+
+// Reserved is the highest timeline that anybody has begun or was to begin.
+func (s State) Reserved() pg.Timeline {
+	t := s.Timeline()
+	if s.Term != nil {
+		t = max(t, s.Term.Reserved)
+	}
+	for _, m := range s.Members {
+		t = max(t, m.Timeline)
 	}
 	return t
 }

@@ -452,6 +452,15 @@ func TestStatus(t *testing.T) {
 	if st := statusOf("demo", state(), up, time.Now()); st.Survives != 0 {
 		t.Errorf("a second etcd member may not go: got survives %d", st.Survives)
 	}
+	up[2].Up = true
+	synchronous(w)
+	if st := statusOf("demo", state(), up, time.Now()); st.Commits == nil || st.Commits.Wait != 1 || st.Survives != 1 {
+		t.Errorf("got commits %+v, survives %d; they wait for demo-2, and with one of the two nothing is lost", st.Commits, st.Survives)
+	}
+	w.put("sync", `{"leader":"demo-1","quorum":0,"sync_standby":null}`)
+	if st := statusOf("demo", state(), up, time.Now()); st.Survives != 0 {
+		t.Errorf("nobody but the leader may lead: got survives %d", st.Survives)
+	}
 	w.drop("leader")
 	if st := statusOf("demo", state(), up, time.Now()); len(st.Unwell) != 1 || st.Exposure != nil {
 		t.Errorf("without a leader: got %v, %v", st.Unwell, st.Exposure)

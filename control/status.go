@@ -19,6 +19,7 @@ type Status struct {
 	Picture  cluster.Picture       `json:"picture"`
 	Since    time.Time             `json:"leader_since,omitzero"` // zero: not known
 	Exposure *int64                `json:"exposure"`              // bytes that would be lost with the leader's host now; nil: unknown
+	Commits  *Commits              `json:"commits,omitempty"`     // whom commits wait for; nil: nobody
 	Etcd     []EtcdMember          `json:"etcd"`
 	Access   []Gateway             `json:"access"` // the gateways
 	Last     *cluster.FailoverPage `json:"last_failover,omitempty"`
@@ -30,6 +31,28 @@ type Status struct {
 	Unwell   []string              `json:"unwell"`   // what keeps the cluster from being healthy
 	At       time.Time             `json:"at"`       // when this was seen
 	State    cluster.State         `json:"-"`
+}
+
+// Commits is whom commits wait for in synchronous mode.
+type Commits struct {
+	Mode   string   `json:"mode"` // on, quorum
+	Strict bool     `json:"strict"`
+	Wait   int      `json:"wait"`   // for so many of Voters; 0: for nobody, or, if strict, for whoever comes
+	Voters []string `json:"voters"` // who counts now, and may be promoted
+}
+
+// commits is whom commits wait for, as /sync says.
+func commits(s cluster.State) *Commits {
+	mode := s.Config.SynchronousMode()
+	if mode == cluster.SyncOff && !s.Sync.Active() {
+		return nil
+	}
+	c := &Commits{Mode: mode, Strict: s.Config.SynchronousModeStrict(), Voters: []string{}}
+	if s.Sync.Active() {
+		c.Voters = append(c.Voters, s.Sync.Standby...)
+		c.Wait = len(c.Voters) - s.Sync.Quorum
+	}
+	return c
 }
 
 // A MemberProblem is what a member says that it cannot help itself with.
@@ -66,6 +89,10 @@ func statusOf(name string, s cluster.State, etcd []EtcdMember, now time.Time) St
 		st.Last, st.LastPage = &s.Failovers[n-1], s.Failovers[n-1].Number
 	}
 	st.Survives = survives(p, etcd)
+	if st.Commits = commits(s); st.Commits != nil {
+		// With the leader so many voters may be lost at once that the rest can elect.
+		st.Survives = min(st.Survives, st.Commits.Wait)
+	}
 	return st
 }
 

@@ -10,7 +10,8 @@ import (
 // An Action is one thing to do: a plain value that compares with == and prints
 // as one line. Three lanes carry them out, each one thing at a time: the lock
 // (requests about lease and leader key), notes (what is published), and the
-// server. Freeze and Thaw belong to no lane: they are done at once.
+// server. Freeze and Thaw belong to no lane: they are done at once. Prove goes on
+// beside all of them.
 type Action interface {
 	String() string
 	Lane() Lane
@@ -25,6 +26,7 @@ const (
 	Note
 	Server
 	Now
+	Aside // nothing waits for it
 )
 
 // Requests about the lease and the leader key.
@@ -48,6 +50,10 @@ type (
 		Term          string
 		Compared      string
 		ClearFailover int64 // Mod of the failover key this answers, or 0
+		Held          bool  // the key is still there, its holder's of epoch After
+		// Sync is put beside the term, over this Mod of /sync ("": none is).
+		Sync     string
+		SyncOver int64
 	}
 	// Retake hangs a key that is ours already on our present lease.
 	Retake struct {
@@ -62,6 +68,8 @@ type (
 		Handover int64
 		Term     string
 		Failover int64
+		Sync     string // as in Acquire
+		SyncOver int64
 	}
 	// Release gives the key up. Only a server that is verifiably dead, or
 	// cleanly shut down, lets its agent do so (law 5).
@@ -118,8 +126,13 @@ type (
 		Standby bool
 		Up      pg.Upstream
 	}
-	// Promote ends recovery.
-	Promote struct{}
+	// Promote ends recovery, on the timeline that was reserved (0: none was).
+	Promote struct{ Timeline pg.Timeline }
+	// Fence takes nothing more from the leader of this epoch or before, come what
+	// may, and finds where the log ends after that.
+	Fence struct{ Epoch int64 }
+	// Whole notes that copied data have caught up with a leader.
+	Whole struct{}
 	// Stop shuts down, fast.
 	Stop struct{}
 	// Kill ends every process that holds the data directory, verified.
@@ -139,6 +152,16 @@ type (
 	Slots struct{ Names string }
 	// Checkpoint writes one.
 	Checkpoint struct{}
+	// Synchronize gives the server, whether it runs or not, its setting of
+	// synchronous_standby_names ("": whatever else sets it), and keeps beside it
+	// what goes on from there (quorum.Memory).
+	Synchronize struct{ Names, Memory string }
+	// Prove commits something in a new session, to see whom commits wait for. It
+	// may wait for ever: a later one ends it.
+	Prove struct {
+		Names  string
+		Number int64
+	}
 	// Configure gives the server, whether it runs or not, the parameters of the
 	// dynamic configuration (as Config.ParametersText writes them). Reread: what
 	// the node itself sets is read anew, too.
@@ -156,34 +179,38 @@ type (
 	Thaw struct{}
 )
 
-func (GrantLease) Lane() Lane { return Lock }
-func (Renew) Lane() Lane      { return Lock }
-func (Acquire) Lane() Lane    { return Lock }
-func (Retake) Lane() Lane     { return Lock }
-func (Take) Lane() Lane       { return Lock }
-func (Release) Lane() Lane    { return Lock }
-func (Resign) Lane() Lane     { return Lock }
-func (Found) Lane() Lane      { return Lock }
-func (Open) Lane() Lane       { return Lock }
-func (Put) Lane() Lane        { return Note }
-func (Drop) Lane() Lane       { return Note }
-func (Initdb) Lane() Lane     { return Server }
-func (Clone) Lane() Lane      { return Server }
-func (Rewind) Lane() Lane     { return Server }
-func (Recover) Lane() Lane    { return Server }
-func (Start) Lane() Lane      { return Server }
-func (Promote) Lane() Lane    { return Server }
-func (Stop) Lane() Lane       { return Server }
-func (Kill) Lane() Lane       { return Server }
-func (Follow) Lane() Lane     { return Server }
-func (Measure) Lane() Lane    { return Server }
-func (Keep) Lane() Lane       { return Server }
-func (MoveAside) Lane() Lane  { return Server }
-func (Slots) Lane() Lane      { return Server }
-func (Checkpoint) Lane() Lane { return Server }
-func (Configure) Lane() Lane  { return Server }
-func (Freeze) Lane() Lane     { return Now }
-func (Thaw) Lane() Lane       { return Now }
+func (GrantLease) Lane() Lane  { return Lock }
+func (Renew) Lane() Lane       { return Lock }
+func (Acquire) Lane() Lane     { return Lock }
+func (Retake) Lane() Lane      { return Lock }
+func (Take) Lane() Lane        { return Lock }
+func (Release) Lane() Lane     { return Lock }
+func (Resign) Lane() Lane      { return Lock }
+func (Found) Lane() Lane       { return Lock }
+func (Open) Lane() Lane        { return Lock }
+func (Put) Lane() Lane         { return Note }
+func (Drop) Lane() Lane        { return Note }
+func (Initdb) Lane() Lane      { return Server }
+func (Clone) Lane() Lane       { return Server }
+func (Rewind) Lane() Lane      { return Server }
+func (Recover) Lane() Lane     { return Server }
+func (Start) Lane() Lane       { return Server }
+func (Fence) Lane() Lane       { return Server }
+func (Whole) Lane() Lane       { return Server }
+func (Promote) Lane() Lane     { return Server }
+func (Stop) Lane() Lane        { return Server }
+func (Kill) Lane() Lane        { return Server }
+func (Follow) Lane() Lane      { return Server }
+func (Measure) Lane() Lane     { return Server }
+func (Keep) Lane() Lane        { return Server }
+func (MoveAside) Lane() Lane   { return Server }
+func (Slots) Lane() Lane       { return Server }
+func (Checkpoint) Lane() Lane  { return Server }
+func (Configure) Lane() Lane   { return Server }
+func (Synchronize) Lane() Lane { return Server }
+func (Prove) Lane() Lane       { return Aside }
+func (Freeze) Lane() Lane      { return Now }
+func (Thaw) Lane() Lane        { return Now }
 
 func (a GrantLease) String() string { return fmt.Sprintf("grant lease(%s)", a.TTL) }
 func (a Renew) String() string {
@@ -215,15 +242,19 @@ func (a Start) String() string {
 		return "start(standby of " + a.Up.Name + ")"
 	}
 }
-func (Promote) String() string    { return "promote" }
-func (Stop) String() string       { return "stop" }
-func (Kill) String() string       { return "kill" }
-func (a Follow) String() string   { return "follow(" + a.Up.Name + ")" }
-func (Measure) String() string    { return "measure" }
-func (a Keep) String() string     { return fmt.Sprintf("keep(timeline %d from %s)", a.Timeline, a.From) }
-func (MoveAside) String() string  { return "move aside" }
-func (a Slots) String() string    { return "slots(" + a.Names + ")" }
-func (Checkpoint) String() string { return "checkpoint" }
-func (Configure) String() string  { return "configure" }
-func (Freeze) String() string     { return "freeze" }
-func (Thaw) String() string       { return "thaw" }
+func (a Fence) String() string       { return fmt.Sprintf("fence(epoch %d)", a.Epoch) }
+func (Whole) String() string         { return "whole" }
+func (Promote) String() string       { return "promote" }
+func (Stop) String() string          { return "stop" }
+func (Kill) String() string          { return "kill" }
+func (a Follow) String() string      { return "follow(" + a.Up.Name + ")" }
+func (Measure) String() string       { return "measure" }
+func (a Keep) String() string        { return fmt.Sprintf("keep(timeline %d from %s)", a.Timeline, a.From) }
+func (MoveAside) String() string     { return "move aside" }
+func (a Slots) String() string       { return "slots(" + a.Names + ")" }
+func (Checkpoint) String() string    { return "checkpoint" }
+func (Configure) String() string     { return "configure" }
+func (a Synchronize) String() string { return "synchronize(" + a.Names + ")" }
+func (a Prove) String() string       { return fmt.Sprintf("prove(%d)", a.Number) }
+func (Freeze) String() string        { return "freeze" }
+func (Thaw) String() string          { return "thaw" }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"howdah/cluster"
+	"howdah/ha/quorum"
 	"howdah/pg"
 )
 
@@ -21,20 +22,8 @@ import (
 // itself, which holds all of its epoch, need not wait.
 func (t *turn) elect() {
 	after := t.State.Epoch()
+	t.vacate(after, "")
 	v := &t.m.Vacancy
-	if !v.Open || v.After != after {
-		*v = Vacancy{Open: true, After: after, Since: t.Now, Wall: t.Wall, Witness: t.witness(after)}
-		reason := "the leader key was given up"
-		if _, live := t.State.Member(t.lastLeader()); !live {
-			reason = "the lease of the leader has ended"
-			v.Lost = true
-		}
-		t.begin(cluster.KindCrash, t.lastLeader(), reason)
-		if own := t.m.Silenced; t.lastLeader() == t.Self.Name && !own.IsZero() && len(t.m.Story.Phases) == 0 {
-			t.m.Story.Begun = own
-			t.m.Story.phase("lease ended", t.Wall)
-		}
-	}
 	t.note("leader=none after=%d", after)
 	t.m.Crash, t.m.Switch, t.m.Offer = Crash{}, Switch{}, Offer{}
 	t.m.Rejoin.Leader = ""
@@ -54,6 +43,10 @@ func (t *turn) elect() {
 	if t.writes() && s.Process != pg.ProcessNone {
 		t.note("server=writes") // the fence has spoken already
 		t.lookBy(t.ServerAt + soon)
+		return
+	}
+	if t.promised() {
+		t.ballot(after)
 		return
 	}
 	p, ok := t.pledge(after)
@@ -93,6 +86,28 @@ func (t *turn) elect() {
 			return
 		}
 		t.acquire("elected", t.compared())
+	}
+}
+
+// vacate opens the election after an epoch. why is for one that ended otherwise
+// than with its key.
+func (t *turn) vacate(after int64, why string) {
+	v := &t.m.Vacancy
+	if !v.Open || v.After != after {
+		*v = Vacancy{Open: true, After: after, Since: t.Now, Wall: t.Wall, Witness: t.witness(after)}
+		reason := "the leader key was given up"
+		if _, live := t.State.Member(t.lastLeader()); !live {
+			reason = "the lease of the leader has ended"
+			v.Lost = true
+		}
+		if why != "" {
+			reason = why
+		}
+		t.begin(cluster.KindCrash, t.lastLeader(), reason)
+		if own := t.m.Silenced; t.lastLeader() == t.Self.Name && !own.IsZero() && len(t.m.Story.Phases) == 0 {
+			t.m.Story.Begun = own
+			t.m.Story.phase("lease ended", t.Wall)
+		}
 	}
 }
 
@@ -308,6 +323,26 @@ func (t *turn) override(own cluster.Pledge) bool {
 
 // acquire takes the free key over the epoch that ended.
 func (t *turn) acquire(why, compared string) {
+	a := Acquire{Compared: compared}
+	if t.State.Term != nil {
+		a.After = t.State.Term.Mod
+	}
+	a.Sync, a.SyncOver = t.succeed()
+	t.acquireOver(why, a)
+}
+
+// succeed is /sync as it becomes with the key, and what it is put over; "" if
+// nothing is promised.
+func (t *turn) succeed() (string, int64) {
+	if !t.State.Sync.Active() {
+		return "", 0
+	}
+	next, _ := quorum.Succeed(t.State.Sync, t.Self.Name)
+	return next.Encode(), t.State.Sync.Mod
+}
+
+// acquireOver takes the key as a says, whose lease and term are still to be filled in.
+func (t *turn) acquireOver(why string, a Acquire) {
 	switch {
 	case t.Stopping:
 		t.note("stopping")
@@ -319,14 +354,10 @@ func (t *turn) acquire(why, compared string) {
 		if r := t.m.Story.Reason; len(r) == 0 || r[len(r)-1] != why {
 			t.m.Story.Reason = append(r[:len(r):len(r)], why)
 		}
-		var clear int64
 		if f := t.State.Failover; f.Asked() && f.Member == t.Self.Name {
-			clear = f.Mod
+			a.ClearFailover = f.Mod
 		}
-		after := int64(0)
-		if t.State.Term != nil {
-			after = t.State.Term.Mod
-		}
-		t.ask(Acquire{Lease: t.m.Lease.ID, After: after, Term: t.term(t.m.Story.Kind), Compared: compared, ClearFailover: clear})
+		a.Lease, a.Term = t.m.Lease.ID, t.term(t.m.Story.Kind)
+		t.ask(a)
 	}
 }

@@ -18,6 +18,9 @@ const stuckAfter = 10 * time.Second
 func (t *turn) follow() {
 	leader := t.State.LeaderName()
 	t.note("leader=" + leader)
+	if t.suspected() {
+		return
+	}
 	t.m.Crash, t.m.Switch, t.m.Vacancy = Crash{}, Switch{}, Vacancy{}
 	t.m.Offer = Offer{}
 	if epoch := t.State.Epoch(); t.m.Rejoin.Leader != leader || t.m.Rejoin.Epoch != epoch {
@@ -31,6 +34,12 @@ func (t *turn) follow() {
 		return
 	}
 	if t.reinit() {
+		return
+	}
+	if t.refused() {
+		if s.Process == pg.ProcessRunning && s.Answers && !t.asked() {
+			t.configure()
+		}
 		return
 	}
 	switch s.Process {
@@ -55,7 +64,7 @@ func (t *turn) follow() {
 			return
 		}
 		t.note("server=standby")
-		if !t.offered() && !t.asked() && !t.configure() {
+		if !t.offered() && !t.asked() && !t.configure() && !t.arm() {
 			t.stream()
 		}
 	}
@@ -70,7 +79,7 @@ func (t *turn) upstream() (pg.Upstream, bool) {
 	}
 	host, text := m.Host()
 	port, _ := strconv.Atoi(text)
-	return pg.Upstream{Name: m.Name, Host: host, Port: port, Slot: cluster.SlotName(t.Self.Name)},
+	return pg.Upstream{Name: m.Name, Host: host, Port: port, Slot: cluster.SlotName(t.Self.Name), Epoch: t.State.Epoch()},
 		m.Role == cluster.RolePrimary && m.Running()
 }
 
@@ -84,7 +93,7 @@ func (t *turn) source() pg.Upstream {
 		m, _ := t.State.Member(name)
 		host, text := m.Host()
 		port, _ := strconv.Atoi(text)
-		return pg.Upstream{Name: name, Host: host, Port: port, Slot: up.Slot}
+		return pg.Upstream{Name: name, Host: host, Port: port, Slot: up.Slot, Epoch: up.Epoch}
 	}
 	return up
 }
@@ -169,6 +178,7 @@ func (t *turn) stream() {
 		t.m.Streamed = Streamed{t.State.Leader.Mod, s.PID}
 		t.cascade()
 		t.m.Story = Story{}
+		t.whole()
 		return
 	}
 	t.note("streaming=no")

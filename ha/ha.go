@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"howdah/cluster"
+	"howdah/ha/quorum"
 	"howdah/pg"
 	"howdah/problem"
 	"howdah/spec"
@@ -56,13 +57,16 @@ type View struct {
 	Server   pg.Status
 	ServerAt time.Duration // boot clock when the look at the server began; 0: never looked
 
-	Job      Job     // the work on the server that is under way
-	Ended    *Ended  // work on the server that ended since the last turn
-	LockBusy bool    // a request about lease or leader key is under way
-	Answer   *Answer // its answer, since the last turn
-	NoteBusy bool    // a request that publishes is under way
-	Noted    *Answer // its answer, since the last turn
-	Stopping bool    // the agent was asked to end
+	Job      Job           // the work on the server that is under way
+	Ended    *Ended        // work on the server that ended since the last turn
+	LockBusy bool          // a request about lease or leader key is under way
+	Answer   *Answer       // its answer, since the last turn
+	NoteBusy bool          // a request that publishes is under way
+	Noted    *Answer       // its answer, since the last turn
+	Heard    time.Duration // boot clock when the leader's machine last answered anything; 0: not known
+	Probe    quorum.Probe  // the last commit that tried the setting
+	ProbeAt  time.Duration // boot clock when that was last reported
+	Stopping bool          // the agent was asked to end
 
 	Memory Memory
 }
@@ -85,6 +89,7 @@ type Ended struct {
 	Problem problem.Error
 	LSN     pg.LSN // Measure: end of the log on disk
 	Path    string // Keep, MoveAside: where things are now
+	Fence   quorum.Fence
 }
 
 // An Answer is what the store said to a request. Unknown means that it may or

@@ -181,6 +181,9 @@ func (t *turn) offered() bool {
 	switch {
 	case s.Process != pg.ProcessRunning || !s.Answers || !s.Recovering || self.Tags.NoFailover():
 		return false
+	case t.State.Unknown(cluster.KeySync):
+		t.note("sync=unreadable")
+		return false
 	case s.Timeline != h.Timeline:
 		t.note("handover=other-timeline")
 		return false
@@ -198,9 +201,10 @@ func (t *turn) offered() bool {
 		t.m.Story = Story{Kind: kind, From: h.From, Reason: h.Story.Reason, Begun: h.Story.At, Phases: h.Story.Phases}
 	}
 	t.note("handover=mine")
+	sync, over := t.succeed()
 	t.ask(Take{
 		Lease: t.m.Lease.ID, Epoch: l.Mod, Handover: h.Mod,
-		Term: t.term(kind), Failover: t.State.Failover.Mod,
+		Term: t.term(kind), Failover: t.State.Failover.Mod, Sync: sync, SyncOver: over,
 	})
 	return true
 }

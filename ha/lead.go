@@ -37,13 +37,22 @@ func (t *turn) lead() {
 			t.silent()
 		case s.Recovering:
 			t.note("server=standby")
-			if t.room() {
-				t.work(Promote{})
+			if t.ready() && t.room() {
+				t.work(t.promotion())
 			}
 		default:
 			t.leadPrimary()
 		}
 	}
+}
+
+// promotion is to the timeline that was reserved with the key. Where nothing is
+// promised it is whichever comes.
+func (t *turn) promotion() Promote {
+	if term := t.State.Term; t.synchronous() && term != nil && term.Leader == t.Self.Name {
+		return Promote{Timeline: term.Reserved}
+	}
+	return Promote{}
 }
 
 // thaw lets a frozen server go on if nobody else may have written since: the
@@ -75,6 +84,9 @@ func (t *turn) leadPrimary() {
 	case t.switchover():
 	case t.withdraw():
 	case t.asked():
+	case t.doubted():
+	case t.synchronize():
+	case t.synchronous() && t.slots(): // before a checkpoint, which may take long: commits wait for standbys
 	case s.Control.Timeline != s.Timeline:
 		// Until then pg_rewind would read the old timeline here.
 		t.note("checkpoint=due")

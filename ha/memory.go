@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"howdah/cluster"
+	"howdah/ha/quorum"
 	"howdah/pg"
 	"howdah/problem"
 	"howdah/spec"
@@ -43,7 +44,12 @@ type Memory struct {
 	Rejoin    Rejoin
 	Request   Request
 	Reinit    Reinit
-	Reload    bool          // a person wants the configuration read anew
+	Reload    bool // a person wants the configuration read anew
+	Sync      Sync
+	Fence     quorum.Fence  // what this voter did for its last pledge
+	Doubted   time.Duration // since when a voter has given this leader up
+	Copied    Copied
+	Suspicion Suspicion
 	Set       string        // the dynamic parameters that the server was last given; "": none yet
 	SetAt     int64         // Mod of the configuration that was found to say so
 	Refused   problem.Error // what it did not take of them
@@ -161,6 +167,31 @@ type Request struct {
 	Mod  int64  // 0: nothing
 	Kind string // "": it is not to be carried out
 }
+
+// Sync is how synchronous_standby_names and /sync are moved.
+type Sync struct {
+	quorum.Memory
+	Disk    string        // the memory on disk, beside the setting
+	Resumed bool          // it was gone on from, with /sync in view
+	At      time.Duration // since when the setting is in force for every new session
+	Proved  time.Duration // when a probe was last begun
+}
+
+// Suspicion is when log last came from the leader of an epoch.
+type Suspicion struct {
+	Epoch   int64
+	Flushed pg.LSN
+	Moved   time.Duration
+}
+
+// Copied is a copy that streams, and what its leader had when that was first seen.
+type Copied struct {
+	Epoch    int64
+	Revision int64
+}
+
+// Resume is what an agent's predecessor left beside the setting.
+func Resume(disk string) Sync { return Sync{Memory: quorum.ParseMemory(disk), Disk: disk} }
 
 // Reinit is a fresh copy that a person asked for.
 type Reinit struct {
@@ -368,6 +399,15 @@ func (t *turn) ended(e Ended) {
 		if ok {
 			m.Set, m.Refused = a.Parameters, e.Problem
 			m.Reload = m.Reload && !a.Reread
+		}
+	case Fence:
+		if ok {
+			m.Fence = e.Fence
+			m.Story.phase("fenced", t.Wall)
+		}
+	case Synchronize:
+		if ok {
+			m.Sync.Disk, m.Sync.At = a.Memory, e.At
 		}
 	case Checkpoint:
 		m.Switch.Checkpointed = true

@@ -205,10 +205,17 @@ func (t *turn) term(kind string) string {
 		over = t.State.Term.Mod
 	}
 	s := t.Server
-	return cluster.Term{
+	term := cluster.Term{
 		Leader: t.Self.Name, Over: over, Timeline: max(s.Timeline, s.Control.Timeline),
 		LSN: s.Flushed, Kind: kind,
-	}.Encode()
+	}
+	if t.State.Sync.Active() {
+		term.Reserved = t.State.Reserved()
+		if s.Standby || !s.Control.WasPrimary() {
+			term.Reserved++ // it is to be promoted
+		}
+	}
+	return term.Encode()
 }
 
 // history publishes where each timeline was left, which tells the others

@@ -57,7 +57,7 @@ func (t *turn) rejoin() {
 	case left && r.End != 0 && r.End <= at:
 		t.note("timeline=%d<%d", tl, now)
 		t.work(Start{Standby: true, Up: from})
-	case tl < now && !left && t.State.History.Timeline() < now:
+	case tl < now && !left && t.State.History.Timeline() < now && !t.gap(now):
 		t.note("history=awaited")
 	case !ready || !t.rewindable():
 		// The leader has not said yet that it writes: its history is still to come.
@@ -97,6 +97,13 @@ func (t *turn) diverged(up pg.Upstream, at pg.LSN, left bool) {
 	default:
 		t.work(Rewind{From: up})
 	}
+}
+
+// gap says that the history is the leader's, though it ends before his timeline:
+// between the two are ids that were reserved for others.
+func (t *turn) gap(now pg.Timeline) bool {
+	term := t.State.Term
+	return term != nil && term.Reserved == now && t.rewindable()
 }
 
 // clusterTimeline is the timeline the leader writes on.

@@ -103,6 +103,7 @@ type Status struct {
 	Started time.Time
 	Control Control // as on disk
 	Standby bool    // standby.signal is present
+	Copied  bool    // the data are a copy, which may lack what this member had confirmed
 	// Problem keeps the server from running, or is about to, as far as one can
 	// see without trying; without a code there is none.
 	Problem problem.Error
@@ -123,6 +124,7 @@ type Status struct {
 	History    History  // primary: of its timeline
 	Restart    bool     // some setting waits for a restart
 
+	SyncNames    string    // synchronous_standby_names, as a session sees it
 	Pending      []Pending // which; sorted
 	ReplayPaused bool      // standby: somebody stopped the replay
 }
@@ -148,6 +150,8 @@ type Upstream struct {
 	Host string
 	Port int
 	Slot string // physical slot to use there, if any
+	// Epoch of its reign, to which a member that has pledged goes by; 0: not known.
+	Epoch int64
 }
 
 // Addr is host:port, as it stands in primary_conninfo.

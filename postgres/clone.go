@@ -28,6 +28,12 @@ func (s *Server) Clone(ctx context.Context, from pg.Upstream, progress func(done
 	if err != nil {
 		return err
 	}
+	if err := s.allowed(from); err != nil {
+		return fmt.Errorf("clone from %w", err)
+	}
+	if err := s.write(s.beside(copiedFile), "", 0o600); err != nil {
+		return fmt.Errorf("clone from %s: %w", from.Name, err)
+	}
 	if err := s.writePassfile(); err != nil {
 		return fmt.Errorf("clone from %s: %w", from.Name, err)
 	}
@@ -35,7 +41,7 @@ func (s *Server) Clone(ctx context.Context, from pg.Upstream, progress func(done
 		return fmt.Errorf("clone from %s: %w", from.Name, err)
 	}
 	args := []string{
-		"--pgdata=" + s.data, "--dbname=" + conf.Conninfo(s.node, from, s.beside("pgpass")).String(),
+		"--pgdata=" + s.data, "--dbname=" + conf.Copying(s.node, from, s.beside("pgpass")).String(),
 		"--wal-method=stream", "--checkpoint=fast", "--progress", "--no-password",
 	}
 	if s.unsafe() {

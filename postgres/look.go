@@ -30,7 +30,7 @@ const queryTime = time.Second
 func (s *Server) Look(ctx context.Context) pg.Status {
 	s.look.Lock()
 	defer s.look.Unlock()
-	st := pg.Status{Process: pg.ProcessNone}
+	st := pg.Status{Process: pg.ProcessNone, Copied: s.copied()}
 	var err error
 	st.Data, err = s.dataState()
 	st.Problem = problem.Plain(err)
@@ -113,7 +113,7 @@ SELECT pg_is_in_recovery(), current_setting('server_version_num'), pg_conf_load_
   CASE WHEN pg_is_in_recovery() THEN (extract(epoch FROM pg_last_xact_replay_timestamp()) * 1000000)::bigint END,
   CASE WHEN NOT pg_is_in_recovery() THEN ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int END,
   current_setting('primary_conninfo'), current_setting('primary_slot_name'),
-  CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() END;
+  CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() END, current_setting('synchronous_standby_names');
 SELECT status, received_tli FROM pg_stat_wal_receiver WHERE pid IS NOT NULL;
 SELECT application_name, state, flush_lsn, replay_lsn, sync_state, usename, host(client_addr), sync_priority FROM pg_stat_replication ORDER BY 1, pid;
 SELECT slot_name FROM pg_replication_slots WHERE slot_type = 'physical' AND NOT temporary ORDER BY 1`
@@ -157,7 +157,7 @@ func (s *Server) fill(ctx context.Context, st *pg.Status, all []*pgconn.Result) 
 		return
 	}
 	row := all[0].Rows[0]
-	st.ReplayPaused = string(row[9]) == "t"
+	st.ReplayPaused, st.SyncNames = string(row[9]) == "t", string(row[10])
 	st.Answers = true
 	st.Recovering = string(row[0]) == "t"
 	st.Version, _ = strconv.Atoi(string(row[1]))

@@ -21,7 +21,9 @@ const pause = 10 * time.Millisecond
 // new timeline. A server that is a primary already is ErrNotStandby.
 //
 // It uses pg_ctl's mechanism, a file and a signal, which needs no free connection.
-func (s *Server) Promote(ctx context.Context) error {
+//
+// The timeline is the one that was reserved for it; 0 takes whichever comes.
+func (s *Server) Promote(ctx context.Context, tl pg.Timeline) error {
 	began := time.Now()
 	st := s.Look(ctx)
 	switch {
@@ -31,6 +33,9 @@ func (s *Server) Promote(ctx context.Context) error {
 		return fmt.Errorf("promote: %w (%s)", ErrNotRunning, st.Process)
 	case st.Answers && !st.Recovering, !st.Answers && !st.Standby:
 		return fmt.Errorf("promote: %w", ErrNotStandby)
+	}
+	if err := s.reserve(tl); err != nil {
+		return fmt.Errorf("promote: %w", err)
 	}
 	if err := s.write(s.in("promote"), "", 0o600); err != nil {
 		return fmt.Errorf("promote: %w", err)
@@ -81,6 +86,9 @@ func (s *Server) newRules(standby bool) error {
 // server has taken the setting up; a standby too young to answer takes it up
 // as soon as it can.
 func (s *Server) Follow(ctx context.Context, up pg.Upstream) error {
+	if err := s.allowed(up); err != nil {
+		return fmt.Errorf("follow %w", err)
+	}
 	st := s.Look(ctx)
 	switch {
 	case st.PID == 0:

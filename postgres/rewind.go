@@ -60,6 +60,9 @@ func (s *Server) Rewind(ctx context.Context, from pg.Upstream) error {
 	if _, err := s.stopped("rewind"); err != nil {
 		return err
 	}
+	if err := s.allowed(from); err != nil {
+		return fmt.Errorf("rewind to %w", err)
+	}
 	if err := s.writePassfile(); err != nil {
 		return fmt.Errorf("rewind to %s: %w", from.Name, err)
 	}

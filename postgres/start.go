@@ -53,6 +53,11 @@ func (s *Server) Start(ctx context.Context, up *pg.Upstream) error {
 			return fmt.Errorf("start as a primary: the data is a standby's or a copy (%s): start it as a standby and promote it: %w", ctl.State, ErrNotPrimaryData)
 		}
 	}
+	if up != nil {
+		if err := s.allowed(*up); err != nil {
+			return fmt.Errorf("start as a standby of %w", err)
+		}
+	}
 	if err := s.Check(); err != nil {
 		return err
 	}
@@ -65,6 +70,9 @@ func (s *Server) Start(ctx context.Context, up *pg.Upstream) error {
 		return fmt.Errorf("configure PostgreSQL: %w", err)
 	}
 	if err := s.clearStale(); err != nil {
+		return err
+	}
+	if err := s.unreserve(); err != nil {
 		return err
 	}
 	log, err := s.openLog()
@@ -253,7 +261,7 @@ func (s *Server) writeSettings(ctl control, standby bool) error {
 	if err := s.write(s.in(conf.HBA), conf.Rules(n, standby), 0o600); err != nil {
 		return err
 	}
-	return s.write(s.in(conf.File), conf.Text(conf.Settings(n, f)), 0o600)
+	return s.write(s.in(conf.File), conf.Text(conf.Settings(n, f), s.beside(conf.Sync)), 0o600)
 }
 
 // writeFollowing writes whom to follow; nil on a primary.

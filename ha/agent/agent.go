@@ -15,6 +15,7 @@ import (
 	"howdah/dcs"
 	"howdah/dcs/etcd"
 	"howdah/ha"
+	"howdah/ha/quorum"
 	"howdah/latest"
 	"howdah/lease"
 	"howdah/lifecycle"
@@ -84,14 +85,17 @@ func Run(ctx context.Context, node spec.Node, log *slog.Logger, doors ...Door) e
 	h := &hands{
 		node: node, store: store, server: server, page: page, log: log,
 		answers: make(chan answered, 4), ended: make(chan worked, 1), looks: make(chan look, 1),
-		progress: make(chan [2]int64, 1),
+		progress: make(chan [2]int64, 1), probes: make(chan probed, 4),
 	}
 	h.loop = &Loop{Self: Self(node), Timers: node.Agent.Timers, Hands: h, Log: log}
+	h.beats.wake = make(chan struct{}, 1)
+	h.loop.Resume(server.SyncNote())
 	h.loop.Inherit(ha.Page{Primary: before.Role == lease.Primary, Epoch: before.Epoch, Deadline: before.Deadline})
 
 	parts := []lifecycle.Part{
 		{Name: "postgres", Run: server.Run, Grace: partGrace},
 		{Name: "store", Run: h.watch, Grace: partGrace},
+		{Name: "beats", Run: h.beats.run, Grace: partGrace},
 	}
 	for _, d := range doors {
 		parts = append(parts, d(Inside{Shown: &h.shown, Store: store}))
@@ -143,6 +147,9 @@ type hands struct {
 	ended    chan worked
 	looks    chan look
 	progress chan [2]int64
+	probes   chan probed
+	probing  context.CancelFunc // ends the probe before
+	beats    beats
 	giveUp   context.CancelFunc
 	begun    sync.WaitGroup
 	ctx      context.Context // of everything begun; ends with the loop
@@ -158,6 +165,11 @@ type worked struct {
 	ended ha.Ended
 	took  time.Duration
 	look  look // taken after it: what was seen before is no longer so
+}
+
+type probed struct {
+	probe quorum.Probe
+	at    time.Duration
 }
 
 type look struct {
@@ -222,6 +234,8 @@ func (h *hands) run(ctx context.Context) error {
 				h.worked(w)
 			case p := <-h.progress:
 				h.loop.Progress(p[0], p[1])
+			case p := <-h.probes:
+				h.loop.Probed(p.probe, p.at)
 			case l := <-h.looks:
 				h.looking = false
 				h.saw(l)
@@ -389,6 +403,32 @@ func opens(a ha.Action) bool {
 		return !a.Standby
 	}
 	return false
+}
+
+// Prove implements Hands.
+func (h *hands) Prove(a ha.Prove) {
+	if h.probing != nil {
+		h.probing()
+	}
+	ctx, cancel := context.WithCancel(h.ctx)
+	h.probing = cancel
+	tell := func(p quorum.Probe) {
+		p.Number = a.Number
+		select {
+		case h.probes <- probed{p, h.Boot()}:
+		case <-ctx.Done():
+		}
+	}
+	h.begun.Go(func() {
+		defer cancel()
+		err := h.server.Probe(ctx, func(p postgres.Probe) {
+			tell(quorum.Probe{Names: p.Names, LSN: p.LSN, Waited: p.Waited, Done: p.Done})
+		})
+		if err != nil && ctx.Err() == nil {
+			h.log.Warn("the setting could not be tried", logkey.Error, err)
+			tell(quorum.Probe{}) // it proves nothing: another is made
+		}
+	})
 }
 
 // GiveUp implements Hands.

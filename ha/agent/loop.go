@@ -16,6 +16,7 @@ import (
 	"howdah/cluster"
 	"howdah/dcs"
 	"howdah/ha"
+	"howdah/ha/quorum"
 	"howdah/logkey"
 	"howdah/pg"
 	"howdah/spec"
@@ -39,6 +40,12 @@ type Hands interface {
 	Work(a ha.Action)
 	// GiveUp ends the work under way early; its end still comes back.
 	GiveUp()
+	// Heard is when that member's machine last answered anything at all; 0: not
+	// known. Who is asked for is listened to from then on; "" is nobody.
+	Heard(member string) time.Duration
+	// Prove begins a commit that tries the setting; what is seen of it comes back
+	// through Probed. It ends the one before.
+	Prove(a ha.Prove)
 	// AtOnce freezes or thaws the server.
 	AtOnce(a ha.Action) error
 }
@@ -60,6 +67,8 @@ type Loop struct {
 	answer  *ha.Answer
 	note    bool
 	noted   *ha.Answer
+	probe   quorum.Probe
+	probeAt time.Duration
 	last    string      // trail and actions last logged
 	said    ha.Decision // the last one that was looked at for that
 	view    ha.View     // of the last turn
@@ -71,6 +80,10 @@ type Loop struct {
 func (l *Loop) Inherit(p ha.Page) {
 	l.memory = ha.Inherit(p, l.Timers.Lease, l.Timers.Margin)
 }
+
+// Resume takes over what a predecessor kept beside the server's setting of
+// synchronous_standby_names.
+func (l *Loop) Resume(note string) { l.memory.Sync = ha.Resume(note) }
 
 // Stop asks the agent to end: to hand over, stop the server and go.
 func (l *Loop) Stop() { l.stopping = true }
@@ -95,6 +108,13 @@ func (l *Loop) Worked(e ha.Ended) {
 // Patience is how long a request to the store may take, by the last turn.
 func (l *Loop) Patience() time.Duration { return max(l.decided.Patience, l.Timers.Retry) }
 
+// Probed brings what was seen of the commit that tries the setting.
+func (l *Loop) Probed(p quorum.Probe, at time.Duration) {
+	if p.Number == l.probe.Number && !l.probe.Done {
+		l.probe, l.probeAt = p, at
+	}
+}
+
 // Progress brings how far the work under way is.
 func (l *Loop) Progress(done, total int64) { l.job.Done, l.job.Total = done, total }
 
@@ -113,8 +133,13 @@ func (l *Loop) Turn() ha.Decision {
 		Now: l.Hands.Boot(), Wall: l.Hands.Wall(), Self: l.Self, Timers: l.Timers,
 		Known: known, State: state, Server: server, ServerAt: at,
 		Job: l.job, Ended: l.ended, LockBusy: l.lock, Answer: l.answer, NoteBusy: l.note, Noted: l.noted,
-		Stopping: l.stopping, Memory: l.memory,
+		Probe: l.probe, ProbeAt: l.probeAt, Stopping: l.stopping, Memory: l.memory,
 	}
+	listen := ""
+	if state.Sync.Active() && state.LeaderName() != l.Self.Name {
+		listen = state.LeaderName()
+	}
+	l.view.Heard = l.Hands.Heard(listen)
 	d := ha.Decide(l.view)
 	l.decided = d
 	l.memory, l.ended, l.answer, l.noted = d.Memory, nil, nil, nil
@@ -148,6 +173,10 @@ func (l *Loop) Turn() ha.Decision {
 			notes = append(notes, a)
 		case ha.Server:
 			l.work(a, l.view.Now)
+		case ha.Aside:
+			p := a.(ha.Prove)
+			l.probe, l.probeAt = quorum.Probe{Number: p.Number, Names: p.Names}, l.view.Now
+			l.Hands.Prove(p)
 		}
 	}
 	if len(notes) > 0 && !l.note {

@@ -9,6 +9,7 @@ import (
 	"howdah/cluster"
 	"howdah/dcs"
 	"howdah/ha"
+	"howdah/ha/quorum"
 	"howdah/pg"
 	"howdah/postgres"
 	"howdah/problem"
@@ -24,7 +25,12 @@ type Server interface {
 	Rewind(ctx context.Context, from pg.Upstream) error
 	Recover(ctx context.Context) error
 	Start(ctx context.Context, up *pg.Upstream) error
-	Promote(ctx context.Context) error
+	Promote(ctx context.Context, tl pg.Timeline) error
+	// Refuse takes nothing more from the leader of epoch or before, and says where
+	// the log ends then.
+	Refuse(ctx context.Context, epoch int64) (quorum.Fence, error)
+	// Whole says that copied data have caught up.
+	Whole(ctx context.Context) error
 	Follow(ctx context.Context, up pg.Upstream) error
 	Stop(ctx context.Context, mode postgres.Mode) error
 	Kill(ctx context.Context) error
@@ -33,6 +39,8 @@ type Server interface {
 	// Adjust gives the server parameters beyond the node's own. What PostgreSQL
 	// would not start with is left out, and the error says so.
 	Adjust(ctx context.Context, parameters map[string]string) error
+	// Synchronize sets synchronous_standby_names, with a note beside it.
+	Synchronize(ctx context.Context, names, note string) error
 	End(ctx context.Context) (pg.LSN, error)
 	Keep(ctx context.Context, from pg.LSN, tl pg.Timeline) (path string, err error)
 	MoveAside(ctx context.Context) (path string, err error)
@@ -60,7 +68,11 @@ func Perform(ctx context.Context, s Server, action ha.Action, progress func(done
 		}
 		err = s.Start(ctx, up)
 	case ha.Promote:
-		err = s.Promote(ctx)
+		err = s.Promote(ctx, a.Timeline)
+	case ha.Fence:
+		e.Fence, err = s.Refuse(ctx, a.Epoch)
+	case ha.Whole:
+		err = s.Whole(ctx)
 	case ha.Follow:
 		err = s.Follow(ctx, a.Up)
 	case ha.Stop:
@@ -83,6 +95,8 @@ func Perform(ctx context.Context, s Server, action ha.Action, progress func(done
 		if problem.Code(err) == postgres.Refused {
 			e.Problem, err = problem.Plain(err), nil // the others count
 		}
+	case ha.Synchronize:
+		err = s.Synchronize(ctx, a.Names, a.Memory)
 	case ha.Measure:
 		e.LSN, err = s.End(ctx)
 	case ha.Keep:
@@ -111,6 +125,8 @@ func Allowed(action ha.Action) time.Duration {
 		return 24 * time.Hour // as long as the data is large; Decide gives up a start
 	case ha.Checkpoint:
 		return time.Minute
+	case ha.Fence:
+		return 5 * time.Second
 	case ha.Promote, ha.Stop:
 		return 30 * time.Second
 	}

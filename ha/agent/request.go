@@ -38,6 +38,10 @@ func Request(self string, action ha.Action) dcs.Request {
 			If:   []dcs.Cond{dcs.Absent(cluster.KeyLeader), dcs.ModIs(cluster.KeyTerm, a.After)},
 			Ops:  lead(a.Lease, a.Term),
 		}
+		if a.Held {
+			r.If[0] = dcs.ModIs(cluster.KeyLeader, a.After)
+		}
+		promise(&r, a.Sync, a.SyncOver)
 		for line := range strings.Lines(a.Compared) {
 			line = strings.TrimSuffix(line, "\n")
 			i := strings.LastIndexByte(line, '=') // a member's name may hold one
@@ -61,6 +65,7 @@ func Request(self string, action ha.Action) dcs.Request {
 			If:   []dcs.Cond{dcs.ModIs(cluster.KeyLeader, a.Epoch), dcs.ModIs(cluster.KeyHandover, a.Handover)},
 			Ops:  append(lead(a.Lease, a.Term), dcs.Put(cluster.KeyHandover, cluster.Handover{}.Encode(), 0)),
 		}
+		promise(&r, a.Sync, a.SyncOver)
 		if a.Failover > 0 {
 			r.If = append(r.If, dcs.ModIs(cluster.KeyFailover, a.Failover))
 			r.Ops = append(r.Ops, dcs.Put(cluster.KeyFailover, cluster.Failover{}.Encode(), 0))
@@ -94,6 +99,15 @@ func Request(self string, action ha.Action) dcs.Request {
 		}
 	}
 	panic("no request for " + action.String())
+}
+
+// promise puts /sync in the transaction that takes the key, over what it was: who
+// may acknowledge under the new leader changes with the leader.
+func promise(r *dcs.Request, value string, over int64) {
+	if value != "" {
+		r.If = append(r.If, dcs.ModIs(cluster.KeySync, over))
+		r.Ops = append(r.Ops, dcs.Put(cluster.KeySync, value, 0))
+	}
 }
 
 // Notes is the one transaction that publishes everything a turn puts. A key that

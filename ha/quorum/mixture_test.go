@@ -171,7 +171,7 @@ func TestProof(t *testing.T) {
 	oneProbe := ""
 	for _, old := range readings(n) {
 		for _, now := range readings(n) {
-			if old.first || now.first || Loosen(old.names(), now.names()).same(now.names()) {
+			if old.first || now.first || Loosen(old.names(), now.names()).Same(now.names()) {
 				continue // there is nothing to prove where the new setting is the looser
 			}
 			if why := proof(n, old, now, false); why != "" {
@@ -296,7 +296,7 @@ func proof(n int, old, now reading, oneProbe bool) string {
 			d.prove(v)
 			next := s
 			switch {
-			case d.Memory.Rule.same(now.names()):
+			case d.Memory.Rule.Same(now.names()):
 				next.memory = 2
 			case d.Memory.Loaded && oneProbe:
 				next.memory = 2

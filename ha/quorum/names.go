@@ -45,8 +45,11 @@ func (n Names) Wild() bool { return newSet(n.List...).has(everybody) }
 
 func (n Names) set() set { return newSet(n.List...) }
 
-// same says that both allow the same commits to be acknowledged.
-func (n Names) same(o Names) bool { return n.Num == o.Num && n.set().equal(o.set()) }
+// Same says that both allow the same commits to be acknowledged.
+func (n Names) Same(o Names) bool { return n.Num == o.Num && n.set().equal(o.set()) }
+
+// Is says that n and o are the same setting.
+func (n Names) Is(o Names) bool { return n.String() == o.String() }
 
 // Loosen is the rule that holds while a server goes from one setting to another.
 // Each WAL sender reads the new setting when it gets to it, and decides by its

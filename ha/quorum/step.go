@@ -1,6 +1,7 @@
 package quorum
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -46,6 +47,27 @@ func Resume(disk Memory, s cluster.Sync) Memory {
 	disk.Open, disk.Over = true, s.Mod
 	return disk
 }
+
+// Encode is the memory as text, for the file that it is kept in.
+func (m Memory) Encode() string {
+	text, _ := json.Marshal(m) // of plain values: it cannot fail
+	return string(text)
+}
+
+// ParseMemory reads what Encode wrote. What can not be read is the zero Memory,
+// which is safe: everything is set and proven again.
+func ParseMemory(text string) Memory {
+	var m Memory
+	if json.Unmarshal([]byte(text), &m) != nil {
+		return Memory{}
+	}
+	return m
+}
+
+// Armed is the memory beside the setting that nobody fulfils, with which every
+// standby of a synchronous cluster runs: whoever is promoted waits from the first
+// commit on.
+func Armed() Memory { return Memory{Written: Nobody(), Rule: Nobody()} }
 
 // A Probe is a commit made to prove the setting, in a session that began after
 // the server had been told to read it and that saw it. Probes are numbered as
@@ -209,7 +231,7 @@ func (d *Decision) move(v View) Step {
 		all := m.Rule.set().or(to.set())
 		return publish(cluster.Sync{Quorum: len(all) - mixed.Num, Standby: all})
 	}
-	if !m.Rule.same(m.Written) {
+	if !m.Rule.Same(m.Written) {
 		if m.proves(v.Probe) {
 			return d.settled(v, nil) // it waits for those that the trail names
 		}
@@ -251,7 +273,7 @@ func toward(rule, want Names) Names {
 	keep := rule.set().and(want.set())
 	if len(keep) >= rule.Num {
 		tight := Any(max(rule.Num, min(want.Num, len(keep))), keep...)
-		if tight.First = want.First; !tight.same(rule) && !tight.same(want) {
+		if tight.First = want.First; !tight.Same(rule) && !tight.Same(want) {
 			return tight
 		}
 	}
@@ -267,7 +289,7 @@ func toward(rule, want Names) Names {
 // before (DESIGN.md, "Proof").
 func (d *Decision) prove(v View) {
 	m, p := &d.Memory, v.Probe
-	if m.Rule.same(m.Written) || !m.proves(p) || p.LSN == 0 {
+	if m.Rule.Same(m.Written) || !m.proves(p) || p.LSN == 0 {
 		return
 	}
 	of := m.Written.set()
@@ -284,7 +306,11 @@ func (d *Decision) prove(v View) {
 		return
 	}
 	if m.Written.Blocks() {
-		if p.Waited && !p.Done {
+		switch {
+		case p.Done: // it did not wait: the checkpointer had not got to it, and it proves nothing
+			d.note("probe=unwaited")
+			m.Seen = p.Number
+		case p.Waited:
 			d.note("proven=%q", m.Written)
 			m.Rule = m.Written
 		}

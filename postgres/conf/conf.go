@@ -26,6 +26,7 @@ const (
 	Base    = "postgresql.base.conf"
 	Standby = "howdah.standby.conf" // whom to follow; empty on a primary
 	Auto    = "postgresql.auto.conf"
+	Sync    = "sync.conf" // synchronous_standby_names; beside the data, so that no copy of them takes it along
 	HBA     = "pg_hba.conf"
 )
 
@@ -163,15 +164,52 @@ func Conninfo(n spec.Node, up pg.Upstream, passfile string) pg.DSN {
 	return append(d, [2]string{"sslmode", "prefer"})
 }
 
+// Copying is Conninfo for a base backup. It streams log and says what of it is
+// flushed, like a standby; under the member's own name it would acknowledge
+// commits which its unfinished copy may lose.
+func Copying(n spec.Node, up pg.Upstream, passfile string) pg.DSN {
+	d := Conninfo(n, up, passfile)
+	for i := range d {
+		if d[i][0] == "application_name" {
+			d[i][1] = n.Member + ":copy"
+		}
+	}
+	return d
+}
+
 const header = "# Written by howdah at every start and change: edits here are lost.\n"
 
-// Text prints postgresql.conf.
-func Text(settings map[string]string) string {
+// Text prints postgresql.conf. sync is the path of the file Sync.
+func Text(settings map[string]string, sync string) string {
 	return header +
 		"# Parameters belong into the inventory; what initdb wrote is in " + Base + ".\n" +
 		"include_if_exists " + Quote(Base) + "\n\n" +
 		lines(settings) +
-		"\ninclude_if_exists " + Quote(Standby) + "\n"
+		"\ninclude_if_exists " + Quote(Standby) + "\n" +
+		"include_if_exists " + Quote(sync) + "\n"
+}
+
+const noteMark = "# note: "
+
+// SyncText prints the file Sync: synchronous_standby_names, and in a comment what
+// its writer wants to find beside it. Without names it leaves the setting to
+// whoever else sets it.
+func SyncText(names, note string) string {
+	text := header + noteMark + note + "\n"
+	if names != "" {
+		text += lines(map[string]string{"synchronous_standby_names": names})
+	}
+	return text
+}
+
+// SyncNote is the note in what SyncText printed.
+func SyncNote(text string) string {
+	for line := range strings.Lines(text) {
+		if note, ok := strings.CutPrefix(line, noteMark); ok {
+			return strings.TrimSpace(note)
+		}
+	}
+	return ""
 }
 
 // StandbyText prints the file that says whom to follow; nil settings are a primary's.
@@ -201,11 +239,14 @@ func quoteList(s string) string {
 
 // StripRecovery removes from the text of postgresql.auto.conf what only we may
 // set; changed says whether there was anything.
-func StripRecovery(text string) (stripped string, changed bool) {
+func StripRecovery(text string) (stripped string, changed bool) { return Strip(text, recovery...) }
+
+// Strip removes settings from the text of postgresql.auto.conf, which is read last.
+func Strip(text string, names ...string) (stripped string, changed bool) {
 	var b strings.Builder
 	for line := range strings.Lines(text) {
 		name, _, _ := strings.Cut(strings.TrimSpace(line), "=")
-		if slices.Contains(recovery, strings.ToLower(strings.TrimSpace(name))) {
+		if slices.Contains(names, strings.ToLower(strings.TrimSpace(name))) {
 			changed = true
 			continue
 		}

@@ -123,7 +123,7 @@ func life(t *testing.T, b *bench) {
 		t.Fatalf("after initdb: %+v", st)
 	}
 	b.refused("init of a present system", s.Init(ctx))
-	b.refused("promote of a stopped server", s.Promote(ctx))
+	b.refused("promote of a stopped server", s.Promote(ctx, 0))
 	b.refused("clone over a present system", s.Clone(ctx, b.Upstream("a"), nil))
 
 	b.must("start", s.Start(ctx, nil))
@@ -132,7 +132,7 @@ func life(t *testing.T, b *bench) {
 		t.Fatalf("a running primary: %+v", st)
 	}
 	b.refused("start of a running server", s.Start(ctx, nil))
-	b.refused("promote of a primary", s.Promote(ctx))
+	b.refused("promote of a primary", s.Promote(ctx, 0))
 	b.refused("follow of a primary", s.Follow(ctx, b.Upstream("a")))
 	b.refused("rewind of a running server", s.Rewind(ctx, b.Upstream("a")))
 	_, err := s.End(ctx)
@@ -192,7 +192,7 @@ func switchover(t *testing.T, b *bench) {
 	if at := c.Look(ctx).Flushed; at <= old.Checkpoint {
 		t.Fatalf("the standby has %s, the shutdown checkpoint is at %s", at, old.Checkpoint)
 	}
-	b.must("promote", c.Promote(ctx))
+	b.must("promote", c.Promote(ctx, 0))
 	if st = c.Look(ctx); !st.Primary() || st.Timeline != 2 || st.Standby {
 		t.Fatalf("promoted: %+v", st)
 	}
@@ -287,7 +287,7 @@ func (b *bench) divorce() (a, c Server) {
 	if st := c.Look(ctx); st.Upstream != "" || st.Streaming || !st.Recovering {
 		b.Fatalf("a standby of nobody: %+v", st)
 	}
-	b.must("promote", c.Promote(ctx))
+	b.must("promote", c.Promote(ctx, 0))
 	b.write("c", 3)
 	return a, c
 }
@@ -373,7 +373,7 @@ func follow(t *testing.T, b *bench) {
 	}
 	b.Wait("d streams no more", func() bool { return !d.Look(ctx).Streaming })
 	b.must("stop", a.Stop(ctx, postgres.Fast))
-	b.must("promote", c.Promote(ctx))
+	b.must("promote", c.Promote(ctx, 0))
 	b.must("follow c", d.Follow(ctx, b.Upstream("c")))
 	b.streams("d", d)
 	b.write("c", 5)

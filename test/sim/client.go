@@ -25,9 +25,14 @@ func (c *client) write(life int) {
 		if s := n.server; s.writes() {
 			c.next++
 			s.commit(c.next, pg.LSN(100+w.rng.IntN(4000))&^7)
-			holder, _ := w.holder()
-			w.laws.acks = append(w.laws.acks, ack{s.branch, s.end, c.next, holder != n && n.page.Deadline == math.MaxInt64})
-			w.Stats.Acknowledged++
+			a := ack{b: s.branch, end: s.end, id: c.next}
+			s.acknowledged(func() {
+				holder, _ := w.holder()
+				a.lost = holder != n && n.page.Deadline == math.MaxInt64
+				w.laws.acks = append(w.laws.acks, a)
+				w.Stats.Acknowledged++
+				w.acknowledged(n, a)
+			}, nil)
 		}
 	}
 	w.after(w.draw(0, 2*w.rates.commit), func() { c.write(life) })

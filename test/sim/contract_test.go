@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"howdah/ha"
+	"howdah/ha/quorum"
 	"howdah/pg"
 	"howdah/postgres"
 	"howdah/postgres/postgrestest"
@@ -149,7 +150,17 @@ func (m *modelled) Start(_ context.Context, up *pg.Upstream) error {
 	}
 	return m.do(ha.Start{Standby: true, Up: *up})
 }
-func (m *modelled) Promote(context.Context) error { return m.do(ha.Promote{}) }
+
+func (m *modelled) Promote(_ context.Context, tl pg.Timeline) error {
+	return m.do(ha.Promote{Timeline: tl})
+}
+
+func (m *modelled) Refuse(_ context.Context, epoch int64) (f quorum.Fence, err error) {
+	m.s.fenced = func(got quorum.Fence) { f = got }
+	err = m.do(ha.Fence{Epoch: epoch})
+	return f, err
+}
+func (m *modelled) Whole(context.Context) error { return m.do(ha.Whole{}) }
 func (m *modelled) Follow(_ context.Context, up pg.Upstream) error {
 	return m.do(ha.Follow{Up: up})
 }
@@ -179,6 +190,10 @@ func (m *modelled) Checkpoint(context.Context) error { return m.do(ha.Checkpoint
 func (m *modelled) End(context.Context) (pg.LSN, error) {
 	lsn, _, err := m.work(ha.Measure{}, nil)
 	return lsn, err
+}
+
+func (m *modelled) Synchronize(_ context.Context, names, note string) error {
+	return m.do(ha.Synchronize{Names: names, Memory: note})
 }
 
 // Adjust changes nothing that is modelled.

@@ -219,6 +219,7 @@ func (w *World) killPostgres(n *node, leftover bool) {
 func (w *World) cut(n *node, store, peers bool) {
 	w.say("%s: cut off (store %v, peers %v)", n.name, store, peers)
 	n.cutStore, n.cutPeers = n.cutStore || store, n.cutPeers || peers
+	n.absent()
 	w.unwell(n, 0)
 	if peers {
 		n.server.lostAll()
@@ -232,6 +233,7 @@ func (w *World) mend(n *node) {
 	}
 	w.say("%s: connected again", n.name)
 	n.cutStore, n.cutPeers = false, false
+	n.absent()
 	if n.up {
 		n.wellSince = w.now
 	}

@@ -16,6 +16,7 @@ import (
 type laws struct {
 	system  pg.SystemID
 	acks    []ack         // acknowledged since the last settlement
+	person  bool          // a person named the next leader, or took the servers over: what he costs is his
 	excused bool          // something happened since that may cost what the elected did not have
 	hole    bool          // two branches of one timeline met: nothing more is judged
 	written bool          // somebody writes
@@ -55,8 +56,11 @@ func (w *World) check() {
 		if !n.server.writes() || n.page.Deadline == math.MaxInt64 {
 			continue // maintenance mode, as far as this node knows
 		}
-		writers++
 		holder, _ := w.holder()
+		if n.server.flag && holder != n {
+			continue // it writes, and can acknowledge nothing: law 2 looks after what it does
+		}
+		writers++
 		if holder != n && !w.paused() {
 			w.fail("law 3", "%s could acknowledge a write; the leader key is %s's (page %+v, boot %s)", n.name, name(holder), n.page, n.boot())
 		}
@@ -83,6 +87,9 @@ func name(n *node) string {
 
 // checkRight is law 4: nothing begins that leads to writes without the key.
 func (w *World) checkRight(n *node, what string) {
+	if !n.server.names.Async() {
+		return // whoever waits for standbys acknowledges nothing without them: pledges are looked at instead
+	}
 	if holder, _ := w.holder(); holder != n && !w.laws.hole {
 		w.fail("law 4", "%s: %s begins while the leader key is %s's", n.name, what, name(holder))
 	}
@@ -134,7 +141,7 @@ func (w *World) changed(before, after *picture) {
 // shut down, or with the lease at its end.
 func (w *World) keyLeft(n *node, old, now dcs.KV, has bool) {
 	s := n.server
-	if s.proc == pg.ProcessNone || w.paused() {
+	if s.proc == pg.ProcessNone || w.paused() || s.flag {
 		return
 	}
 	if !has && w.store.expiring {
@@ -159,6 +166,10 @@ func (w *World) keyTaken(n *node, before *picture, had bool) {
 	if f := st.Failover; f.Leader == "" && f.Member == n.name {
 		return // a person named it, whatever its position
 	}
+	if st.Sync.Active() {
+		w.checkPledges(n, st)
+		return
+	}
 	own, ok := st.Pledge(n.name)
 	if !ok || own.Epoch != st.Epoch() {
 		w.fail("election", "%s was elected without a position for epoch %d in the store", n.name, st.Epoch())
@@ -178,6 +189,23 @@ func (w *World) keyTaken(n *node, before *picture, had bool) {
 	}
 }
 
+// checkPledges is law 4 in synchronous mode: a majority of the voters that /sync
+// names, in the sense of its quorum, takes nothing more from the leader that is lost.
+func (w *World) checkPledges(n *node, st cluster.State) {
+	pledged := 0
+	for _, p := range st.Pledges {
+		if p.Fenced && p.Epoch == st.Epoch() && st.Sync.Has(p.Member) {
+			pledged++
+			if o := w.node(p.Member).server; o.refused < p.Epoch {
+				w.fail("law 4", "%s has pledged for epoch %d, and has refused only %d", p.Member, p.Epoch, o.refused)
+			}
+		}
+	}
+	if !st.Sync.Has(n.name) || pledged <= st.Sync.Quorum {
+		w.fail("law 4", "%s was elected with %d pledges of %v, quorum %d", n.name, pledged, st.Sync.Standby, st.Sync.Quorum)
+	}
+}
+
 // left notes what a new leader does not have, for that much may be lost with it;
 // a leader who was handed the key has everything.
 func (w *World) left(n *node, handed bool) {
@@ -187,8 +215,20 @@ func (w *World) left(n *node, handed bool) {
 		if a.lost || s.branch != nil && s.branch.has(s.end, a.b, a.end) {
 			continue
 		}
+		if w.quorum && !w.laws.person {
+			w.fail("law 2", "%s took the leader key without row %d, acknowledged at %d/%s", n.name, a.id, a.b.tl, a.end)
+		}
 		if a.lost = true; handed && !w.paused() {
 			w.fail("loss", "%s was handed the leader key without row %d, acknowledged at %d/%s", n.name, a.id, a.b.tl, a.end)
+		}
+	}
+}
+
+// acknowledged is law 2 for what was acknowledged after somebody else took the key.
+func (w *World) acknowledged(n *node, a ack) {
+	if holder, _ := w.holder(); w.quorum && !w.laws.person && holder != nil && holder != n && !w.paused() && !w.laws.hole {
+		if s := holder.server; s.branch == nil || !s.branch.has(s.end, a.b, a.end) {
+			w.fail("law 2", "%s acknowledged row %d, which %s, who leads, does not have", n.name, a.id, holder.name)
 		}
 	}
 }
@@ -252,6 +292,9 @@ func (w *World) settled() (bool, string) {
 	if !p.writes() || p.proc != pg.ProcessRunning {
 		return false, fmt.Sprintf("%s leads and does not write: %s", holder.name, p)
 	}
+	if st := w.store.newest.read(); w.quorum && (!st.Sync.Active() || st.Sync.Leader != holder.name || len(st.Sync.Standby) == 0) {
+		return false, fmt.Sprintf("/sync is %s, %s leads", st.Sync.Encode(), holder.name)
+	}
 	for _, n := range w.nodes {
 		s := n.server
 		switch {
@@ -282,13 +325,13 @@ func (w *World) settle() {
 	lost := 0
 	for _, a := range w.laws.acks {
 		if !p.branch.has(p.end, a.b, a.end) {
-			if lost++; !w.laws.excused || !a.lost {
+			if lost++; !w.laws.excused || !a.lost || w.quorum && !w.laws.person {
 				w.fail("loss", "row %d, acknowledged at %d/%s, is not on %s", a.id, a.b.tl, a.end, holder.name)
 			}
 		}
 	}
 	w.Stats.Lost += lost
-	w.laws.acks, w.laws.excused = w.laws.acks[:0], false
+	w.laws.acks, w.laws.excused, w.laws.person = w.laws.acks[:0], false, false
 	// What everybody has needs no proof any more.
 	for _, n := range w.nodes {
 		for b := n.server.branch; b != nil; b = b.parent {

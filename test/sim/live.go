@@ -14,6 +14,10 @@ func (w *World) Live() {
 		w.strange(w.nodes[w.rng.IntN(len(w.nodes))])
 	}
 	w.awaitWhole("founding", 2*time.Minute)
+	if w.promises && w.Failed == nil {
+		w.synchronous()
+		w.awaitWhole("synchronous", 2*time.Minute)
+	}
 	for round := range 12 {
 		if w.Failed != nil || w.laws.hole {
 			return

@@ -10,6 +10,7 @@ import (
 	"howdah/dcs"
 	"howdah/ha"
 	"howdah/ha/agent"
+	"howdah/ha/quorum"
 	"howdah/pg"
 )
 
@@ -47,6 +48,7 @@ type node struct {
 	looking   bool
 	lookAgain bool
 	giveUp    func()
+	probing   int // counts the probes begun
 
 	page  ha.Page // what stands in tmpfs
 	proof ha.Page // the longest right that ever stood there for its epoch
@@ -56,6 +58,7 @@ type node struct {
 
 	cutStore bool          // its requests and its watch go nowhere
 	cutPeers bool          // no replication to or from it
+	away     time.Duration // since when it is off, or out of reach of the others; 0: it is not
 	slow     time.Duration // how many times slower its work is
 	lag      time.Duration // that replication to it may take besides
 
@@ -100,6 +103,7 @@ func (n *node) powerOn() {
 	}
 	n.w.say("%s: machine on", n.name)
 	n.up, n.booted = true, n.w.now
+	n.absent()
 	n.page, n.right, n.froze = ha.Page{}, ha.Page{}, false
 	n.stopped, n.wanted = false, true
 	n.wellSince = n.w.now
@@ -112,6 +116,7 @@ func (n *node) powerOff() {
 	}
 	n.w.say("%s: machine off (%s)", n.name, n.server)
 	n.up = false
+	n.absent()
 	n.killAgent()
 	s := n.server
 	s.restartpoint(0.3)
@@ -164,6 +169,7 @@ func (n *node) startAgent() {
 		},
 		Timers: t, Hands: n, Log: silent,
 	}
+	n.loop.Resume(n.server.note)
 	n.loop.Inherit(n.page)
 	if n.page.Deadline == math.MaxInt64 {
 		n.proof = ha.Page{} // what the predecessor had proved went with it: a page of maintenance proves nothing
@@ -385,13 +391,14 @@ func (n *node) Work(a ha.Action) {
 	w.say("%s: begins %s", n.name, a)
 	w.surprised(n)
 	done := false
+	var fence quorum.Fence
 	finish := func(lsn pg.LSN, path, err string) {
 		if done || n.agentGen != gen {
 			return
 		}
 		done = true
 		n.giveUp = nil
-		e := ha.Ended{Action: a, At: n.boot(), LSN: lsn, Path: path, Err: err}
+		e := ha.Ended{Action: a, At: n.boot(), LSN: lsn, Path: path, Err: err, Fence: fence}
 		w.say("%s: ended %s %s", n.name, a, err)
 		w.after(w.draw(500*time.Microsecond, 3*time.Millisecond), func() {
 			if n.agentGen != gen {
@@ -405,6 +412,7 @@ func (n *node) Work(a ha.Action) {
 			})
 		})
 	}
+	n.server.fenced = func(f quorum.Fence) { fence = f }
 	n.giveUp = n.server.work(a, func(done, total int64) {
 		if n.agentGen == gen {
 			n.deliver(func() { n.loop.Progress(done, total) })

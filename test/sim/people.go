@@ -18,6 +18,7 @@ func (w *World) switchover(to string) {
 }
 
 func (w *World) failover(to string) {
+	w.laws.person = true
 	w.store.put(cluster.KeyFailover, cluster.Failover{Member: to}.Encode())
 }
 
@@ -56,6 +57,14 @@ func (w *World) configure() {
 	w.store.put(cluster.KeyConfig, cluster.Config{Data: data}.Encode())
 }
 
+// synchronous has commits wait for standbys from now on.
+func (w *World) synchronous() {
+	data := maps.Clone(w.store.newest.read().Config.Data)
+	w.quorum = true
+	data["synchronous_mode"], data["synchronous_mode_strict"] = cluster.SyncQuorum, true
+	w.store.put(cluster.KeyConfig, cluster.Config{Data: data}.Encode())
+}
+
 func (w *World) pause(on bool) {
 	c := w.store.newest.read().Config
 	data := map[string]any{}
@@ -64,6 +73,7 @@ func (w *World) pause(on bool) {
 	}
 	delete(data, "pause")
 	if on {
+		w.laws.person = true
 		data["pause"] = true
 	}
 	if c.Data != nil {

@@ -14,6 +14,8 @@ func (s *server) begin(p pg.Process) int {
 	s.life++
 	s.proc = p
 	s.leftover, s.smart = false, false
+	s.forget()
+	s.flag = !s.names.Async()
 	if p == pg.ProcessNone || p == pg.ProcessRemains {
 		s.cutOff()
 		s.hangUp(time.Millisecond)
@@ -93,6 +95,8 @@ func (s *server) start(a ha.Start, end func(string)) string {
 		return "not stopped"
 	case !a.Standby && (s.label || !s.control.WasPrimary()):
 		return "not the data of a primary"
+	case a.Standby && s.refuses(a.Up):
+		return "refused"
 	}
 	if !a.Standby {
 		w.checkRight(s.n, "start of a primary")
@@ -172,12 +176,15 @@ func (s *server) watch(life int, end func(string)) {
 	})
 }
 
-func (s *server) promote(end func(string)) string {
+func (s *server) promote(a ha.Promote, end func(string)) string {
 	w := s.w
 	if s.proc != pg.ProcessRunning || s.frozen || !s.recovering {
 		return "not a running standby"
 	}
 	w.checkRight(s.n, "promotion")
+	if a.Timeline > 0 {
+		s.newest = max(s.newest, a.Timeline-1) // placeholders
+	}
 	life := s.life
 	s.link++
 	s.stream = nil

@@ -76,6 +76,7 @@ func (s *server) attach() bool {
 	}
 	s.newest = max(s.newest, u.newest)
 	s.stream, s.acked, s.broken = u, s.end, 0
+	u.sends(s)
 	s.position(u.branch, s.end)
 	s.pump()
 	return true
@@ -130,6 +131,7 @@ func (s *server) pump() {
 		}
 		s.acked = s.end
 		s.position(b, max(end, s.end))
+		u.confirm(s)
 		s.w.after(0, s.pump)
 	})
 }

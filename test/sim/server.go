@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"howdah/cluster"
+	"howdah/ha/quorum"
 	"howdah/pg"
 	"howdah/problem"
 )
@@ -39,6 +40,15 @@ type server struct {
 	drags      time.Duration // no start and no promotion comes to its end before
 	held       bool          // it was frozen by nobody of ours
 
+	names   quorum.Names // synchronous_standby_names, as in its file
+	note    string       // and what stands beside it
+	flag    bool         // backends wait: the checkpointer has said so
+	senders []*sender
+	waiting []waiting // commits that were not acknowledged yet
+	refused int64     // the epoch up to which no log is taken, on disk
+	copied  bool      // the data are a copy that has not caught up
+	fenced  func(quorum.Fence)
+
 	up      pg.Upstream
 	link    int // changes with every connection
 	stream  *server
@@ -59,7 +69,7 @@ func (s *server) serves() bool {
 
 // look is pg.Status as postgres.Server.Look would give it.
 func (s *server) look() pg.Status {
-	st := pg.Status{Data: s.data, Process: s.proc, Standby: s.signal}
+	st := pg.Status{Data: s.data, Process: s.proc, Standby: s.signal, Copied: s.copied}
 	if s.w.now < s.full {
 		st.Problem = problem.Error{Code: "disk-full"}
 	}
@@ -83,10 +93,16 @@ func (s *server) look() pg.Status {
 	}
 	st.Answers, st.Recovering, st.Version = true, s.recovering, 180001
 	st.Flushed, st.Timeline = s.end, s.branch.tl
-	st.Slots = s.slots
+	st.Slots, st.SyncNames = s.slots, s.names.String()
 	for _, n := range s.w.nodes {
 		if o := n.server; o.stream == s {
-			st.Replicas = append(st.Replicas, pg.Replica{Name: n.name, State: "streaming", Flushed: o.acked, Replayed: o.acked, SyncState: "async"})
+			r := pg.Replica{Name: n.name, State: "streaming", Flushed: o.acked, Replayed: o.acked, SyncState: "async"}
+			for _, x := range s.senders {
+				if x.of == o && x.link == o.link {
+					r.Flushed, r.SyncPriority = x.flushed, x.priority()
+				}
+			}
+			st.Replicas = append(st.Replicas, r)
 		}
 	}
 	if s.recovering {

@@ -45,6 +45,9 @@ type World struct {
 	ambush ambush
 	scrawl scrawl // what somebody wrote over a key
 
+	promises bool // it is to live so
+	quorum   bool // it lives in synchronous mode quorum, strict: what is acknowledged is never lost
+
 	branches int // log branches made so far
 	systems  int // database systems made so far
 	pids     int
@@ -91,13 +94,14 @@ type Options struct {
 	Dense   bool // short quiet times, whatever is drawn
 	Verbose bool
 	Mutant  *Mutant
+	Quorum  bool              // commits wait for standbys, strictly
 	Heard   func(ha.Decision) // told every decision that does something, or says what the last did not
 }
 
 // New returns a world with its machines off.
 func New(o Options) *World {
 	w := &World{
-		Seed: o.Seed, verbose: o.Verbose, mutant: o.Mutant, heard: o.Heard,
+		Seed: o.Seed, promises: o.Quorum, verbose: o.Verbose, mutant: o.Mutant, heard: o.Heard,
 		rng: rand.New(rand.NewPCG(o.Seed, 0x9E3779B97F4A7C15)),
 		now: time.Hour,
 	}

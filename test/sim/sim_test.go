@@ -12,17 +12,18 @@ import (
 )
 
 var (
-	seed  = flag.Uint64("seed", 1, "seed of TestReplay")
-	dense = flag.Bool("dense", false, "a restless life in TestReplay")
-	runs  = flag.Int("runs", enough, "lives in TestSimulation; there are 2/3 as many restless ones besides")
-	first = flag.Uint64("first", 1, "first seed of TestSimulation")
+	seed     = flag.Uint64("seed", 1, "seed of TestReplay")
+	promised = flag.Bool("quorum", false, "a life in synchronous mode in TestReplay")
+	dense    = flag.Bool("dense", false, "a restless life in TestReplay")
+	runs     = flag.Int("runs", enough, "lives in TestSimulation; there are 2/3 as many restless ones besides")
+	first    = flag.Uint64("first", 1, "first seed of TestSimulation")
 )
 
 // enough lives for every note and action of package ha to be seen, and for 2,000 hours.
 const enough = 640
 
 func TestReplay(t *testing.T) {
-	w := New(Options{Seed: *seed, Dense: *dense, Verbose: true})
+	w := New(Options{Seed: *seed, Dense: *dense, Quorum: *promised, Verbose: true})
 	w.Live()
 	for _, l := range w.Log {
 		t.Log(l)
@@ -103,13 +104,13 @@ func TestSimulation(t *testing.T) {
 		len(worlds), total.Simulated.Hours(), total.Loaded.Hours(), total.Faults, time.Since(began).Round(time.Second), runtime.GOMAXPROCS(0))
 	t.Logf("%+v", total)
 	if count < enough { // a look at some seeds, which need not show everything
-		v.demand(t.Logf, listeners)
+		v.demand(false, t.Logf, listeners)
 		return
 	}
 	if got := total.Simulated; got < 2000*time.Hour {
 		t.Errorf("%.0f cluster-hours were simulated, fewer than 2000", got.Hours())
 	}
-	v.demand(t.Errorf, listeners)
+	v.demand(false, t.Errorf, listeners)
 }
 
 // The same seed is the same life, to the last line.

@@ -45,10 +45,11 @@ func (s *server) work(a ha.Action, progress func(done, total int64), done func(l
 		s.data = pg.DataPartial
 		in(w.draw(time.Second, 3*time.Second), func() { s.initdb(); end("") })
 	case ha.Clone:
-		if s.data == pg.DataPresent || s.data == pg.DataUnreadable || s.proc != pg.ProcessNone {
-			refuse("data is present")
+		if s.data == pg.DataPresent || s.data == pg.DataUnreadable || s.proc != pg.ProcessNone || s.refuses(a.From) {
+			refuse("data is present, or refused")
 			break
 		}
+		s.copied = true
 		s.data = pg.DataPartial
 		d := w.draw(500*time.Millisecond, 8*time.Second)
 		if u := s.source(a.From); u != nil {
@@ -56,7 +57,11 @@ func (s *server) work(a ha.Action, progress func(done, total int64), done func(l
 		}
 		in(d, func() { end(s.clone(a.From)) })
 	case ha.Rewind:
-		if err := s.rewindable(a.From); err != "" {
+		err := s.rewindable(a.From)
+		if s.refuses(a.From) {
+			err = "refused"
+		}
+		if err != "" {
 			refuse(err)
 			break
 		}
@@ -80,7 +85,7 @@ func (s *server) work(a ha.Action, progress func(done, total int64), done func(l
 			refuse(err)
 		}
 	case ha.Promote:
-		if err := s.promote(end); err != "" {
+		if err := s.promote(a, end); err != "" {
 			refuse(err)
 		}
 	case ha.Stop:
@@ -99,8 +104,8 @@ func (s *server) work(a ha.Action, progress func(done, total int64), done func(l
 			end("")
 		})
 	case ha.Follow:
-		if s.proc != pg.ProcessRunning && s.proc != pg.ProcessStarting || !s.signal || !s.recovering {
-			refuse("not a standby")
+		if s.proc != pg.ProcessRunning && s.proc != pg.ProcessStarting || !s.signal || !s.recovering || s.refuses(a.Up) {
+			refuse("not a standby, or refused")
 			break
 		}
 		in(w.draw(2*time.Millisecond, 30*time.Millisecond), func() {
@@ -136,6 +141,19 @@ func (s *server) work(a ha.Action, progress func(done, total int64), done func(l
 		})
 	case ha.Configure:
 		in(w.draw(5*time.Millisecond, 50*time.Millisecond), func() { end("") })
+	case ha.Fence:
+		s.fence(a, in, end)
+	case ha.Whole:
+		in(w.draw(time.Millisecond, 5*time.Millisecond), func() { s.copied = false; end("") })
+	case ha.Synchronize:
+		in(w.draw(time.Millisecond, 20*time.Millisecond), func() {
+			if s.frozen {
+				end("no answer")
+				return
+			}
+			s.synchronize(a)
+			in(w.draw(time.Millisecond, 20*time.Millisecond), func() { end("") })
+		})
 	case ha.Checkpoint:
 		in(w.draw(5*time.Millisecond, 500*time.Millisecond), func() {
 			if s.proc != pg.ProcessRunning || s.frozen {

@@ -1,0 +1,148 @@
+package ha
+
+import (
+	"testing"
+	"time"
+
+	"howdah/cluster"
+	"howdah/ha/quorum"
+	"howdah/pg"
+)
+
+// quorumOn is a cluster in synchronous mode, led by a, with b and c as voters.
+func quorumOn(v *View) {
+	v.State.Config = cluster.Config{Mod: 3, Data: map[string]any{"synchronous_mode": "quorum", "synchronous_mode_strict": true}}
+	v.State.Sync = cluster.Sync{Mod: 44, Leader: "a", Quorum: 1, Standby: []string{"b", "c"}}
+	v.Memory.SetAt = 3
+	v.Heard = now - 100*time.Millisecond
+	set(v, quorum.Any(1, "b", "c"))
+	if v.Server.Recovering {
+		set(v, quorum.Nobody())
+	}
+}
+
+// set has the server on a setting that is proven.
+func set(v *View, n quorum.Names) {
+	m := quorum.Memory{Written: n, Rule: n}
+	v.Server.SyncNames = n.String()
+	v.Memory.Sync = Sync{Memory: m, Disk: m.Encode(), Resumed: true}
+}
+
+// vote is a voter's pledge, fenced for the epoch.
+func vote(v *View, member string, lsn pg.LSN) {
+	v.State.Pledges = append(v.State.Pledges, cluster.Pledge{Member: member, Epoch: epoch, Timeline: 2, LSN: lsn, Fenced: true, Mod: 49})
+}
+
+func TestSynchronous(t *testing.T) {
+	check(t, []row{
+		{"a leader whose setting is in force has nothing to do", leader, quorumOn, "leader=self server=primary -> nothing"},
+		{"the mode is switched on: /sync first", leader, func(v *View) {
+			quorumOn(v)
+			v.State.Sync, v.Server.SyncNames, v.Memory.Sync = cluster.Sync{}, "", Sync{}
+		}, `leader=self server=primary sync=rule="" sync=none -> publish({"leader":"a","quorum":0,"sync_standby":null}) -> put sync`},
+		{"a voter is gone: the setting first", leader, func(v *View) {
+			quorumOn(v)
+			v.Server.Replicas = v.Server.Replicas[:1]
+		}, `leader=self server=primary sync=rule="ANY 1 (b,c)" toward="ANY 1 (b)" -> set(ANY 1 (b)) -> synchronize(ANY 1 (b))`},
+		{"somebody wrote over /sync: nothing is moved", leader, func(v *View) {
+			quorumOn(v)
+			v.State.Sync, v.State.Problems = cluster.Sync{}, []cluster.Problem{{Key: cluster.KeySync}}
+		}, "leader=self server=primary -> nothing"},
+		{"the mode is off: the key goes first", leader, func(v *View) {
+			quorumOn(v)
+			v.State.Config.Data = map[string]any{"synchronous_mode": "off"}
+		}, "leader=self server=primary sync=mode=off -> forget -> drop sync"},
+		{"a voter gave the leader up: the key is taken anew", leader, func(v *View) {
+			quorumOn(v)
+			vote(v, "c", 1000)
+			v.Memory.Doubted = now - 3*time.Second
+		}, "leader=self server=primary doubted=40 -> retake(epoch 40)"},
+		{"a standby is armed", standby, func(v *View) { quorumOn(v); set(v, quorum.Names{}) }, "leader=a server=standby sync=arm -> synchronize(__patroni_strict_sync_replica_placeholder__)"},
+		{"an armed one is left alone", standby, quorumOn, "leader=a server=standby -> nothing"},
+		{"who has pledged takes nothing from that leader", standby, func(v *View) {
+			quorumOn(v)
+			vote(v, "b", 1000)
+			v.Memory.Vacancy = Vacancy{Open: true, After: epoch, Since: now}
+		}, "leader=a refused=40 ballot=pledged=1/2 -> nothing"},
+		{"elected, it sets whom commits wait for before it is promoted", standby, func(v *View) {
+			quorumOn(v)
+			v.State.Leader = &cluster.Leader{Name: "b", Lease: 8, Mod: 50}
+			v.State.Term = &cluster.Term{Mod: 50, Leader: "b", Reserved: 3}
+			v.State.Sync = cluster.Sync{Mod: 50, Leader: "b", Quorum: 1, Standby: []string{"a", "c"}}
+			v.Memory.Right = Right{Epoch: 50, Sent: now, TTL: 5 * time.Second}
+		}, "leader=self server=standby sync=begin -> synchronize(ANY 1 (a,c))"},
+		{"and then promotes, on the timeline that was reserved", standby, func(v *View) {
+			quorumOn(v)
+			v.State.Leader = &cluster.Leader{Name: "b", Lease: 8, Mod: 50}
+			v.State.Term = &cluster.Term{Mod: 50, Leader: "b", Reserved: 3}
+			v.State.Sync = cluster.Sync{Mod: 50, Leader: "b", Quorum: 1, Standby: []string{"a", "c"}}
+			v.Memory.Right = Right{Epoch: 50, Sent: now, TTL: 5 * time.Second}
+			set(v, quorum.Any(1, "a", "c"))
+		}, "leader=self server=standby -> promote"},
+	})
+}
+
+func TestBallot(t *testing.T) {
+	lost := func(v *View) {
+		quorumOn(v)
+		v.Memory.Vacancy = Vacancy{Open: true, After: epoch, Since: now - 200*time.Millisecond}
+	}
+	check(t, []row{
+		{"a voter makes its fence first", vacant, lost, "leader=none after=40 -> fence(epoch 40)"},
+		{"then its pledge", vacant, func(v *View) {
+			lost(v)
+			v.Memory.Fence = quorum.Fence{Member: "b", Refusal: epoch, Durable: 1, Cleared: 2, Gone: 3, Read: 4, At: quorum.Position{Timeline: 2, LSN: 1000}, Whole: true}
+		}, "leader=none after=40 pledge=0/3E8 -> put howdah/pledges/b"},
+		{"a copy that lacks what it had confirmed pledges nothing", vacant, func(v *View) {
+			lost(v)
+			v.Memory.Fence = quorum.Fence{Member: "b", Refusal: epoch, Durable: 1, Cleared: 2, Gone: 3, Read: 4, At: quorum.Position{Timeline: 2, LSN: 1000}}
+		}, "leader=none after=40 pledge=no(whole data) -> nothing"},
+		{"with enough pledges the key is taken", vacant, func(v *View) { lost(v); vote(v, "b", 1000); vote(v, "c", 900) }, "leader=none after=40 ballot=pledged=2/2 best=b(0/3E8 on 2) -> acquire(after 40)"},
+		{"not by who has less", vacant, func(v *View) { lost(v); vote(v, "b", 1000); vote(v, "c", 1100); v.Memory.Vacancy.Ready = now }, "leader=none after=40 ballot=pledged=2/2 best=c(0/44C on 2) behind=0/3E8 rank=1 -> nothing"},
+		{"who has less fetches it, if the first does not act", vacant, func(v *View) {
+			lost(v)
+			vote(v, "b", 1000)
+			vote(v, "c", 1100)
+			v.Memory.Vacancy.Ready = now - time.Minute
+		}, "leader=none after=40 ballot=pledged=2/2 best=c(0/44C on 2) behind=0/3E8 fetch=c -> follow(c)"},
+		{"unless that one is gone", vacant, func(v *View) {
+			lost(v)
+			vote(v, "b", 1000)
+			vote(v, "c", 1100)
+			v.Memory.Vacancy.Ready = now - time.Minute
+			v.State.Members = v.State.Members[:1]
+		}, "leader=none after=40 ballot=pledged=2/2 best=c(0/44C on 2) behind=0/3E8 fetch=unable -> nothing"},
+		{"nor without a voter's own", vacant, func(v *View) { lost(v); v.State.Sync.Standby = []string{"c"}; vote(v, "c", 900) }, "leader=none after=40 ballot=candidate=no(voter) -> nothing"},
+		{"/sync that can not be read elects nobody", vacant, func(v *View) {
+			lost(v)
+			v.State.Sync, v.State.Problems = cluster.Sync{}, []cluster.Problem{{Key: cluster.KeySync}}
+		}, "leader=none after=40 sync=unreadable -> nothing"},
+		{"a voter that is none of ours: by positions", vacant, func(v *View) {
+			lost(v)
+			v.State.Recorded = v.State.Recorded[:2]
+		}, "patroni=c leader=none after=40 pledges=unable(c) position=0/3E8 -> put howdah/pledges/b"},
+	})
+}
+
+func TestSuspicion(t *testing.T) {
+	silent := func(v *View) {
+		quorumOn(v)
+		v.Heard = now - time.Second
+		v.ServerAt = now
+		v.Memory.Suspicion = Suspicion{Epoch: epoch, Flushed: 1000, Moved: now - time.Second}
+	}
+	check(t, []row{
+		{"a leader that is heard is followed", standby, quorumOn, "leader=a server=standby -> nothing"},
+		{"one whose machine is silent is suspected", standby, silent, "leader=a leader=silent suspected=0/2 server=standby -> put howdah/suspects/b"},
+		{"not while log comes", standby, func(v *View) { silent(v); v.Memory.Suspicion.Flushed = 900 }, "leader=a server=standby -> nothing"},
+		{"nor if it was never heard", standby, func(v *View) { silent(v); v.Heard = 0 }, "leader=a server=standby -> nothing"},
+		{"when as many say so as it takes, a voter takes nothing more from it", standby, func(v *View) {
+			silent(v)
+			v.State.Suspects = []cluster.Suspicion{{Member: "b", Mod: 49, Epoch: epoch}, {Member: "c", Mod: 49, Epoch: epoch}}
+		}, "leader=a leader=silent -> fence(epoch 40)"},
+		{"heard again, it says so no more", standby, func(v *View) {
+			quorumOn(v)
+			v.State.Suspects = []cluster.Suspicion{{Member: "b", Mod: 49, Epoch: epoch}}
+		}, "leader=a server=standby -> drop howdah/suspects/b"},
+	})
+}

@@ -1,0 +1,207 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/sys/unix"
+
+	"howdah/playground"
+	"howdah/spec"
+)
+
+// hostLost is how long a lost machine may keep everybody from writing in
+// synchronous mode: its lease is not waited for. A busy machine takes longer, and
+// the bound of the product is judged where nothing else runs (test/failover).
+const hostLost = 4 * time.Second
+
+// synchronous has commits wait for a standby, and waits until both count.
+func (w *world) synchronous() {
+	w.t.Helper()
+	w.howdah("edit-config", "--set", "synchronous_mode=quorum", "--set", "synchronous_mode_strict=true", "--yes")
+	w.voters(2)
+	w.t.Cleanup(func() {
+		if !w.t.Failed() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			_, _ = w.Howdah(ctx, "edit-config", "--set", "synchronous_mode=null", "--set", "synchronous_mode_strict=null", "--yes")
+		}
+	})
+}
+
+func (w *world) voters(want int) {
+	w.t.Helper()
+	w.until(fmt.Sprintf("%d standbys count", want), func() bool {
+		return strings.Count(w.howdah("list"), "Quorum Standby") == want
+	})
+}
+
+// In synchronous mode no fault costs a row that was acknowledged, and a lost
+// machine costs less than its lease.
+func TestSynchronous(t *testing.T) {
+	for _, tt := range []struct {
+		fault  []string
+		back   []string
+		within time.Duration
+	}{
+		{fault: []string{"fault", "kill-postgres"}},
+		{fault: []string{"fault", "kill-agent"}},
+		{fault: []string{"switchover", "--yes"}},
+		{fault: []string{"fault", "kill-node"}, back: []string{"fault", "start-node", "demo"}, within: hostLost},
+		{fault: []string{"fault", "partition"}, back: []string{"fault", "heal", "demo"}, within: hostLost},
+	} {
+		t.Run(tt.fault[len(tt.fault)-1], func(t *testing.T) {
+			w := demo(t)
+			w.synchronous()
+			writer := w.write()
+			leader := w.whole()
+			began := time.Now()
+			w.howdah(tt.fault...)
+			w.flowing(writer)
+			outage := writer.Longest(began, time.Now())
+			t.Logf("%s without writes", outage.Round(time.Millisecond))
+			if tt.within > 0 && outage > tt.within {
+				t.Errorf("%s without writes, want at most %s: the lease was waited for", outage, tt.within)
+			}
+			switch {
+			case tt.back != nil && tt.back[1] == "start-node":
+				w.howdah(append(tt.back, leader)...)
+			case tt.back != nil:
+				w.howdah(tt.back[:2]...)
+			}
+			w.whole()
+			w.voters(2)
+			w.flowing(writer)
+			w.kept(writer)
+		})
+	}
+}
+
+// A lost standby leaves the set, and comes back; without any, commits wait.
+func TestAVoterLeavesAndComesBack(t *testing.T) {
+	w := demo(t)
+	w.synchronous()
+	writer := w.write()
+	var others []string
+	for _, n := range w.Nodes {
+		if n.Member != w.whole() {
+			others = append(others, n.Member)
+		}
+	}
+	w.howdah("fault", "kill-node", others[0])
+	w.voters(1)
+	w.flowing(writer)
+	w.howdah("fault", "kill-node", others[1])
+	began := time.Now()
+	w.pause(3 * time.Second)
+	for _, member := range others {
+		w.howdah("fault", "start-node", "demo", member)
+	}
+	w.whole()
+	w.voters(2)
+	w.flowing(writer)
+	if n := writer.Longest(began.Add(-time.Second), time.Now()); n < 2*time.Second {
+		t.Errorf("rows were acknowledged without a standby: the longest time without was %s", n)
+	}
+	w.kept(writer)
+}
+
+// The agent of the primary is frozen, and its guard with it, while a client
+// writes straight to the server; one voter was not told yet that there is to be
+// another leader. Positions alone would elect the other one, and the old primary
+// would go on to acknowledge with the first: pledges do not.
+func TestFrozenAgentAndAVoterNotRepointed(t *testing.T) {
+	w := demo(t)
+	w.synchronous()
+	old := w.Node(w.whole())
+	var late spec.Node
+	for _, n := range w.Nodes {
+		if n.Member != old.Member {
+			late = n
+		}
+	}
+	entries, err := w.Entries(w.ctx, "primary")
+	w.check(err)
+	direct := entries[0].Copy()
+	direct.Host, direct.Port, direct.Fallbacks = playground.Door(old), uint16(old.Postgres.Port), nil
+	conn, err := pgconn.ConnectConfig(w.ctx, direct)
+	w.check(err)
+	defer conn.Close(context.Background())
+	run := func(long time.Duration, sql string) error {
+		ctx, cancel := context.WithTimeout(w.ctx, long)
+		defer cancel()
+		_, err := conn.Exec(ctx, sql).ReadAll()
+		return err
+	}
+	w.check(run(10*time.Second, "DROP TABLE IF EXISTS straight; CREATE TABLE straight (n int)"))
+	var frozen []func()
+	freeze := func(n spec.Node, roles ...string) (thaw func()) {
+		for _, role := range roles {
+			id := w.role(n, role)
+			w.kill(id, unix.SIGSTOP)
+			frozen = append(frozen, func() { _ = id.Signal(unix.SIGCONT) })
+		}
+		mine := frozen[len(frozen)-len(roles):]
+		return func() {
+			for _, f := range mine {
+				f()
+			}
+		}
+	}
+	t.Cleanup(func() {
+		for _, f := range frozen {
+			f()
+		}
+	})
+	thawOld := freeze(old, "node", "agent")
+	thawLate := freeze(late, "node", "agent")
+	acknowledged := 0
+	insert := func() bool {
+		if run(time.Second, fmt.Sprintf("INSERT INTO straight VALUES (%d)", acknowledged+1)) != nil {
+			return false
+		}
+		acknowledged++
+		return true
+	}
+	for end := time.Now().Add(old.Agent.Timers.Lease + 3*time.Second); time.Now().Before(end); w.pause(10 * time.Millisecond) {
+		if !insert() {
+			break
+		}
+	}
+	before := acknowledged
+	thawLate()
+	leads := func() string {
+		members, err := w.List(w.ctx)
+		w.check(err)
+		for _, m := range members {
+			if m.Role == "Leader" && m.State == "running" && m.Member != old.Member {
+				return m.Member
+			}
+		}
+		return ""
+	}
+	for blocked := false; leads() == ""; w.pause(10 * time.Millisecond) {
+		blocked = blocked || !insert()
+	}
+	ctx, cancel := context.WithTimeout(w.ctx, 2*time.Second)
+	defer cancel()
+	if again, err := pgconn.ConnectConfig(ctx, direct); err == nil {
+		if _, err := again.Exec(ctx, "INSERT INTO straight VALUES (-1)").ReadAll(); err == nil {
+			t.Errorf("%s acknowledged a row while %s leads", old.Member, leads())
+		}
+		_ = again.Close(context.Background())
+	}
+	thawOld()
+	w.whole()
+	w.voters(2)
+	kept := w.sql("SELECT count(DISTINCT n) FROM straight WHERE n > 0")
+	t.Logf("%d rows acknowledged straight at %s, %d of them before %s was told; %s kept", acknowledged, old.Member, before, late.Member, kept)
+	if n, _ := strconv.Atoi(kept); n < acknowledged || acknowledged == 0 {
+		t.Errorf("%d rows were acknowledged, and %s are there", acknowledged, kept)
+	}
+}
