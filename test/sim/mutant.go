@@ -19,6 +19,8 @@ var Mutants = []Mutant{
 	{Name: "a lost watch event", Law: "liveness", LostEvent: true},
 	{Name: "a candidate behind but chosen", Law: "election", RankBlind: true},
 	{Name: "a smart shutdown that is waited for", Law: "liveness", Patient: true},
+	{Name: "a pledge without a refusal", Law: "law 4", Quorum: true, Unrefused: true},
+	{Name: "a promotion without pledges", Law: "law 4", Quorum: true, Uncounted: true},
 	{Name: "an offer taken without its log", Law: "loss", TakesBehind: true},
 }
 
@@ -35,6 +37,9 @@ type Mutant struct {
 	LostEvent    bool   // a watch loses a change of the leader key for good
 	RankBlind    bool   // candidates do not compare positions
 	Patient      bool   // a server that waits for its clients to leave is taken for one that runs
+	Quorum       bool   // it is one of synchronous mode
+	Unrefused    bool   // a voter says where its log ends, and goes on taking more
+	Uncounted    bool   // whoever has not pledged is taken to have pledged next to nothing
 	TakesBehind  bool   // whoever is offered the key takes it, whatever it has
 }
 
@@ -64,6 +69,15 @@ func (m *Mutant) state(n *node, s cluster.State) cluster.State {
 		h := *s.Handover
 		h.LSN = min(h.LSN, 1)
 		s.Handover = &h
+	}
+	if m.Uncounted && s.Sync.Active() && s.Leader == nil {
+		s.Pledges = slices.Clone(s.Pledges)
+		for _, name := range s.Sync.Standby {
+			if p, ok := s.Pledge(name); !ok || p.Epoch != s.Epoch() {
+				s.Pledges = append(slices.DeleteFunc(s.Pledges, func(p cluster.Pledge) bool { return p.Member == name }),
+					cluster.Pledge{Member: name, Epoch: s.Epoch(), Timeline: 1, LSN: 1, Fenced: true})
+			}
+		}
 	}
 	if m.RankBlind {
 		s.Pledges = slices.Clone(s.Pledges)

@@ -220,8 +220,10 @@ func (s *server) fence(a ha.Fence, in func(time.Duration, func()), end func(stri
 	step := func(do func()) { in(w.draw(time.Millisecond, 10*time.Millisecond), do) }
 	f := quorum.Fence{Member: s.n.name, Whole: !s.copied}
 	step(func() {
-		s.refused = max(s.refused, a.Epoch)
-		f.Refusal, f.Durable = quorum.Refusal(s.refused), s.n.boot()
+		if !w.mutant.Unrefused {
+			s.refused = max(s.refused, a.Epoch)
+		}
+		f.Refusal, f.Durable = quorum.Refusal(max(s.refused, a.Epoch)), s.n.boot()
 		step(func() {
 			if s.data != pg.DataPresent || s.frozen || s.proc != pg.ProcessNone && (s.proc != pg.ProcessRunning || !s.recovering) {
 				end("not a standby")

@@ -21,6 +21,8 @@ import (
 var unreached = map[string]string{
 	"sync=unreadable":    "nobody scribbles over /sync",
 	"pledges=unable(%s)": "every voter is ours",
+	"fetch=%s":           "the most advanced voter must die between its pledge and its turn",
+	"pledge=no(%s)":      "a voter must be copied anew while its leader is lost",
 	"fetch=unable":       "a matter of one moment between two deaths",
 	"server=stopping":    "the end of a shutdown is waited for as work, or made a fast one; what is left is a recovery that a dead agent left behind",
 	"data=%s server=%s":  "nothing runs on the data of a member before there is a cluster: what its initdb runs is work, which is waited for",
