@@ -62,8 +62,9 @@ func (t *turn) ballot(after int64) {
 	case s.Data != pg.DataPresent:
 		t.note("data=%s", s.Data)
 		return
-	case last && t.m.Failed.Times >= startsInPlace:
+	case last && t.unwilling():
 		t.note("starts=%d", t.m.Failed.Times)
+		t.wakeBy(t.m.Failed.Until) // nobody else may be able to
 		return
 	case !last && voter && !t.fenced(after):
 		return

@@ -112,7 +112,15 @@ func (s *server) confirm(o *server) {
 	}
 	x, end, life := s.senders[i], o.end, s.life
 	s.w.after(s.w.draw(s.w.rates.delay/8, s.w.rates.delay/2), func() {
-		if s.life != life || !s.n.up || s.n.cutPeers || o.n.cutPeers {
+		if s.life != life || !s.n.up {
+			return
+		}
+		if s.n.cutPeers || o.n.cutPeers {
+			s.w.after(time.Second, func() { // wal_receiver_status_interval
+				if o.stream == s && o.link == x.link {
+					s.confirm(o)
+				}
+			})
 			return
 		}
 		heard := func() {
