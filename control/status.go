@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -115,18 +114,19 @@ func Unwell(p cluster.Picture) []string {
 }
 
 // since is when the present leader began to write, by its page or the history.
+// The last page is the present leader's even if its key has moved to another
+// lease since, and with it to another epoch.
 func since(s cluster.State) time.Time {
 	if s.Leader == nil {
 		return time.Time{}
 	}
-	for _, page := range slices.Backward(s.Failovers) {
-		if page.Epoch == s.Leader.Mod {
-			at := page.At
-			if n := len(page.Phases); n > 0 {
-				at = at.Add(page.Phases[n-1].After)
-			}
-			return at
+	if n := len(s.Failovers); n > 0 && s.Failovers[n-1].To == s.Leader.Name {
+		page := s.Failovers[n-1]
+		at := page.At
+		if n := len(page.Phases); n > 0 {
+			at = at.Add(page.Phases[n-1].After)
 		}
+		return at
 	}
 	if n := len(s.History); n > 0 && s.History[n-1].Leader == s.Leader.Name {
 		at, _ := cluster.ParseTime(s.History[n-1].At)

@@ -14,7 +14,7 @@ import (
 	"howdah/spec"
 )
 
-var everyone = []string{"node", "etcd", "agent", "postgres"}
+var everyone = []string{"node", "etcd", "agent", "gateway", "postgres"}
 
 func TestRowsReachReplicas(t *testing.T) {
 	w := demo(t)
