@@ -317,11 +317,17 @@ func (h *headOf) Write(p []byte) (int, error) {
 // there again: each is judged by itself.
 func (v Verify) backup(ctx context.Context, s *stanza.Stanza, label string, info repo.BackupInfo, have map[string]map[string]bool) (Backup, error) {
 	b := Backup{Label: label, Status: Valid}
+	if !listed(info, label) {
+		// Without a manifest of its own it was cut off, or goes on; what it would be
+		// resumed by says nothing of what it will be.
+		if whole, _, err := s.Copies(ctx, repo.BackupPath(s.Name, label), repo.ManifestName); !whole || err != nil {
+			b.Status = InProgress
+			return b, err
+		}
+	}
 	m, err := s.Manifest(ctx, label, info)
 	if errors.Is(err, fs.ErrNotExist) {
-		if b.Status = NoManifest; !listed(info, label) {
-			b.Status = InProgress
-		}
+		b.Status = NoManifest
 		return b, nil
 	}
 	if err == nil && m.Label != label {
@@ -333,8 +339,11 @@ func (v Verify) backup(ctx context.Context, s *stanza.Stanza, label string, info
 		return b, nil
 	}
 	if !listed(info, label) {
+		// The next backup lists one whose maker died in between: it is the newest.
 		v.Voice.Warn("backup '%s' is not in backup.info", label)
-		b.Status = Invalid
+		if n := len(info.Backups); n > 0 && label < info.Backups[n-1].Label {
+			b.Status = Invalid
+		}
 	}
 	errs := make([]error, len(m.Files))
 	v.each(ctx, len(m.Files), func(i int) { errs[i] = v.file(ctx, s, m, &m.Files[i]) })

@@ -68,7 +68,10 @@ func TestInventory(t *testing.T) {
 	is(sql("pg-test", "dbuser_dba", "DBUser.DBA", "postgres", "SHOW work_mem"), "5MB")
 	is(sql("pg-test", "test", `T:e\st`, "test", "SET ROLE dbrole_admin; CREATE TABLE own.t AS SELECT 7 AS a; CREATE EXTENSION IF NOT EXISTS hstore"), "SELECT 1")
 	is(sql("pg-test", "reader", "read", "test", "SELECT 1"), "permission denied for database")
-	is(sql("pg-test", "nobody", "x", "test", "SELECT 1"), "no pg_hba.conf entry")
+	is(sql("pg-test", "nobody", "x", "test", "SELECT 1"), "authentication failed") // by the pool, which the service leads to
+	direct, err := w.Run(w.ctx, "psql", "pg-test", "--service", "default", "--", "-AtX", "-d", "user=nobody password=x dbname=test", "-c", "SELECT 1")
+	w.check(err)
+	is(direct.Err, "no pg_hba.conf entry")
 
 	// A rule of role primary or replica goes with the role of the moment.
 	for _, n := range w.Nodes {
