@@ -330,7 +330,7 @@ func TestWhatIsSaid(t *testing.T) {
 		{"a rule's method", with("pg_hba_rules: [ { user: a, addr: world, auth: scram } ]"), spec.Problem, "auth must be one of"},
 		{"a service without check", with("pg_services: [ { name: standby, port: 5435, selector: '[]' } ]"), spec.Warning, "service standby has no check"},
 		{"a provider that is not there", with("pg_service_provider: nobody"), spec.Warning, `there is no group "nobody"`},
-		{"no losses", with("pg_rpo: 0"), spec.Warning, "replicates asynchronously"},
+		{"no losses", with("pg_rpo: 0"), spec.Warning, "as long as there is one"},
 		{"two stores", base + "    etcd: { hosts: { 10.10.10.11: { etcd_seq: 1 }, 10.10.10.12: { etcd_seq: 2 } } }\n", spec.Warning, "have 1, 3 or 5"},
 		{"a template", with("pg_port: '{{ lookup(1) }}'"), spec.Problem, "is not understood"},
 		{"a template of nothing", with("pg_port: '{{ nowhere }}'"), spec.Problem, `"nowhere", which has no value`},

@@ -297,22 +297,19 @@ func (r *reader) timers(s *server, c *spec.Cluster) {
 	} else {
 		s.derive("pg_rto", fmt.Sprintf("lease %s, renewed every %s", c.Timers.Lease, c.Timers.Renew), "default: our own timers")
 	}
-	tell := func(line int, why string) {
-		r.find(spec.Warning, line, why+" asks for synchronous replication, and this version replicates asynchronously", "what the primary acknowledged last can be lost with its host")
-	}
 	if s.given("pg_rpo") {
 		n, _ := whole(s.get("pg_rpo"))
 		c.Timers.MaxLag = n
 		if n == 0 {
 			c.Config["synchronous_mode"] = true
-			tell(s.line("pg_rpo"), "pg_rpo: 0")
+			r.find(spec.Warning, s.line("pg_rpo"), "with pg_rpo: 0 commits wait for a standby as long as there is one",
+				"a primary that is left alone goes on; synchronous_mode_strict in the dynamic configuration forbids that")
 		}
 	} else {
 		s.derive("pg_rpo", c.Timers.MaxLag, "default: our own")
 	}
 	if strings.HasPrefix(s.text("pg_conf"), "crit") {
 		c.Config["synchronous_mode"], c.Config["synchronous_mode_strict"] = true, true
-		tell(s.line("pg_conf"), "pg_conf: crit")
 	}
 }
 

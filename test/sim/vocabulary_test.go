@@ -19,6 +19,8 @@ import (
 // unreached are the notes that no run comes to, and why. Each stands in a table
 // of package ha (TestUnreached, TestOutside, TestBallot), where it is brought about by hand.
 var unreached = map[string]string{
+	"patroni=%s":         "every member is ours",
+	"source=%s(silent)":  "nobody replicates from another replica",
 	"sync=unreadable":    "nobody scribbles over /sync",
 	"pledges=unable(%s)": "every voter is ours",
 	"fetch=%s":           "the most advanced voter must die between its pledge and its turn",
