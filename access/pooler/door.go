@@ -51,7 +51,8 @@ type Door struct {
 	servers     []*server // by number
 	clients     []*client
 	welcomes    map[pool.Key]*welcome
-	credentials map[string]login.Credential // of users that proved themselves: with these we log in for them
+	entering    map[pool.Server]context.CancelFunc // logins under way
+	credentials map[string]login.Credential        // of users that proved themselves: with these we log in for them
 	statements  statements
 	counts      map[string]*stats // by database
 }

@@ -1,6 +1,7 @@
 package pooler
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -35,8 +36,12 @@ type Backend struct {
 func (d *Door) login(id pool.Server, key pool.Key) {
 	p := d.pooler
 	credential := d.credentials[key.User]
+	ctx, stop := context.WithTimeout(context.Background(), connectWithin)
+	if d.entering == nil {
+		d.entering = map[pool.Server]context.CancelFunc{}
+	}
+	d.entering[id] = stop
 	go func() {
-		ctx, stop := context.WithTimeout(context.Background(), connectWithin)
 		defer stop()
 		s := &server{door: d, key: key, id: id, status: 'I'}
 		w, fd, err := s.enter(ctx, credential)
@@ -50,6 +55,7 @@ func (d *Door) login(id pool.Server, key pool.Key) {
 // arrived is the end of a login; on the loop.
 func (d *Door) arrived(s *server, w *welcome, fd int, err error) {
 	now := d.pooler.loop.now
+	delete(d.entering, s.id)
 	if err == nil && d.keep != nil && !d.keep(s.backend.Tag) {
 		closeFD(fd)
 		err = errDeposed
@@ -73,6 +79,9 @@ func (d *Door) arrived(s *server, w *welcome, fd int, err error) {
 		}
 		d.log.Warn("server login failed", "server", s.key.Database+"/"+s.key.User, "error", err)
 		d.book.Failed(s.id, f, now)
+		if errors.Is(err, errDeposed) || errors.Is(err, context.Canceled) {
+			d.book.Hurry(now) // there is somebody else to go to
+		}
 		return
 	}
 	d.servers = at(d.servers, int(s.id))
@@ -91,18 +100,23 @@ func (s *server) enter(ctx context.Context, credential login.Credential) (*welco
 	conn := b.Conn
 	deadline, _ := ctx.Deadline()
 	_ = conn.SetDeadline(deadline)
+	called := context.AfterFunc(ctx, func() { _ = b.Conn.SetDeadline(time.Unix(1, 0)) })
+	defer called()
 	var under *wire
 	if b.TLS != nil {
 		if under, err = s.encrypt(ctx); err != nil {
 			conn.Close()
-			return nil, -1, err
+			return nil, -1, cmp.Or(ctx.Err(), err)
 		}
 		conn = s.tls
 	}
 	w, err := s.talk(conn, credential)
+	if err == nil && !called() {
+		err = ctx.Err()
+	}
 	if err != nil {
 		b.Conn.Close()
-		return nil, -1, err
+		return nil, -1, cmp.Or(ctx.Err(), err)
 	}
 	_ = b.Conn.SetDeadline(time.Time{})
 	fd, err := detach(b.Conn)
@@ -143,10 +157,14 @@ var errDeposed = errors.New("it is no longer one of the service")
 
 // Follow ends the connections to servers that keep does not name, now and from now
 // on. Clients between transactions do not notice. Those that were waiting for a
-// server get the next one at once.
+// server get the next one at once; logins under way begin anew, for they may be
+// calling a machine that will never answer.
 func (d *Door) Follow(keep func(tag any) bool) {
 	d.pooler.loop.post(func() {
 		d.keep = keep
+		for _, stop := range d.entering {
+			stop()
+		}
 		for _, s := range d.servers {
 			if s == nil || s.hup || keep(s.backend.Tag) {
 				continue
