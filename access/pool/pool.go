@@ -86,29 +86,24 @@ const CannotConnectNow = "57P03"
 const waitNotice = "No server connection available in postgres backend, client being queued"
 
 type client struct {
-	pool       int32 // -1: free
-	server     Server
-	next, prev int32 // in the line of those who wait
-	since      time.Duration
-	waiting    bool
-	told       bool
+	links         // in the line of those who wait
+	pool    int32 // -1: free
+	server  Server
+	since   time.Duration
+	waiting bool
+	told    bool
 }
 
 type server struct {
-	pool       int32
-	state      State
-	client     Client
-	next, prev int32 // in the pool's list of its state
-	since      time.Duration
-	born       time.Duration
-	stale      bool // to be closed as soon as it is free
-	cancels    int32
+	links   // in the pool's list of its state
+	pool    int32
+	state   State
+	client  Client
+	since   time.Duration
+	born    time.Duration
+	stale   bool // to be closed as soon as it is free
+	cancels int32
 }
-
-// A list goes through records by their next and prev.
-type list struct{ head, tail, len int32 }
-
-var empty = list{-1, -1, 0}
 
 type pool struct {
 	key      Key
@@ -321,7 +316,7 @@ func (b *Book) Join(k Key) (Client, error) {
 		b.clients = append(b.clients, client{})
 		c = Client(len(b.clients) - 1)
 	}
-	b.clients[c] = client{pool: i, server: None, next: -1, prev: -1}
+	b.clients[c] = client{pool: i, server: None, links: alone}
 	b.joined++
 	p := b.pools[i]
 	p.clients++
@@ -624,7 +619,7 @@ func (b *Book) open(p *pool, now time.Duration) {
 		b.servers = append(b.servers, server{})
 		s = Server(len(b.servers) - 1)
 	}
-	b.servers[s] = server{pool: b.byKey[p.key], state: Login, client: None, next: -1, prev: -1, since: now, born: now}
+	b.servers[s] = server{pool: b.byKey[p.key], state: Login, client: None, links: alone, since: now, born: now}
 	p.servers++
 	p.logins++
 	p.db.servers++
@@ -731,80 +726,21 @@ func (b *Book) expire(p *pool, now time.Duration) {
 	}
 }
 
-// Lists of clients and servers.
-
-func (b *Book) wait(p *pool, c Client) {
-	r, l := &b.clients[c], &p.waiting
-	r.prev, r.next = l.tail, -1
-	if l.tail >= 0 {
-		b.clients[l.tail].next = int32(c)
-	} else {
-		l.head = int32(c)
-	}
-	l.tail = int32(c)
-	l.len++
-}
+func (b *Book) wait(p *pool, c Client) { add(&p.waiting, b.clients, int32(c)) }
 
 func (b *Book) unwait(p *pool, c Client) {
-	r, l := &b.clients[c], &p.waiting
-	if r.prev >= 0 {
-		b.clients[r.prev].next = r.next
-	} else {
-		l.head = r.next
-	}
-	if r.next >= 0 {
-		b.clients[r.next].prev = r.prev
-	} else {
-		l.tail = r.prev
-	}
-	r.next, r.prev, r.waiting = -1, -1, false
-	l.len--
+	take(&p.waiting, b.clients, int32(c))
+	b.clients[c].waiting = false
 }
 
-func (b *Book) prepend(l *list, s Server) {
-	v := &b.servers[s]
-	v.prev, v.next = -1, l.head
-	if l.head >= 0 {
-		b.servers[l.head].prev = int32(s)
-	} else {
-		l.tail = int32(s)
-	}
-	l.head = int32(s)
-	l.len++
-}
-
-func (b *Book) append(l *list, s Server) {
-	v := &b.servers[s]
-	v.prev, v.next = l.tail, -1
-	if l.tail >= 0 {
-		b.servers[l.tail].next = int32(s)
-	} else {
-		l.head = int32(s)
-	}
-	l.tail = int32(s)
-	l.len++
-}
+func (b *Book) prepend(l *list, s Server) { insert(l, b.servers, int32(s)) }
+func (b *Book) append(l *list, s Server)  { add(l, b.servers, int32(s)) }
+func (b *Book) unlist(l *list, s Server)  { take(l, b.servers, int32(s)) }
 
 // listed says that s is in l; its state alone does not, just after a login.
 func (b *Book) listed(l *list, s Server) bool {
 	v := &b.servers[s]
 	return v.prev >= 0 || v.next >= 0 || l.head == int32(s)
-}
-
-func (b *Book) unlist(l *list, s Server) {
-	v := &b.servers[s]
-	if v.prev >= 0 {
-		b.servers[v.prev].next = v.next
-	} else {
-		l.head = v.next
-	}
-	if v.next >= 0 {
-		b.servers[v.next].prev = v.prev
-	} else {
-		l.tail = v.prev
-	}
-	v.next, v.prev = -1, -1
-	l.len--
 }
 
 // Names are the databases of all pools, sorted.
