@@ -224,6 +224,27 @@ func (w *world) in() *talker {
 	return k
 }
 
+// ask runs a statement that has to succeed, and gives the last row's column.
+func (k *talker) ask(t *testing.T, sql string) string {
+	t.Helper()
+	if _, err := k.Write(query(sql)); err != nil {
+		t.Fatal(err)
+	}
+	answer := ""
+	for {
+		m, err := k.next()
+		if err != nil || m.Type == pgwire.ErrorResponse {
+			t.Fatalf("%s: %q, %v", sql, m.Body, err)
+		}
+		if m.Type == pgwire.DataRow {
+			answer = string(m.Body[6:])
+		}
+		if m.Type == pgwire.ReadyForQuery {
+			return answer
+		}
+	}
+}
+
 func query(sql string) []byte { return pgwire.AppendMessage(nil, pgwire.Query, sql, "\x00") }
 
 // well checks that a decent client is served, soon.
@@ -363,24 +384,7 @@ func TestADrippingClientIsServed(t *testing.T) {
 func TestHalfAQueryNeverRuns(t *testing.T) {
 	w := newWorld(t, nil)
 	decent := w.in()
-	ask := func(sql string) string {
-		if _, err := decent.Write(query(sql)); err != nil {
-			t.Fatal(err)
-		}
-		answer := ""
-		for {
-			m, err := decent.next()
-			if err != nil || m.Type == pgwire.ErrorResponse {
-				t.Fatalf("%s: %q, %v", sql, m.Body, err)
-			}
-			if m.Type == pgwire.DataRow {
-				answer = string(m.Body[6:])
-			}
-			if m.Type == pgwire.ReadyForQuery {
-				return answer
-			}
-		}
-	}
+	ask := func(sql string) string { t.Helper(); return decent.ask(t, sql) }
 	ask("CREATE TABLE said (n int)")
 	for _, missing := range []int{1, 2, 3, 4, 5, 6} {
 		k := w.in()
@@ -936,24 +940,7 @@ func poolOfOne() pool.Settings {
 func TestOnlyAProofOpensADatabase(t *testing.T) {
 	w := newWorld(t, nil)
 	decent := w.in()
-	run := func(sql string) string {
-		if _, err := decent.Write(query(sql)); err != nil {
-			t.Fatal(err)
-		}
-		answer := ""
-		for {
-			m, err := decent.next()
-			if err != nil || m.Type == pgwire.ErrorResponse {
-				t.Fatalf("%s: %q, %v", sql, m.Body, err)
-			}
-			if m.Type == pgwire.DataRow {
-				answer = string(m.Body[6:])
-			}
-			if m.Type == pgwire.ReadyForQuery {
-				return answer
-			}
-		}
-	}
+	run := func(sql string) string { t.Helper(); return decent.ask(t, sql) }
 	run("CREATE TABLE reached (how text)")
 	// What a real client said, byte for byte.
 	conn := w.raw()
