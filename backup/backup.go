@@ -62,26 +62,16 @@ func (d Desk) database(ctx context.Context, online bool) (repo.DB, error) {
 
 // Create makes the stanza in every repository.
 func (d Desk) Create(ctx context.Context, online bool) error {
-	locks, err := d.lock(stanza.LockArchive, stanza.LockBackup)
-	if err != nil {
-		return err
-	}
-	defer locks.Release()
-	db, err := d.database(ctx, online)
-	if err != nil {
-		return err
-	}
-	for _, s := range d.Stanzas {
-		d.Voice.Info("stanza-create for stanza '%s' on %s", d.Stanza, s)
-		if err := s.Create(ctx, db); err != nil {
-			return err
-		}
-	}
-	return nil
+	return d.introduce(ctx, "stanza-create", online, (*stanza.Stanza).Create)
 }
 
 // Upgrade tells every repository that the database is another one now.
 func (d Desk) Upgrade(ctx context.Context, online bool) error {
+	return d.introduce(ctx, "stanza-upgrade", online, (*stanza.Stanza).Upgrade)
+}
+
+// introduce tells every repository, in its way, which database it is.
+func (d Desk) introduce(ctx context.Context, command string, online bool, to func(*stanza.Stanza, context.Context, repo.DB) error) error {
 	locks, err := d.lock(stanza.LockArchive, stanza.LockBackup)
 	if err != nil {
 		return err
@@ -92,8 +82,8 @@ func (d Desk) Upgrade(ctx context.Context, online bool) error {
 		return err
 	}
 	for _, s := range d.Stanzas {
-		d.Voice.Info("stanza-upgrade for stanza '%s' on %s", d.Stanza, s)
-		if err := s.Upgrade(ctx, db); err != nil {
+		d.Voice.Info("%s for stanza '%s' on %s", command, d.Stanza, s)
+		if err := to(s, ctx, db); err != nil {
 			return err
 		}
 	}
