@@ -8,9 +8,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"howdah/node"
-	"howdah/node/process"
-	"howdah/spec"
 	"howdah/test/outside"
 )
 
@@ -105,22 +102,11 @@ func fault(verb, back string, flags ...string) func(*run, string) (step, []step)
 func signal(role string, sig unix.Signal) func(*run, string) (step, []step) {
 	return func(_ *run, member string) (step, []step) {
 		return func(_ context.Context, c *outside.Cluster) error {
-			id, ok := of(c.Node(member), role)
+			id, ok := outside.Process(c.Node(member), role)
 			if !ok {
 				return fmt.Errorf("there is no %s of %s", role, member)
 			}
 			return id.Signal(sig)
 		}, nil
 	}
-}
-
-// of is the process of a role; "node" is the supervisor, "postgres" the postmaster.
-func of(n spec.Node, role string) (process.ID, bool) {
-	switch role {
-	case "node":
-		return node.SupervisorFile(n).Read()
-	case "postgres":
-		return node.Postmaster(n)
-	}
-	return node.RoleFile(n, role).Read()
 }

@@ -17,11 +17,10 @@ import (
 
 const (
 	clients = 3
-	slot    = 4 * time.Second        // a list is appended to so long, then comes the next
-	rhythm  = 30 * time.Millisecond  // between two operations of a client
-	patient = 2 * time.Second        // for one operation
-	curious = 500 * time.Millisecond // for one connection
-	decide  = 2 * time.Minute        // for putting the history in an order
+	slot    = 4 * time.Second       // a list is appended to so long, then comes the next
+	rhythm  = 30 * time.Millisecond // between two operations of a client
+	patient = 2 * time.Second       // for one operation
+	decide  = 2 * time.Minute       // for putting the history in an order
 )
 
 // lists are clients that append to lists and read them, through the service of
@@ -93,7 +92,7 @@ func (l *lists) client(ctx context.Context, id int, hosts []*pgconn.Config, begi
 	var conn *pgconn.PgConn
 	for n := int64(1); ctx.Err() == nil; n++ {
 		if conn == nil {
-			conn = connect(ctx, hosts[int(n)%len(hosts)])
+			conn = outside.Connect(ctx, hosts[int(n)%len(hosts)])
 		}
 		if conn != nil {
 			w := wish{list: int64(time.Since(begin) / slot)}
@@ -112,17 +111,6 @@ func (l *lists) client(ctx context.Context, id int, hosts []*pgconn.Config, begi
 	if conn != nil {
 		conn.Conn().Close()
 	}
-}
-
-// connect gives nil if nobody answers in time.
-func connect(ctx context.Context, host *pgconn.Config) *pgconn.PgConn {
-	ctx, cancel := context.WithTimeout(ctx, curious)
-	defer cancel()
-	conn, err := pgconn.ConnectConfig(ctx, host)
-	if err != nil {
-		return nil
-	}
-	return conn
 }
 
 const (

@@ -17,7 +17,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"howdah/node"
 	"howdah/node/process"
 	"howdah/postgres"
 	"howdah/spec"
@@ -238,14 +237,7 @@ func (w *world) role(n spec.Node, name string) process.ID {
 	w.t.Helper()
 	var id process.ID
 	w.until("there is no "+name+" of "+n.Member, func() (ok bool) {
-		switch name {
-		case "node":
-			id, ok = node.SupervisorFile(n).Read()
-		case "postgres":
-			id, ok = node.Postmaster(n)
-		default:
-			id, ok = node.RoleFile(n, name).Read()
-		}
+		id, ok = outside.Process(n, name)
 		return ok
 	})
 	return id

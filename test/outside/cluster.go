@@ -21,6 +21,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"howdah/node"
+	"howdah/node/process"
 	"howdah/playground"
 	"howdah/spec"
 )
@@ -210,4 +212,15 @@ func (c *Cluster) doors(ctx context.Context, port func(spec.Node) int) ([]*pgcon
 		return nil, errors.New("no node has the port that was asked for")
 	}
 	return hosts, nil
+}
+
+// Process is that of a node's role; "node" is the supervisor, "postgres" the postmaster.
+func Process(n spec.Node, role string) (process.ID, bool) {
+	switch role {
+	case "node":
+		return node.SupervisorFile(n).Read()
+	case "postgres":
+		return node.Postmaster(n)
+	}
+	return node.RoleFile(n, role).Read()
 }

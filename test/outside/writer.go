@@ -83,7 +83,7 @@ func (w *Writer) run(ctx context.Context, row int64) {
 	host := 0
 	for ; ctx.Err() == nil; row++ {
 		if conn == nil {
-			conn = connect(ctx, w.hosts[host])
+			conn = Connect(ctx, w.hosts[host])
 		}
 		sent := time.Now()
 		if timeline, ok := w.insert(ctx, conn, row); ok {
@@ -106,8 +106,8 @@ func (w *Writer) run(ctx context.Context, row int64) {
 	hangUp(conn)
 }
 
-// connect gives nil if the member does not answer in time.
-func connect(ctx context.Context, host *pgconn.Config) *pgconn.PgConn {
+// Connect gives nil if nobody answers in time.
+func Connect(ctx context.Context, host *pgconn.Config) *pgconn.PgConn {
 	ctx, cancel := context.WithTimeout(ctx, curious)
 	defer cancel()
 	conn, err := pgconn.ConnectConfig(ctx, host)
