@@ -431,3 +431,19 @@ func TestEqualIsEqualEncoded(t *testing.T) {
 		}
 	}
 }
+
+// A slip of the pen is no way to switch synchronous replication off.
+func TestCheckModes(t *testing.T) {
+	for _, good := range []any{nil, true, false, "on", "OFF", "quorum", "Quorum", 1.0} {
+		if err := (Config{Data: map[string]any{"synchronous_mode": good}}).CheckModes(); err != nil {
+			t.Errorf("synchronous_mode %v: %v", good, err)
+		}
+	}
+	for _, bad := range []any{"qourum", "maybe", 2.0, "", map[string]any{}, []any{"on"}} {
+		for _, key := range []string{"synchronous_mode", "synchronous_mode_strict"} {
+			if err := (Config{Data: map[string]any{key: bad}}).CheckModes(); err == nil {
+				t.Errorf("%s: %v is taken", key, bad)
+			}
+		}
+	}
+}

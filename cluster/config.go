@@ -144,6 +144,24 @@ func (c Config) SynchronousMode() string {
 	return SyncOff
 }
 
+// CheckModes refuses what would be taken for off although somebody meant
+// something: a commit that nobody waits for is not what a slip of the pen may cost.
+func (c Config) CheckModes() error {
+	var errs []error
+	if v, _ := c.Lookup("synchronous_mode"); v != nil {
+		s, _ := v.(string)
+		if _, ok := boolOf(v); !ok && !strings.EqualFold(s, SyncQuorum) {
+			errs = append(errs, fmt.Errorf("synchronous_mode: %v is none of off, on, quorum", v))
+		}
+	}
+	if v, _ := c.Lookup("synchronous_mode_strict"); v != nil {
+		if _, ok := boolOf(v); !ok {
+			errs = append(errs, fmt.Errorf("synchronous_mode_strict: %v is neither true nor false", v))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // SynchronousModeStrict forbids to go on without a synchronous standby.
 func (c Config) SynchronousModeStrict() bool { return c.Bool("synchronous_mode_strict") }
 

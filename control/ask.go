@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -31,10 +32,11 @@ func (c *Cluster) PatchConfig(ctx context.Context, patch map[string]any) (cluste
 // mod (-1: whatever there is).
 func (c *Cluster) PutConfig(ctx context.Context, data map[string]any, mod int64) (cluster.Config, error) {
 	config := cluster.Config{Data: data}
-	if _, err := config.SetTimers(); err != nil {
+	_, err := config.SetTimers()
+	if err = errors.Join(err, config.CheckModes()); err != nil {
 		return cluster.Config{}, &problem.Error{
 			Code: "config-invalid", What: "cannot change the configuration of cluster " + c.Name,
-			Why: strings.ReplaceAll(err.Error(), "\n", "; "), Do: "correct what stands under howdah; nothing was changed",
+			Why: strings.ReplaceAll(err.Error(), "\n", "; "), Do: "correct it; nothing was changed",
 		}
 	}
 	var conds []dcs.Cond
