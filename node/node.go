@@ -16,6 +16,7 @@ import (
 	"os/signal"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -95,7 +96,7 @@ func Roles(n spec.Node) []Role {
 	return append(roles, Role{
 		Name: "agent", Args: []string{"agent", "--node", n.Paths.Dir},
 		Env: []string{
-			"GOMEMLIMIT=40MiB", "GOGC=50",
+			"GOMEMLIMIT=40MiB", "GOGC=50", "GOMAXPROCS=1", // it decides one thing at a time
 			// The postmaster inherits these: its children give themselves back
 			// to the kernel's mercy (PostgreSQL manual, "Linux Memory Overcommit").
 			"PG_OOM_ADJUST_FILE=/proc/self/oom_score_adj", "PG_OOM_ADJUST_VALUE=0",
@@ -145,6 +146,10 @@ func Run(ctx context.Context, n spec.Node, roles []Role, log *slog.Logger) error
 	defer unlock()
 	self, _ := process.Of(os.Getpid())
 	process.SetOOM(self, oomSupervisor)
+	// It wakes twice a second and does one thing then: with more threads that run
+	// Go, each waking wakes the others, for two thirds of its CPU time. What it
+	// starts is not bound by this.
+	runtime.GOMAXPROCS(1)
 	pidFile := SupervisorFile(n)
 	if err := pidFile.Write(self); err != nil {
 		return fmt.Errorf("supervisor's pid file: %w", err)
