@@ -78,7 +78,7 @@ func Roles(n spec.Node) []Role {
 			// time. Commits take as long as before: a thread that waits for the disk
 			// does not count. The tracing, a line every 24 days, is there for what it
 			// stops: docs/decisions/2026-11-21-an-idle-store.md.
-			Env: []string{"GOMEMLIMIT=64MiB", "GOMAXPROCS=1", "GODEBUG=schedtrace=2147483647"},
+			Env: []string{"GOMEMLIMIT=64MiB", "GOGC=50", "GOMAXPROCS=1", "GODEBUG=schedtrace=2147483647"},
 			OOM: oomRole, Grace: 10 * time.Second,
 		})
 	}
