@@ -270,7 +270,7 @@ func TestMember(t *testing.T) {
 	for url, want := range map[string]string{
 		"postgres://h/postgres": "h 5432", "postgres://[fe80::1]:6000/x": "fe80::1 6000", "": " ", "postgres://%zz": " ",
 	} {
-		host, port := Member{ConnURL: url}.Host()
+		host, port := (&Member{ConnURL: url}).Host()
 		if got := host + " " + port; got != want {
 			t.Errorf("host of %q = %q, want %q", url, got, want)
 		}
@@ -425,7 +425,7 @@ func TestEqualIsEqualEncoded(t *testing.T) {
 			f.SetInt(1)
 		}
 		for _, o := range []Member{{}, m, {Tags: Tags{}}} {
-			if got, want := m.Equal(o), m.Encode() == o.Encode(); got != want || o.Equal(m) != want {
+			if got, want := m.Equal(&o), m.Encode() == o.Encode(); got != want || o.Equal(&m) != want {
 				t.Errorf("%s: equal %v, encoded equal %v", typ.Field(i).Name, got, want)
 			}
 		}

@@ -246,6 +246,9 @@ func (c Config) SetTimers() (map[string]time.Duration, error) {
 	if set, there := c.Lookup("howdah"); there && own == nil {
 		return nil, fmt.Errorf("howdah: %v is no object of settings", set)
 	}
+	if len(own) == 0 {
+		return nil, nil // as nearly always
+	}
 	var errs []error
 	timers := make(map[string]time.Duration, len(own))
 	for _, name := range slices.Sorted(maps.Keys(own)) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -23,6 +24,9 @@ func encode(v any) string {
 
 // ascii escapes what lies beyond printable ASCII, which in encoded JSON occurs within strings only.
 func ascii(text []byte) string {
+	if !slices.ContainsFunc(text, func(c byte) bool { return c >= 0x7F }) {
+		return string(text) // as nearly always
+	}
 	out := make([]byte, 0, len(text))
 	for i := 0; i < len(text); {
 		r, n := utf8.DecodeRune(text[i:])

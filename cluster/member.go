@@ -86,7 +86,7 @@ func (m Member) Encode() string { return encode(m) }
 
 // Equal says that both publish the same value: what Encode gives, without the
 // writing. An agent asks at every turn.
-func (m Member) Equal(o Member) bool {
+func (m *Member) Equal(o *Member) bool {
 	if m.ConnURL != o.ConnURL || m.APIURL != o.APIURL || m.State != o.State || m.Role != o.Role ||
 		m.Version != o.Version || m.ProxyURL != o.ProxyURL || m.PendingRestart != o.PendingRestart ||
 		m.XlogLocation != o.XlogLocation || m.ReplayLSN != o.ReplayLSN || m.ReceiveLSN != o.ReceiveLSN ||
@@ -133,16 +133,16 @@ func modernRole(role string) string {
 }
 
 // Running says that the member's PostgreSQL runs, as far as it says.
-func (m Member) Running() bool { return m.State == StateRunning }
+func (m *Member) Running() bool { return m.State == StateRunning }
 
 // RewindSource says that the member, as a primary, has made its checkpoint
 // after the promotion: before it pg_rewind would read the old timeline there.
-func (m Member) RewindSource() bool {
+func (m *Member) RewindSource() bool {
 	return m.Role == RolePrimary && (m.CheckpointAfterPromote == nil || *m.CheckpointAfterPromote)
 }
 
 // Host is host and port of the member's PostgreSQL, as published.
-func (m Member) Host() (host, port string) {
+func (m *Member) Host() (host, port string) {
 	// The common form, which every turn of every standby reads.
 	if rest, ok := strings.CutPrefix(m.ConnURL, "postgres://"); ok {
 		authority, _, _ := strings.Cut(rest, "/")

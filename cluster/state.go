@@ -206,23 +206,27 @@ func (s *State) readBelow(r *Reader, key string, kv KV) (err error) {
 }
 
 // Unknown says that the value of key is there and can not be (wholly) read.
-func (s State) Unknown(key string) bool {
+func (s *State) Unknown(key string) bool {
 	return slices.ContainsFunc(s.Problems, func(p Problem) bool { return p.Key == key })
 }
 
 // Ours says that the member is none of Patroni's own: it has entered itself in
 // the list of ours, or said why it does what it does.
-func (s State) Ours(member string) bool {
-	if s.Unknown(DirRecorded+member) || s.Unknown(DirWhy+member) {
-		return true // something is there
+func (s *State) Ours(member string) bool {
+	for i := range s.Recorded {
+		if s.Recorded[i].Name == member {
+			return true
+		}
 	}
-	_, why := s.Why(member)
-	return why || slices.ContainsFunc(s.Recorded, func(r Recorded) bool { return r.Name == member })
+	if _, why := s.Why(member); why {
+		return true
+	}
+	return len(s.Problems) > 0 && (s.Unknown(DirRecorded+member) || s.Unknown(DirWhy+member)) // something is there
 }
 
 // Epoch is the reign that a right to write comes from: that of the leader, or
 // without one, the last that began. 0: there was none yet.
-func (s State) Epoch() int64 {
+func (s *State) Epoch() int64 {
 	switch {
 	case s.Leader != nil:
 		return s.Leader.Mod
@@ -233,7 +237,7 @@ func (s State) Epoch() int64 {
 }
 
 // LeaderName is the leader's name, or "".
-func (s State) LeaderName() string {
+func (s *State) LeaderName() string {
 	if s.Leader == nil {
 		return ""
 	}
@@ -241,7 +245,7 @@ func (s State) LeaderName() string {
 }
 
 // Timeline is the highest timeline that the cluster is known to have begun.
-func (s State) Timeline() pg.Timeline {
+func (s *State) Timeline() pg.Timeline {
 	t := s.History.Timeline()
 	if s.Term != nil {
 		t = max(t, s.Term.Timeline)
@@ -250,7 +254,7 @@ func (s State) Timeline() pg.Timeline {
 }
 
 // Reserved is the highest timeline that anybody has begun or was to begin.
-func (s State) Reserved() pg.Timeline {
+func (s *State) Reserved() pg.Timeline {
 	t := s.Timeline()
 	if s.Term != nil {
 		t = max(t, s.Term.Reserved)
@@ -262,7 +266,7 @@ func (s State) Reserved() pg.Timeline {
 }
 
 // Member returns the member called name, if it has published itself.
-func (s State) Member(name string) (Member, bool) {
+func (s *State) Member(name string) (Member, bool) {
 	for i := range s.Members { // large: not copied to be looked at
 		if s.Members[i].Name == name {
 			return s.Members[i], true
@@ -272,7 +276,7 @@ func (s State) Member(name string) (Member, bool) {
 }
 
 // Pledge returns member's pledge, whatever its epoch.
-func (s State) Pledge(member string) (Pledge, bool) {
+func (s *State) Pledge(member string) (Pledge, bool) {
 	for _, p := range s.Pledges {
 		if p.Member == member {
 			return p, true
@@ -282,7 +286,7 @@ func (s State) Pledge(member string) (Pledge, bool) {
 }
 
 // Request returns what is asked of member.
-func (s State) Request(member string) (Request, bool) {
+func (s *State) Request(member string) (Request, bool) {
 	for _, r := range s.Requests {
 		if r.Member == member {
 			return r, true
@@ -292,7 +296,7 @@ func (s State) Request(member string) (Request, bool) {
 }
 
 // Schedule returns what is asked of member for later.
-func (s State) Schedule(member string) (Request, bool) {
+func (s *State) Schedule(member string) (Request, bool) {
 	for _, r := range s.Schedules {
 		if r.Member == member {
 			return r, true
@@ -302,17 +306,17 @@ func (s State) Schedule(member string) (Request, bool) {
 }
 
 // Why returns member's last decision.
-func (s State) Why(member string) (Why, bool) {
-	for _, w := range s.Whys {
-		if w.Member == member {
-			return w, true
+func (s *State) Why(member string) (Why, bool) {
+	for i := range s.Whys {
+		if s.Whys[i].Member == member {
+			return s.Whys[i], true
 		}
 	}
 	return Why{}, false
 }
 
 // Names are those of every member, recorded or present, sorted.
-func (s State) Names() []string {
+func (s *State) Names() []string {
 	var names []string
 	for _, m := range s.Members {
 		names = append(names, m.Name)

@@ -64,7 +64,7 @@ func unwrap(field string, raw json.RawMessage, v any) error {
 	if len(raw) == 0 {
 		return nil
 	}
-	if text := ""; json.Unmarshal(raw, &text) == nil && string(raw) != "null" {
+	if text := ""; raw[0] == '"' && json.Unmarshal(raw, &text) == nil {
 		raw = []byte(text)
 	}
 	if err := json.Unmarshal(raw, v); err != nil {

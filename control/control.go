@@ -183,13 +183,7 @@ func (c *Cluster) State(ctx context.Context) (cluster.State, error) {
 	return stateOf(r.Snapshot), nil
 }
 
-func stateOf(s dcs.Snapshot) cluster.State {
-	keys := make(map[string]cluster.KV, len(s.Keys))
-	for k, kv := range s.Keys {
-		keys[k] = cluster.KV{Key: kv.Key, Value: kv.Value, Create: kv.Create, Mod: kv.Mod, Lease: int64(kv.Lease)}
-	}
-	return cluster.Parse(s.Revision, keys)
-}
+func stateOf(s dcs.Snapshot) cluster.State { return cluster.Parse(s.Revision, s.Keys) }
 
 // do asks the store, and asks again what was certainly not applied: while etcd
 // elects a leader its members answer at once that they can not.

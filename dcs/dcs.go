@@ -28,30 +28,16 @@ var (
 )
 
 // A LeaseID names a lease; 0 is none.
-type LeaseID int64
+type LeaseID = int64
 
-// A KV is a key, its value and its history. Mod changes with every put.
-type KV struct {
-	Key    string
-	Value  []byte
-	Create int64
-	Mod    int64
-	Lease  LeaseID
-}
+// A KV is a key, its value and its history, as package cluster reads it. Mod
+// changes with every put.
+type KV = cluster.KV
 
 // A Snapshot is every key below the base at one revision. Keys are read-only.
 type Snapshot struct {
 	Revision int64
 	Keys     map[string]KV
-}
-
-// Values are the snapshot's keys as package cluster reads them.
-func (s Snapshot) Values() map[string]cluster.KV {
-	values := make(map[string]cluster.KV, len(s.Keys))
-	for k, kv := range s.Keys {
-		values[k] = cluster.KV{Key: kv.Key, Value: kv.Value, Create: kv.Create, Mod: kv.Mod, Lease: int64(kv.Lease)}
-	}
-	return values
 }
 
 // A Cond is one condition of a transaction on one key.

@@ -16,7 +16,7 @@ import (
 // The guard in the supervisor does the same from the page alone, whether or not
 // this agent lives.
 func (t *turn) fence() {
-	s := t.Server
+	s := &t.Server
 	if !t.writes() || t.private() {
 		if s.Process == pg.ProcessNone {
 			t.m.Under, t.m.Silenced = 0, time.Time{}

@@ -26,7 +26,7 @@ func (t *turn) follow() {
 	if epoch := t.State.Epoch(); t.m.Rejoin.Leader != leader || t.m.Rejoin.Epoch != epoch {
 		t.m.Rejoin = Rejoin{Leader: leader, Epoch: epoch}
 	}
-	s := t.Server
+	s := &t.Server
 	if t.writes() && s.Process != pg.ProcessNone {
 		// Somebody else holds the key: whatever this server still does is void.
 		t.note("server=writes")
@@ -160,7 +160,7 @@ func (t *turn) cascade() {
 // stream keeps a running standby on its leader, or on the member it is to
 // stream from.
 func (t *turn) stream() {
-	s := t.Server
+	s := &t.Server
 	_, ready := t.upstream()
 	up := t.source()
 	r := &t.m.Rejoin

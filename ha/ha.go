@@ -241,7 +241,7 @@ const soon = 20 * time.Millisecond
 
 // observe drops what memory holds about a server that is no longer so.
 func (t *turn) observe() {
-	s := t.Server
+	s := &t.Server
 	if s.Answers || s.PID == 0 || !t.leading() {
 		t.m.Quiet = Quiet{}
 	}

@@ -170,7 +170,7 @@ func (t *turn) handOver() {
 // offered is a follower's look at an offer: it takes the key if it has
 // everything the old leader can have acknowledged.
 func (t *turn) offered() bool {
-	h, l, s := t.State.Handover, t.State.Leader, t.Server
+	h, l, s := t.State.Handover, t.State.Leader, &t.Server
 	if h == nil || !h.Open() || l == nil || h.Epoch != l.Mod || h.From != l.Name {
 		return false
 	}

@@ -19,7 +19,7 @@ func (t *turn) lead() {
 	t.note("leader=self")
 	t.m.Rejoin, t.m.Vacancy = Rejoin{}, Vacancy{}
 	t.m.Reinit = Reinit{} // a leader has nobody to copy from
-	s := t.Server
+	s := &t.Server
 	switch s.Process {
 	case pg.ProcessFrozen:
 		t.thaw()
@@ -76,7 +76,7 @@ func (t *turn) thaw() {
 // leadPrimary is the steady state: the server writes, and the cluster follows.
 func (t *turn) leadPrimary() {
 	t.note("server=primary")
-	s := t.Server
+	s := &t.Server
 	t.m.Replicas = s.Replicas
 	t.m.Crash = Crash{}
 	t.told()

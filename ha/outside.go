@@ -18,7 +18,7 @@ import (
 // An agent that came after the one which asked for a shutdown takes it for one
 // from outside, too: the same is right then.
 func (t *turn) outside() bool {
-	s := t.Server
+	s := &t.Server
 	if s.Process != pg.ProcessStopping || s.PID == 0 { // without a postmaster: a recovery of our own
 		return false
 	}

@@ -51,7 +51,7 @@ func (t *turn) member() {
 	want := t.self()
 	seen, ok := t.State.Member(t.Self.Name)
 	same := ok && seen.Lease == t.m.Lease.ID
-	if same && seen.Equal(want) {
+	if same && seen.Equal(&want) {
 		return
 	}
 	urgent := !same || seen.State != want.State || seen.Role != want.Role || seen.Timeline != want.Timeline ||
@@ -87,7 +87,7 @@ func (t *turn) tags(seen cluster.Member) cluster.Tags {
 
 // self is this member as Patroni's readers expect it.
 func (t *turn) self() cluster.Member {
-	s := t.Server
+	s := &t.Server
 	seen, _ := t.State.Member(t.Self.Name)
 	m := cluster.Member{
 		ConnURL: t.Self.ConnURL, APIURL: t.Self.APIURL, Version: t.Self.Version,
@@ -129,7 +129,7 @@ func (t *turn) self() cluster.Member {
 
 // state is the member's state in Patroni's words.
 func (t *turn) state() string {
-	s := t.Server
+	s := &t.Server
 	if t.m.Reinit.Asked {
 		return cluster.StateCreatingReplica // from the first step on: who waits for it looks at this
 	}
@@ -224,6 +224,11 @@ func (t *turn) history() {
 	h := t.Server.History
 	if t.Server.Timeline == 0 || len(h) == 0 && t.State.History != nil {
 		return
+	}
+	if t.State.History != nil && slices.EqualFunc(h, t.State.History, func(s pg.Switch, row cluster.HistoryRow) bool {
+		return row.Timeline == s.Timeline && row.LSN == s.At && row.Reason == s.Reason && row.At != ""
+	}) {
+		return // as nearly always
 	}
 	rows := make(cluster.History, 0, len(h))
 	for i, s := range h {

@@ -140,14 +140,18 @@ func (t *turn) arm() bool {
 	if !t.Known || t.State.Unknown(cluster.KeyConfig) || t.State.Config.Data == nil {
 		return false
 	}
-	a := Synchronize{Memory: quorum.Memory{}.Encode()}
-	armed := quorum.Nobody().String()
-	switch {
-	case t.synchronous() && (t.Server.SyncNames != armed && t.ServerAt > m.At || !m.Written.Blocks()):
-		a = Synchronize{Names: armed, Memory: quorum.Armed().Encode()}
-	case !t.synchronous() && !m.Written.Async():
-	default:
-		return false
+	var a Synchronize
+	if t.synchronous() {
+		a.Names = quorum.Nobody().String()
+		if m.Written.Blocks() && (t.Server.SyncNames == a.Names || t.ServerAt <= m.At) {
+			return false
+		}
+		a.Memory = quorum.Armed().Encode()
+	} else {
+		if m.Written.Async() {
+			return false // as always without it
+		}
+		a.Memory = quorum.Memory{}.Encode()
 	}
 	if t.failing(a) {
 		return false

@@ -72,7 +72,8 @@ func (t *turn) untuned(p problem.Error) {
 // patroni is a member that runs and is Patroni's own: ours enter themselves in
 // the list that outlives their lease before they have a server to run.
 func (t *turn) patroni() string {
-	for _, m := range t.State.Members {
+	for i := range t.State.Members { // large: not copied to be passed over
+		m := &t.State.Members[i]
 		if m.Name == t.Self.Name || !m.Running() || m.Role == cluster.RoleUninitialized || t.State.Ours(m.Name) {
 			continue
 		}

@@ -130,11 +130,11 @@ type Status struct {
 }
 
 // Primary says that the server runs and is certainly not in recovery.
-func (s Status) Primary() bool { return s.Process != ProcessNone && s.Answers && !s.Recovering }
+func (s *Status) Primary() bool { return s.Process != ProcessNone && s.Answers && !s.Recovering }
 
 // MayWrite says that the server may be a primary that acknowledges writes:
 // it runs without standby.signal, or said that it is not in recovery.
-func (s Status) MayWrite() bool {
+func (s *Status) MayWrite() bool {
 	if s.Process == ProcessNone {
 		return false
 	}

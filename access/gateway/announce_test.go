@@ -23,7 +23,7 @@ func TestAGatewayAnnouncesItself(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := cluster.Parse(r.Snapshot.Revision, r.Snapshot.Values())
+		s := cluster.Parse(r.Snapshot.Revision, r.Snapshot.Keys)
 		if len(s.Gateways) == 0 {
 			return g, 0, false
 		}

@@ -55,7 +55,7 @@ func (f *front) follow(ctx context.Context, store dcs.Store) error {
 		if f.blind.CompareAndSwap(true, false) {
 			f.log.Info("store seen again")
 		}
-		f.see(cluster.PictureOf(f.reader.Parse(snap.Revision, snap.Values())))
+		f.see(cluster.PictureOf(f.reader.Parse(snap.Revision, snap.Keys)))
 	}
 }
 

@@ -317,19 +317,10 @@ func (h *hands) Store() (cluster.State, bool) {
 		h.parsed = version
 		// A watch that lags behind a reread repeats what is over.
 		if !h.known || snap.Revision >= h.state.Revision {
-			h.known, h.state = true, h.reader.Parse(snap.Revision, Keys(snap))
+			h.known, h.state = true, h.reader.Parse(snap.Revision, snap.Keys)
 		}
 	}
 	return h.state, h.known
-}
-
-// Keys are the snapshot's keys as package cluster reads them.
-func Keys(s dcs.Snapshot) map[string]cluster.KV {
-	keys := make(map[string]cluster.KV, len(s.Keys))
-	for k, kv := range s.Keys {
-		keys[k] = cluster.KV{Key: kv.Key, Value: kv.Value, Create: kv.Create, Mod: kv.Mod, Lease: int64(kv.Lease)}
-	}
-	return keys
 }
 
 // Server implements Hands.

@@ -57,7 +57,6 @@ type Loop struct {
 	Hands  Hands
 	Log    *slog.Logger
 
-	memory   ha.Memory
 	stopping bool
 
 	job     ha.Job
@@ -72,24 +71,24 @@ type Loop struct {
 	last    string      // trail and actions last logged
 	said    ha.Decision // the last one that was looked at for that
 	view    ha.View     // of the last turn
-	decided ha.Decision // about it
+	decided ha.Decision // about it; its memory is the next one's
 	pageErr string
 }
 
 // Inherit takes over the right that a predecessor's page still gives.
 func (l *Loop) Inherit(p ha.Page) {
-	l.memory = ha.Inherit(p, l.Timers.Lease, l.Timers.Margin)
+	l.decided.Memory = ha.Inherit(p, l.Timers.Lease, l.Timers.Margin)
 }
 
 // Resume takes over what a predecessor kept beside the server's setting of
 // synchronous_standby_names.
-func (l *Loop) Resume(note string) { l.memory.Sync = ha.Resume(note) }
+func (l *Loop) Resume(note string) { l.decided.Memory.Sync = ha.Resume(note) }
 
 // Stop asks the agent to end: to hand over, stop the server and go.
 func (l *Loop) Stop() { l.stopping = true }
 
 // Done says that the agent has ended what it had to.
-func (l *Loop) Done() bool { return l.memory.Leaving.Done }
+func (l *Loop) Done() bool { return l.decided.Memory.Leaving.Done }
 
 // Answered brings the end of a request.
 func (l *Loop) Answered(lane ha.Lane, a ha.Answer) {
@@ -127,27 +126,25 @@ func (l *Loop) Shown() ha.Shown {
 
 // Turn looks, decides and begins; it returns what was decided.
 func (l *Loop) Turn() ha.Decision {
-	state, known := l.Hands.Store()
-	server, at := l.Hands.Server()
-	l.view = ha.View{ // large: made where it stays
-		Now: l.Hands.Boot(), Wall: l.Hands.Wall(), Self: l.Self, Timers: l.Timers,
-		Known: known, State: state, Server: server, ServerAt: at,
-		Job: l.job, Ended: l.ended, LockBusy: l.lock, Answer: l.answer, NoteBusy: l.note, Noted: l.noted,
-		Probe: l.probe, ProbeAt: l.probeAt, Stopping: l.stopping, Memory: l.memory,
-	}
+	v := &l.view // large, like a decision: both are made where they stay
+	v.State, v.Known = l.Hands.Store()
+	v.Server, v.ServerAt = l.Hands.Server()
+	v.Now, v.Wall, v.Self, v.Timers = l.Hands.Boot(), l.Hands.Wall(), l.Self, l.Timers
+	v.Job, v.Ended, v.LockBusy, v.Answer, v.NoteBusy, v.Noted = l.job, l.ended, l.lock, l.answer, l.note, l.noted
+	v.Probe, v.ProbeAt, v.Stopping, v.Memory = l.probe, l.probeAt, l.stopping, l.decided.Memory
 	listen := ""
-	if state.Sync.Active() && state.LeaderName() != l.Self.Name {
-		listen = state.LeaderName()
+	if leader := v.State.LeaderName(); v.State.Sync.Active() && leader != l.Self.Name {
+		listen = leader
 	}
-	l.view.Heard = l.Hands.Heard(listen)
-	d := ha.Decide(l.view)
-	l.decided = d
-	l.memory, l.ended, l.answer, l.noted = d.Memory, nil, nil, nil
+	v.Heard = l.Hands.Heard(listen)
+	l.decided = ha.Decide(*v)
+	d := &l.decided
+	l.ended, l.answer, l.noted = nil, nil, nil
 	l.say(d)
 
 	// The page goes first: nothing begins to write before the guard knows. Until
 	// the server was looked at, what the predecessor wrote stands.
-	if at > 0 {
+	if v.ServerAt > 0 {
 		if err := l.Hands.Page(d.Page); err != nil && l.pageErr != err.Error() {
 			l.pageErr = err.Error()
 			l.Log.Error("lease page not written", logkey.Error, err)
@@ -183,7 +180,7 @@ func (l *Loop) Turn() ha.Decision {
 		l.note = true
 		l.Hands.Ask(ha.Note, notes[0], Notes(notes))
 	}
-	return d
+	return *d
 }
 
 // work begins work on the server. Only a kill may take the place of work that
@@ -202,11 +199,11 @@ func (l *Loop) work(a ha.Action, now time.Duration) {
 
 // say logs a decision when it changes. Nearly always it does not, or only in
 // what is not logged: then no line is made.
-func (l *Loop) say(d ha.Decision) {
+func (l *Loop) say(d *ha.Decision) {
 	if slices.Equal(d.Trail, l.said.Trail) && slices.Equal(d.Actions, l.said.Actions) {
 		return
 	}
-	l.said = d
+	l.said = *d
 	level := slog.LevelDebug
 	for _, a := range d.Actions {
 		switch a.(type) {
@@ -222,7 +219,7 @@ func (l *Loop) say(d ha.Decision) {
 	}
 	if s := d.String(); s != l.last {
 		l.last = s
-		l.Log.Log(ctx, level, "decision", logkey.Trail, d.Trail, logkey.Action, actions(d), logkey.Epoch, d.Memory.Right.Epoch)
+		l.Log.Log(ctx, level, "decision", logkey.Trail, d.Trail, logkey.Action, actions(*d), logkey.Epoch, d.Memory.Right.Epoch)
 	}
 }
 

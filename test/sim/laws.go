@@ -34,13 +34,7 @@ type ack struct {
 }
 
 // holder is the node whose name the leader key truly carries.
-func (w *World) holder() (*node, dcs.KV) {
-	kv, ok := w.store.newest.Keys[cluster.KeyLeader]
-	if !ok {
-		return nil, kv
-	}
-	return w.node(string(kv.Value)), kv
-}
+func (w *World) holder() (*node, dcs.KV) { return w.store.newest.holder, w.store.newest.leader }
 
 func (w *World) paused() bool { return w.store.newest.read().Config.Pause() }
 
@@ -51,12 +45,11 @@ func (w *World) check() {
 	if w.laws.hole {
 		return
 	}
-	writers := 0
+	writers, holder := 0, w.store.newest.holder
 	for _, n := range w.nodes {
 		if !n.server.writes() || n.page.Deadline == math.MaxInt64 {
 			continue // maintenance mode, as far as this node knows
 		}
-		holder, _ := w.holder()
 		if n.server.flag && holder != n {
 			continue // it writes, and can acknowledge nothing: law 2 looks after what it does
 		}
@@ -191,7 +184,7 @@ func (w *World) keyTaken(n *node, before *picture, had bool) {
 
 // checkPledges is law 4 in synchronous mode: a majority of the voters that /sync
 // names, in the sense of its quorum, takes nothing more from the leader that is lost.
-func (w *World) checkPledges(n *node, st cluster.State) {
+func (w *World) checkPledges(n *node, st *cluster.State) {
 	pledged := 0
 	for _, p := range st.Pledges {
 		if p.Fenced && p.Epoch == st.Epoch() && st.Sync.Has(p.Member) {
@@ -273,7 +266,7 @@ func (w *World) collision(a, b *server) {
 }
 
 // decided is told every decision: what no decision may hold.
-func (w *World) decided(n *node, d ha.Decision) {
+func (w *World) decided(n *node, d *ha.Decision) {
 	for _, a := range d.Actions {
 		if a, ok := a.(ha.Acquire); ok && a.Lease == 0 {
 			w.fail("law 4", "%s acquires without a lease", n.name)

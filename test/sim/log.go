@@ -19,6 +19,8 @@ type branch struct {
 	fork   pg.LSN // where it left its parent
 	first  pg.LSN // end of the first checkpoint on it; 0: none yet
 	rows   []row
+
+	told pg.History // what its history file says, once it was asked for
 }
 
 // A row is a numbered commit, and where its record ends.
@@ -59,10 +61,8 @@ func common(b *branch, end pg.LSN, other *branch, at pg.LSN) (*branch, pg.LSN) {
 
 // history is what the branch's history file says.
 func (b *branch) history() pg.History {
-	var h pg.History
-	for ; b.parent != nil; b = b.parent {
-		h = append(h, pg.Switch{Timeline: b.parent.tl, At: b.fork, Reason: "no recovery target specified"})
+	if b.told == nil && b.parent != nil {
+		b.told = append(slices.Clip(b.parent.history()), pg.Switch{Timeline: b.parent.tl, At: b.fork, Reason: "no recovery target specified"})
 	}
-	slices.Reverse(h)
-	return h
+	return b.told
 }

@@ -53,7 +53,8 @@ func (m *Mutant) status(_ *node, st pg.Status) pg.Status {
 	return st
 }
 
-func (m *Mutant) state(n *node, s cluster.State) cluster.State {
+func (m *Mutant) state(n *node, seen *cluster.State) cluster.State {
+	s := *seen
 	if m.ErrorIsEmpty && n.unknown {
 		s.Leader = nil
 	}

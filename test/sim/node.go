@@ -256,14 +256,18 @@ func (n *node) turn() {
 	}
 	w := n.w
 	w.Stats.Turns++
-	d := n.loop.Turn()
-	if w.verbose && (len(d.Trail) != len(n.last.Trail) || d.String() != n.last.String()) {
+	said, trail := "", n.last.Trail
+	if w.verbose {
+		said = n.last.String()
+	}
+	n.last = n.loop.Turn()
+	d := &n.last
+	if w.verbose && d.String() != said {
 		w.say("%s: %s", n.name, d)
 	}
-	if w.heard != nil && (len(d.Actions) > 0 || !slices.Equal(d.Trail, n.last.Trail)) {
+	if w.heard != nil && (len(d.Actions) > 0 || !slices.Equal(d.Trail, trail)) {
 		w.heard(d)
 	}
-	n.last = d
 	w.decided(n, d)
 	if n.loop.Done() {
 		w.say("%s: agent done", n.name)

@@ -41,7 +41,7 @@ type World struct {
 	client *client
 	mutant *Mutant
 	laws   laws
-	heard  func(ha.Decision)
+	heard  func(*ha.Decision)
 	ambush ambush
 	scrawl scrawl // what somebody wrote over a key
 
@@ -94,8 +94,8 @@ type Options struct {
 	Dense   bool // short quiet times, whatever is drawn
 	Verbose bool
 	Mutant  *Mutant
-	Quorum  bool              // commits wait for standbys, strictly
-	Heard   func(ha.Decision) // told every decision that does something, or says what the last did not
+	Quorum  bool               // commits wait for standbys, strictly
+	Heard   func(*ha.Decision) // told every decision that does something, or says what the last did not
 }
 
 // New returns a world with its machines off.
@@ -261,8 +261,10 @@ func (w *World) chance(p float64) bool { return p > 0 && w.rng.Float64() < p }
 
 // wall is the clock on everybody's wall.
 func (w *World) wall() time.Time {
-	return time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC).Add(w.now - time.Hour)
+	return noon.Add(w.now - time.Hour)
 }
+
+var noon = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 
 func (w *World) node(name string) *node {
 	for _, n := range w.nodes {

@@ -22,6 +22,11 @@ var (
 // enough lives for every note and action of package ha to be seen, and for 2,000 hours.
 const enough = 640
 
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(1000) // worlds are small and short-lived
+	m.Run()
+}
+
 func TestReplay(t *testing.T) {
 	w := New(Options{Seed: *seed, Dense: *dense, Quorum: *promised, Verbose: true})
 	w.Live()
@@ -66,7 +71,6 @@ func TestSimulation(t *testing.T) {
 	if os.Getenv("NIGHTLY") != "" {
 		count *= 5
 	}
-	defer debug.SetGCPercent(debug.SetGCPercent(1000)) // worlds are small and short-lived
 	v := readVocabulary(t)
 	began := time.Now()
 	worlds := make([]*World, count+2*count/3)

@@ -31,24 +31,18 @@ type store struct {
 // A picture is one revision, parsed once for all who see it.
 type picture struct {
 	dcs.Snapshot
+	leader dcs.KV // the leader key; without a Mod there is none
+	holder *node  // whose name it carries
 	reader *cluster.Reader
 	state  cluster.State
 	parsed bool
 }
 
-func (p *picture) read() cluster.State {
+func (p *picture) read() *cluster.State {
 	if !p.parsed {
-		p.parsed, p.state = true, p.reader.Parse(p.Revision, keys(p.Snapshot))
+		p.parsed, p.state = true, p.reader.Parse(p.Revision, p.Keys)
 	}
-	return p.state
-}
-
-func keys(s dcs.Snapshot) map[string]cluster.KV {
-	keys := make(map[string]cluster.KV, len(s.Keys))
-	for k, kv := range s.Keys {
-		keys[k] = cluster.KV{Key: kv.Key, Value: kv.Value, Create: kv.Create, Mod: kv.Mod, Lease: int64(kv.Lease)}
-	}
-	return keys
+	return &p.state
 }
 
 func newStore(w *World) *store {
@@ -57,6 +51,9 @@ func newStore(w *World) *store {
 	s.state.OnChange = func(snap dcs.Snapshot) {
 		before := s.newest
 		s.newest = &picture{Snapshot: snap, reader: &s.reader}
+		if kv, ok := snap.Keys[cluster.KeyLeader]; ok {
+			s.newest.leader, s.newest.holder = kv, w.node(string(kv.Value))
+		}
 		w.changed(before, s.newest)
 		for _, n := range w.nodes {
 			n.notify()

@@ -133,7 +133,7 @@ type said struct {
 
 func (v vocabulary) listen() *said { return &said{v, map[string]int{}, map[string]string{}} }
 
-func (s *said) hear(d ha.Decision) {
+func (s *said) hear(d *ha.Decision) {
 	for _, note := range d.Trail {
 		s.count[s.format(note)]++
 	}
