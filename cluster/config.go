@@ -242,12 +242,13 @@ const (
 // SetTimers are the timers that stand under howdah, by name. The error names
 // what is no timer and what can not be read as a time.
 func (c Config) SetTimers() (map[string]time.Duration, error) {
-	own := c.Howdah()
-	if set, there := c.Lookup("howdah"); there && own == nil {
-		return nil, fmt.Errorf("howdah: %v is no object of settings", set)
-	}
-	if len(own) == 0 {
+	set, there := c.Lookup("howdah")
+	if !there {
 		return nil, nil // as nearly always
+	}
+	own, ok := set.(map[string]any)
+	if !ok {
+		return nil, fmt.Errorf("howdah: %v is no object of settings", set)
 	}
 	var errs []error
 	timers := make(map[string]time.Duration, len(own))

@@ -89,6 +89,11 @@ func (t *turn) upstream() (pg.Upstream, bool) {
 // stream itself is another's.
 func (t *turn) source() pg.Upstream {
 	up, _ := t.upstream()
+	return t.insteadOf(up)
+}
+
+// insteadOf is the server to stream from where the leader is up.
+func (t *turn) insteadOf(up pg.Upstream) pg.Upstream {
 	if name := t.sourceOf(t.Self.Name, t.tags(t.seen())); name != "" && !t.m.Rejoin.Direct {
 		m, _ := t.State.Member(name)
 		host, text := m.Host()
@@ -161,8 +166,8 @@ func (t *turn) cascade() {
 // stream from.
 func (t *turn) stream() {
 	s := &t.Server
-	_, ready := t.upstream()
-	up := t.source()
+	leader, ready := t.upstream()
+	up := t.insteadOf(leader)
 	r := &t.m.Rejoin
 	if up.Host == "" {
 		t.note("leader=unpublished")

@@ -267,6 +267,9 @@ func (t Timers) Patience(pace time.Duration) time.Duration {
 // Set are the timers with what the dynamic configuration sets over them.
 func (t Timers) Set(c cluster.Config) (Timers, error) {
 	set, err := c.SetTimers()
+	if len(set) == 0 {
+		return t, err // as nearly always
+	}
 	for _, f := range []struct {
 		name string
 		d    *time.Duration
