@@ -113,8 +113,11 @@ func New(o Options) *World {
 		w.Timers = *o.Timers
 	}
 	w.rates = drawRates(w, o.Calm)
-	if o.Dense {
+	switch {
+	case o.Dense:
 		w.rates.between = min(w.rates.between, 5*time.Second)
+	case o.Timers == nil && w.rates.between > patient*w.Timers.Renew:
+		w.Timers.Renew = unhurried(w.Timers)
 	}
 	count := o.Nodes
 	if count == 0 {

@@ -7,7 +7,21 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"howdah/spec"
 )
+
+// patient is how many renewals, drawn as a quiet time, make a cluster one that
+// sees hours between two faults. Nothing happens in them but renewals, so it
+// renews as a cluster does that is left alone for hours: as slowly as its lease
+// lets it, up to Patroni's loop_wait.
+const patient = 100
+
+// unhurried is half as long between two renewals as the lease would allow: the
+// rest is for a store that is slow.
+func unhurried(t spec.Timers) time.Duration {
+	return max(t.Renew, min((t.Lease-2*t.Retry-t.Margin)/2, 10*time.Second))
+}
 
 // drawn fills a struct of settings from the ranges in its tags: sim:"1s..5s".
 func drawn[T any](rng *rand.Rand, settings T) T {
