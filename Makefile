@@ -54,11 +54,14 @@ bench-peers: build
 bench-access:
 	REQUIRE_PG=1 go test ./access/pooler -run '^TestMeasure$$' -timeout 1h -v -measure 5s -clients 1,16,64 $(ARGS)
 
-# Hours, not minutes: the race detector (needs gcc), fuzzing, a longer simulation.
+# Hours, not minutes: the race detector (needs gcc), fuzzing, a longer simulation: two lives in three of SEEDS more are
+# restless ones. An hour for two cores; SEEDS=1000000 is two days of theirs.
+SEEDS ?= 20000
 nightly: lint
 	@scripts/test-setup
 	HOWDAH_PG=$$(scripts/test-setup --trees) HOWDAH_PEERS=$$(scripts/test-setup --peers) REQUIRE_PG=1 NIGHTLY=1 CGO_ENABLED=1 go test -race -timeout 4h -p 2 ./...
 	HOWDAH_PG=$$(scripts/test-setup --trees) REQUIRE_PG=1 go test -timeout 1h -run '^TestAgentNeverComesBack$$' ./test/e2e -fences 20
+	go test -timeout 0 -v -run '^TestSimulation$$' ./test/sim -runs $(SEEDS)
 	scripts/fuzz 120
 
 clean:

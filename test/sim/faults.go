@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 
 	"howdah/pg"
@@ -197,6 +198,41 @@ var faults = []fault{
 			w.after(w.draw(100*time.Millisecond, 20*time.Second), n.powerOn)
 		}
 	}},
+}
+
+// A state is how a cluster is when a fault meets it.
+type state int
+
+const (
+	whole  state = iota // its leader writes, and every other streams from it
+	hurt                // its leader writes, and somebody does not stream from it
+	mute                // somebody holds the key and does not write: crashed, elected, handing over
+	vacant              // nobody holds the key
+	states
+)
+
+func (s state) String() string { return [...]string{"whole", "hurt", "mute", "vacant"}[s] }
+
+func (w *World) state() state {
+	holder, _ := w.holder()
+	switch {
+	case holder == nil:
+		return vacant
+	case !holder.server.writes():
+		return mute
+	case slices.ContainsFunc(w.nodes, func(n *node) bool { return n != holder && n.server.stream != holder.server }):
+		return hurt
+	}
+	return whole
+}
+
+// meet lets a fault happen to n.
+func (w *World) meet(f fault, n *node) {
+	w.Stats.Faults++
+	if w.met != nil {
+		w.met(f.name, w.state())
+	}
+	f.do(w, n)
 }
 
 // unwell says that n may not do what it should for d (0: until healed).

@@ -74,8 +74,7 @@ func (w *World) planned() {
 		n = l
 	}
 	w.say("planned: %s %s", f.name, n.name)
-	w.Stats.Faults++
-	f.do(w, n)
+	w.meet(f, n)
 	w.run(w.now + w.draw(5*time.Second, 20*time.Second))
 	w.rates = r
 	w.heal()
@@ -98,8 +97,7 @@ func (w *World) chaos(long, apart time.Duration) {
 					n = l
 				}
 				w.say("fault: %s %s", f.name, n.name)
-				w.Stats.Faults++
-				f.do(w, n)
+				w.meet(f, n)
 				break
 			}
 		}

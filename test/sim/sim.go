@@ -42,6 +42,7 @@ type World struct {
 	mutant *Mutant
 	laws   laws
 	heard  func(*ha.Decision)
+	met    func(fault string, s state)
 	ambush ambush
 	scrawl scrawl // what somebody wrote over a key
 
@@ -94,14 +95,15 @@ type Options struct {
 	Dense   bool // short quiet times, whatever is drawn
 	Verbose bool
 	Mutant  *Mutant
-	Quorum  bool               // commits wait for standbys, strictly
-	Heard   func(*ha.Decision) // told every decision that does something, or says what the last did not
+	Quorum  bool                        // commits wait for standbys, strictly
+	Heard   func(*ha.Decision)          // told every decision that does something, or says what the last did not
+	Met     func(fault string, s state) // told every fault, and how the cluster is then
 }
 
 // New returns a world with its machines off.
 func New(o Options) *World {
 	w := &World{
-		Seed: o.Seed, promises: o.Quorum, verbose: o.Verbose, mutant: o.Mutant, heard: o.Heard,
+		Seed: o.Seed, promises: o.Quorum, verbose: o.Verbose, mutant: o.Mutant, heard: o.Heard, met: o.Met,
 		rng: rand.New(rand.NewPCG(o.Seed, 0x9E3779B97F4A7C15)),
 		now: time.Hour,
 	}

@@ -5,8 +5,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
-	"sync"
-	"sync/atomic"
+	"slices"
 	"testing"
 	"time"
 )
@@ -21,6 +20,9 @@ var (
 
 // enough lives for every note and action of package ha to be seen, and for 2,000 hours.
 const enough = 640
+
+// often is how many times each fault meets a cluster in each state (state), at least.
+const often = 10
 
 func TestMain(m *testing.M) {
 	debug.SetGCPercent(1000) // worlds are small and short-lived
@@ -73,48 +75,37 @@ func TestSimulation(t *testing.T) {
 	}
 	v := readVocabulary(t)
 	began := time.Now()
-	worlds := make([]*World, count+2*count/3)
-	var listeners []*said
-	var next atomic.Int64
-	var all sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
-		heard := v.listen()
-		listeners = append(listeners, heard)
-		all.Go(func() {
-			for i := next.Add(1) - 1; i < int64(len(worlds)); i = next.Add(1) - 1 {
-				w := New(Options{Seed: *first + uint64(i), Dense: i >= int64(count), Heard: heard.hear})
-				w.Live()
-				worlds[i] = &World{Seed: w.Seed, Stats: w.Stats, Failed: w.Failed} // and nothing else of it
-			}
-		})
-	}
-	all.Wait()
-	var total Stats
-	for i, w := range worlds {
-		total.add(w.Stats)
-		if what, known := open[life{w.Seed, i >= count}]; known {
-			if w.Failed == nil {
-				t.Errorf("seed %d lives by the laws now: strike it from the list of open ones", w.Seed)
-			} else {
-				t.Logf("seed %d, open: %s: %v", w.Seed, what, w.Failed)
-			}
+	lives := count + 2*count/3
+	all := v.all(lives, func(i int) Options { return Options{Seed: *first + uint64(i), Dense: i >= count} })
+	for _, b := range all.broken {
+		if what, known := open[b.life]; known {
+			t.Logf("seed %d, open: %s: %v", b.seed, what, b.what)
 			continue
 		}
-		if w.Failed != nil {
-			t.Errorf("seed %d: %v\n  replay: go test ./test/sim -run TestReplay -seed %d -dense=%v -v", w.Seed, w.Failed, w.Seed, i >= count)
-		}
+		t.Errorf("seed %d: %v\n  replay: go test ./test/sim -run TestReplay -seed %d -dense=%v -v", b.seed, b.what, b.seed, b.dense)
 	}
+	total := all.total
 	t.Logf("%d lives: %.0f cluster-hours (%.0f of them under load), %d faults, in %s on %d processors; every hour was lived through, none skipped",
-		len(worlds), total.Simulated.Hours(), total.Loaded.Hours(), total.Faults, time.Since(began).Round(time.Second), runtime.GOMAXPROCS(0))
+		lives, total.Simulated.Hours(), total.Loaded.Hours(), total.Faults, time.Since(began).Round(time.Second), runtime.GOMAXPROCS(0))
 	t.Logf("%+v", total)
+	least := all.rarest()
+	t.Logf("%s is the rarest of faults; by how it found the cluster %v: %d, in a cluster that was %s", least.fault, all.met[least.fault], least.times, least.state)
 	if count < enough { // a look at some seeds, which need not show everything
-		v.demand(false, t.Logf, listeners)
+		v.demand(false, t.Logf, all.said)
 		return
+	}
+	for l, what := range open {
+		if !slices.ContainsFunc(all.broken, func(b broken) bool { return b.life == l }) {
+			t.Errorf("seed %d lives by the laws now: strike it from the list of open ones (%s)", l.seed, what)
+		}
 	}
 	if got := total.Simulated; got < 2000*time.Hour {
 		t.Errorf("%.0f cluster-hours were simulated, fewer than 2000", got.Hours())
 	}
-	v.demand(false, t.Errorf, listeners)
+	if least.times < often {
+		t.Errorf("fault %s met a cluster that was %s %d times, fewer than %d", least.fault, least.state, least.times, often)
+	}
+	v.demand(false, t.Errorf, all.said)
 }
 
 // The same seed is the same life, to the last line.

@@ -165,13 +165,8 @@ func (s *said) format(note string) string {
 
 // demand complains of every branch that no decision came to, of those that are
 // about synchronous mode or of the others, and of every excuse for one that is gone.
-func (v vocabulary) demand(synchronous bool, complain func(string, ...any), heard []*said) {
-	count := map[string]int{}
-	for _, s := range heard {
-		for what, n := range s.count {
-			count[what] += n
-		}
-	}
+func (v vocabulary) demand(synchronous bool, complain func(string, ...any), heard *said) {
+	count := heard.count
 	for _, note := range slices.Sorted(maps.Keys(v.notes)) {
 		if _, excused := unreached[note]; count[note] == 0 && !excused && v.synchronous[note] == synchronous {
 			complain("no decision said %q", note)
