@@ -237,7 +237,41 @@ const (
 	SetRetry = "retry"
 	SetStart = "start"
 	SetGrace = "grace"
+
+	SetDrain     = "drain"
+	SetUndrained = "undrained"
 )
+
+// DrainMost is the longest that a planned change may wait for gateways, which hold
+// their clients no longer than that and the change itself take.
+const DrainMost = 5 * time.Second
+
+// Drain is how long a planned change waits for the transactions that go on when it
+// begins. A second is more than a transaction takes behind which no person or report waits,
+// and little enough that a gateway which died just before costs no client its patience.
+func (c Config) Drain() time.Duration {
+	return min(max(0, c.Duration(time.Second, "howdah", SetDrain)), DrainMost)
+}
+
+// DrainAborts says that a planned change is given up when they have not ended by then.
+func (c Config) DrainAborts() bool {
+	v, _ := c.Lookup("howdah", SetUndrained)
+	return v == "abort"
+}
+
+// checkDrain refuses what can not be meant.
+func (c Config) checkDrain() (errs []error) {
+	if v, ok := c.Lookup("howdah", SetDrain); ok {
+		const never = -1
+		if d := c.Duration(never, "howdah", SetDrain); d < 0 || d > DrainMost {
+			errs = append(errs, fmt.Errorf("howdah.drain: %v is no time from 0s to %s", v, DrainMost))
+		}
+	}
+	if v, ok := c.Lookup("howdah", SetUndrained); ok && v != "abort" && v != "proceed" {
+		errs = append(errs, fmt.Errorf("howdah.undrained: %v is neither proceed nor abort", v))
+	}
+	return errs
+}
 
 // SetTimers are the timers that stand under howdah, by name. The error names
 // what is no timer and what can not be read as a time.
@@ -250,11 +284,13 @@ func (c Config) SetTimers() (map[string]time.Duration, error) {
 	if !ok {
 		return nil, fmt.Errorf("howdah: %v is no object of settings", set)
 	}
-	var errs []error
+	errs := c.checkDrain()
 	timers := make(map[string]time.Duration, len(own))
 	for _, name := range slices.Sorted(maps.Keys(own)) {
 		switch name {
 		case SetLease, SetRenew, SetRetry, SetStart, SetGrace:
+		case SetDrain, SetUndrained:
+			continue
 		default:
 			errs = append(errs, fmt.Errorf("howdah.%s: there is no such setting", name))
 			continue

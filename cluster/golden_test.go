@@ -66,6 +66,7 @@ var golden = []struct {
 	}}, as(ParseConfig)},
 	{"term.json", Term{Leader: "pg-2", Timeline: 8, LSN: 0x16_B374D848, Kind: KindCrash}, as(ParseTerm)},
 	{"handover.json", Handover{From: "pg-1", To: "pg-2", Epoch: 42, Timeline: 7, LSN: 0x16_B374D848}, as(ParseHandover)},
+	{"drain.json", Drain{From: "pg-1", To: "pg-2", Epoch: 42, Hold: true}, as(ParseDrain)},
 	{"pledge.json", Pledge{Member: "pg-2", Epoch: 42, Timeline: 7, LSN: 0x16_B374D848, Witness: true}, func(b []byte) (any, error) { return ParsePledge("pg-2", b) }},
 	{"recorded.json", Recorded{Name: "pg-2", Host: "10.10.10.12", Joined: noon}, func(b []byte) (any, error) { return ParseRecorded("pg-2", b) }},
 	{"why.json", Why{

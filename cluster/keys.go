@@ -24,6 +24,7 @@ const (
 	KeyTerm      = "howdah/term"       // put in the transaction that takes the leader key: its Mod is the epoch
 	KeyClaim     = "howdah/claim"      // who creates the database system; leased
 	KeyHandover  = "howdah/handover"   // a planned change of leader: who may take the key, from where on
+	KeyDrain     = "howdah/drain"      // a planned change of leader: gateways hold their clients
 	DirRecorded  = "howdah/members/"   // every member that ever joined; unleased
 	DirPledges   = "howdah/pledges/"   // positions for the election after an epoch
 	DirWhy       = "howdah/why/"       // last decision of each member

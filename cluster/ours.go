@@ -328,6 +328,10 @@ type Gateway struct {
 	Node   string `json:"node"`   // its name there
 	Listen string `json:"listen"` // host:port of its page
 	Epoch  int64  `json:"epoch"`  // the reign that it follows: it sends nobody to a primary before
+	// Held is the newest generation of howdah/drain for which it holds clients, and
+	// Open how many transactions were going on then that it knows of.
+	Held int64 `json:"held,omitempty"`
+	Open int   `json:"open,omitempty"`
 }
 
 // Encode is the value to put.

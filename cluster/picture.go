@@ -45,6 +45,7 @@ type Picture struct {
 	Optime     pg.LSN           `json:"optime"` // the leader's last published position
 	Paused     bool             `json:"paused"`
 	Handover   *PictureHandover `json:"handover,omitempty"`
+	Drain      *PictureDrain    `json:"drain,omitempty"`
 	Scheduled  *PictureSchedule `json:"scheduled_switchover,omitempty"`
 	Members    []PictureMember  `json:"members"` // sorted by name
 	Away       []string         `json:"away"`    // recorded members that do not show themselves
@@ -127,6 +128,7 @@ func PictureOf(s State) Picture {
 	if s.Handover != nil && s.Handover.Open() {
 		p.Handover = &PictureHandover{From: s.Handover.From, To: s.Handover.To}
 	}
+	p.Drain = drainOf(s)
 	if s.Failover.Asked() {
 		p.Scheduled = &PictureSchedule{From: s.Failover.Leader, To: s.Failover.Member, At: s.Failover.ScheduledAt}
 	}

@@ -52,6 +52,7 @@ type State struct {
 	Term      *Term     // nil: none
 	Claim     *Claim    // nil: none, or its node is gone
 	Handover  *Handover // nil: none
+	Drain     *Drain    // nil: none
 	Recorded  []Recorded
 	Pledges   []Pledge
 	Requests  []Request
@@ -133,6 +134,11 @@ func (s *State) read(r *Reader, key string, kv KV) (err error) {
 		h, err = parsed(r, kv, ParseHandover)
 		h.Mod = kv.Mod
 		s.Handover = &h
+	case KeyDrain:
+		var d Drain
+		d, err = parsed(r, kv, ParseDrain)
+		d.Mod = kv.Mod
+		s.Drain = &d
 	default:
 		return s.readBelow(r, key, kv)
 	}
