@@ -39,6 +39,29 @@ func (b *Book) Resume(database string, now time.Duration) {
 	b.of(database, func(p *pool) { b.serve(p, now) })
 }
 
+// Hold gives no server out any more, as Pause does, and keeps those that are free:
+// where they lead is about to change, or not.
+func (b *Book) Hold(on bool, now time.Duration) {
+	if b.hold == on {
+		return
+	}
+	b.hold = on
+	for p := range b.each {
+		b.serve(p, now)
+	}
+}
+
+// Retire closes s as soon as nobody holds it.
+func (b *Book) Retire(s Server, now time.Duration) {
+	v := &b.servers[s]
+	v.stale = true
+	if v.state == Idle || v.state == Used {
+		p := b.pools[v.pool]
+		b.close(s, WhyReconnect)
+		b.serve(p, now)
+	}
+}
+
 // Paused says whether servers are held back.
 func (b *Book) Paused(database string) bool {
 	o := b.dbs[database]
@@ -90,7 +113,7 @@ type Row struct {
 func (b *Book) Rows(now time.Duration) []Row {
 	rows := make([]Row, 0, len(b.pools))
 	for p := range b.each {
-		r := Row{Key: p.key, Mode: p.mode, Waiting: int(p.waiting.len), Paused: b.held(p)}
+		r := Row{Key: p.key, Mode: p.mode, Waiting: int(p.waiting.len), Paused: b.stopped(p)}
 		r.Clients = p.clients - r.Waiting
 		if p.waiting.len > 0 {
 			r.MaxWait = now - b.clients[p.waiting.head].since

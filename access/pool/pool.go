@@ -154,6 +154,7 @@ type Book struct {
 	freeS   []Server
 	joined  int
 	paused  bool
+	hold    bool
 	acts    []Action
 	spare   []Action
 }
@@ -372,7 +373,10 @@ func (b *Book) Want(c Client, now time.Duration) (Server, bool) {
 }
 
 // held says that no server of p is given out.
-func (b *Book) held(p *pool) bool { return b.paused || p.db.paused }
+func (b *Book) held(p *pool) bool { return b.hold || b.stopped(p) }
+
+// stopped says that servers of p are closed as they become free.
+func (b *Book) stopped(p *pool) bool { return b.paused || p.db.paused }
 
 func (b *Book) link(p *pool, c Client, s Server, now time.Duration) {
 	v := &b.servers[s]
@@ -405,7 +409,7 @@ func (b *Book) Release(c Client, fate Fate, now time.Duration) Fate {
 	r.server, v.client = None, None
 	v.since = now
 	switch {
-	case fate == Drop, v.stale, b.held(p), p.lifetime > 0 && now-v.born > p.lifetime && b.aged(p, now):
+	case fate == Drop, v.stale, b.stopped(p), p.lifetime > 0 && now-v.born > p.lifetime && b.aged(p, now):
 		b.remove(s)
 		b.serve(p, now)
 		return Drop
@@ -460,9 +464,9 @@ func (b *Book) Ready(s Server, now time.Duration) {
 		panic("pool: a server that was not asked is ready")
 	}
 	v.state = Idle
-	if v.stale || b.held(p) {
+	if v.stale || b.stopped(p) {
 		why := WhyReconnect
-		if b.held(p) {
+		if b.stopped(p) {
 			why = WhyPause
 		}
 		b.close(s, why)
@@ -529,7 +533,7 @@ func (b *Book) Canceled(s Server, now time.Duration) {
 	v.cancels--
 	if v.state == BeingCanceled && v.cancels == 0 {
 		p := b.pools[v.pool]
-		if v.stale || b.held(p) {
+		if v.stale || b.stopped(p) {
 			b.close(s, WhyReconnect)
 			b.serve(p, now)
 			return
@@ -682,7 +686,7 @@ func (b *Book) Tick(now time.Duration) {
 		switch {
 		case v.stale:
 			b.close(s, WhyReconnect)
-		case b.held(p):
+		case b.stopped(p):
 			b.close(s, WhyPause)
 		case p.lifetime > 0 && now-v.born > p.lifetime && b.aged(p, now):
 			b.close(s, WhyLifetime)

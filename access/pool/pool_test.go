@@ -20,6 +20,7 @@ type hand struct {
 	servers map[Server]Key
 	state   map[Server]string // login, idle, held, busy
 	refused int
+	hold    bool
 }
 
 var (
@@ -82,6 +83,9 @@ func (h *hand) got(c Client, s Server) {
 		if other == s {
 			h.fail("server %d is held by clients %d and %d", s, d, c)
 		}
+	}
+	if h.hold {
+		h.fail("server %d is given to client %d while all are held", s, c)
 	}
 	if h.state[s] != "idle" {
 		h.fail("server %d is given out while it is %q", s, h.state[s])
@@ -265,6 +269,16 @@ func (h *hand) step() {
 			h.b.Resume(name, h.now)
 		case 4:
 			h.b.Reconnect(name, h.now)
+		case 5:
+			h.hold = true
+			h.b.Hold(true, h.now)
+		case 6, 7:
+			h.hold = false
+			h.b.Hold(false, h.now)
+		case 8:
+			if s, ok := h.pick(h.state, "login", "idle", "busy", "held"); ok {
+				h.b.Retire(s, h.now)
+			}
 		}
 	}
 	h.do()
@@ -272,7 +286,7 @@ func (h *hand) step() {
 	// Nobody waits while a server of the pool is free.
 	for s, state := range h.state {
 		k := h.servers[s]
-		if state == "idle" && h.b.StateOf(s) == Idle && len(h.waits[k]) > 0 && !h.b.Paused(k.Database) {
+		if state == "idle" && h.b.StateOf(s) == Idle && len(h.waits[k]) > 0 && !h.b.Paused(k.Database) && !h.hold {
 			h.fail("client %d waits while server %d is idle", h.waits[k][0], s)
 		}
 	}
@@ -288,6 +302,8 @@ func TestNobodySharesNobodyIsLostAndLimitsHold(t *testing.T) {
 			h.step()
 		}
 		// From any state on, a world in which every login works serves everybody.
+		h.hold = false
+		h.b.Hold(false, h.now)
 		h.b.Resume("", h.now)
 		h.do()
 		for round := 0; ; round++ {

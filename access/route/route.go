@@ -139,6 +139,7 @@ type View struct {
 	Known    bool // a picture was ever seen
 	Picture  cluster.Picture
 	Settings []Setting
+	LetGo    int64 // generation of a drain for which clients were held long enough
 }
 
 // A Service is where one port leads.
@@ -158,6 +159,7 @@ type Backend struct {
 	Weight int    `json:"weight"`
 	Mode   Mode   `json:"mode"`
 	Up     bool   `json:"up"`      // it passes the check
+	Held   bool   `json:"held"`    // it leads, and is about to hand over: what goes on there goes on, and nothing begins
 	Epoch  int64  `json:"epoch"`   // of its reign, if it is the leader; else 0
 	Before int64  `json:"before"`  // the epoch that this one continues: the key only moved to another lease; else 0
 	API    string `json:"api_url"` // of its agent
@@ -165,7 +167,9 @@ type Backend struct {
 }
 
 // Open says that new sessions may go there.
-func (b Backend) Open() bool { return b.Up && b.Mode == Ready && b.Weight > 0 && b.Addr != "" }
+func (b Backend) Open() bool {
+	return b.Up && !b.Held && b.Mode == Ready && b.Weight > 0 && b.Addr != ""
+}
 
 // Reigns says that a session opened under that epoch (0: of no leader) has lost
 // nothing: the member leads without a break, or never did.
@@ -320,6 +324,9 @@ func (s service) backend(t *Table, c candidate, backup bool, v View) Backend {
 	if v.Known && v.Picture.Leader == c.name { // also one that does not show itself: its key says it leads
 		b.Epoch, b.Before = v.Picture.Epoch, v.Picture.Before
 	}
+	if d := v.Picture.Drain; d != nil && d.Hold && d.From == c.name && d.Generation != v.LetGo {
+		b.Held = true
+	}
 	for _, set := range v.Settings {
 		if set.Service == s.Name && set.Member == c.name {
 			b.Mode = set.Mode
@@ -333,6 +340,9 @@ func (s service) backend(t *Table, c candidate, backup bool, v View) Backend {
 		trail = append(trail, "backup")
 	}
 	trail = append(trail, "check="+s.check.path, why)
+	if b.Held {
+		trail = append(trail, "draining")
+	}
 	if b.Mode != Ready {
 		trail = append(trail, "set="+string(b.Mode))
 	}

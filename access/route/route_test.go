@@ -115,6 +115,16 @@ func TestWhereServicesLead(t *testing.T) {
 			lead(p, "b")
 			row(p, "b").Primary = false
 		}, "primary:; replica: a; default:; offline: c"},
+		{"the leader is about to hand over", func(_ *spec.Front, p *cluster.Picture) {
+			p.Drain = &cluster.PictureDrain{From: "a", To: "b", Hold: true, Generation: 9}
+		}, "primary:; replica: b; default:; offline: c"},
+		{"it is, and there is no replica", func(_ *spec.Front, p *cluster.Picture) {
+			gone(p, "b", "c")
+			p.Drain = &cluster.PictureDrain{From: "a", To: "b", Hold: true, Generation: 9}
+		}, "primary:; replica:; default:; offline:"},
+		{"it only says to whom", func(_ *spec.Front, p *cluster.Picture) {
+			p.Drain = &cluster.PictureDrain{From: "a", To: "b", Generation: 9}
+		}, "primary: a; replica: b; default: a; offline: c"},
 		{"the leader's server restarts", func(_ *spec.Front, p *cluster.Picture) {
 			row(p, "a").Running = false
 		}, "primary:; replica: b; default:; offline: c"},
