@@ -34,7 +34,7 @@ func (f *front) announce(ctx context.Context, store dcs.Store) error {
 			_, _ = do(context.WithoutCancel(ctx), dcs.Request{Kind: dcs.Revoke, Lease: lease})
 		}
 	}()
-	put := func(epoch int64) error {
+	put := func(is standing) error {
 		if lease == 0 {
 			got, err := do(ctx, dcs.Request{Kind: dcs.Grant, TTL: announcedFor})
 			if err != nil {
@@ -42,21 +42,21 @@ func (f *front) announce(ctx context.Context, store dcs.Store) error {
 			}
 			lease = got.Lease
 		}
-		value := cluster.Gateway{Node: n.Member, Listen: n.Gateway.Listen, Epoch: epoch}.Encode()
+		value := cluster.Gateway{Node: n.Member, Listen: n.Gateway.Listen, Epoch: is.epoch, Held: is.held, Open: is.open}.Encode()
 		_, err := do(ctx, dcs.Request{Kind: dcs.Commit, Ops: []dcs.Op{dcs.Put(key, value, lease)}})
 		return err
 	}
 	tick := time.NewTicker(announceEvery)
 	defer tick.Stop()
-	var shown uint64 // version of the epoch
+	var shown uint64 // version of the standing
 	said := false
 	for {
-		epoch, version := f.epoch.Get()
+		is, version := f.standing.Get()
 		var err error
 		switch {
 		case version == 0:
 		case version != shown || lease == 0:
-			if err = put(epoch); err == nil {
+			if err = put(is); err == nil {
 				shown = version
 			}
 		default:
@@ -70,7 +70,7 @@ func (f *front) announce(ctx context.Context, store dcs.Store) error {
 		}
 		said = err != nil
 		select {
-		case <-f.epoch.Changed(version):
+		case <-f.standing.Changed(version):
 		case <-tick.C:
 		case <-ctx.Done():
 			return nil

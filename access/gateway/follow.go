@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"howdah/access/pooler"
 	"howdah/access/route"
 	"howdah/cluster"
 	"howdah/dcs"
@@ -27,7 +28,10 @@ type front struct {
 	mu   sync.Mutex // over what routes follow from
 	view route.View
 
-	epoch latest.Value[int64] // the newest that the routes follow
+	own      *pooler.Door // the pool of this node's own server, if that is of the cluster
+	draining draining
+	standMu  sync.Mutex
+	standing latest.Value[standing]
 
 	reader cluster.Reader
 	blind  atomic.Bool // the watch is lost, and no snapshot came since
@@ -62,9 +66,8 @@ func (f *front) follow(ctx context.Context, store dcs.Store) error {
 // see takes up a new picture.
 func (f *front) see(p cluster.Picture) {
 	f.change(func(v *route.View) { v.Known, v.Picture = true, p })
-	if epoch, version := f.epoch.Get(); version == 0 || epoch != p.Epoch {
-		f.epoch.Set(p.Epoch)
-	}
+	f.stand(func(s *standing) { s.epoch = p.Epoch })
+	f.drain(p)
 }
 
 // change alters what routes follow from, and brings all that hangs on them in

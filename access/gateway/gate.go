@@ -74,7 +74,8 @@ func (p *page) changed() <-chan struct{} { return nil }
 const (
 	renewEvery = 500 * time.Millisecond
 	retryEvery = 100 * time.Millisecond
-	askWithin  = 2 * time.Second  // a busy machine shakes hands slowly, and a right lasts longer
+	askWithin  = 2 * time.Second // a busy machine shakes hands slowly, and a right lasts longer
+	pokeEvery  = 20 * time.Millisecond
 	linger     = 10 * time.Second // a grant that nobody needs is kept fresh this long: the next client finds it
 	longest    = 10 * time.Second // no right counts longer without being asked again, whatever an agent says
 )
@@ -107,8 +108,9 @@ type grant struct {
 	member string
 	url    string
 	newest latest.Value[given]
-	refs   int       // sessions that need it; under grants.mu
-	idle   time.Time // since when there is none
+	poke   chan struct{} // somebody needs another than the newest
+	refs   int           // sessions that need it; under grants.mu
+	idle   time.Time     // since when there is none
 }
 
 // given is a right on our own boot clock.
@@ -140,8 +142,9 @@ func (g *grants) run(ctx context.Context) error {
 	return nil
 }
 
-// hold asks for the right of member until let is called as often.
-func (g *grants) hold(member, api string) (*grant, error) {
+// hold asks for the right of member until let is called as often: at once, if what
+// is known is not that of the epoch.
+func (g *grants) hold(member, api string, epoch int64) (*grant, error) {
 	u, err := url.Parse(api)
 	if err != nil || u.Host == "" {
 		return nil, fmt.Errorf("the agent of %s does not say where it is (%q)", member, api)
@@ -156,11 +159,17 @@ func (g *grants) hold(member, api string) (*grant, error) {
 		if g.ctx.Err() != nil {
 			return nil, g.ctx.Err()
 		}
-		held = &grant{member: member, url: at}
+		held = &grant{member: member, url: at, poke: make(chan struct{}, 1)}
 		g.all[key] = held
 		g.wg.Go(func() { g.renew(key, held) })
 	}
 	held.refs++
+	if !held.open(epoch) {
+		select {
+		case held.poke <- struct{}{}:
+		default:
+		}
+	}
 	return held, nil
 }
 
@@ -178,12 +187,23 @@ func (g *grants) renew(key string, held *grant) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	said := ""
+	var asked time.Time
 	for {
+		poke := held.poke
+		if said != "" {
+			poke = nil // it does not answer: it is asked often enough
+		}
 		select {
 		case <-timer.C:
+		case <-poke:
+			if early := pokeEvery - time.Since(asked); early > 0 {
+				timer.Reset(early)
+				continue
+			}
 		case <-g.ctx.Done():
 			return
 		}
+		asked = time.Now()
 		g.mu.Lock()
 		if held.refs == 0 && time.Since(held.idle) > linger {
 			delete(g.all, key)
@@ -256,7 +276,7 @@ func (f *front) right(b route.Backend) (right, func(), error) {
 	if b.Member == g.node.Member && f.Cluster == g.node.Cluster && f.Namespace == g.node.Namespace {
 		return g.page, func() {}, nil
 	}
-	held, err := g.grants.hold(b.Member, b.API)
+	held, err := g.grants.hold(b.Member, b.API, b.Epoch)
 	if err != nil {
 		return nil, nil, err
 	}

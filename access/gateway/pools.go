@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -59,7 +60,7 @@ func (g *Gateway) openPools(n spec.Node) (*pools, error) {
 		}
 		d := &pooler.Door{
 			Name: name, Settings: settings, Users: users(n.Objects.Roles), Prepared: maxPrepared, ResetQuery: resetQuery, Ignore: n.Pool.Ignore,
-			Secret: roll.Secret, Rules: rules(n.Pool.HBA, log), TLS: g.server, OnlyTLS: n.Pool.TLS, Log: log,
+			Secret: roll.Secret, Rules: rules(n.Pool.HBA, log), TLS: g.server, OnlyTLS: n.Pool.TLS, Log: log, Outlive: true,
 		}
 		doors = append(doors, d)
 		return d
@@ -75,6 +76,11 @@ func (g *Gateway) openPools(n spec.Node) (*pools, error) {
 			p.own.Watchers = append(p.own.Watchers, n.Objects.Monitor)
 		}
 		p.own.Dial = pooler.Local(n.Paths.Sockets, n.Postgres.Port)
+		for _, f := range g.fronts {
+			if f.Cluster == n.Cluster && f.Namespace == n.Namespace {
+				f.own = p.own
+			}
+		}
 	}
 	config, err := pki.ClientConfig(n.TLS)
 	if err != nil {
@@ -104,7 +110,7 @@ func (g *Gateway) openPools(n spec.Node) (*pools, error) {
 		roll.Else = way.secret
 		d.Secret = roll.Secret
 		p.rolls = append(p.rolls, roll)
-		port.door = d
+		port.door, port.way = d, way
 	}
 	if p.pooler, err = pooler.New(g.log, doors...); err != nil {
 		return nil, err
@@ -230,14 +236,9 @@ func (w *way) dial(ctx context.Context) (pooler.Backend, error) {
 	p.mu.Lock()
 	b := p.balance.pick(s.Balance, usable, netip.Addr{}, func(member string) int64 { return p.server(member).now })
 	p.mu.Unlock()
-	var gate func() bool
-	let := func() {}
-	if b.Epoch != 0 {
-		from, done, err := p.front.right(b)
-		if err != nil {
-			return pooler.Backend{}, err
-		}
-		let, gate = done, func() bool { return from.open(b.Epoch) }
+	open, let, err := w.gate(b)
+	if err != nil {
+		return pooler.Backend{}, err
 	}
 	began := time.Now()
 	back, err := w.reach(ctx, b)
@@ -246,23 +247,65 @@ func (w *way) dial(ctx context.Context) (pooler.Backend, error) {
 		p.failed(b.Member)
 		return back, err
 	}
-	back.Gate, back.Tag = gate, reign{b.Member, b.Epoch}
+	back.Gate, back.Tag = open, reign{b.Member, b.Epoch}
+	back.Done = w.opened(b, time.Since(began), let)
+	return back, nil
+}
+
+// gate is what b's answers must pass (nil: nothing), and how to let go of it.
+func (w *way) gate(b route.Backend) (open func() bool, let func(), err error) {
+	if b.Epoch == 0 {
+		return nil, func() {}, nil
+	}
+	from, let, err := w.port.front.right(b)
+	return func() bool { return from.open(b.Epoch) }, let, err
+}
+
+// opened counts a connection to b, until what it returns is called.
+func (w *way) opened(b route.Backend, took time.Duration, let func()) (closed func()) {
+	p := w.port
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	v := p.server(b.Member)
 	v.now++
 	v.total++
 	v.most = max(v.most, v.now)
 	v.lastSession = time.Now()
 	v.rate.add(v.lastSession)
-	v.connect.add(time.Since(began))
-	p.mu.Unlock()
-	back.Done = func() {
+	v.connect.add(took)
+	return func() {
 		let()
 		p.mu.Lock()
 		v.now--
 		p.mu.Unlock()
 	}
-	return back, nil
+}
+
+// next connects to a member that is to lead, ahead of the time when it does.
+func (w *way) next(member string) func(context.Context) (pooler.Backend, error) {
+	return func(ctx context.Context) (pooler.Backend, error) {
+		s, _ := w.port.route()
+		b, _ := s.Backend(member)
+		if b.Addr == "" {
+			return pooler.Backend{}, errNobody
+		}
+		began := time.Now()
+		back, err := w.reach(ctx, b)
+		took := time.Since(began)
+		back.Rise = func() (func() bool, any, func(), bool) {
+			s, _ := w.port.route()
+			b, ok := s.Backend(member)
+			if !ok || !b.Open() || b.Epoch == 0 {
+				return nil, nil, nil, false
+			}
+			open, let, err := w.gate(b)
+			if err != nil {
+				return nil, nil, nil, false
+			}
+			return open, reign{member, b.Epoch}, w.opened(b, took, let), true
+		}
+		return back, err
+	}
 }
 
 func (w *way) reach(ctx context.Context, b route.Backend) (pooler.Backend, error) {
@@ -283,18 +326,56 @@ func (w *way) reach(ctx context.Context, b route.Backend) (pooler.Backend, error
 	return back, err
 }
 
-// follows has the pool of the service drop the connections to servers that are
-// none any more.
+// follows sets the course of the service's pool. While its leader is about to hand
+// over, and until the next one is there, clients are held rather than sent to look
+// for somebody. The front's lock is held.
 func (p *port) follows(s route.Service) {
 	if p.door == nil {
 		return
 	}
-	p.door.Follow(func(tag any) bool {
+	somebody := len(s.Usable()) > 0
+	switch {
+	case somebody:
+		p.holds = false
+	case slices.ContainsFunc(s.Backends, func(b route.Backend) bool { return b.Held }):
+		p.holds = true
+	}
+	p.door.Follow(pooler.Course{Hold: p.holds, Gate: p.gateOf(s), Keep: func(tag any) pooler.Verdict {
 		r, ok := tag.(reign)
 		if !ok {
-			return true
+			return pooler.Stay
 		}
 		x := session{member: r.member, epoch: r.epoch}
-		return x.stays(s)
-	})
+		b, _ := s.Backend(r.member)
+		switch stays := x.stays(s); {
+		case stays && b.Held && somebody:
+			return pooler.Retire
+		case stays && (b.Epoch == 0) == (r.epoch == 0):
+			return pooler.Stay
+		case r.epoch == 0 && b.Epoch != 0:
+			// A replica that took the key. What began there on a standby writes nothing
+			// in the same transaction, and ends in peace.
+			return pooler.Retire
+		}
+		return pooler.End
+	}})
+}
+
+// gateOf is what connections that were opened to no leader must pass that lead to one now.
+func (p *port) gateOf(s route.Service) func(tag any) func() bool {
+	return func(tag any) func() bool {
+		r, _ := tag.(reign)
+		b, ok := s.Backend(r.member)
+		if !ok || r.epoch != 0 || b.Epoch == 0 {
+			return nil
+		}
+		return func() bool {
+			from, let, err := p.front.right(b)
+			if err != nil {
+				return false
+			}
+			defer let()
+			return from.open(b.Epoch)
+		}
+	}
 }

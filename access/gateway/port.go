@@ -29,6 +29,8 @@ type port struct {
 	limits  cluster.Limits
 	counts  counts
 	door    *pooler.Door // of a pooled service; else nil
+	way     *way         // to its servers
+	holds   bool         // its clients are held; under the front's lock
 
 	mu       sync.Mutex
 	sessions map[*session]struct{}

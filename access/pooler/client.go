@@ -27,6 +27,10 @@ type client struct {
 	names    map[string]*statement // that it prepared, by its own names
 	pend     []byte                // read, and waiting for a server
 	welcomed bool
+	portals  bool // it has portals by name
+	skips    bool // its server ended in the middle of a series: what comes before Sync is left out
+	owed     bool // its server ended in its transaction, of which it has not been told
+	unnamed  class
 	gate     func() bool // of the server that said what is in out
 }
 
@@ -158,9 +162,15 @@ func (c *client) feed(b []byte) {
 			return
 		}
 		if c.server == nil {
+			if (c.skips || c.owed) && c.alone(kind, n) {
+				continue
+			}
 			if late(kind) {
 				c.act, c.left = drop, n
 				continue
+			}
+			if len(l.back) > 0 {
+				c.forward()
 			}
 			if !c.acquire() {
 				if !c.hup {
@@ -192,6 +202,9 @@ func (c *client) feed(b []byte) {
 				c.act = drop
 			}
 			continue
+		}
+		if c.door.Outlive && !c.server.skipping {
+			c.weigh(kind, b[:min(n, len(b))], n)
 		}
 		c.act = c.ask(kind)
 		if c.hup {
@@ -313,11 +326,18 @@ func (c *client) ask(kind byte) act {
 
 // acquire gets a server for the client, ready for it. false: the rest must wait.
 func (c *client) acquire() bool {
-	id, ok := c.door.book.Want(c.id, c.loop.now)
-	if !ok {
-		return false
+	for {
+		id, ok := c.door.book.Want(c.id, c.loop.now)
+		if !ok {
+			return false
+		}
+		s := c.door.servers[id]
+		if !s.spoke() {
+			return c.link(s)
+		}
+		c.server, s.client = s, c
+		s.give(pool.Drop, "server conn crashed?")
 	}
-	return c.link(c.door.servers[id])
 }
 
 // link gives the client a server. false: the server is being told the client's

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -37,6 +38,9 @@ type Door struct {
 	// TLS is how clients are answered that want it; nil: not at all.
 	TLS     *tls.Config
 	OnlyTLS bool // whoever comes in clear is refused
+	// Outlive has sessions in transaction mode go on when their server ends under them: they hear
+	// what became of their transaction (cut.go). PgBouncer's end.
+	Outlive bool
 	Log     *slog.Logger
 	Addr    netip.AddrPort // where it listens; Serve says so
 
@@ -45,7 +49,11 @@ type Door struct {
 
 	// The loop's.
 	pooler      *Pooler
-	keep        func(tag any) bool // servers that still are some; nil: all
+	course      Course
+	watch       *watch
+	warm        []*server // made ahead of time, and not yet the book's
+	warmth      int       // counts the times when such were asked for
+	warmed      time.Duration
 	log         *slog.Logger
 	book        *pool.Book
 	servers     []*server // by number
@@ -78,11 +86,18 @@ func (d *Door) act() {
 			d.perform(a)
 		}
 	}
+	if d.watch != nil {
+		d.look()
+	}
 }
 
 func (d *Door) perform(a pool.Action) {
 	switch a.Kind {
 	case pool.Open:
+		if s := d.claim(a.Key); s != nil {
+			d.seat(s, a.Server)
+			return
+		}
 		d.login(a.Server, a.Key)
 	case pool.Close:
 		if s := d.servers[a.Server]; s != nil {
@@ -98,6 +113,12 @@ func (d *Door) perform(a pool.Action) {
 			if c.server == s {
 				s.give(pool.Keep, "")
 			}
+			return
+		}
+		if s.spoke() {
+			c.server, s.client = s, c
+			s.give(pool.Drop, "server conn crashed?")
+			c.retry()
 			return
 		}
 		if c.link(s) {

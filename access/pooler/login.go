@@ -29,6 +29,9 @@ type Backend struct {
 	Gate func() bool
 	Tag  any    // the caller's, for Follow
 	Done func() // called once, when the connection has ended; nil: nobody is to know
+	// Rise makes one that was made ahead of time (Door.Warm) one like the others:
+	// its Gate, Tag and Done from now on. ok is false while it is too early.
+	Rise func() (gate func() bool, tag any, done func(), ok bool)
 }
 
 // login opens a connection for the book, in a goroutine of its own; it ends as
@@ -44,7 +47,7 @@ func (d *Door) login(id pool.Server, key pool.Key) {
 	go func() {
 		defer stop()
 		s := &server{door: d, key: key, id: id, status: 'I'}
-		w, fd, err := s.enter(ctx, credential)
+		w, fd, err := s.enter(ctx, d.Dial, credential)
 		if !p.loop.post(func() { d.arrived(s, w, fd, err) }) && err == nil {
 			closeFD(fd)
 			s.release()
@@ -56,13 +59,12 @@ func (d *Door) login(id pool.Server, key pool.Key) {
 func (d *Door) arrived(s *server, w *welcome, fd int, err error) {
 	now := d.pooler.loop.now
 	delete(d.entering, s.id)
-	if err == nil && d.keep != nil && !d.keep(s.backend.Tag) {
+	if err == nil && d.course.Keep != nil && d.course.Keep(s.backend.Tag) != Stay {
 		closeFD(fd)
 		err = errDeposed
 	}
 	if err == nil {
-		s.loop, s.fd, s.events = d.pooler.loop, fd, readable
-		if err = s.loop.add(fd, s, s.events); err != nil {
+		if err = s.attach(fd); err != nil {
 			closeFD(fd)
 		}
 	}
@@ -77,7 +79,7 @@ func (d *Door) arrived(s *server, w *welcome, fd int, err error) {
 		} else if errors.Is(err, login.ErrKind) || errors.Is(err, login.ErrMethod) || errors.Is(err, login.ErrServer) {
 			f = pool.Failure{Code: pool.ProtocolViolation, Text: err.Error()}
 		}
-		d.log.Warn("server login failed", "server", s.key.Database+"/"+s.key.User, "error", err)
+		d.log.Warn("server login failed", "server", s.String(), "error", err)
 		d.book.Failed(s.id, f, now)
 		if errors.Is(err, errDeposed) || errors.Is(err, context.Canceled) {
 			d.book.Hurry(now) // there is somebody else to go to
@@ -90,9 +92,15 @@ func (d *Door) arrived(s *server, w *welcome, fd int, err error) {
 	d.book.Ready(s.id, now)
 }
 
-// enter connects and logs in.
-func (s *server) enter(ctx context.Context, credential login.Credential) (*welcome, int, error) {
-	b, err := s.door.Dial(ctx)
+// attach has the loop move what comes from fd.
+func (s *server) attach(fd int) error {
+	s.loop, s.fd, s.events = s.door.pooler.loop, fd, readable
+	return s.loop.add(fd, s, s.events)
+}
+
+// enter connects by dial and logs in.
+func (s *server) enter(ctx context.Context, dial func(context.Context) (Backend, error), credential login.Credential) (*welcome, int, error) {
+	b, err := dial(ctx)
 	if err != nil {
 		return nil, -1, err
 	}
@@ -150,35 +158,6 @@ func (s *server) release() {
 		s.backend.Done = nil
 		done()
 	}
-}
-
-// errDeposed ends a login to a server that is none any more.
-var errDeposed = errors.New("it is no longer one of the service")
-
-// Follow ends the connections to servers that keep does not name, now and from now
-// on. Clients between transactions do not notice. Those that were waiting for a
-// server get the next one at once; logins under way begin anew, for they may be
-// calling a machine that will never answer.
-func (d *Door) Follow(keep func(tag any) bool) {
-	d.pooler.loop.post(func() {
-		d.keep = keep
-		for _, stop := range d.entering {
-			stop()
-		}
-		for _, s := range d.servers {
-			if s == nil || s.hup || keep(s.backend.Tag) {
-				continue
-			}
-			if s.client == nil {
-				s.end(errDeposed.Error())
-				continue
-			}
-			c := s.client
-			s.give(pool.Drop, errDeposed.Error())
-			c.fail("server conn crashed?")
-		}
-		d.book.Hurry(d.pooler.loop.now)
-	})
 }
 
 // talk speaks the protocol up to the first ReadyForQuery.

@@ -72,6 +72,9 @@ func New(log *slog.Logger, doors ...*Door) (*Pooler, error) {
 	l.tick = func(now time.Duration) {
 		for _, d := range p.doors {
 			d.book.Tick(now)
+			if len(d.warm) > 0 && now-d.warmed > warmFor {
+				d.cool()
+			}
 		}
 	}
 	l.after = func() {
@@ -116,6 +119,7 @@ func (p *Pooler) close() {
 				s.close("shutdown")
 			}
 		}
+		d.cool()
 	}
 	p.loop.end()
 }

@@ -29,6 +29,7 @@ type world struct {
 	pooler *Pooler
 	door   *Door
 	addr   *net.TCPAddr
+	past   *pgx.Conn // straight to the server; nil: not yet
 }
 
 // newWorld starts both; with changes the door first.

@@ -1,6 +1,7 @@
 package pooler
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -31,6 +32,9 @@ type server struct {
 	half     bool // its last client left in the middle of a message
 	skipping bool // after an error, until the client's Sync
 	copying  bool // it takes the data of a COPY, and ignores Sync
+	said     bool // the series that is being answered has had its error
+	cutoff   cutoff
+	greeting *welcome // of one that was made ahead of time
 	has      map[*statement]prepared
 	uses     uint64
 }
@@ -232,6 +236,9 @@ func looksInto(kind byte, n int) bool {
 // whole is a message that lies in one piece.
 func (s *server) whole(kind byte, raw, body []byte) {
 	l := s.loop
+	if kind == 'E' && s.fell(body) {
+		return
+	}
 	if s.fate(kind) == pass {
 		l.back = join(l.back, raw)
 	}
@@ -411,6 +418,7 @@ func (s *server) erred(body []byte) {
 	for r := s.asked.first(); r != nil && r.kind != 'S'; r = s.asked.first() {
 		s.undo(s.asked.pop())
 	}
+	s.said = true
 	s.skipping = s.asked.empty()
 	s.advance()
 }
@@ -444,7 +452,10 @@ func (s *server) idle(status byte) {
 			break
 		}
 	}
-	s.status = status
+	s.status, s.said = status, false
+	if s.asked.empty() {
+		s.cutoff = cutoff{}
+	}
 	switch s.job {
 	case syncing:
 		s.job = 0
@@ -546,12 +557,12 @@ func (s *server) breaks(why string) {
 
 // lost is a server that ended by itself.
 func (s *server) lost() {
-	if c := s.client; c != nil {
-		s.give(pool.Drop, "server conn crashed?")
-		c.fail("server conn crashed?")
+	const why = "server conn crashed?"
+	if s.client != nil {
+		s.cut(why)
 		return
 	}
-	s.end("server conn crashed?")
+	s.end(why)
 }
 
 // end ends a server that no client has.
@@ -560,6 +571,10 @@ func (s *server) end(why string) {
 		return
 	}
 	s.close(why)
+	if s.id == pool.None {
+		s.door.warm = slices.DeleteFunc(s.door.warm, func(x *server) bool { return x == s })
+		return
+	}
 	s.door.book.Lost(s.id, s.loop.now)
 }
 
@@ -568,8 +583,8 @@ func (s *server) close(why string) {
 	if s.hup {
 		return
 	}
-	s.door.log.Debug("server closed", "server", s.key.Database+"/"+s.key.User, "why", why)
-	if s.door.servers[s.id] == s {
+	s.door.log.Debug("server closed", "server", s.String(), "why", why)
+	if s.id != pool.None && s.door.servers[s.id] == s {
 		s.door.servers[s.id] = nil
 	}
 	// After half a message a farewell would be the end of it: a query that was
@@ -580,6 +595,9 @@ func (s *server) close(why string) {
 	s.hang()
 	s.release()
 }
+
+// String names the server in logs.
+func (s *server) String() string { return s.key.Database + "/" + s.key.User }
 
 // interrupted says that the server has the beginning of a message, whose rest the
 // client has not sent.

@@ -10,7 +10,8 @@ type statement struct {
 	name  string // at servers
 	parse []byte // body of its Parse after the name
 	key   string
-	users int    // clients that have it
+	users int // clients that have it
+	class class
 	age   uint32 // grows when its plan must be made anew
 }
 
@@ -28,6 +29,9 @@ func (t *statements) get(rest []byte) *statement {
 	t.next++
 	key := string(rest)
 	x := &statement{name: "PGBOUNCER_" + strconv.Itoa(t.next), parse: []byte(key), key: key}
+	if text, _, ok := cstring(x.parse); ok {
+		x.class = classOf(text)
+	}
 	if t.all == nil {
 		t.all = map[string]*statement{}
 	}

@@ -31,6 +31,10 @@ func (c *client) understand(kind byte, body []byte, n int) (v verdict, used int)
 			if c.ask(kind) == drop {
 				return gone, 0
 			}
+			c.unnamed = commits
+			if text, _, whole := cstring(body[1:]); whole {
+				c.unnamed = classOf(text)
+			}
 			return asIs, 0
 		}
 		if n > parseMax {
@@ -82,6 +86,7 @@ func (c *client) understand(kind byte, body []byte, n int) (v verdict, used int)
 			return gone, 0
 		}
 		if len(name) == 0 {
+			c.bind(portal, c.unnamed)
 			c.ask(kind)
 			return asIs, 0
 		}
@@ -89,6 +94,7 @@ func (c *client) understand(kind byte, body []byte, n int) (v verdict, used int)
 		if x == nil {
 			return c.broken("prepared statement did not exist")
 		}
+		c.bind(portal, x.class)
 		c.busy()
 		c.counts.binds++
 		c.need(x)

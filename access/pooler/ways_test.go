@@ -159,7 +159,7 @@ func TestTheGateAndTheEndOfAReign(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	epoch.Store(1)
-	gated.door.Follow(func(tag any) bool { return tag == int64(1) })
+	gated.door.Follow(only(1))
 	held() // by now it has been heard
 	if got := one(t, idle, "SELECT pg_backend_pid()::text"); got == pid {
 		t.Error("a deposed server still serves")
@@ -169,7 +169,7 @@ func TestTheGateAndTheEndOfAReign(t *testing.T) {
 		t.Fatal(err)
 	}
 	epoch.Store(2)
-	gated.door.Follow(func(tag any) bool { return tag == int64(2) })
+	gated.door.Follow(only(2))
 	held()
 	if _, err := conn.Exec(t.Context(), "COMMIT"); err == nil {
 		t.Error("a deposed server's transaction committed")
@@ -177,4 +177,14 @@ func TestTheGateAndTheEndOfAReign(t *testing.T) {
 	if got := one(t, idle, "SELECT 'alive'"); got != "alive" {
 		t.Errorf("%q", got)
 	}
+}
+
+// only keeps the connections of one reign.
+func only(reign int64) Course {
+	return Course{Keep: func(tag any) Verdict {
+		if tag == reign {
+			return Stay
+		}
+		return End
+	}}
 }

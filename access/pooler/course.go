@@ -1,0 +1,221 @@
+package pooler
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"howdah/access/pool"
+)
+
+// A Course is where the connections of a door may lead from now on.
+type Course struct {
+	// Keep says what becomes of the connection with that tag; nil: all stay.
+	Keep func(tag any) Verdict
+	// Gate is what the answers of a connection that retires must pass from now on;
+	// nil, or if it returns that: the same as before.
+	Gate func(tag any) func() bool
+	// Hold gives no server to anybody. Those who have one go on until they give it
+	// back, and whoever wants one waits.
+	Hold bool
+}
+
+// A Verdict is what becomes of a connection.
+type Verdict uint8
+
+// Verdicts.
+const (
+	Stay   Verdict = iota
+	Retire         // it ends when its client gives it back
+	End            // at once
+)
+
+// errDeposed ends a login to a server that is none any more.
+var errDeposed = errors.New("it is no longer one of the service")
+
+// Follow sets the course. Clients between transactions do not notice. Those that
+// were waiting for a server get the next one at once; logins under way begin anew,
+// for they may be calling a machine that will never answer.
+func (d *Door) Follow(c Course) {
+	d.pooler.loop.post(func() { d.follow(c) })
+}
+
+func (d *Door) follow(c Course) {
+	d.course = c
+	now := d.pooler.loop.now
+	if !c.Hold {
+		for _, stop := range d.entering {
+			stop()
+		}
+	}
+	for _, s := range d.servers {
+		if s == nil || s.hup || c.Keep == nil {
+			continue
+		}
+		v := c.Keep(s.backend.Tag)
+		if x := s.client; v == Retire && x != nil && x.mode == pool.Session {
+			v = End // it would never give it back
+		}
+		switch {
+		case v == Stay:
+		case v == Retire:
+			if c.Gate != nil {
+				if gate := c.Gate(s.backend.Tag); gate != nil {
+					s.backend.Gate = gate
+				}
+			}
+			d.book.Retire(s.id, now)
+		case s.client == nil:
+			s.end(errDeposed.Error())
+		default:
+			s.cut(errDeposed.Error())
+		}
+	}
+	d.book.Hold(c.Hold, now)
+	d.book.Hurry(now)
+}
+
+// A watch tells how many transactions are going on.
+type watch struct {
+	which func(tag any) bool
+	tell  func(open int)
+	last  int
+}
+
+// Watch tells how many of the connections that which names are in use, at once and
+// whenever that has changed, on the loop's thread, until it is called again (nil:
+// no more). A client that keeps its server between transactions does not count
+// there.
+func (d *Door) Watch(which func(tag any) bool, tell func(open int)) {
+	d.pooler.loop.post(func() {
+		d.watch = nil
+		if which != nil {
+			d.watch = &watch{which, tell, -1}
+		}
+	})
+}
+
+// look tells the watch.
+func (d *Door) look() {
+	w, open := d.watch, 0
+	for _, s := range d.servers {
+		if s != nil && s.client != nil && w.which(s.backend.Tag) && (s.client.mode != pool.Session || !s.clean()) {
+			open++
+		}
+	}
+	if open != w.last {
+		w.last = open
+		w.tell(open)
+	}
+}
+
+// Connections that were made ahead of time are kept for as long as a change of
+// the primary may take, and log in as many at a time as a pool's do.
+const (
+	warmFor    = 30 * time.Second
+	warmLogins = 4
+)
+
+// Warm makes as many connections as the pools have to the server that dial reaches,
+// ahead of the time when the door leads there: whoever wants a server then has one at
+// once. Until then nobody gets them. Backend.Rise says that the time has come.
+func (d *Door) Warm(dial func(context.Context) (Backend, error)) {
+	d.pooler.loop.post(func() {
+		d.cool()
+		d.warmth++
+		d.warmed = d.pooler.loop.now
+		warmth, free := d.warmth, make(chan struct{}, warmLogins)
+		for _, r := range d.book.Rows(d.warmed) {
+			n := 0
+			for state, all := range r.Servers {
+				if pool.State(state) != pool.Login {
+					n += all
+				}
+			}
+			for range n {
+				s := &server{door: d, key: r.Key, id: pool.None, status: 'I'}
+				credential := d.credentials[r.Key.User]
+				go func() {
+					free <- struct{}{}
+					defer func() { <-free }()
+					ctx, stop := context.WithTimeout(context.Background(), connectWithin)
+					defer stop()
+					w, fd, err := s.enter(ctx, dial, credential)
+					if err != nil {
+						d.log.Debug("no connection ahead of time", "server", s.String(), "error", err)
+						s.release()
+						return
+					}
+					s.greeting = w
+					if !d.pooler.loop.post(func() { d.heat(s, fd, warmth) }) {
+						closeFD(fd)
+						s.release()
+					}
+				}()
+			}
+		}
+	})
+}
+
+// heat takes in a connection that was made ahead of time; on the loop.
+func (d *Door) heat(s *server, fd, warmth int) {
+	if warmth != d.warmth || s.attach(fd) != nil {
+		closeFD(fd)
+		s.release()
+		return
+	}
+	d.warm = append(d.warm, s)
+}
+
+// Cool ends the connections that were made ahead of time.
+func (d *Door) Cool() { d.pooler.loop.post(d.cool) }
+
+func (d *Door) cool() {
+	d.warmth++ // also those that are still on their way
+	for _, s := range slices.Clone(d.warm) {
+		s.end("not needed")
+	}
+}
+
+// claim is a connection for key that was made ahead of time, and whose time has come.
+func (d *Door) claim(key pool.Key) *server {
+	for {
+		i := slices.IndexFunc(d.warm, func(s *server) bool { return s.key == key })
+		if i < 0 {
+			return nil
+		}
+		s := d.warm[i]
+		gate, tag, done, ok := s.backend.Rise()
+		switch {
+		case !ok:
+			return nil // not there, or not yet
+		case s.spoke():
+			done()
+			s.end("idle server got dirty")
+			continue
+		}
+		d.warm = slices.Delete(d.warm, i, i+1)
+		s.release()
+		s.backend.Gate, s.backend.Tag, s.backend.Done = gate, tag, done
+		return s
+	}
+}
+
+// seat makes s, which was made ahead of time, the server that the book has opened.
+func (d *Door) seat(s *server, id pool.Server) {
+	s.id = id
+	w := s.greeting
+	s.greeting = nil
+	if d.welcomes[s.key] == nil {
+		for i, p := range w.status {
+			if p.name == "in_hot_standby" { // it was, when it said so
+				w.status[i].value = "off"
+			}
+		}
+		d.welcomes[s.key] = w
+	}
+	d.servers = at(d.servers, int(id))
+	d.servers[id], s.joined = s, s.loop.now
+	d.book.Ready(id, s.loop.now)
+}

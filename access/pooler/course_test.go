@@ -1,0 +1,160 @@
+package pooler
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"howdah/spec"
+	"howdah/test/testpg"
+)
+
+// A change of the primary as a pool sees it: connections to the next one are made
+// ahead of time, transactions end at the old one and begin at the new one, and no
+// client hears of it.
+func TestAPoolMovesToAnotherServer(t *testing.T) {
+	var to atomic.Pointer[string] // where the door leads
+	var dialed, risen, closed atomic.Int64
+	var old, next string
+	reach := func(ctx context.Context, member, sockets string, port int) (Backend, error) {
+		dialed.Add(1)
+		b, err := Local(sockets, port)(ctx)
+		b.Tag = member
+		return b, err
+	}
+	a := testpg.Start(t, testpg.Primary(), testpg.Named("a"))
+	b := testpg.Start(t, testpg.StandbyOf(a), testpg.Named("b"))
+	old, next = "a", "b"
+	at := func(n *spec.Node) func(context.Context) (Backend, error) {
+		return func(ctx context.Context) (Backend, error) {
+			return reach(ctx, n.Member, n.Paths.Sockets, n.Postgres.Port)
+		}
+	}
+	nodes := map[string]func(context.Context) (Backend, error){"a": at(&a.Node), "b": at(&b.Node)}
+	w := &world{t: t, server: a}
+	w.open(func(d *Door) {
+		d.Settings.DefaultPoolSize = 4
+		d.Outlive = true
+		d.Dial = func(ctx context.Context) (Backend, error) {
+			member := to.Load()
+			if member == nil {
+				return Backend{}, errors.New("nobody")
+			}
+			return nodes[*member](ctx)
+		}
+	})
+	to.Store(&old)
+	w.direct("CREATE TABLE moved (n int)")
+
+	var clients sync.WaitGroup
+	var rows atomic.Int64
+	stop := make(chan struct{})
+	for i := range 8 {
+		conn := w.connect()
+		mode := []pgx.QueryExecMode{pgx.QueryExecModeSimpleProtocol, pgx.QueryExecModeExec, pgx.QueryExecModeCacheStatement}[i%3]
+		clients.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				tx, err := conn.Begin(context.Background())
+				if err == nil {
+					_, err = tx.Exec(context.Background(), "INSERT INTO moved VALUES ($1)", mode, i)
+				}
+				if err == nil {
+					err = tx.Commit(context.Background())
+				}
+				if err != nil {
+					t.Errorf("client %d: %v", i, err)
+					return
+				}
+				rows.Add(1)
+			}
+		})
+	}
+	defer func() { clients.Wait() }()
+	defer close(stop)
+	until(t, "rows", func() bool { return rows.Load() > 50 })
+
+	w.door.Warm(func(ctx context.Context) (Backend, error) {
+		back, err := nodes[next](ctx)
+		back.Tag = nil
+		back.Rise = func() (func() bool, any, func(), bool) {
+			if *to.Load() != next {
+				return nil, nil, nil, false
+			}
+			risen.Add(1)
+			return func() bool { return true }, next, func() { closed.Add(1) }, true
+		}
+		return back, err
+	})
+	until(t, "connections are made ahead of time", func() (ready bool) {
+		w.pooler.loop.call(func() { ready = len(w.door.warm) == 4 })
+		return ready
+	})
+	open := make(chan int, 100)
+	w.door.Follow(Course{Hold: true})
+	w.door.Watch(func(tag any) bool { return tag == old }, func(n int) { open <- n })
+	for n := range open {
+		if n == 0 {
+			break
+		}
+	}
+	before := rows.Load()
+	if n := w.direct("SELECT count(*) FROM moved"); n != strconv.FormatInt(before, 10) {
+		until(t, "all that was committed is told", func() bool { before = rows.Load(); return n == strconv.FormatInt(before, 10) })
+	}
+	if n := a.Query("SELECT count(*) FROM pg_stat_activity WHERE usename = 'demo' AND application_name <> 'past' AND state <> 'idle'"); n != "0" {
+		t.Errorf("%s transactions go on", n)
+	}
+	there := &world{t: t, server: b}
+	until(t, "the standby has it all", func() bool { return there.direct("SELECT count(*) FROM moved") == strconv.FormatInt(before, 10) })
+	b.Query("SELECT pg_promote()")
+	logins := dialed.Load()
+	to.Store(&next)
+	w.door.Follow(Course{Keep: func(tag any) Verdict {
+		if tag == old {
+			return End
+		}
+		return Stay
+	}})
+	until(t, "rows at the other", func() bool { return rows.Load() > before+50 })
+	if n := dialed.Load() - logins; n != 0 {
+		t.Errorf("%d logins, and %d connections were there", n, risen.Load())
+	}
+	if n := a.Query("SELECT count(*) FROM pg_stat_activity WHERE usename = 'demo' AND application_name <> 'past'"); n != "0" {
+		t.Errorf("%s connections to the old primary", n)
+	}
+	if n := w.direct("SELECT count(*) FROM moved"); n != strconv.FormatInt(before, 10) {
+		t.Errorf("%s rows at the old primary, and %d when nothing went on there", n, before)
+	}
+}
+
+// A hold that comes to nothing costs nobody a connection.
+func TestAHoldIsTakenBack(t *testing.T) {
+	w := newWorld(t, small)
+	conn := w.connect()
+	pid := one(t, conn, "SELECT pg_backend_pid()::text")
+	w.door.Follow(Course{Hold: true})
+	got := make(chan string, 1)
+	go func() {
+		var v string
+		_ = conn.QueryRow(context.Background(), "SELECT pg_backend_pid()::text").Scan(&v)
+		got <- v
+	}()
+	until(t, "it waits", func() (waits bool) {
+		w.pooler.loop.call(func() { waits = w.door.book.Rows(w.pooler.loop.now)[0].Waiting == 1 })
+		return waits
+	})
+	w.door.Follow(Course{})
+	if v := <-got; v != pid {
+		t.Errorf("server %s, want %s", v, pid)
+	}
+}

@@ -1,0 +1,256 @@
+package pooler
+
+import (
+	"bytes"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"howdah/access/pool"
+)
+
+// SQLSTATEs of what became of a transaction whose server ended under it.
+const (
+	serializationFailure = "40001" // it was not committed: do it again
+	unknownOutcome       = "08007" // transaction_resolution_unknown
+)
+
+// A class is what a statement can do to the transaction around it, as far as can be told
+// from its first word.
+type class uint8
+
+const (
+	commits class = iota // it may end it for good; also whatever can not be told
+	inside               // it can not
+	begins
+	rolls
+)
+
+// classOf looks at a statement's text. Of several in one string it only says
+// that none of them commits, and that by looking for the words.
+func classOf(text []byte) class {
+	text = bytes.TrimRight(text, "\x00; \t\r\n\f\v")
+	for {
+		text = bytes.TrimLeft(text, " \t\r\n\f\v")
+		end := "\n"
+		switch {
+		case bytes.HasPrefix(text, []byte("--")):
+		case bytes.HasPrefix(text, []byte("/*")):
+			end = "*/"
+		default:
+			return classOfBare(text)
+		}
+		comment, rest, ended := bytes.Cut(text[2:], []byte(end))
+		if !ended || end == "*/" && bytes.Contains(comment, []byte("/*")) { // they nest
+			return commits
+		}
+		text = rest
+	}
+}
+
+func classOfBare(text []byte) class {
+	if bytes.IndexByte(text, ';') >= 0 {
+		low := bytes.ToLower(text)
+		for _, word := range []string{"commit", "end", "prepare", "begin", "start", "rollback", "abort"} {
+			if bytes.Contains(low, []byte(word)) {
+				return commits
+			}
+		}
+		return inside
+	}
+	n := 0
+	for n < len(text) && n < len("rollback")+1 && (text[n]|0x20 >= 'a' && text[n]|0x20 <= 'z') {
+		n++
+	}
+	switch word := string(bytes.ToLower(text[:n])); word {
+	case "commit", "end", "prepare":
+		return commits
+	case "begin", "start":
+		return begins
+	case "rollback", "abort":
+		return rolls
+	}
+	return inside
+}
+
+// A cutoff is what has been sent to a server since it last owed nothing, as far as it matters
+// if the answer never comes.
+type cutoff struct {
+	begun   bool
+	open    bool // in a transaction block
+	unknown bool // something may have been made to last
+	bound   class
+}
+
+// sends notes a statement that is on its way to be executed.
+func (s *server) sends(c class) {
+	k := &s.cutoff
+	if !k.begun {
+		k.begun, k.open = true, s.status != 'I'
+	}
+	switch {
+	case c == begins:
+		k.open = true
+	case c == commits, !k.open:
+		k.unknown = true
+	}
+	if c == commits || c == rolls {
+		k.open = false
+	}
+}
+
+// weigh notes what a message has the server execute. body is what is there of it, and n its length.
+func (c *client) weigh(kind byte, body []byte, n int) {
+	s := c.server
+	switch {
+	case kind == 'Q' && len(body) == n:
+		s.sends(classOf(body))
+	case kind == 'Q':
+		s.sends(commits) // too long to be looked at
+	case kind == 'F':
+		s.sends(inside)
+	case kind == 'E' && c.portals: // any of those that it has
+		s.sends(commits)
+	case kind == 'E':
+		s.sends(s.cutoff.bound)
+	}
+}
+
+// bind notes what an Execute that follows is of.
+func (c *client) bind(portal []byte, is class) {
+	c.portals = c.portals || len(portal) > 0
+	c.server.cutoff.bound = is
+}
+
+// fell is an error that says that the server ends. Its client hears what that
+// means for her instead.
+func (s *server) fell(body []byte) bool {
+	if s.client == nil || !s.door.Outlive && s.job != syncing {
+		return false
+	}
+	switch code, _ := fieldsOfError(body); code {
+	case "57P01", "57P02", "57P03":
+	default:
+		return false
+	}
+	s.deliver()
+	if s.job != syncing && !s.survived() {
+		return false
+	}
+	s.cut("server is shutting down")
+	return true
+}
+
+// survived says that the session of the client can go on without the server: she is in the middle
+// of no message, in neither direction, and has nothing there that lasts beyond a transaction.
+func (s *server) survived() bool {
+	c := s.client
+	switch {
+	case !s.door.Outlive, c.mode == pool.Session, !c.welcomed, c.dead, c.pending(), c.hold != nil:
+		return false
+	case s.left > 0 && s.act == pass:
+		return false
+	}
+	return c.left == 0 || c.act == drop || c.kind == 'd'
+}
+
+// cut is the end of a server under its client: what of her requests was never sent
+// goes to the next server, and of the others she hears what became of them. A transaction that was not
+// to be committed yet certainly was not (40001); one that was, or that was a statement
+// alone, nobody knows of (08007).
+func (s *server) cut(why string) {
+	c, d := s.client, s.door
+	if s.job == syncing { // nothing of hers was sent
+		s.give(pool.Drop, why)
+		c.retry()
+		return
+	}
+	if !s.survived() {
+		s.give(pool.Drop, why)
+		c.fail(why)
+		return
+	}
+	code, text := serializationFailure, "the server ended before the transaction was committed"
+	if s.cutoff.unknown {
+		code, text = unknownOutcome, "the server ended before it said whether the transaction was committed"
+	}
+	b := make([]byte, 0, 256)
+	said := s.said
+	sorry := func() {
+		if !said {
+			b = appendNotice(b, 'E', "ERROR", code, text)
+		}
+		said = true
+	}
+	owed := s.asked.empty() && s.status != 'I' && !s.skipping
+	for !s.asked.empty() {
+		r := s.asked.pop()
+		if extended(r.kind) {
+			s.undo(r)
+		}
+		switch {
+		case r.act == skip, r.kind == 'c':
+		case ends(r.kind):
+			sorry()
+			b = append(b, 'Z', 0, 0, 0, 5, 'I')
+			said = false
+		default:
+			sorry()
+		}
+	}
+	c.skips, c.owed = said, owed
+	d.log.Info("a server ended under a client", "client", c.String(), "why", why, "code", code, "answered", len(b) > 0)
+	s.give(pool.Drop, why)
+	if c.left > 0 {
+		c.act = drop
+	}
+	c.gate = nil // it was that server's
+	c.portals = false
+	if len(b) > 0 {
+		c.deliver([][]byte{b})
+	}
+	c.listen(!c.pending())
+	c.retry()
+}
+
+// retry goes on with what the client has sent.
+func (c *client) retry() { c.loop.again = append(c.loop.again, (*reader)(c)) }
+
+// alone answers a message of a client whose server ended in the middle of her transaction,
+// or of a series of requests. true: it has been dealt with.
+func (c *client) alone(kind byte, n int) bool {
+	l := c.loop
+	at := len(l.backing)
+	ready := []byte{'Z', 0, 0, 0, 5, 'I'}
+	switch {
+	case c.skips:
+		if kind == 'S' {
+			c.skips = false
+			l.backing = append(l.backing, ready...)
+		}
+	case !ends(kind) && !extended(kind):
+		return false
+	default:
+		c.owed, c.skips = false, extended(kind)
+		l.backing = appendNotice(l.backing, 'E', "ERROR", serializationFailure, "the server ended before the transaction was committed")
+		if !c.skips {
+			l.backing = append(l.backing, ready...)
+		}
+	}
+	l.back = join(l.back, l.backing[at:])
+	c.kind, c.act, c.left = kind, drop, n
+	return true
+}
+
+// spoke says that a server which nobody asked anything has something to say: that
+// it has ended, or is about to. Who would ask it now might never learn what
+// became of that.
+func (s *server) spoke() bool {
+	var b [1]byte
+	for {
+		_, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(s.fd), uintptr(unsafe.Pointer(&b[0])), 1, unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
+		if errno != unix.EINTR {
+			return errno != unix.EAGAIN
+		}
+	}
+}

@@ -1,0 +1,491 @@
+package pooler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"howdah/access/pool"
+	"howdah/test/testpg"
+)
+
+// A knife stands between the pooler and its server, and cuts the connection
+// where it is told.
+type knife struct {
+	l  net.Listener
+	to string
+
+	mu    sync.Mutex
+	up    bool // what the pooler says next is not passed on, and the connection cut
+	down  int  // so many bytes of the server's are passed on yet before that; -1: all
+	conns []net.Conn
+}
+
+func newKnife(t testing.TB, to string) *knife {
+	t.Helper()
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "k"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &knife{l: l, to: to, down: -1}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			s, err := net.Dial("unix", to)
+			if err != nil {
+				c.Close()
+				continue
+			}
+			k.mu.Lock()
+			k.conns = append(k.conns, c, s)
+			k.mu.Unlock()
+			end := func() { c.Close(); s.Close() }
+			wg.Go(func() { defer end(); k.move(s, c, k.lets) })
+			wg.Go(func() { defer end(); k.move(c, s, k.brings) })
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		k.cut()
+		wg.Wait()
+	})
+	return k
+}
+
+func (k *knife) move(to io.Writer, from io.Reader, most func(int) (int, bool)) {
+	b := make([]byte, 4096)
+	for {
+		n, err := from.Read(b)
+		if err != nil {
+			return
+		}
+		n, ends := most(n)
+		if _, err := to.Write(b[:n]); err != nil || ends {
+			return
+		}
+	}
+}
+
+// lets is how much of n bytes of the pooler's are passed on.
+func (k *knife) lets(n int) (int, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.up {
+		k.up = false
+		return 0, true
+	}
+	return n, false
+}
+
+// brings is how much of n bytes of the server's are passed on.
+func (k *knife) brings(n int) (int, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.down < 0 {
+		return n, false
+	}
+	if n < k.down {
+		k.down -= n
+		return n, false
+	}
+	n, k.down = k.down, -1
+	return n, true
+}
+
+// request cuts at the next request, which the server does not get; answer when so
+// many bytes of the answer were passed on.
+func (k *knife) request()     { k.set(true, -1) }
+func (k *knife) answer(n int) { k.set(false, n) }
+
+func (k *knife) set(up bool, down int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.up, k.down = up, down
+}
+
+// cut cuts now.
+func (k *knife) cut() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, c := range k.conns {
+		c.Close()
+	}
+	k.conns = nil
+}
+
+// serverless waits until the pooler has seen the end of all servers: what was said to
+// one that has ended, and it does not know it yet, may have been done.
+func (w *world) serverless() {
+	w.t.Helper()
+	until(w.t, "the servers' end is seen", func() (gone bool) {
+		w.pooler.loop.call(func() { gone = !slices.ContainsFunc(w.door.servers, func(s *server) bool { return s != nil }) })
+		return gone
+	})
+}
+
+// severed says that nothing is connected.
+func (k *knife) severed() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.conns) == 0
+}
+
+// newCutWorld is a pooler whose sessions go on when its one server ends.
+func newCutWorld(t testing.TB, with func(*Door)) (*world, *knife) {
+	var k *knife
+	w := newWorld(t, func(d *Door) {
+		small(d)
+		d.Outlive = true
+		d.Settings.DownRetry = 5 * time.Millisecond
+		dial := d.Dial
+		d.Dial = func(ctx context.Context) (Backend, error) {
+			if k == nil {
+				return dial(ctx)
+			}
+			c, err := net.Dial("unix", k.l.Addr().String())
+			return Backend{Conn: c, Again: func(context.Context) (net.Conn, error) { return nil, errors.New("not here") }}, err
+		}
+		if with != nil {
+			with(d)
+		}
+	})
+	k = newKnife(t, filepath.Join(w.server.Node.Paths.Sockets, ".s.PGSQL."+strconv.Itoa(w.server.Node.Postgres.Port)))
+	w.direct("CREATE TABLE cut (n text)")
+	return w, k
+}
+
+// direct runs a statement past the pooler, and gives its first value.
+func (w *world) direct(sql string) string {
+	w.t.Helper()
+	n := w.server.Node
+	if w.past == nil {
+		c, err := pgx.ParseConfig("host=" + n.Paths.Sockets + " port=" + strconv.Itoa(n.Postgres.Port) + " user=demo dbname=demo application_name=past")
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		c.Password = testpg.Password
+		if w.past, err = pgx.ConnectConfig(w.t.Context(), c); err != nil {
+			w.t.Fatal(err)
+		}
+		w.t.Cleanup(func() { _ = w.past.Close(context.Background()) })
+	}
+	got, err := w.past.PgConn().Exec(w.t.Context(), sql).ReadAll()
+	if err != nil {
+		w.t.Fatalf("%s: %v", sql, err)
+	}
+	if len(got[0].Rows) == 0 {
+		return ""
+	}
+	return string(got[0].Rows[0][0])
+}
+
+// say runs a statement by the simple protocol.
+func say(ctx context.Context, c *pgconn.PgConn, sql string) error {
+	_, err := c.Exec(ctx, sql).ReadAll()
+	return err
+}
+
+// protocols are the ways to say a statement; one that begins with preparing it does
+// so at once.
+var protocols = map[string]func(ctx context.Context, c *pgconn.PgConn, sql string) func() error{
+	"simple": func(ctx context.Context, c *pgconn.PgConn, sql string) func() error {
+		return func() error { return say(ctx, c, sql) }
+	},
+	"extended": func(ctx context.Context, c *pgconn.PgConn, sql string) func() error {
+		return func() error { return c.ExecParams(ctx, sql, nil, nil, nil, nil).Read().Err }
+	},
+	"prepared": func(ctx context.Context, c *pgconn.PgConn, sql string) func() error {
+		if _, err := c.Prepare(ctx, "s", sql, nil); err != nil {
+			return func() error { return err }
+		}
+		return func() error { return c.ExecPrepared(ctx, "s", nil, nil, nil).Read().Err }
+	},
+}
+
+// What a client hears whose server ends under it, by the rows of docs/gateway.md,
+// and that it may go on.
+func TestASessionOutlivesItsServer(t *testing.T) {
+	w, k := newCutWorld(t, nil)
+	row := 0
+	for protocol, prepare := range protocols {
+		insert := func() string { row++; return fmt.Sprintf("INSERT INTO cut VALUES ('%d')", row) }
+		for _, tt := range []struct {
+			name  string
+			begin []string // goes well
+			cut   func()
+			then  string
+			code  string // of then
+			lost  string // whether the row of then may be there: yes, no, or unknown
+		}{
+			{"between transactions: nothing", nil, k.cut, insert(), "", "yes"},
+			{"BEGIN is on its way", nil, func() { k.answer(0) }, "BEGIN", "40001", "unknown"},
+			{"a statement alone", nil, func() { k.answer(0) }, insert(), "08007", "unknown"},
+			{"a statement alone that never arrived", nil, k.request, insert(), "08007", "unknown"},
+			{"idle in its transaction", []string{"BEGIN", insert()}, k.cut, insert(), "40001", "no"},
+			{"COMMIT after the cut", []string{"BEGIN", insert()}, k.cut, "COMMIT", "40001", "no"},
+			{"a statement of a transaction", []string{"BEGIN"}, func() { k.answer(0) }, insert(), "40001", "no"},
+			{"ROLLBACK is on its way", []string{"BEGIN", insert()}, func() { k.answer(0) }, "ROLLBACK", "40001", "no"},
+			{"COMMIT is on its way", []string{"BEGIN", insert()}, func() { k.answer(0) }, "/* done */ COMMIT", "08007", "unknown"},
+			{"END is on its way", []string{"BEGIN"}, func() { k.answer(0) }, "end", "08007", "unknown"},
+			{"a transaction that has failed", []string{"BEGIN", "!SELECT 1/0"}, k.cut, "ROLLBACK", "40001", "no"},
+		} {
+			conn := w.connect().PgConn()
+			then := prepare(t.Context(), conn, tt.then)
+			for _, sql := range tt.begin {
+				bad := strings.HasPrefix(sql, "!")
+				if err := say(t.Context(), conn, strings.TrimPrefix(sql, "!")); (err != nil) != bad {
+					t.Fatalf("%s, %s: %s: %v", protocol, tt.name, sql, err)
+				}
+			}
+			tt.cut()
+			if k.severed() {
+				w.serverless()
+			}
+			if got := code(then()); got != tt.code {
+				t.Errorf("%s, %s: %s is answered %q, want %q", protocol, tt.name, tt.then, got, tt.code)
+			}
+			k.set(false, -1)
+			if err := say(t.Context(), conn, "SELECT 1"); err != nil {
+				t.Errorf("%s, %s: afterwards %v", protocol, tt.name, err)
+			}
+			if status := conn.TxStatus(); status != 'I' && tt.code != "" {
+				t.Errorf("%s, %s: afterwards the transaction is %c", protocol, tt.name, status)
+			}
+			rows := w.direct("SELECT count(*) FROM cut")
+			if tt.lost == "no" && rows != "0" || tt.lost == "yes" && rows != "1" {
+				t.Errorf("%s, %s: %s rows", protocol, tt.name, rows)
+			}
+			_ = conn.Close(t.Context())
+			w.direct("DELETE FROM cut")
+		}
+	}
+}
+
+// A client's request and its server's end come in one breath: nothing of the
+// request is said to a server that has ended.
+func TestNothingIsSaidToAServerThatHasEnded(t *testing.T) {
+	w, k := newCutWorld(t, nil)
+	conn := w.connect()
+	for range 20 {
+		if got := one(t, conn, "SELECT 'x'"); got != "x" {
+			t.Fatal(got)
+		}
+		done := make(chan error, 1)
+		w.pooler.loop.call(func() { // which sees neither before both are there
+			c := w.door.clients[slices.IndexFunc(w.door.clients, func(c *client) bool { return c != nil })]
+			s := w.door.servers[slices.IndexFunc(w.door.servers, func(s *server) bool { return s != nil })]
+			go func() {
+				_, err := conn.Exec(context.Background(), "INSERT INTO cut VALUES ('once')")
+				done <- err
+			}()
+			for deadline := time.Now().Add(20 * time.Second); !waits(c.fd) && time.Now().Before(deadline); runtime.Gosched() {
+			}
+			k.cut()
+			for deadline := time.Now().Add(20 * time.Second); !s.spoke() && time.Now().Before(deadline); runtime.Gosched() {
+			}
+		})
+		if err := <-done; err != nil {
+			t.Fatalf("%v", err)
+		}
+	}
+	if n := w.direct("SELECT count(*) FROM cut"); n != "20" {
+		t.Errorf("%s rows, want 20", n)
+	}
+}
+
+// waits says that there is something to read.
+func waits(fd int) bool { return (&server{socket: socket{fd: fd}}).spoke() }
+
+// Wherever in its answers a pipeline is cut: what the client is told of each of its
+// transactions is true, and nothing is done twice.
+func TestAPipelineIsCutAnywhere(t *testing.T) {
+	w, k := newCutWorld(t, nil)
+	begin := []string{"BEGIN", "INSERT INTO cut VALUES ('a%d')", "COMMIT"}
+	ended, went, failed := 0, 0, 0
+	for n := 0; n < 400; n++ {
+		conn := w.connect().PgConn()
+		if err := say(t.Context(), conn, "SELECT 1"); err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+		k.answer(n)
+		p := conn.StartPipeline(ctx)
+		for _, sql := range begin {
+			if strings.Contains(sql, "%") {
+				sql = fmt.Sprintf(sql, n)
+			}
+			p.SendQueryParams(sql, nil, nil, nil, nil)
+		}
+		_ = p.Sync()
+		p.SendQueryParams(fmt.Sprintf("INSERT INTO cut VALUES ('b%d')", n), nil, nil, nil, nil)
+		_ = p.Sync()
+		errs := [2]error{}
+		for i := range errs {
+			for {
+				r, err := p.GetResults()
+				if err == nil {
+					if x, ok := r.(*pgconn.ResultReader); ok {
+						_, err = x.Close()
+					}
+				}
+				if err != nil && errs[i] == nil {
+					errs[i] = err
+				}
+				if _, synced := r.(*pgconn.PipelineSync); synced || err != nil && code(err) == err.Error() || r == nil && err == nil {
+					break
+				}
+			}
+		}
+		_ = p.Close()
+		stop()
+		k.set(false, -1)
+		both := strings.Split(w.direct(fmt.Sprintf("SELECT count(*) FILTER (WHERE n = 'a%d') || ' ' || count(*) FILTER (WHERE n = 'b%d') FROM cut", n, n)), " ")
+		for i, mark := range []string{"a", "b"} {
+			rows := both[i]
+			switch c := code(errs[i]); {
+			case rows != "0" && rows != "1":
+				t.Errorf("cut after %d bytes: %s rows of %s", n, rows, mark)
+			case c == "" && rows != "1":
+				t.Errorf("cut after %d bytes: %s went well, and its row is not there", n, mark)
+			case c == "40001" && rows != "0":
+				t.Errorf("cut after %d bytes: %s is to be done again, and its row is there", n, mark)
+			}
+		}
+		switch {
+		case conn.IsClosed():
+			ended++
+		case errs == [2]error{}:
+			went++
+		default:
+			failed++
+			if err := say(t.Context(), conn, "SELECT 1"); err != nil {
+				t.Errorf("cut after %d bytes: afterwards %v", n, err)
+			}
+		}
+		_ = conn.Close(t.Context())
+		if went > 3 { // beyond the end of the answers
+			break
+		}
+	}
+	t.Logf("%d sessions ended, %d heard what became of it, %d heard nothing", ended, failed, went)
+	if failed == 0 || went == 0 {
+		t.Errorf("%d sessions went on, and %d heard nothing", failed, went)
+	}
+}
+
+// The data of a COPY that nobody takes any more are passed over.
+func TestACopyIsCut(t *testing.T) {
+	w, k := newCutWorld(t, nil)
+	for _, tt := range []struct{ begin, code string }{{"", "08007"}, {"BEGIN", "40001"}} {
+		conn := w.connect().PgConn()
+		if _, err := conn.Exec(t.Context(), tt.begin).ReadAll(); err != nil {
+			t.Fatal(err)
+		}
+		from, to := io.Pipe()
+		go func() {
+			for i := range 200 {
+				if i == 100 {
+					k.cut()
+				}
+				if _, err := to.Write([]byte(strings.Repeat("x", 20000) + "\n")); err != nil {
+					return
+				}
+			}
+			to.Close()
+		}()
+		_, err := conn.CopyFrom(t.Context(), from, "COPY cut FROM STDIN")
+		from.Close()
+		if got := code(err); got != tt.code {
+			t.Errorf("%q: %q, want %q", tt.begin, got, tt.code)
+		}
+		if err := say(t.Context(), conn, "SELECT 1"); err != nil {
+			t.Errorf("%q: afterwards %v", tt.begin, err)
+		}
+		_ = conn.Close(t.Context())
+	}
+	if n := w.direct("SELECT count(*) FROM cut"); n != "0" {
+		t.Errorf("%s rows", n)
+	}
+}
+
+// A server that is told to end says so: in a transaction that is 40001 and not the
+// end of the session, and between transactions nobody notices.
+func TestAServerIsShutDownUnderItsClients(t *testing.T) {
+	w, _ := newCutWorld(t, func(d *Door) { d.Settings.DefaultPoolSize = 3 })
+	idle, open, busy := w.connect().PgConn(), w.connect().PgConn(), w.connect().PgConn()
+	for c, sql := range map[*pgconn.PgConn]string{idle: "SELECT 1", open: "BEGIN; INSERT INTO cut VALUES ('open')", busy: "BEGIN"} {
+		if err := say(t.Context(), c, sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	heard := make(chan error, 1)
+	go func() { heard <- say(context.Background(), busy, "SELECT pg_sleep(60)") }()
+	until(t, "one sleeps", func() bool {
+		return w.server.Query("SELECT count(*) FROM pg_stat_activity WHERE usename = 'demo' AND query LIKE '%sleep%' AND state = 'active'") == "1"
+	})
+	w.server.Query("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'demo' AND application_name <> 'past'")
+	if got := code(<-heard); got != "40001" {
+		t.Errorf("in the middle of a statement: %q", got)
+	}
+	w.serverless()
+	if got := code(say(t.Context(), open, "COMMIT")); got != "40001" {
+		t.Errorf("in its transaction: %q", got)
+	}
+	for _, c := range []*pgconn.PgConn{idle, open, busy} {
+		if err := say(t.Context(), c, "SELECT 1"); err != nil {
+			t.Errorf("afterwards: %v", err)
+		}
+	}
+}
+
+// A session that has more than its transaction ends with its server, and so does
+// one that was told half a message.
+func TestWhoDoesNotOutliveHerServer(t *testing.T) {
+	w, k := newCutWorld(t, func(d *Door) { d.Users = map[string]pool.Override{"demo": {PoolMode: pool.Session}} })
+	conn := w.connect().PgConn()
+	if err := say(t.Context(), conn, "BEGIN"); err != nil {
+		t.Fatal(err)
+	}
+	k.cut()
+	if err := say(t.Context(), conn, "SELECT 1"); err == nil || !conn.IsClosed() {
+		t.Errorf("in session mode: %v", err)
+	}
+	w, k = newCutWorld(t, nil)
+	conn = w.connect().PgConn()
+	k.answer(100)
+	if err := say(t.Context(), conn, "SELECT repeat('x', 3000)"); err == nil || !conn.IsClosed() {
+		t.Errorf("in the middle of a row: %v", err)
+	}
+}
+
+func TestClassOf(t *testing.T) {
+	for text, want := range map[string]class{
+		"COMMIT": commits, "commit;": commits, " \n END ; ": commits, "-- x\nCoMmIt work": commits, "/* a */ /* b */commit": commits,
+		"PREPARE TRANSACTION 'x'": commits, "select 1; commit": commits, "/* a /* b */ */ select": commits, "-- never ends": commits,
+		"SELECT 1": inside, "(SELECT 1)": inside, "select 1; select 2": inside, "UPDATE t SET commit = 1": inside, "": inside,
+		"SELECT CASE WHEN true THEN 1 END": inside, "endless": inside, "committed": inside,
+		"BEGIN": begins, "begin;": begins, "START TRANSACTION READ ONLY": begins, "begin; insert": commits,
+		"ROLLBACK": rolls, "abort": rolls, "rollback to x": rolls,
+	} {
+		if got := classOf([]byte(text + "\x00")); got != want {
+			t.Errorf("%q is %d, want %d", text, got, want)
+		}
+	}
+}
