@@ -282,6 +282,67 @@ func TestHandover(t *testing.T) {
 	})
 }
 
+// A planned change waits for gateways, and not for long.
+func TestDrain(t *testing.T) {
+	ready := func(v *View) {
+		v.State.Failover = cluster.Failover{Mod: 48, Leader: "a", Member: "c"}
+		v.Memory.Switch = Switch{Key: 48, To: "c", Checkpointed: true, Since: now}
+		v.State.Gateways = []cluster.Gateway{{Host: "10.0.0.1"}, {Host: "10.0.0.2"}}
+	}
+	held := func(v *View) {
+		ready(v)
+		v.State.Drain = &cluster.Drain{Mod: 50, From: "a", To: "c", Epoch: epoch, Hold: true}
+		v.State.Gateways[0].Held = 50
+		v.Memory.Switch.Held = now - 999*time.Millisecond
+	}
+	late := func(v *View) { held(v); v.Memory.Switch.Held = now - time.Second }
+	const so = "leader=self server=primary switchover=c "
+	check(t, []row{
+		{"gateways are told who comes next", leader, func(v *View) { ready(v); v.Memory.Switch.Checkpointed = false }, so + "-> checkpoint, put howdah/drain"},
+		{"they have been", leader, func(v *View) {
+			held(v)
+			v.Memory.Switch.Checkpointed = false
+		}, so + "-> checkpoint"},
+		{"then they are asked to hold", leader, ready, so + "drain=asked -> put howdah/drain"},
+		{"of an earlier reign", leader, func(v *View) { held(v); v.State.Drain.Epoch-- }, so + "drain=asked -> put howdah/drain"},
+		{"for another", leader, func(v *View) { held(v); v.State.Drain.To = "b" }, so + "drain=asked -> put howdah/drain"},
+		{"one has not answered", leader, held, so + "drain=awaited(10.0.0.2) -> nothing"},
+		{"one has transactions", leader, func(v *View) {
+			held(v)
+			v.State.Gateways[1] = cluster.Gateway{Host: "10.0.0.2", Held: 50, Open: 3}
+		}, so + "drain=awaited(10.0.0.2:3) -> nothing"},
+		{"all have ended", leader, func(v *View) { held(v); v.State.Gateways[1].Held = 50 }, so + "drain=done -> stop"},
+		{"the end of the grace", leader, late, so + "drain=over(10.0.0.2) -> stop"},
+		{"also where the store took no word", leader, func(v *View) { late(v); v.State.Drain, v.NoteBusy = nil, true }, so + "drain=over(10.0.0.1,10.0.0.2) -> stop"},
+		{"a longer one", leader, func(v *View) {
+			late(v)
+			v.State.Config.Data = map[string]any{"howdah": map[string]any{"drain": "2s"}}
+		}, so + "drain=awaited(10.0.0.2) -> nothing"},
+		{"no change without all", leader, func(v *View) {
+			late(v)
+			v.State.Config.Data = map[string]any{"howdah": map[string]any{"undrained": "abort"}}
+		}, so + "drain=failed(10.0.0.2) -> put failover"},
+		{"but an agent that is to end does not stay", leader, func(v *View) {
+			late(v)
+			v.State.Config.Data = map[string]any{"howdah": map[string]any{"undrained": "abort"}}
+			v.Stopping, v.Memory.Switch.Key = true, -1
+		}, "stopping " + so + "drain=over(10.0.0.2) -> stop"},
+		{"called off", leader, func(v *View) { held(v); v.State.Failover = cluster.Failover{} }, "leader=self server=primary drain=off -> put howdah/drain"},
+		{"the candidate has gone", leader, func(v *View) {
+			held(v)
+			v.Server.Replicas = v.Server.Replicas[:1]
+		}, "leader=self server=primary candidate=awaited drain=off -> put howdah/drain"},
+		{"of another reign it is nobody's", leader, func(v *View) {
+			held(v)
+			v.State.Failover, v.State.Drain.Epoch = cluster.Failover{}, epoch-1
+		}, "leader=self server=primary -> nothing"},
+		{"called off during a pause", leader, func(v *View) {
+			held(v)
+			v.State.Failover, v.State.Config.Data = cluster.Failover{}, map[string]any{"pause": true}
+		}, "paused drain=off -> put howdah/drain"},
+	})
+}
+
 func TestElect(t *testing.T) {
 	both := []cluster.Pledge{{Member: "b", LSN: 1000, Witness: true}, {Member: "c", LSN: 1000}}
 	check(t, []row{

@@ -17,7 +17,8 @@ const (
 // switchover carries out a planned change of leader, asked for by a person (the
 // failover key, as Patroni's clients write it) or by the end of this agent.
 //
-// The story: a checkpoint first, so that the shutdown's own is short; the server
+// The story: a checkpoint first, so that the shutdown's own is short; the gateways
+// hold their clients (drain.go); the server
 // shuts down, which sends the candidate everything down to the last record; the
 // key is offered to that candidate alone, who takes it in one transaction. There
 // is no moment without a leader, and none with two servers that write.
@@ -50,17 +51,24 @@ func (t *turn) switchover() bool {
 		t.clearFailover()
 	case to.Name == "":
 		t.note("candidate=awaited")
+		if t.undrain() {
+			sw.Checkpointed = false // nobody is held while nothing can happen
+		}
 		t.lookBy(t.ServerAt + 5*soon)
 	case !sw.Checkpointed:
 		t.note("switchover=%s", to.Name)
 		sw.To = to.Name
 		t.begin(t.switchKind(), t.Self.Name, "asked for")
 		t.work(Checkpoint{})
+		t.announce(to.Name)
 	default:
 		t.note("switchover=%s", to.Name)
-		sw.To, sw.Stopped = to.Name, true
+		sw.To = to.Name
 		t.m.Story.phase(cluster.PhaseCheckpointed, t.Wall)
-		t.work(Stop{})
+		if t.drain(to.Name) {
+			sw.Stopped = true
+			t.work(Stop{})
+		}
 	}
 	return true
 }
@@ -122,6 +130,9 @@ func (t *turn) candidate(f cluster.Failover) (pg.Replica, string) {
 		if !m.Running() || r.State != "streaming" || r.Flushed.Behind(t.Server.Flushed) > switchMaxLag {
 			why = waits
 			continue
+		}
+		if r.Name == t.m.Switch.To { // gateways have been told
+			return r, ""
 		}
 		if best.Name == "" || r.Flushed > best.Flushed {
 			best = r

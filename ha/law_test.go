@@ -3,6 +3,7 @@ package ha
 import (
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -65,6 +66,10 @@ func drawView(t *rapid.T) View {
 	if odd("failover") {
 		v.State.Failover = cluster.Failover{Mod: 48, Leader: rapid.SampledFrom([]string{"", "a"}).Draw(t, "from"), Member: rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "to")}
 	}
+	if odd("gateways") {
+		v.State.Gateways = []cluster.Gateway{{Host: "h", Held: int64(rapid.IntRange(50, 51).Draw(t, "held")), Open: rapid.IntRange(0, 1).Draw(t, "open")}, {Host: "i"}}
+		v.State.Drain = &cluster.Drain{Mod: 50, From: "a", To: rapid.SampledFrom([]string{"b", "c"}).Draw(t, "to"), Epoch: int64(rapid.IntRange(39, 41).Draw(t, "of")), Hold: !odd("told")}
+	}
 	if odd("job") {
 		v.Job = Job{Action: rapid.SampledFrom([]Action{
 			Promote{}, Start{}, Start{Standby: true}, Stop{}, Kill{}, Measure{}, Clone{}, Rewind{},
@@ -74,7 +79,10 @@ func drawView(t *rapid.T) View {
 		v.State.Config.Data = map[string]any{"pause": true}
 	}
 	if odd("memory") {
-		v.Memory.Switch = Switch{Key: 48, To: "b", Stopped: odd("stopped"), Since: after("switch")}
+		v.Memory.Switch = Switch{Key: 48, To: "b", Stopped: odd("stopped"), Since: after("switch"), Checkpointed: odd("checkpointed")}
+		if odd("asked to hold") {
+			v.Memory.Switch.Held = after("held")
+		}
 		v.Memory.Crash = Crash{At: after("crash"), Measured: odd("measured"), End: 1000, Starts: rapid.IntRange(0, 3).Draw(t, "starts"), Offered: odd("offered")}
 		v.Memory.Offer = Offer{Wanted: odd("wanted"), Since: after("offer"), Over: 49, Closed: odd("closed")}
 		v.Memory.Rejoin = Rejoin{Leader: "a", Epoch: epoch, Measured: true, End: pg.LSN(rapid.IntRange(0, 700).Draw(t, "end")), Kept: odd("kept"), Failures: rapid.IntRange(0, 3).Draw(t, "failures")}
@@ -156,8 +164,32 @@ func TestLaws(t *testing.T) {
 		if d.Page.Primary && !paused && d.Page.Deadline > v.Now && d.Page.Deadline > right.Sent+right.TTL-v.Timers.Margin {
 			t.Fatalf("law 3: the page gives more than the lease: %+v", d.Page)
 		}
+		// Gateways only ever keep a planned change waiting, and that for no longer than the grace:
+		// without them the decision is the same, but for that.
+		if held := v.Memory.Switch.Held; len(v.State.Gateways) > 0 {
+			w := v
+			w.State.Gateways, w.State.Drain = nil, nil
+			e := Decide(w)
+			keeps := slices.ContainsFunc(d.Trail, func(s string) bool { return s == "drain=asked" || strings.HasPrefix(s, "drain=awaited(") })
+			if v.Job.Action == nil && !keeps && !slices.Contains(d.Trail, "drain=off") && !reflect.DeepEqual(onServer(d), onServer(e)) {
+				t.Fatalf("gateways change what is done:\n%s\nwithout them:\n%s", d, e)
+			}
+			if keeps && held > 0 && v.Now-held >= time.Second {
+				t.Fatalf("a planned change waits for gateways beyond the grace: %s", d)
+			}
+		}
 		if d.Wake < v.Now {
 			t.Fatalf("asks to be woken in the past: %s", d)
 		}
 	})
+}
+
+// onServer are the actions that change what server and leader key are.
+func onServer(d Decision) (all []Action) {
+	for _, a := range d.Actions {
+		if a.Lane() != Note {
+			all = append(all, a)
+		}
+	}
+	return all
 }

@@ -82,6 +82,7 @@ func (t *turn) leadPrimary() {
 	t.told()
 	switch {
 	case t.switchover():
+	case t.undrain():
 	case t.withdraw():
 	case t.asked():
 	case t.doubted():

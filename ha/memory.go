@@ -142,7 +142,8 @@ type Switch struct {
 	To           string
 	Since        time.Duration
 	Checkpointed bool
-	Stopped      bool // the server was told to stop
+	Held         time.Duration // since when the gateways are asked to hold their clients; 0: they are not
+	Stopped      bool          // the server was told to stop
 }
 
 // Rejoin is the way back of a server whose history may have forked.

@@ -35,7 +35,9 @@ func (t *turn) paused() bool {
 		t.m.Under = t.m.Right.Epoch
 		if primary {
 			t.m.Replicas = s.Replicas
-			t.switchover()
+			if !t.switchover() {
+				t.undrain()
+			}
 			return true
 		}
 		if t.m.Switch.Stopped && s.Process == pg.ProcessNone {

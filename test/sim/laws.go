@@ -285,6 +285,9 @@ func (w *World) settled() (bool, string) {
 	if !p.writes() || p.proc != pg.ProcessRunning {
 		return false, fmt.Sprintf("%s leads and does not write: %s", holder.name, p)
 	}
+	if w.draining() {
+		return false, holder.name + " has clients held, and does not hand over"
+	}
 	if st := w.store.newest.read(); w.quorum && (!st.Sync.Active() || st.Sync.Leader != holder.name || len(st.Sync.Standby) == 0) {
 		return false, fmt.Sprintf("/sync is %s, %s leads", st.Sync.Encode(), holder.name)
 	}

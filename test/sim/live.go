@@ -13,6 +13,7 @@ func (w *World) Live() {
 	if w.chance(0.1) {
 		w.strange(w.nodes[w.rng.IntN(len(w.nodes))])
 	}
+	w.openGateways()
 	w.awaitWhole("founding", 2*time.Minute)
 	if w.promises && w.Failed == nil {
 		w.synchronous()

@@ -44,7 +44,9 @@ type World struct {
 	heard  func(*ha.Decision)
 	met    func(fault string, s state)
 	ambush ambush
-	scrawl scrawl // what somebody wrote over a key
+
+	gateways *gateways
+	scrawl   scrawl // what somebody wrote over a key
 
 	promises bool // it is to live so
 	quorum   bool // it lives in synchronous mode quorum, strict: what is acknowledged is never lost

@@ -55,6 +55,7 @@ func newStore(w *World) *store {
 			s.newest.leader, s.newest.holder = kv, w.node(string(kv.Value))
 		}
 		w.changed(before, s.newest)
+		w.gateways.see(s.newest)
 		for _, n := range w.nodes {
 			n.notify()
 		}

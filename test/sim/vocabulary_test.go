@@ -17,7 +17,7 @@ import (
 )
 
 // unreached are the notes that no run comes to, and why. Each stands in a table
-// of package ha (TestUnreached, TestOutside, TestBallot), where it is brought about by hand.
+// of package ha (TestUnreached, TestOutside, TestBallot, TestDrain), where it is brought about by hand.
 var unreached = map[string]string{
 	"patroni=%s":         "every member is ours",
 	"source=%s(silent)":  "nobody replicates from another replica",
@@ -26,6 +26,7 @@ var unreached = map[string]string{
 	"fetch=%s":           "the most advanced voter must die between its pledge and its turn",
 	"pledge=no(%s)":      "a voter must be copied anew while its leader is lost",
 	"fetch=unable":       "a matter of one moment between two deaths",
+	"drain=failed(%s)":   "nobody sets howdah.undrained",
 	"server=stopping":    "the end of a shutdown is waited for as work, or made a fast one; what is left is a recovery that a dead agent left behind",
 	"data=%s server=%s":  "nothing runs on the data of a member before there is a cluster: what its initdb runs is work, which is waited for",
 	"release=refused":    "no remedy gives the key up while a server runs; it is the last bolt of law 5",
