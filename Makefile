@@ -6,7 +6,7 @@ ARGS ?=
 # Where git refuses to answer (another owner's checkout), go build would too.
 VCS := $(shell git status >/dev/null 2>&1 || echo -buildvcs=false)
 
-.PHONY: up build test test-interop lint chaos bench-access bench-failover bench-peers nightly clean
+.PHONY: up build test test-interop lint chaos bench-access bench-failover bench-peers bench-switchover nightly clean
 
 up: build
 	@scripts/install-postgres
@@ -42,6 +42,11 @@ chaos:
 bench-failover: build
 	@scripts/install-postgres
 	go run ./test/failover -howdah ./howdah $(ARGS)
+
+# A switchover under pgbench, in every protocol through every node: errors, and the longest that a transaction took.
+bench-switchover:
+	@scripts/install-postgres
+	REQUIRE_PG=1 go test ./test/e2e -count=1 -run '^TestNobodyNoticesASwitchover$$' -timeout 1h -v -switchovers 10 -crowd 32 -measured $(ARGS)
 
 # Both sides of every fault: Howdah, and what it replaces (as root; test/peers/README.md).
 bench-peers: build
