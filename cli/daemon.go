@@ -37,9 +37,10 @@ listening sockets.`, a.Roles.Gateway)
 }
 
 func (a *app) jobs() *cobra.Command {
-	return a.role("jobs", "What may wait: the metrics of the server",
-		`Jobs serves the metrics of the node in DIR for Prometheus, at low priority.
-"howdah node" starts it. Nothing depends on it.`, a.Roles.Jobs)
+	return a.role("jobs", "What may wait: backups, and the metrics of the server",
+		`Jobs makes and keeps the backups of the node in DIR and serves its metrics for
+Prometheus, at low priority. "howdah node" starts it. Nothing waits for it: WAL is
+archived without it.`, a.Roles.Jobs)
 }
 
 // playground holds what the playground starts for itself.

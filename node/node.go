@@ -62,11 +62,15 @@ const gateway = "gateway"
 // agent goes first, because it hands leadership over through the store.
 func Roles(n spec.Node) []Role {
 	var roles []Role
-	if n.Jobs != (spec.Jobs{}) {
+	if n.Jobs != (spec.Jobs{}) || n.Backup.Repo != "" {
 		// It stops last: nothing waits for it.
+		memory := "GOMEMLIMIT=64MiB"
+		if n.Backup.Repo != "" {
+			memory = "GOMEMLIMIT=256MiB" // a backup lists every file of the cluster; between backups it is given back
+		}
 		roles = append(roles, Role{
 			Name: "jobs", Args: []string{"jobs", "--node", n.Paths.Dir},
-			Env: []string{"GOMEMLIMIT=64MiB"}, OOM: oomJobs, Low: true, Grace: 3 * time.Second,
+			Env: []string{memory}, OOM: oomJobs, Low: true, Grace: 3 * time.Second,
 		})
 	}
 	if n.Etcd.Member != "" {

@@ -50,6 +50,9 @@ func doorPorts(n spec.Node) []int {
 	if n.Jobs.Exporter != "" {
 		ports = append(ports, portIn(n.Jobs.Exporter))
 	}
+	if n.Backup.Listen != "" {
+		ports = append(ports, portIn(n.Backup.Listen))
+	}
 	for _, p := range listen.Gateway(n) {
 		ports = append(ports, p.Port)
 	}

@@ -30,6 +30,7 @@ type Node struct {
 	Gateway   Gateway  `json:"gateway"`
 	Pool      Pool     `json:"pool"`
 	Jobs      Jobs     `json:"jobs"`
+	Backup    Backup   `json:"backup"`
 	TLS       TLS      `json:"tls"`
 	Objects   Objects  `json:"objects"`
 }

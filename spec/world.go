@@ -36,6 +36,7 @@ type Cluster struct {
 	Carriers  []string               `json:"carriers"` // those hosts
 	REST      REST                   `json:"rest"`     // of the agents; its files are each node's
 	Page      Page                   `json:"page"`     // of the members' gateways
+	Backup    Backups                `json:"backup"`
 	Objects   Objects                `json:"objects"`
 	Secrets   map[string]secret.Text `json:"-"` // by name; env:NAME and file:PATH are not looked up yet
 	Settings  []Setting              `json:"settings"`

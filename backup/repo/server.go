@@ -69,6 +69,8 @@ type Control struct {
 	Timeline   pg.Timeline
 	Segment    int64 // bytes of a WAL segment
 	Checksums  bool
+	// Least are settings that the server had: with smaller ones its log is not replayed.
+	Least map[string]int
 }
 
 // ParseControl reads ControlFileData (12 and later, whose fields stay where
@@ -94,6 +96,11 @@ func ParseControl(b []byte) (Control, error) {
 				Timeline:   pg.Timeline(le.Uint32(b[48:])),
 				Segment:    int64(le.Uint32(b[228:])),
 				Checksums:  le.Uint32(b[252:]) != 0,
+				Least: map[string]int{
+					"max_connections": int(le.Uint32(b[180:])), "max_worker_processes": int(le.Uint32(b[184:])),
+					"max_wal_senders": int(le.Uint32(b[188:])), "max_prepared_transactions": int(le.Uint32(b[192:])),
+					"max_locks_per_transaction": int(le.Uint32(b[196:])),
+				},
 			}, nil
 		}
 	}

@@ -261,6 +261,31 @@ func (k *Conn) Switch(ctx context.Context, point string) (string, error) {
 	return row[0], nil
 }
 
+// Flush commits a transaction of its own, ends the segment that has it, and
+// returns where the log stood and the segment's name.
+func (k *Conn) Flush(ctx context.Context) (lsn, segment string, err error) {
+	// What a standby does not confirm is archived all the same: nobody waits for it.
+	if _, err := k.rows(ctx, "set synchronous_commit = local"); err != nil {
+		return "", "", err
+	}
+	call := "pg_current_xact_id()"
+	if k.Version < 130000 {
+		call = "txid_current()"
+	}
+	if _, err := k.row(ctx, "select "+call+"::text"); err != nil { // an xid is given, so its commit is logged
+		return "", "", err
+	}
+	row, err := k.row(ctx, "select pg_current_wal_insert_lsn()::text")
+	if err != nil {
+		return "", "", err
+	}
+	lsn = row[0]
+	if row, err = k.row(ctx, "select pg_walfile_name(pg_switch_wal())"); err != nil {
+		return "", "", err
+	}
+	return lsn, row[0], nil
+}
+
 // Databases lists those of the cluster.
 func (k *Conn) Databases(ctx context.Context) ([]repo.Database, error) {
 	// datlastsysoid is gone since 15; pgBackRest puts template0's oid there.

@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"howdah/backup/repo"
 	"howdah/backup/stanza"
@@ -34,6 +35,10 @@ type copier struct {
 	limit   int64 // larger files are stored alone
 	voice   stanza.Voice
 	again   bool // compare with the prior by content
+
+	progress func(done, total int64)
+	done     atomic.Int64 // bytes of total that were read
+	total    int64
 
 	mu   sync.Mutex
 	gone map[string]bool // dropped since they were listed
@@ -94,7 +99,7 @@ func (c *copier) copy(ctx context.Context, files []*repo.File) error {
 	}
 	close(work)
 	wait.Wait()
-	if t, ok := c.s.Storage.(repo.Tree); ok && ctx.Err() == nil {
+	if t, ok := c.s.Storage.(repo.Tree); ok && !c.bundle && ctx.Err() == nil {
 		return t.Sync(ctx)
 	}
 	return context.Cause(ctx)
@@ -183,9 +188,11 @@ func (c *copier) together(ctx context.Context, n int64, files []*repo.File) erro
 	return nil
 }
 
-// put stores one object of many; all are made durable together.
+// put stores one object. Many are made durable together; in bundles there are
+// few, and each is: whatever else of the file system has not been written yet
+// need not be waited for, least of all by others.
 func (c *copier) put(ctx context.Context, name string, fill func(io.Writer) error) error {
-	if t, ok := c.s.Storage.(repo.Tree); ok {
+	if t, ok := c.s.Storage.(repo.Tree); ok && !c.bundle {
 		return t.PutLater(ctx, name, fill)
 	}
 	return c.s.Put(ctx, name, fill)
@@ -274,6 +281,9 @@ func (p *probe) read(source *os.File, w io.Writer) error {
 			return err
 		}
 		at, left = at+int64(n), left-int64(n)
+		if done := p.c.done.Add(int64(n)); p.c.progress != nil {
+			p.c.progress(done, p.c.total)
+		}
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			break // shorter than it was
 		}

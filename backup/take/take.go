@@ -43,6 +43,10 @@ type Backup struct {
 	ArchiveCheck   bool // wait for the WAL
 	ArchiveCommand bool // prove that PostgreSQL archives by pgbackrest
 	Wait           time.Duration
+
+	// Progress, if not nil, hears how much of what is to be stored was read. It
+	// is called by several workers at once, and must not wait.
+	Progress func(done, total int64)
 }
 
 // Take makes the backup, and returns its line of backup.info, which it has added there.
@@ -240,6 +244,10 @@ func (b Backup) copy(ctx context.Context, m, prior *repo.Manifest, info repo.Bac
 			changed = append(changed, f)
 		}
 	}
+	for _, f := range changed {
+		c.total += f.Size
+	}
+	c.progress = b.Progress
 	if err := c.copy(ctx, changed); err != nil {
 		return server.End{}, err
 	}

@@ -46,7 +46,7 @@ func Run(ctx context.Context, args []string, p Process) int {
 			l.voice().Warn("%s", w)
 		}
 		l.begin(&c, args)
-		err = c.run(ctx, p, l)
+		err = c.bounded(ctx, p, l)
 	}
 	code := 0
 	switch {
@@ -63,6 +63,25 @@ func Run(ctx context.Context, args []string, p Process) int {
 	}
 	l.end(&c, code, err, time.Since(began))
 	return code
+}
+
+// bounded runs the command, and leaves an archive-push alone that does not end:
+// PostgreSQL waits for it, also when it shuts down. It is tried again.
+func (c *command) bounded(ctx context.Context, p Process, l *log) error {
+	if c.name != "archive-push" {
+		return c.run(ctx, p, l)
+	}
+	limit := c.time("archive-timeout")
+	ended := make(chan error, 1)
+	go func() { ended <- c.run(ctx, p, l) }()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case err := <-ended:
+		return err
+	case <-timer.C:
+		return repo.Errorf(repo.ArchiveTimeout, "the file was not pushed within the %dms of archive-timeout: a repository does not answer", limit.Milliseconds())
+	}
 }
 
 var (

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"howdah/backup/keep"
 	"howdah/lifecycle"
 	"howdah/logkey"
 	"howdah/nodefile"
@@ -27,6 +28,13 @@ func runJobs(ctx context.Context, dir string) error {
 	var parts []lifecycle.Part
 	if n.Jobs.Exporter != "" {
 		parts = append(parts, exporterJob(n, log))
+	}
+	if n.Backup.Repo != "" {
+		k, err := keep.New(n, log)
+		if err != nil {
+			return err
+		}
+		parts = append(parts, lifecycle.Part{Name: "backup", Run: k.Run, Grace: 3 * time.Second})
 	}
 	if len(parts) == 0 {
 		return &problem.Error{

@@ -27,7 +27,7 @@ var (
 	shortCluster = map[string]shape{
 		"cluster": "name!", "hosts": "hosts!", "version": "version", "port": "port", "template": "template", "parameters": "settings",
 		"users": "users", "databases": "databases", "services": "services", "hba": "hba", "max_loss": "bytes", "speed": "rto",
-		"libs": "text", "max_connections": "maxconn", "checksums": "bool",
+		"libs": "text", "max_connections": "maxconn", "checksums": "bool", "backup": "bool", "backup_times": "strings",
 	}
 	shortHost = map[string]shape{
 		"address": "address!", "seq": "seq", "role": "role", "offline": "bool", "weight": "weight", "delay": "interval", "port": "port",
@@ -38,6 +38,7 @@ var (
 		"databases": "pg_databases", "services": "pg_services", "hba": "pg_hba_rules", "max_loss": "pg_rpo", "speed": "pg_rto",
 		"libs": "pg_libs", "max_connections": "pg_max_conn", "role": "pg_role", "offline": "pg_offline_query",
 		"weight": "pg_weight", "delay": "pg_delay", "seq": "pg_seq", "checksums": "pg_checksum",
+		"backup": "pgbackrest_enabled", "backup_times": "pg_crontab",
 	}
 )
 

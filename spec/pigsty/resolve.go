@@ -196,6 +196,7 @@ var ofCluster = []string{
 	"pgbouncer_poolmode", "pgbouncer_sslmode", "pgbouncer_ignore_param",
 	"patroni_ssl_enabled", "patroni_username", "patroni_password", "admin_ip",
 	"haproxy_admin_username", "haproxy_admin_password", "haproxy_auth_enabled",
+	"pgbackrest_enabled", "pgbackrest_init_backup", "pg_crontab",
 }
 
 func (r *reader) cluster(inv *inventory, name string, members []*server) spec.Cluster {
@@ -238,6 +239,7 @@ func (r *reader) cluster(inv *inventory, name string, members []*server) spec.Cl
 	c.Objects = r.objects(first, &c)
 	c.REST, c.Page = r.rest(inv, first, c.Secrets), r.page(first, c.Secrets)
 	c.Carriers = r.carriers(inv, first, members, &c)
+	c.Backup = r.backups(first)
 	if up := first.vars["pg_upstream"]; up.value != nil && !up.value.null() {
 		r.bad(up.line, "pg_upstream of the primary %s makes its cluster the standby of another one, which this version does not run", first.name())
 	}
@@ -311,6 +313,26 @@ func (r *reader) timers(s *server, c *spec.Cluster) {
 	if strings.HasPrefix(s.text("pg_conf"), "crit") {
 		c.Config["synchronous_mode"], c.Config["synchronous_mode_strict"] = true, true
 	}
+}
+
+// backups are kept on every member, unless pgbackrest_enabled is off; the lines
+// of pg_crontab that make one say when.
+func (r *reader) backups(s *server) spec.Backups {
+	b := spec.Backups{On: s.bool("pgbackrest_enabled"), First: s.bool("pgbackrest_init_backup"), Copies: 2, Full: 2}
+	if list := s.get("pg_crontab"); list != nil {
+		for _, v := range list.list {
+			if line, ok := spec.CronBackup(v.String()); ok {
+				b.Times = append(b.Times, line)
+			} else {
+				r.find(spec.Later, v.line, "pg_crontab: "+quote(v.String())+" makes no backup, and nothing else is run in this version", "put it into the crontab of the machine")
+			}
+		}
+	}
+	if b.On && len(b.Times) == 0 {
+		b.Times = spec.BackupTimes()
+		s.derive("pg_crontab", strings.Join(b.Times, "; "), "default: our own")
+	}
+	return b
 }
 
 // beat gives the store that the clusters share the pace of the fastest.

@@ -108,7 +108,46 @@ func (s Site) server(c spec.Cluster, m spec.Member) spec.Node {
 	if i := slices.IndexFunc(c.Members, func(m spec.Member) bool { return m.Role == "primary" }); i >= 0 {
 		n.Agent.Founder = c.Members[i].Name
 	}
+	s.backup(c, m, &n)
 	return n
+}
+
+// archivePort is where members read each other's repositories, as pgBackRest's
+// own server is read.
+const archivePort = 8432
+
+// backup gives the member its repository, and has its server archive into it.
+// Where somebody has said how the server archives, that is theirs to do.
+func (s Site) backup(c spec.Cluster, m spec.Member, n *spec.Node) {
+	port := func(m spec.Member) int { return s.port(archivePort + max(m.REST-8008, 0)) } // of several on one host each has its own
+	archives := func(m spec.Member) bool {
+		return m.Parameters["archive_mode"] == "" && m.Parameters["archive_command"] == "" && m.Parameters["archive_library"] == ""
+	}
+	if !c.Backup.On || !archives(m) {
+		return
+	}
+	n.Backup = spec.Backup{
+		Repo: path.Join(n.Paths.Dir, "backup"), Config: path.Join(n.Paths.Dir, "pgbackrest.conf"), Listen: at(n.Address, port(m)),
+		First: c.Backup.First, Copies: c.Backup.Copies, Full: c.Backup.Full, Times: c.Backup.Times,
+	}
+	for _, o := range c.Members {
+		if archives(o) {
+			n.Backup.Members = append(n.Backup.Members, spec.Holder{Member: o.Name, URL: "https://" + at(cmp.Or(s.Addresses[o.Host], o.Host), port(o))})
+		}
+	}
+	maps.Copy(n.Postgres.Parameters, map[string]string{
+		"archive_mode": "on",
+		"archive_command": archiveWord(n.Paths.Binary) + " pgbackrest --config=" + archiveWord(n.Backup.Config) +
+			" --stanza=" + archiveWord(n.Cluster) + ` archive-push "%p"`,
+	})
+	if _, ok := m.Parameters["archive_timeout"]; !ok {
+		n.Postgres.Parameters["archive_timeout"] = "300" // seconds that WAL may wait in a segment that is not full
+	}
+}
+
+// archiveWord is one word of archive_command: for a shell, and with no placeholder.
+func archiveWord(s string) string {
+	return "'" + strings.NewReplacer("'", `'\''`, "%", "%%").Replace(s) + "'"
 }
 
 // stores gives each host's member of etcd to the first node there.

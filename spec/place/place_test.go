@@ -17,7 +17,7 @@ const inventory = `all:
       vars: { pg_cluster: pg-a, pg_version: 16, pg_conf: tiny.yml, patroni_ssl_enabled: yes, haproxy_admin_username: boss, pg_parameters: { work_mem: 9MB, min_wal_size: 96MB } }
       hosts: { 10.10.10.11: { pg_seq: 1, pg_role: primary }, 10.10.10.12: { pg_seq: 2, pg_role: delayed, pg_delay: 1h } }
     pg-b:
-      vars: { pg_cluster: pg-b, pg_service_provider: proxy, pg_services: [ { name: low, port: 80, selector: '[]', check: /primary } ] }
+      vars: { pg_cluster: pg-b, pg_parameters: { archive_command: mine }, pg_service_provider: proxy, pg_services: [ { name: low, port: 80, selector: '[]', check: /primary } ] }
       hosts: { 10.10.10.13: { pg_seq: 1, pg_role: primary } }
 `
 
@@ -27,7 +27,7 @@ func TestNodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	nodes := Nodes(w, Site{
-		Dir: "/d", Run: "/r", Machine: conf.Machine{CPU: 1, MemoryMB: 1024},
+		Dir: "/d", Run: "/r", Binary: "/d/bin/how%dah", Machine: conf.Machine{CPU: 1, MemoryMB: 1024},
 		Programs:  map[int]spec.Postgres{16: {Bin: "/16", Major: 16}, 18: {Bin: "/17", Major: 17}},
 		Addresses: map[string]string{"10.10.10.11": "127.10.10.11"},
 		Instead:   map[string]string{"min_wal_size": "80MB", "max_wal_size": "1GB"}, Bind: true, LowPorts: true,
@@ -49,6 +49,9 @@ func TestNodes(t *testing.T) {
 		{"who may ask", fmt.Sprintf("%+v", a2.Agent.REST), "{TLS:true Cert: Key: CA: VerifyClient: User:postgres Secret:rest Allow:[] AllowMembers:false}"},
 		{"who sees the page", fmt.Sprint(a1.Gateway.Page, proxy.Gateway.Page), "{boss true} {admin false}"},
 		{"fronts", fmt.Sprint(len(a1.Gateway.Fronts), len(b.Gateway.Fronts), len(proxy.Gateway.Fronts), proxy.Alone()), "1 0 1 true"},
+		{"archive", a1.Postgres.Parameters["archive_mode"] + " " + a1.Postgres.Parameters["archive_command"], `on '/d/bin/how%%dah' pgbackrest --config='/d/pg-a/pg-a-1/pgbackrest.conf' --stanza='pg-a' archive-push "%p"`},
+		{"repository", fmt.Sprint(a2.Backup.Repo, " ", a2.Backup.Listen, a2.Backup.Members, a2.Backup.Holders("pg-a-2")), "/d/pg-a/pg-a-2/backup 10.10.10.12:8432[{pg-a-1 https://127.10.10.11:8432} {pg-a-2 https://10.10.10.12:8432}] [pg-a-2 pg-a-1]"},
+		{"somebody else archives", b.Postgres.Parameters["archive_command"] + b.Postgres.Parameters["archive_mode"] + b.Backup.Repo, "mine"},
 		{"listeners", fmt.Sprintln(a1.Gateway.Fronts[0].Services[0].IP, a1.Gateway.Fronts[0].Services[0].Port, proxy.Gateway.Fronts[0].Services[4].Port), "127.10.10.11 5433 10080\n"},
 	} {
 		if tt.got != tt.want {

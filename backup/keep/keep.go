@@ -1,0 +1,594 @@
+package keep
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"howdah/backup"
+	"howdah/backup/archive"
+	"howdah/backup/repo"
+	"howdah/backup/restore"
+	"howdah/backup/retain"
+	"howdah/backup/schedule"
+	"howdah/backup/server"
+	"howdah/backup/stanza"
+	"howdah/backup/take"
+	"howdah/lease"
+	"howdah/lifecycle"
+	"howdah/logkey"
+	"howdah/pki"
+	"howdah/spec"
+)
+
+// turn is how often a member looks whether there is something to do. What a look
+// costs is a few small files, and for a standby one request over a connection
+// that is there.
+const turn = 5 * time.Second
+
+// archiveWait is how long a backup waits for its WAL.
+const archiveWait = 2 * time.Minute
+
+// A Keeper keeps one member's repository.
+type Keeper struct {
+	node   spec.Node
+	log    *slog.Logger
+	desk   backup.Desk
+	times  []spec.BackupTime
+	peers  *http.Client
+	server *tls.Config
+	leads  func() bool
+	wake   chan struct{}
+
+	mu     sync.Mutex
+	state  state
+	asked  *question
+	leader string // who led when it was last heard of
+}
+
+// state is what turns remember. Only turns write it; the door reads it.
+type state struct {
+	since   time.Time // this member leads; zero: it does not
+	filled  bool
+	again   time.Time // when filling is tried again, if it failed
+	looked  bool      // since this member leads, the others were asked what they have
+	hole    string    // segment that is missing in the archive
+	checked time.Time // when that was last found out
+	running *Run
+	failed  *Failure
+	last    time.Time         // of a failure
+	seen    map[string]string // marks of others whose repository was copied whole
+	dirs    map[string]string // directories of theirs that were
+}
+
+// A question is a person's wish for a backup.
+type question struct {
+	kind  repo.Type
+	ended chan struct{} // closed when backup or err is there
+	done  repo.Backup
+	err   error
+}
+
+// New makes the keeper of a node's repository.
+func New(n spec.Node, log *slog.Logger) (*Keeper, error) {
+	k := &Keeper{
+		node: n, log: log, wake: make(chan struct{}, 1), leads: func() bool {
+			p, ok := lease.Read(n.Paths.Page)
+			return ok && p.Role == lease.Primary
+		},
+	}
+	k.desk = DeskOf(n, k.voice)
+	for _, line := range n.Backup.Times {
+		t, err := spec.ParseBackupTime(line)
+		if err != nil {
+			return nil, fmt.Errorf("schedule of backups: %w", err)
+		}
+		k.times = append(k.times, t)
+	}
+	if n.TLS.Cert != "" {
+		dial, err := pki.ClientConfig(n.TLS)
+		if err != nil {
+			return nil, err
+		}
+		k.peers = &http.Client{Transport: &http.Transport{TLSClientConfig: dial, IdleConnTimeout: time.Minute, ResponseHeaderTimeout: 20 * time.Second}}
+		if k.server, err = pki.ServerConfig(n.TLS); err != nil {
+			return nil, err
+		}
+	}
+	return k, nil
+}
+
+// voice logs what the commands tell. That a segment was there already is no
+// news when archives are filled and copied.
+func (k *Keeper) voice(level slog.Level, text string) {
+	if level >= slog.LevelWarn {
+		k.log.Warn("backup", "says", text)
+	} else {
+		k.log.Debug("backup", "says", text)
+	}
+}
+
+// Run keeps the repository until ctx ends.
+func (k *Keeper) Run(ctx context.Context) error {
+	if err := k.configure(); err != nil {
+		return err
+	}
+	parts := []lifecycle.Part{{Name: "turns", Run: k.turns, Grace: 2 * time.Second}}
+	if k.server != nil {
+		parts = append(parts, lifecycle.Part{Name: "door", Run: k.serve, Grace: time.Second})
+	}
+	return lifecycle.Run(ctx, parts...)
+}
+
+// configure writes the file that archive_command names.
+func (k *Keeper) configure() error {
+	path, text := k.node.Backup.Config, ConfigText(k.node)
+	if old, err := os.ReadFile(path); err == nil && string(old) == text {
+		return nil
+	}
+	if err := os.WriteFile(path+".new", []byte(text), 0o640); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+func (k *Keeper) turns(ctx context.Context) error {
+	tick := time.NewTicker(turn)
+	defer tick.Stop()
+	for {
+		step := k.next(ctx)
+		if step.Do != schedule.Rest {
+			k.do(ctx, step)
+			if ctx.Err() == nil {
+				continue // there may be more
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-k.wake:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// next looks, and decides.
+func (k *Keeper) next(ctx context.Context) schedule.Step {
+	v := schedule.View{Now: time.Now(), First: k.node.Backup.First, Times: k.times}
+	control, err := server.ReadControl(k.node.Postgres.Data)
+	if err != nil {
+		k.answer(repo.Backup{}, errNotLeader)
+		return schedule.Step{Do: schedule.Rest} // there is no database yet
+	}
+	v.Backups, v.Stanza = k.own(ctx, control.DB)
+	k.mu.Lock()
+	switch leads := k.leads(); {
+	case !leads:
+		if !k.state.since.IsZero() { // what it failed to do as the leader is another's now
+			k.state.failed, k.state.last = nil, time.Time{}
+		}
+		k.state.since, k.state.filled, k.state.looked, k.state.hole, k.state.checked = time.Time{}, false, false, "", time.Time{}
+	case k.state.since.IsZero():
+		k.state.since, k.state.failed, k.state.last = v.Now, nil, time.Time{}
+	}
+	v.Leads, v.Filled, v.Failed = k.state.since, k.state.filled || v.Now.Before(k.state.again), k.state.last
+	if k.asked != nil {
+		v.Asked = k.asked.kind
+	}
+	seen := k.state.seen
+	v.Looked = k.state.looked
+	k.mu.Unlock()
+	pausing := v.Now.Before(v.Failed.Add(schedule.Pause))
+	switch {
+	case v.Leads.IsZero():
+		if pausing {
+			return schedule.Step{Do: schedule.Rest}
+		}
+		offers := k.hear(ctx)
+		for _, o := range offers {
+			if o.Leads {
+				v.Wanted = slices.Contains(k.node.Backup.Holders(o.Member), k.node.Member)
+			}
+		}
+		v.Source = schedule.Source(false, nil, seen, offers)
+	case v.Now.Before(v.Leads.Add(schedule.Settle)) || pausing:
+	case !v.Looked:
+		v.Source, v.Looked = schedule.Source(true, v.Backups, nil, k.ask(ctx, k.others()...)), true
+		k.mu.Lock()
+		k.state.looked = v.Source == ""
+		k.mu.Unlock()
+	case len(v.Backups) > 0:
+		v.Hole = k.hole(ctx, v.Now)
+	}
+	step := schedule.Next(v)
+	if step.Do == schedule.Rest && v.Asked != "" {
+		k.mu.Lock()
+		err := errNotLeader
+		if f := k.state.failed; f != nil && !v.Leads.IsZero() {
+			err = errors.New(f.Does + ": " + f.Error)
+		}
+		k.mu.Unlock()
+		k.answer(repo.Backup{}, err)
+	}
+	return step
+}
+
+// holeEvery is how often the archive is looked through for a gap. WAL is not
+// left out on the way; a gap comes from a change of leader whose successor did
+// not have it any more, or from a lost file.
+const holeEvery = 5 * time.Minute
+
+// hole is a segment that is missing after the last backup, "" if there is none.
+func (k *Keeper) hole(ctx context.Context, now time.Time) string {
+	k.mu.Lock()
+	found, at := k.state.hole, k.state.checked
+	k.mu.Unlock()
+	if found == "" && now.Sub(at) < holeEvery {
+		return ""
+	}
+	p, err := restore.Restore{Type: restore.Default}.Plan(ctx, k.stanza())
+	if err != nil {
+		k.log.Warn("archive not looked through", logkey.Error, err)
+	}
+	if p.Missing != "" && p.Missing != found {
+		k.log.Warn("a segment is missing in the archive", "segment", p.Missing, "after", p.Last)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.state.hole, k.state.checked = p.Missing, now
+	return p.Missing
+}
+
+var errNotLeader = errors.New("this member does not lead any more; ask again")
+
+// own lists the backups of a database in the node's repository; ok is false if
+// that does not know it.
+func (k *Keeper) own(ctx context.Context, db repo.DB) (all []repo.Backup, ok bool) {
+	info, err := k.stanza().BackupInfo(ctx)
+	if err != nil || !info.DB.Same(db) {
+		return nil, false
+	}
+	for _, b := range info.Backups {
+		if b.DB == info.DB.ID {
+			all = append(all, b)
+		}
+	}
+	_, err = k.stanza().ArchiveInfo(ctx)
+	return all, err == nil
+}
+
+func (k *Keeper) stanza() *stanza.Stanza { return k.desk.Stanzas[0] }
+
+// others are the other members that have a repository.
+func (k *Keeper) others() []spec.Holder {
+	return slices.DeleteFunc(slices.Clone(k.node.Backup.Members), func(h spec.Holder) bool { return h.Member == k.node.Member })
+}
+
+// hear asks whoever led last, and all if that is nobody.
+func (k *Keeper) hear(ctx context.Context) []schedule.Offer {
+	for _, h := range k.others() {
+		if h.Member == k.leader {
+			if offers := k.ask(ctx, h); len(offers) == 1 && offers[0].Leads {
+				return offers
+			}
+		}
+	}
+	offers := k.ask(ctx, k.others()...)
+	k.leader = ""
+	for _, o := range offers {
+		if o.Leads {
+			k.leader = o.Member
+		}
+	}
+	return offers
+}
+
+// ask asks members what they have. Who does not answer has nothing.
+func (k *Keeper) ask(ctx context.Context, members ...spec.Holder) []schedule.Offer {
+	if k.peers == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	offers := make([]schedule.Offer, len(members))
+	var wg sync.WaitGroup
+	for i, h := range members {
+		wg.Go(func() {
+			s, err := Client{URL: h.URL, HTTP: k.peers}.State(ctx)
+			if err != nil {
+				return
+			}
+			o := schedule.Offer{Member: h.Member, Leads: s.Leads, Mark: s.Mark}
+			for _, b := range s.Backups {
+				o.Backups = append(o.Backups, repo.Backup{Label: b.Label, Type: b.Type, Start: b.Start.Unix(), Stop: b.Stop.Unix()})
+			}
+			offers[i] = o
+		})
+	}
+	wg.Wait()
+	return slices.DeleteFunc(offers, func(o schedule.Offer) bool { return o.Member == "" })
+}
+
+// do carries a step out. What fails is said, and tried again after a pause.
+func (k *Keeper) do(ctx context.Context, step schedule.Step) {
+	does := string(step.Do)
+	switch step.Do {
+	case schedule.Take:
+		does = string(step.Type) + " backup"
+	case schedule.Copy:
+		does = "copy from " + step.From
+	case schedule.Introduce:
+		does = "preparing the repository"
+	case schedule.Fill:
+		does = "archiving what a former leader left"
+	}
+	began := time.Now()
+	run := &Run{Does: does, Why: step.Why, Began: began.UTC()}
+	k.mu.Lock()
+	k.state.running = run
+	k.mu.Unlock()
+	progress := func(done, total int64) {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		run.Done, run.Total = done, total
+	}
+	var err error
+	switch step.Do {
+	case schedule.Introduce:
+		err = k.introduce(ctx)
+	case schedule.Fill:
+		var names []string
+		if names, err = (archive.Fill{Path: k.node.Postgres.Data, Coding: codingWAL, Voice: k.voice}).Into(ctx, k.stanza()); len(names) > 0 {
+			k.log.Info("archived what a former leader left", "segments", names)
+		}
+		k.mu.Lock()
+		k.state.filled, k.state.again = err == nil, time.Now().Add(schedule.Pause)
+		k.mu.Unlock()
+		if err != nil { // no reason to make no backups
+			k.log.Warn("not archived what a former leader left", logkey.Error, err, "again_in", schedule.Pause)
+			err = nil
+		}
+	case schedule.Copy:
+		err = k.copy(ctx, step.From, progress)
+		k.mu.Lock()
+		k.state.looked = true // a leader goes on with what it has then
+		k.mu.Unlock()
+	case schedule.Take:
+		var done repo.Backup
+		done, err = k.take(ctx, step.Type, progress)
+		if ctx.Err() == nil {
+			k.answer(done, err)
+		}
+		if err == nil {
+			k.log.Info("backup made", "label", done.Label, "why", step.Why, logkey.Took, time.Since(began), "bytes", done.Delta, "stored", done.RepoDelta)
+		}
+		// A backup needs more memory than all that comes until the next. What
+		// pools hold goes with the second collection.
+		runtime.GC()
+		debug.FreeOSMemory()
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.state.running = nil
+	switch {
+	case err == nil:
+		k.state.failed, k.state.last = nil, time.Time{}
+	case ctx.Err() == nil:
+		if k.state.failed == nil || k.state.failed.Error != err.Error() {
+			k.log.Warn("backup step failed", "step", does, logkey.Error, err, "again_in", schedule.Pause)
+		}
+		k.state.failed, k.state.last = &Failure{Does: does, At: time.Now().UTC(), Error: err.Error()}, time.Now()
+	}
+}
+
+// answer tells whoever asked.
+func (k *Keeper) answer(b repo.Backup, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if q := k.asked; q != nil {
+		k.asked = nil
+		q.done, q.err = b, err
+		close(q.ended)
+	}
+}
+
+// introduce makes the stanza, or tells it that the database is another one now:
+// what there is of the former stays.
+func (k *Keeper) introduce(ctx context.Context) error {
+	_, err := k.stanza().BackupInfo(ctx)
+	if err == nil {
+		k.log.Warn("the repository's database is another one now", "repository", k.node.Backup.Repo)
+		return k.desk.Upgrade(ctx, false)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return k.desk.Create(ctx, false)
+}
+
+func (k *Keeper) take(ctx context.Context, kind repo.Type, progress func(done, total int64)) (repo.Backup, error) {
+	keep := policy(k.node)
+	return k.desk.Backup(ctx, take.Backup{
+		Type: kind, Coding: codingBackup, Workers: workers(), Fast: true,
+		Annotation: map[string]string{"howdah": k.node.Member},
+		Bundle:     true, BundleSize: bundleSize, BundleLimit: bundleLimit,
+		ArchiveCheck: true, ArchiveCommand: true, Wait: archiveWait, Progress: progress,
+	}, &keep)
+}
+
+// copy brings here what another member has.
+func (k *Keeper) copy(ctx context.Context, from string, progress func(done, total int64)) error {
+	i := slices.IndexFunc(k.node.Backup.Members, func(h spec.Holder) bool { return h.Member == from })
+	client := Client{URL: k.node.Backup.Members[i].URL, HTTP: k.peers}
+	s, err := client.State(ctx)
+	if err != nil {
+		return err
+	}
+	locks, err := stanza.Lock(k.desk.Locks, k.desk.Stanza, []int{k.stanza().Repo}, stanza.LockBackup)
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	if k.state.seen == nil {
+		k.state.seen, k.state.dirs = map[string]string{}, map[string]string{}
+	}
+	seen, dirs := k.state.seen, k.state.dirs
+	k.mu.Unlock()
+	if _, same := seen[from]; !same { // another member's directories are others
+		clear(seen)
+		clear(dirs)
+	}
+	c := copier{
+		from:     &stanza.Stanza{Storage: client.Storage(), Name: k.desk.Stanza, Repo: 1},
+		to:       k.stanza(),
+		progress: progress, seen: dirs,
+	}
+	err = c.run(ctx)
+	locks.Release()
+	if err != nil {
+		clear(dirs)
+		return err
+	}
+	keep := map[int]retain.Policy{k.stanza().Repo: policy(k.node)}
+	if err := k.desk.Expire(ctx, keep, "", false); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	seen[from] = s.Mark
+	return nil
+}
+
+// State is what the keeper says of the repository.
+func (k *Keeper) State(ctx context.Context) State {
+	s := Look(ctx, k.node)
+	s.Leads = k.leads()
+	k.mu.Lock()
+	if r := k.state.running; r != nil {
+		run := *r
+		s.Running = &run
+	}
+	s.Failed, s.Hole = k.state.failed, k.state.hole
+	k.mu.Unlock()
+	if s.Leads {
+		s.Archive = k.pending()
+		if next := schedule.Soonest(schedule.View{Now: time.Now(), Times: k.times}); !next.IsZero() {
+			s.Next = next.Format(time.RFC3339)
+		}
+	}
+	return s
+}
+
+// Look is what there is in a node's repository, whether its jobs run or not.
+func Look(ctx context.Context, n spec.Node) State {
+	s := State{Member: n.Member, Backups: []Backup{}, Path: n.Backup.Repo}
+	at := DeskOf(n, nil).Stanzas[0]
+	view, err := backup.Look(ctx, at)
+	switch {
+	case err != nil:
+		s.Unwell = err.Error()
+		return s
+	case view.Missing != nil:
+		s.Unwell = "it is empty"
+		if !errors.Is(view.Missing, fs.ErrNotExist) {
+			s.Unwell = view.Missing.Error()
+		}
+		return s
+	}
+	s.System = view.Info.DB.System.String()
+	for _, b := range view.Info.Backups {
+		s.Backups = append(s.Backups, backupOf(b))
+	}
+	for _, a := range view.Archives {
+		if a.DB.ID == view.Info.DB.ID {
+			s.Oldest, s.Newest = a.Min, a.Max
+		}
+	}
+	s.Mark = mark(ctx, at, view.Info)
+	return s
+}
+
+// mark is another text when the repository has changed: its lists, or a
+// directory of WAL.
+func mark(ctx context.Context, at *stanza.Stanza, info repo.BackupInfo) string {
+	var last time.Time
+	for _, d := range info.History {
+		list, err := at.List(ctx, repo.ArchivePath(at.Name, d.ArchiveID()))
+		if err != nil {
+			return "" // differs from what was seen
+		}
+		for _, e := range list {
+			if e.Modified.After(last) {
+				last = e.Modified
+			}
+		}
+	}
+	label := ""
+	if n := len(info.Backups); n > 0 {
+		label = info.Backups[n-1].Label
+	}
+	return fmt.Sprintf("%d %s %d", len(info.Backups), label, last.UnixNano())
+}
+
+// pending is what waits for the archiver.
+func (k *Keeper) pending() Archive {
+	list, err := os.ReadDir(filepath.Join(k.node.Postgres.Data, "pg_wal", "archive_status"))
+	if err != nil {
+		return Archive{}
+	}
+	var a Archive
+	for _, e := range list {
+		if filepath.Ext(e.Name()) != ".ready" {
+			continue
+		}
+		a.Pending++
+		if st, err := e.Info(); err == nil && (a.Since.IsZero() || st.ModTime().Before(a.Since)) {
+			a.Since = st.ModTime().UTC()
+		}
+	}
+	if a.Pending > 0 {
+		size := int64(16 << 20)
+		if c, err := server.ReadControl(k.node.Postgres.Data); err == nil {
+			size = cmp.Or(c.Segment, size)
+		}
+		a.Bytes = int64(a.Pending) * size
+	}
+	return a
+}
+
+// flush has everything that is committed archived: a restore can then reach any
+// moment until now. The small transaction gives recovery a commit after it.
+func (k *Keeper) flush(ctx context.Context) (Flushed, error) {
+	conn, err := k.desk.Server.Connect(ctx)
+	if err != nil {
+		return Flushed{}, err
+	}
+	defer conn.Close()
+	if conn.Standby {
+		return Flushed{}, errNotLeader
+	}
+	if err := conn.CanArchive(true); err != nil {
+		return Flushed{}, err
+	}
+	f := Flushed{At: time.Now().UTC()}
+	if f.LSN, f.Segment, err = conn.Flush(ctx); err != nil {
+		return Flushed{}, err
+	}
+	info, err := k.stanza().ArchiveInfo(ctx)
+	if err != nil {
+		return Flushed{}, err
+	}
+	return f, archive.Wait(ctx, k.stanza(), info.DB.ArchiveID(), []string{f.Segment}, 30*time.Second)
+}

@@ -1,0 +1,93 @@
+package keep
+
+import (
+	"time"
+
+	"howdah/backup/repo"
+)
+
+// A State is what a member says of its repository.
+type State struct {
+	Member  string   `json:"member"`
+	Leads   bool     `json:"leads"`
+	Mark    string   `json:"mark"` // another one when anything has changed
+	Backups []Backup `json:"backups"`
+	Archive Archive  `json:"archive"`
+	Hole    string   `json:"hole,omitempty"` // segment that is missing after the last backup, of the leader
+	Running *Run     `json:"running,omitempty"`
+	Failed  *Failure `json:"failed,omitempty"` // what last came to nothing, until it succeeds
+	Next    string   `json:"next,omitempty"`   // when the schedule asks for the next, of the leader
+	Unwell  string   `json:"unwell,omitempty"` // why nothing can be said of the repository
+	System  string   `json:"system,omitempty"` // identifier of the database that it is of
+	Newest  string   `json:"newest,omitempty"` // the last segment in the archive
+	Oldest  string   `json:"oldest,omitempty"` // the first
+	Path    string   `json:"path,omitempty"`   // of the repository, on that member
+}
+
+// A Backup is one that is complete.
+type Backup struct {
+	Label     string    `json:"label"`
+	Type      repo.Type `json:"type"`
+	Prior     string    `json:"prior,omitempty"`
+	Start     time.Time `json:"start"`
+	Stop      time.Time `json:"stop"`
+	LSNStart  string    `json:"lsn_start"`
+	LSNStop   string    `json:"lsn_stop"`
+	Size      int64     `json:"size"`       // bytes of the cluster
+	Stored    int64     `json:"stored"`     // bytes that it takes by itself
+	Segments  [2]string `json:"segments"`   // WAL without which it is none: first and last
+	PageError bool      `json:"page_error"` // pages had a wrong checksum
+}
+
+func backupOf(b repo.Backup) Backup {
+	return Backup{
+		Label: b.Label, Type: b.Type, Prior: b.Prior, Start: time.Unix(b.Start, 0).UTC(), Stop: time.Unix(b.Stop, 0).UTC(),
+		LSNStart: b.LSNStart, LSNStop: b.LSNStop, Size: b.Size, Stored: b.RepoDelta,
+		Segments: [2]string{b.ArchiveStart, b.ArchiveStop}, PageError: b.Error != nil && *b.Error,
+	}
+}
+
+// Archive is how the server's archiver keeps up. Only a leader's has anything to do.
+type Archive struct {
+	Pending int       `json:"pending"`        // segments that wait
+	Bytes   int64     `json:"bytes"`          // of them
+	Since   time.Time `json:"since,omitzero"` // since when the oldest waits
+}
+
+// stuckAfter is how long a segment may wait before that is worth a word: the
+// archiver itself begins anew after a minute.
+const stuckAfter = 90 * time.Second
+
+// Stuck says that the archiver does not get on.
+func (a Archive) Stuck(now time.Time) bool { return a.Pending > 0 && now.Sub(a.Since) > stuckAfter }
+
+// A Run is a backup or a copy that is being made.
+type Run struct {
+	Does  string    `json:"does"` // "full backup", "copy from demo-1"
+	Why   string    `json:"why"`
+	Began time.Time `json:"began"`
+	Done  int64     `json:"done"`  // bytes that were read
+	Total int64     `json:"total"` // 0: not known yet
+}
+
+// A Failure is an attempt that came to nothing.
+type Failure struct {
+	Does  string    `json:"does"`
+	At    time.Time `json:"at"`
+	Error string    `json:"error"`
+}
+
+// A Report is one line of the answer to whoever asked for a backup: how it goes,
+// and at last how it ended.
+type Report struct {
+	Run    *Run    `json:"run,omitempty"`
+	Backup *Backup `json:"backup,omitempty"`
+	Error  string  `json:"error,omitempty"`
+}
+
+// A Flushed is how far the log went when it was brought into the archive.
+type Flushed struct {
+	LSN     string    `json:"lsn"`
+	Segment string    `json:"segment"`
+	At      time.Time `json:"at"` // whatever was committed before is archived
+}

@@ -1,0 +1,193 @@
+package spec
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Backup is a member's repository of backups and WAL, in pgBackRest's format.
+type Backup struct {
+	Repo    string   `json:"repo"`    // its directory; "": the member keeps none
+	Config  string   `json:"config"`  // file for pgBackRest's commands on it
+	Listen  string   `json:"listen"`  // host:port where other members read it and backups are asked for
+	First   bool     `json:"first"`   // a cluster without a backup makes one by itself
+	Copies  int      `json:"copies"`  // members that hold each backup, the one that made it among them
+	Full    int      `json:"full"`    // full backups that are kept, with what depends on them; 0: all
+	Times   []string `json:"times"`   // when more are made; BackupTime reads a line
+	Members []Holder `json:"members"` // every member with a repository, by pg_seq
+}
+
+// A Holder is a member as others reach its repository.
+type Holder struct {
+	Member string `json:"member"`
+	URL    string `json:"url"` // https://10.10.10.11:8432
+}
+
+// Holders are the members that hold the backups of leader: itself, and those
+// that come after it in the circle.
+func (b Backup) Holders(leader string) []string {
+	i := slices.IndexFunc(b.Members, func(h Holder) bool { return h.Member == leader })
+	if i < 0 {
+		return nil
+	}
+	var names []string
+	for n := range min(max(b.Copies, 1), len(b.Members)) {
+		names = append(names, b.Members[(i+n)%len(b.Members)].Member)
+	}
+	return names
+}
+
+// A BackupTime is when a kind of backup is made: a line of a crontab.
+type BackupTime struct {
+	Type string // full, diff, incr
+	// What the line allows, a bit for each.
+	minutes, hours, days, months, weekdays uint64
+	anyDay, anyWeekday                     bool // an asterisk stands there
+}
+
+// ParseBackupTime reads five fields of cron(5) and a type: "0 1 * * 0 full".
+func ParseBackupTime(line string) (t BackupTime, err error) {
+	f := strings.Fields(line)
+	if len(f) != 6 {
+		return t, fmt.Errorf("%q: five fields of cron and full, diff or incr are expected", line)
+	}
+	if t.Type = f[5]; !slices.Contains(backupTypes, t.Type) {
+		return t, fmt.Errorf("%q: %s is none of %s", line, t.Type, strings.Join(backupTypes, ", "))
+	}
+	for i, field := range []struct {
+		into     *uint64
+		from, to int
+	}{{&t.minutes, 0, 59}, {&t.hours, 0, 23}, {&t.days, 1, 31}, {&t.months, 1, 12}, {&t.weekdays, 0, 7}} {
+		if *field.into, err = cronField(f[i], field.from, field.to); err != nil {
+			return t, fmt.Errorf("%q: %w", line, err)
+		}
+	}
+	if t.weekdays&(1<<7) != 0 { // Sunday is 0 and 7
+		t.weekdays |= 1
+	}
+	t.anyDay, t.anyWeekday = strings.HasPrefix(f[2], "*"), strings.HasPrefix(f[4], "*")
+	return t, nil
+}
+
+var backupTypes = []string{"full", "diff", "incr"}
+
+// cronField reads 1,2-4,*/5.
+func cronField(text string, from, to int) (bits uint64, err error) {
+	number := func(s string) (int, error) {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < from || n > to {
+			return 0, fmt.Errorf("%s is no number from %d to %d", strconv.Quote(s), from, to)
+		}
+		return n, nil
+	}
+	for part := range strings.SplitSeq(text, ",") {
+		span, stepText, stepped := strings.Cut(part, "/")
+		step := 1
+		if stepped {
+			if step, err = strconv.Atoi(stepText); err != nil || step < 1 {
+				return 0, fmt.Errorf("%s is no step", strconv.Quote(stepText))
+			}
+		}
+		low, high := from, to
+		if span != "*" {
+			a, b, isRange := strings.Cut(span, "-")
+			if low, err = number(a); err != nil {
+				return 0, err
+			}
+			switch {
+			case isRange:
+				if high, err = number(b); err != nil {
+					return 0, err
+				}
+			case !stepped:
+				high = low
+			}
+		}
+		if low > high {
+			return 0, fmt.Errorf("%s is no range", strconv.Quote(span))
+		}
+		for n := low; n <= high; n += step {
+			bits |= 1 << n
+		}
+	}
+	return bits, nil
+}
+
+// Next is the first time of the line after a moment, in that moment's zone;
+// zero if there is none in five years.
+func (t BackupTime) Next(after time.Time) time.Time {
+	at := after.Truncate(time.Minute).Add(time.Minute)
+	day := time.Date(at.Year(), at.Month(), at.Day(), 0, 0, 0, 0, at.Location())
+	for range 5 * 366 {
+		if t.onDay(day) {
+			for hour := range 24 {
+				for minute := range 60 {
+					if t.hours&(1<<hour) == 0 || t.minutes&(1<<minute) == 0 {
+						continue
+					}
+					when := time.Date(day.Year(), day.Month(), day.Day(), hour, minute, 0, 0, day.Location())
+					if when.After(after) {
+						return when
+					}
+				}
+			}
+		}
+		day = time.Date(day.Year(), day.Month(), day.Day()+1, 0, 0, 0, 0, day.Location())
+	}
+	return time.Time{}
+}
+
+// onDay is cron's rule: where both kinds of days are restricted, either will do.
+func (t BackupTime) onDay(d time.Time) bool {
+	if t.months&(1<<d.Month()) == 0 {
+		return false
+	}
+	day, weekday := t.days&(1<<d.Day()) != 0, t.weekdays&(1<<d.Weekday()) != 0
+	if t.anyDay || t.anyWeekday {
+		return day && weekday
+	}
+	return day || weekday
+}
+
+// CronBackup finds in a crontab's line the backup that Pigsty's scripts or
+// pgBackRest would make there; ok is false for any other command. With a user's
+// name before the command or without.
+func CronBackup(line string) (text string, ok bool) {
+	f := strings.Fields(line)
+	if len(f) < 6 || strings.HasPrefix(line, "#") {
+		return "", false
+	}
+	command, kind := f[5:], "incr"
+	script := slices.ContainsFunc(command[:min(2, len(command))], func(w string) bool {
+		return w == "pg-backup" || strings.HasSuffix(w, "/pg-backup")
+	})
+	tool := slices.ContainsFunc(command, func(w string) bool { return strings.Contains(w, "pgbackrest") }) && slices.Contains(command, "backup")
+	short := len(command) == 1 && slices.Contains(backupTypes, command[0])
+	if !script && !tool && !short {
+		return "", false
+	}
+	for _, w := range command {
+		if w = strings.TrimPrefix(w, "--type="); slices.Contains(backupTypes, w) {
+			kind = w
+		}
+	}
+	text = strings.Join(append(slices.Clone(f[:5]), kind), " ")
+	_, err := ParseBackupTime(text)
+	return text, err == nil
+}
+
+// Backups is what a cluster does about them.
+type Backups struct {
+	On     bool     `json:"on"`
+	First  bool     `json:"first"`
+	Copies int      `json:"copies"`
+	Full   int      `json:"full"`
+	Times  []string `json:"times"`
+}
+
+// BackupTimes are the default: a full one on Sundays, on other days what has
+// changed since, at an hour when most sleep.
+func BackupTimes() []string { return []string{"0 1 * * 0 full", "0 1 * * 1-6 incr"} }
