@@ -56,7 +56,7 @@ type Roles struct {
 	Gateway func(ctx context.Context, dir string) error
 	Etcd    func(ctx context.Context, dir string) error
 	Keep    func(ctx context.Context, dir string) error // holds a playground's networks
-	// Jobs is whatever may wait: metrics.
+	// Jobs is whatever may wait: metrics, backups.
 	Jobs       func(ctx context.Context, dir string) error
 	PgExporter func(ctx context.Context, o Exporter) error
 }
@@ -190,8 +190,8 @@ On one machine, "howdah up" starts a complete cluster of three nodes to try.`,
 	)
 	for group, verbs := range map[string][]*cobra.Command{
 		"play":   {a.up(), a.down(), a.init(), a.spec(), a.fault(), a.demoFaults()},
-		"look":   {a.list(), a.status(), a.why(), a.history(), a.showConfig(), a.psql()},
-		"change": {a.switchover(), a.failover(), a.restart(), a.reload(), a.reinit(), a.pause(), a.resume(), a.editConfig(), a.keys(), a.provision(), a.pgbackrest()},
+		"look":   {a.list(), a.status(), a.why(), a.history(), a.showConfig(), a.psql(), a.backups(), a.restore()},
+		"change": {a.switchover(), a.failover(), a.restart(), a.reload(), a.reinit(), a.pause(), a.resume(), a.editConfig(), a.keys(), a.provision(), a.backup(), a.pgbackrest()},
 		"daemon": {a.node(), a.agent(), a.gateway(), a.etcd(), a.jobs(), a.pgExporter(), a.playground()},
 	} {
 		for _, v := range verbs {

@@ -123,6 +123,9 @@ func statusText(s control.Status) string {
 	if len(s.Etcd) > 0 {
 		line("etcd", "%s", etcdText(s.Etcd))
 	}
+	if s.Backup != nil {
+		line("backup", "%s", backupText(*s.Backup, s.At))
+	}
 	if s.Last != nil {
 		line("last change", "%s", pageLine(s.LastPage, *s.Last, s.At))
 	}

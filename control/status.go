@@ -21,6 +21,7 @@ type Status struct {
 	Commits  *Commits              `json:"commits,omitempty"`     // whom commits wait for; nil: nobody
 	Etcd     []EtcdMember          `json:"etcd"`
 	Access   []Gateway             `json:"access"` // the gateways
+	Backup   *Backups              `json:"backup"` // nil: the cluster keeps none
 	Last     *cluster.FailoverPage `json:"last_failover,omitempty"`
 	LastPage int64                 `json:"last_failover_number,omitempty"`
 	Faults   []LaidFault           `json:"faults"`   // that somebody laid on a playground
@@ -63,8 +64,14 @@ type MemberProblem struct {
 // Status looks at the cluster and its store.
 func (c *Cluster) Status(ctx context.Context) (Status, error) {
 	var etcd []EtcdMember
+	var kept *Backups
 	var wg sync.WaitGroup
 	wg.Go(func() { etcd = c.Etcd(ctx) })
+	wg.Go(func() {
+		if b, err := c.backups(ctx, repositorySoon); err == nil {
+			kept = &b
+		}
+	})
 	s, err := c.State(ctx)
 	access := c.Gateways(ctx, s)
 	wg.Wait()
@@ -74,6 +81,9 @@ func (c *Cluster) Status(ctx context.Context) (Status, error) {
 	st := statusOf(c.Name, s, etcd, c.now())
 	st.Faults, st.Access = c.Faults(), access
 	judge(st.Access, st.Picture)
+	if st.Backup = kept; kept != nil {
+		st.Problems = append(st.Problems, kept.problems(st.At)...)
+	}
 	return st, nil
 }
 

@@ -1,0 +1,203 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"howdah/control"
+)
+
+func (a *app) backup() *cobra.Command {
+	kind := "incr"
+	cmd := &cobra.Command{
+		Use: "backup [CLUSTER]", Short: "Make a backup now",
+		Long: `Backup has the leader back itself up into its repository, which another member
+copies. It goes on when this command is interrupted. Backups are also made by
+themselves: one when a cluster is new, the others as its inventory says.`,
+		Example: `  howdah backup
+  howdah backup demo --type full`,
+		Args: takes(0), ValidArgsFunction: a.completeCluster,
+		RunE: a.on(func(cmd *cobra.Command, c *control.Cluster) error {
+			p, err := c.PlanBackup(cmd.Context(), control.BackupType(kind))
+			if err != nil {
+				return err
+			}
+			if ok, err := a.sure(p.String(), harmless); !ok {
+				return err
+			}
+			if !a.json {
+				a.printf("%s\n", sentence(p.String()))
+			}
+			b, err := c.Backup(cmd.Context(), p, a.progress())
+			if err != nil {
+				return err
+			}
+			if a.json {
+				a.printJSON(a.Out, b)
+				return nil
+			}
+			a.printf("%s: %s of %s stored, in %s\n", b.Label, bytes(b.Stored), bytes(b.Size), b.Stop.Sub(b.Start))
+			return nil
+		}),
+	}
+	cmd.Flags().StringVar(&kind, "type", kind, "full, diff (what changed since the last full one) or incr (since the last of any kind)")
+	a.changeFlags(cmd)
+	return cmd
+}
+
+// progress prints how a backup goes: on a terminal over and over on one line,
+// otherwise a line now and then. With --json nothing.
+func (a *app) progress() func(control.BackupRun) {
+	var last time.Time
+	return func(r control.BackupRun) {
+		now := time.Now()
+		if a.json || !a.Terminal && now.Sub(last) < 5*time.Second {
+			return
+		}
+		text := runText(r, now)
+		if a.Terminal {
+			a.printf("\r\x1b[K%s", text)
+			if r.Total > 0 && r.Done >= r.Total {
+				a.printf("\r\x1b[K")
+			}
+			return
+		}
+		if !last.IsZero() || r.Total > 0 {
+			a.printf("%s\n", text)
+		}
+		last = now
+	}
+}
+
+// runText is how far something is: bytes, rate and time left.
+func runText(r control.BackupRun, now time.Time) string {
+	if r.Total == 0 {
+		return r.Does + ": " + r.Why
+	}
+	took := now.Sub(r.Began)
+	text := fmt.Sprintf("%s: %.0f %%, %s of %s", r.Does, 100*float64(r.Done)/float64(r.Total), bytes(r.Done), bytes(r.Total))
+	if rate := float64(r.Done) / took.Seconds(); took > time.Second && rate > 0 {
+		text += fmt.Sprintf(", %s/s, %s left", bytes(int64(rate)), time.Duration(float64(r.Total-r.Done)/rate*float64(time.Second)).Round(time.Second))
+	}
+	return text
+}
+
+func (a *app) backups() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "backups [CLUSTER]", Short: "The backups there are, and who holds them",
+		Long: `Backups asks every member what its repository has: backups, and from where to
+where WAL is archived. Where a member does not answer and is on this machine,
+its disk is read.
+
+It ends with 3 when there is no backup, or WAL does not get into the archive.`,
+		Example: "  howdah backups\n  howdah backups demo --json",
+		Args:    takes(0), ValidArgsFunction: a.completeCluster,
+		RunE: a.on(func(cmd *cobra.Command, c *control.Cluster) error {
+			b, err := c.Backups(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if a.json {
+				a.printJSON(a.Out, b)
+			} else {
+				a.printf("%s", backupsText(b, time.Now()))
+			}
+			if len(b.Backups) == 0 || b.Of(b.Leader).Archive.Stuck(time.Now()) {
+				return errUnhealthy
+			}
+			return nil
+		}),
+	}
+	a.jsonFlag(cmd)
+	return cmd
+}
+
+func backupsText(b control.Backups, now time.Time) string {
+	t := table{
+		columns: []string{"Backup", "Type", "Begun", "Took", "Size", "Stored", "Held by"},
+		right:   map[string]bool{"Took": true, "Size": true, "Stored": true},
+	}
+	for _, one := range b.Backups {
+		label := one.Label
+		if one.PageError {
+			label += " (damaged pages)"
+		}
+		t.rows = append(t.rows, []string{
+			label, string(one.Type), one.Start.Local().Format(time.DateTime), one.Stop.Sub(one.Start).String(),
+			bytes(one.Size), bytes(one.Stored), strings.Join(one.Members, ", "),
+		})
+	}
+	var text strings.Builder
+	if len(b.Backups) == 0 {
+		fmt.Fprintf(&text, "cluster %s has no backup yet\n", b.Cluster)
+	} else {
+		text.WriteString(t.String())
+	}
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&text, "%-10s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	for _, s := range b.Members {
+		switch {
+		case s.Newest != "":
+			line("archive", "%s: WAL from %s to %s", s.Member, s.Oldest, s.Newest)
+		case s.Unwell != "":
+			line("archive", "%s: %s", s.Member, s.Unwell)
+		}
+	}
+	for _, s := range b.Members {
+		if r := s.Running; r != nil {
+			line("running", "%s: %s", s.Member, runText(*r, now))
+		}
+		if f := s.Failed; f != nil {
+			line("failed", "%s: %s, %s: %s", s.Member, f.Does, ago(now.Sub(f.At)), f.Error)
+		}
+	}
+	leader := b.Of(b.Leader)
+	if leader.Hole != "" {
+		line("gap", "segment %s is missing in the archive of %s", leader.Hole, leader.Member)
+	}
+	if p := leader.Archive; p.Pending > 0 {
+		line("waiting", "%s", pendingText(p, now))
+	}
+	if next, err := time.Parse(time.RFC3339, leader.Next); err == nil {
+		line("next", "%s", next.Local().Format(time.DateTime))
+	}
+	for _, one := range b.Backups {
+		if len(one.Members) < b.Copies {
+			line("copies", "%s is on %d member, and is to be on %d", one.Label, len(one.Members), b.Copies)
+		}
+	}
+	return text.String()
+}
+
+// backupText is the state of backups in one line.
+func backupText(b control.Backups, now time.Time) string {
+	text := "none yet"
+	if last, ok := b.Newest(); ok {
+		text = fmt.Sprintf("%s %s, on %s", last.Type, ago(now.Sub(last.Stop)), strings.Join(last.Members, " and "))
+		if n := len(b.Backups) - 1; n > 0 {
+			text += fmt.Sprintf("; %d older", n)
+		}
+	}
+	leader := b.Of(b.Leader)
+	switch p := leader.Archive; {
+	case b.Leader == "":
+		text += "; nobody archives: no jobs of a leader answer"
+	case p.Pending > 0:
+		text += "; " + pendingText(p, now)
+	case leader.Newest != "":
+		text += "; WAL is archived up to " + leader.Newest
+	}
+	if r := leader.Running; r != nil {
+		text += "; now: " + runText(*r, now)
+	}
+	return text
+}
+
+// pendingText is how much waits for the archiver.
+func pendingText(p control.BackupArchive, now time.Time) string {
+	return fmt.Sprintf("%d files of WAL (%s) wait for the archive, the oldest since %s", p.Pending, bytes(p.Bytes), ago(now.Sub(p.Since)))
+}

@@ -1,0 +1,244 @@
+package control
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"howdah/backup/keep"
+	"howdah/backup/repo"
+	"howdah/problem"
+	"howdah/spec"
+)
+
+// The words of the backup wing, for doors.
+type (
+	BackupType    = repo.Type
+	BackupRun     = keep.Run
+	BackupArchive = keep.Archive
+)
+
+// repositoryWithin is the time that a member has to say what its repository has;
+// a status does not wait as long.
+const (
+	repositoryWithin = 5 * time.Second
+	repositorySoon   = time.Second
+)
+
+// Backups are what the members' repositories have.
+type Backups struct {
+	Cluster string       `json:"cluster"`
+	Leader  string       `json:"leader"` // who makes backups now; "": nobody says that it leads
+	Backups []HeldBackup `json:"backups"`
+	Members []keep.State `json:"members"`
+	Copies  int          `json:"copies"` // so many members are to hold each backup
+}
+
+// A HeldBackup is a backup and who holds it.
+type HeldBackup struct {
+	keep.Backup
+	Members []string `json:"members"`
+}
+
+// Newest is the last backup; ok is false without one.
+func (b Backups) Newest() (HeldBackup, bool) {
+	if len(b.Backups) == 0 {
+		return HeldBackup{}, false
+	}
+	return b.Backups[len(b.Backups)-1], true
+}
+
+// problems are what a person has to do something about.
+func (b Backups) problems(now time.Time) []MemberProblem {
+	var all []MemberProblem
+	for _, s := range b.Members {
+		if s.Leads && s.Archive.Stuck(now) {
+			all = append(all, MemberProblem{s.Member, problem.Error{
+				Code: "archive-stuck", What: "WAL of " + b.Cluster + " does not get into the archive",
+				Why: fmt.Sprintf("%d files wait, the oldest since %s, and pg_wal of %s grows by them (%s)", s.Archive.Pending, s.Archive.Since.Local().Format(time.DateTime), s.Member, repo.Size(s.Archive.Bytes)),
+				Do:  "postgres.log of " + s.Member + " says what archive_command said; remove the cause, and PostgreSQL goes on by itself",
+			}})
+		}
+		if f := s.Failed; f != nil {
+			all = append(all, MemberProblem{s.Member, problem.Error{
+				Code: "backup-failed", What: "the last attempt came to nothing: " + f.Does, Why: f.Error,
+				Do: "remove the cause; it is tried again every minute",
+			}})
+		}
+	}
+	return all
+}
+
+// Of is what a member said.
+func (b Backups) Of(member string) keep.State {
+	for _, s := range b.Members {
+		if s.Member == member {
+			return s
+		}
+	}
+	return keep.State{}
+}
+
+// repositories are the members that have one.
+func (c *Cluster) repositories() ([]spec.Holder, int) {
+	for _, n := range c.Nodes {
+		if len(n.Backup.Members) > 0 {
+			return n.Backup.Members, n.Backup.Copies
+		}
+	}
+	return nil, 0
+}
+
+// keeper knocks at the door of a member's jobs.
+func (c *Cluster) keeper(h spec.Holder) keep.Client {
+	var config *tls.Config
+	if c.tls != nil {
+		config = c.tls.Clone()
+	}
+	return keep.Client{URL: c.door.url(h.URL), HTTP: &http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}}
+}
+
+// noBackups says that the cluster keeps none.
+func (c *Cluster) noBackups(what string) error {
+	return &problem.Error{
+		Code: "backup-off", What: what, Why: "no member of cluster " + c.Name + " keeps a repository",
+		Do: "backups are on unless the inventory says pgbackrest_enabled: false (backup: false), or has an archive_mode or archive_command of its own",
+	}
+}
+
+// Backups asks every member what its repository has. Of one that does not
+// answer and is on this machine the disk is read.
+func (c *Cluster) Backups(ctx context.Context) (Backups, error) {
+	return c.backups(ctx, repositoryWithin)
+}
+
+func (c *Cluster) backups(ctx context.Context, within time.Duration) (Backups, error) {
+	members, copies := c.repositories()
+	if len(members) == 0 {
+		return Backups{}, c.noBackups("cannot list backups")
+	}
+	b := Backups{Cluster: c.Name, Backups: []HeldBackup{}, Members: make([]keep.State, len(members)), Copies: min(copies, len(members))}
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	var wg sync.WaitGroup
+	for i, h := range members {
+		wg.Go(func() {
+			s, err := c.keeper(h).State(ctx)
+			if err != nil {
+				s = keep.State{Member: h.Member, Backups: []keep.Backup{}, Unwell: "does not answer"}
+				if n, ok := c.node(h.Member); ok && readable(n.Backup.Repo) {
+					s = keep.Look(context.WithoutCancel(ctx), n)
+					s.Unwell = cmp.Or(s.Unwell, "does not answer; this is what its disk has")
+				}
+			}
+			b.Members[i] = s
+		})
+	}
+	wg.Wait()
+	for _, s := range b.Members {
+		if s.Leads {
+			b.Leader = s.Member
+		}
+		for _, one := range s.Backups {
+			i := slices.IndexFunc(b.Backups, func(h HeldBackup) bool { return h.Label == one.Label })
+			if i < 0 {
+				i, b.Backups = len(b.Backups), append(b.Backups, HeldBackup{Backup: one})
+			}
+			b.Backups[i].Members = append(b.Backups[i].Members, s.Member)
+		}
+	}
+	slices.SortStableFunc(b.Backups, func(x, y HeldBackup) int { return repo.Later(x.Label, y.Label) })
+	return b, nil
+}
+
+func readable(dir string) bool {
+	if dir == "" {
+		return false
+	}
+	_, err := os.ReadDir(dir)
+	return err == nil
+}
+
+// A BackupPlan is a backup that would be made.
+type BackupPlan struct {
+	Cluster string    `json:"cluster"`
+	Member  string    `json:"member"` // that makes it
+	Type    repo.Type `json:"type"`
+	Holders []string  `json:"holders"` // who will have it
+	from    keep.Client
+}
+
+// String says what it would do.
+func (p BackupPlan) String() string {
+	text := fmt.Sprintf("take %s %s backup of %s on %s", article(string(p.Type)), p.Type, p.Cluster, p.Member)
+	if len(p.Holders) > 1 {
+		text += ", to be copied to " + strings.Join(p.Holders[1:], " and ")
+	}
+	return text
+}
+
+func article(word string) string {
+	if strings.ContainsRune("aeiou", rune(word[0])) {
+		return "an"
+	}
+	return "a"
+}
+
+// PlanBackup finds who makes a backup. Without an earlier one any is a full one.
+func (c *Cluster) PlanBackup(ctx context.Context, kind repo.Type) (BackupPlan, error) {
+	const what = "cannot make a backup"
+	if !slices.Contains([]repo.Type{repo.Full, repo.Diff, repo.Incr}, kind) {
+		return BackupPlan{}, &problem.Error{Code: "backup-type", What: what, Why: fmt.Sprintf("%q is no kind of backup", kind), Do: "give full, diff or incr"}
+	}
+	if members, _ := c.repositories(); len(members) == 0 {
+		return BackupPlan{}, c.noBackups(what)
+	}
+	s, err := c.State(ctx)
+	if err != nil {
+		return BackupPlan{}, err
+	}
+	leader := s.LeaderName()
+	if leader == "" {
+		return BackupPlan{}, &problem.Error{Code: "backup-failed", What: what, Why: "cluster " + c.Name + " has no leader, and a backup is begun on the leader", Do: "see `howdah why " + c.Name + "`"}
+	}
+	members, copies := c.repositories()
+	i := slices.IndexFunc(members, func(h spec.Holder) bool { return h.Member == leader })
+	if i < 0 {
+		return BackupPlan{}, &problem.Error{Code: "backup-off", What: what, Why: leader + " leads, and keeps no repository", Do: "take archive_mode and archive_command out of its parameters in the inventory, or `howdah switchover`"}
+	}
+	client := c.keeper(members[i])
+	state, err := client.State(ctx)
+	if err != nil {
+		return BackupPlan{}, &problem.Error{
+			Code: "backup-unreachable", What: what, Why: "the jobs of " + leader + " do not answer at " + members[i].URL,
+			Do: "see jobs.log in that node's directory", Err: err,
+		}
+	}
+	if len(state.Backups) == 0 {
+		kind = repo.Full
+	}
+	return BackupPlan{c.Name, leader, kind, spec.Backup{Members: members, Copies: copies}.Holders(leader), client}, nil
+}
+
+// Backup makes it, and tells how it goes.
+func (c *Cluster) Backup(ctx context.Context, p BackupPlan, tell func(keep.Run)) (keep.Backup, error) {
+	b, err := p.from.Take(ctx, p.Type, tell)
+	if err == nil || ctx.Err() != nil {
+		return b, err
+	}
+	e := &problem.Error{
+		Code: "backup-failed", What: "cannot make a backup of cluster " + p.Cluster, Why: err.Error(),
+		Do: "remove the cause and ask again; jobs.log and postgres.log of " + p.Member + " say more",
+	}
+	if b.Label != "" {
+		e.What = "backup " + b.Label + " is complete, but something is left to do"
+	}
+	return b, e
+}

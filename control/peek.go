@@ -1,0 +1,489 @@
+package control
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/sys/unix"
+
+	"howdah/backup"
+	"howdah/backup/keep"
+	"howdah/backup/repo"
+	"howdah/backup/restore"
+	"howdah/backup/server"
+	"howdah/node"
+	"howdah/pg"
+	"howdah/problem"
+	"howdah/spec"
+)
+
+// A Peek is a server that shows the cluster as it was at one moment: read-only,
+// on this machine alone, reached by a socket, and gone afterwards. It is a plan
+// first; nothing is written before Open.
+type Peek struct {
+	Cluster string    `json:"cluster"`
+	To      Moment    `json:"to"`
+	Member  string    `json:"member"` // whose repository is read
+	Backup  string    `json:"backup"` // from which the log is replayed
+	Type    repo.Type `json:"type"`
+	Stop    time.Time `json:"stop"`  // when the backup ended
+	Size    int64     `json:"size"`  // bytes that it takes
+	First   string    `json:"first"` // segments of WAL, from there
+	Last    string    `json:"last"`  // as far as the archive leads
+	WAL     int       `json:"wal"`   // how many these are
+	Notes   []string  `json:"notes"` // what a person should know beforehand
+
+	node  spec.Node // on this machine, whose programs and user run the server
+	from  source
+	plan  restore.Plan
+	flush keep.Flushed
+}
+
+// A source is a repository that may have what is wanted.
+type source struct {
+	member string
+	stanza *backup.Stanza
+	config string // of pgBackRest's commands, if it is on this machine; "": another member is asked
+}
+
+// String says what it would do.
+func (p *Peek) String() string {
+	return fmt.Sprintf("restore %s backup %s of %s, which ended %s and takes %s, and replay WAL from %s to %s (of %d segments up to %s) into a server of its own",
+		p.Type, p.Backup, p.Member, p.Stop.Local().Format(time.DateTime), repo.Size(p.Size), p.First, p.To, p.WAL, cmp.Or(p.Last, "none"))
+}
+
+// peekDir begins the names of directories of peeks, in the cluster's.
+const peekDir = "peek-"
+
+// PlanPeek finds the backup and the WAL for a moment, and refuses one that they
+// do not reach. It has the leader archive what was committed until now, so that
+// the last seconds are there too. set is the label of the backup to begin with;
+// "": the newest, of a time or an LSN the newest that ended before.
+func (c *Cluster) PlanPeek(ctx context.Context, to, set string) (*Peek, error) {
+	now := time.Now()
+	at, err := ParseMoment(to, now)
+	if err != nil {
+		return nil, err
+	}
+	what := fmt.Sprintf("cannot show cluster %s as of %s", c.Name, at)
+	if members, _ := c.repositories(); len(members) == 0 {
+		return nil, c.noBackups(what)
+	}
+	unreachable := func(why, do string) error {
+		return &problem.Error{Code: "restore-unreachable", What: what, Why: why, Do: do}
+	}
+	if at.Kind == restore.Time && at.At.After(now) {
+		return nil, unreachable("that is in the future", "give a moment that has passed")
+	}
+	i := slices.IndexFunc(c.Nodes, func(n spec.Node) bool { return n.Postgres.Data != "" })
+	if i < 0 {
+		return nil, unreachable("no member of the cluster is on this machine, whose programs could show it", "run this on one of its members")
+	}
+	p := &Peek{Cluster: c.Name, To: at, Notes: []string{}, node: c.Nodes[i]}
+	b, err := c.Backups(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p.flushed(ctx, c, b)
+	r := restore.Restore{Set: set, Type: at.restoreType(), Target: at.Value}
+	var refusals []error
+	for _, from := range c.sources(b) {
+		p.plan, err = r.Plan(ctx, from.stanza)
+		if err == nil {
+			err = p.reaches(at, unreachable)
+		}
+		if err == nil {
+			p.from = from
+			break
+		}
+		if problem.Code(err) == "" {
+			err = fmt.Errorf("%s: %w", from.member, err)
+		}
+		refusals = append(refusals, err)
+	}
+	if p.from.stanza == nil {
+		for _, err := range refusals {
+			if e, ok := errors.AsType[*problem.Error](err); ok {
+				return nil, e
+			}
+		}
+		why := "there is no backup yet, or no repository can be read"
+		switch {
+		case len(b.Backups) > 0 && at.Kind == restore.Time && !at.At.After(b.Backups[0].Stop):
+			why = "the oldest backup ended at " + b.Backups[0].Stop.Local().Format(time.DateTime) + ", and before its end nothing can be reached"
+		case len(refusals) > 0:
+			why = refusals[0].Error()
+		}
+		return nil, unreachable(why, "see `howdah backups "+c.Name+"`")
+	}
+	last := p.plan.Backup
+	p.Member, p.Backup, p.Type, p.Stop, p.Size = p.from.member, last.Label, last.Type, time.Unix(last.Stop, 0).UTC(), last.Size
+	p.First, p.Last, p.WAL = p.plan.First, p.plan.Last, p.plan.Segments
+	return p, p.room(what)
+}
+
+// sources are the repositories, the leader's first, whose archive goes furthest;
+// then those on this machine.
+func (c *Cluster) sources(b Backups) []source {
+	var all []source
+	members, _ := c.repositories()
+	for _, h := range members {
+		s := source{member: h.Member}
+		if n, ok := c.node(h.Member); ok && readable(n.Backup.Repo) {
+			s.stanza, s.config = keep.DeskOf(n, nil).Stanzas[0], n.Backup.Config
+		} else if len(b.Of(h.Member).Backups) > 0 {
+			s.stanza = &backup.Stanza{Storage: c.keeper(h).Storage(), Name: c.Name, Repo: 1}
+		} else {
+			continue
+		}
+		all = append(all, s)
+	}
+	slices.SortStableFunc(all, func(x, y source) int {
+		return cmp.Or(cmp.Compare(not(x.member == b.Leader), not(y.member == b.Leader)), cmp.Compare(not(x.config != ""), not(y.config != "")))
+	})
+	return all
+}
+
+func not(is bool) int {
+	if is {
+		return 0
+	}
+	return 1
+}
+
+// flushed has the leader archive what it has.
+func (p *Peek) flushed(ctx context.Context, c *Cluster, b Backups) {
+	members, _ := c.repositories()
+	i := slices.IndexFunc(members, func(h spec.Holder) bool { return h.Member == b.Leader })
+	if i < 0 {
+		p.Notes = append(p.Notes, "no leader answers: what was committed last may not be in the archive")
+		return
+	}
+	var err error
+	if p.flush, err = c.keeper(members[i]).Flush(ctx); err != nil {
+		p.Notes = append(p.Notes, b.Leader+" could not archive what was committed last: "+err.Error())
+	}
+}
+
+// reaches refuses what the plan's WAL does not lead to.
+func (p *Peek) reaches(at Moment, unreachable func(why, do string) error) error {
+	plan := p.plan
+	switch {
+	case plan.Last == "" || plan.Last[8:] < plan.Manifest.ArchiveStop[8:]:
+		return unreachable(fmt.Sprintf("WAL that backup %s needs is not in the archive: %s", plan.Manifest.Label, cmp.Or(plan.Missing, plan.First)), "see `howdah pgbackrest verify`; restore to a moment before this backup")
+	case plan.Missing != "" && at.Kind != restore.Immediate:
+		if lsn, err := pg.ParseLSN(at.Value); at.Kind == restore.LSN && err == nil && plan.Timeline.Segment(lsn, 16<<20)[8:] <= plan.Last[8:] {
+			return nil
+		}
+		return unreachable(fmt.Sprintf("segment %s is missing in the archive, and nothing after it can be reached from backup %s", plan.Missing, plan.Manifest.Label),
+			"give `--to immediate` for the end of the backup, or a moment after a later one")
+	case at.Kind == restore.LSN && p.flush.LSN != "":
+		lsn, err1 := pg.ParseLSN(at.Value)
+		end, err2 := pg.ParseLSN(p.flush.LSN)
+		if err1 == nil && err2 == nil && lsn > end {
+			return unreachable("the log ends at "+p.flush.LSN, "give an LSN up to there, or latest")
+		}
+	}
+	return nil
+}
+
+// room refuses to fill the disk.
+func (p *Peek) room(what string) error {
+	var st unix.Statfs_t
+	dir := filepath.Dir(p.node.Paths.Dir)
+	if err := unix.Statfs(dir, &st); err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
+	}
+	const log = 256 << 20 // that is replayed and written: recovery removes it as it goes
+	if free, need := int64(st.Bavail)*st.Bsize, p.Size+p.Size/20+log; free < need {
+		return &problem.Error{
+			Code: "disk-full", What: what, Why: fmt.Sprintf("%s has %s free, and %s are needed", dir, repo.Size(free), repo.Size(need)),
+			Do: "make room there",
+		}
+	}
+	return nil
+}
+
+// restoreType is the moment's kind for a restore. The end of the log is an LSN,
+// if the leader has said where that is: recovery then stops and is looked at,
+// and does not promote.
+func (t Moment) restoreType() string {
+	if t.Kind == Latest {
+		return restore.Default
+	}
+	return t.Kind
+}
+
+// A Peeked is an open peek.
+type Peeked struct {
+	Host     string    `json:"host"` // directory of the socket
+	Port     int       `json:"port"`
+	User     string    `json:"user"`
+	Database string    `json:"database"`
+	LSN      string    `json:"lsn"`             // how far the log was replayed
+	Commit   time.Time `json:"commit,omitzero"` // the last transaction that is in it
+	dir      string
+	postgres *exec.Cmd
+	ended    chan struct{}
+}
+
+// Env are the variables by which libpq finds it.
+func (p *Peeked) Env() []string {
+	return []string{"PGHOST=" + p.Host, "PGPORT=" + strconv.Itoa(p.Port), "PGUSER=" + p.User, "PGDATABASE=" + p.Database}
+}
+
+// Open restores, and starts the server. step hears what is being done. What was
+// written is removed when it fails; otherwise Close does.
+func (p *Peek) Open(ctx context.Context, step func(string)) (_ *Peeked, err error) {
+	n := p.node
+	owner, err := node.Account(n.User)
+	if err != nil {
+		return nil, err
+	}
+	sweep(filepath.Dir(n.Paths.Dir))
+	open := &Peeked{Port: n.Postgres.Port, User: spec.Superuser, Database: "postgres", ended: make(chan struct{})}
+	if open.dir, err = os.MkdirTemp(filepath.Dir(n.Paths.Dir), peekDir+strconv.Itoa(os.Getpid())+"-"); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			open.Close()
+		}
+	}()
+	if open.Host, err = os.MkdirTemp("", "howdah-"+peekDir); err != nil { // short: a socket's path has 107 bytes
+		return nil, err
+	}
+	data := filepath.Join(open.dir, "data")
+	if err := os.Mkdir(data, 0o700); err != nil {
+		return nil, err
+	}
+	if owner.UID >= 0 {
+		for _, dir := range []string{open.dir, open.Host, data} {
+			if err := os.Lchown(dir, owner.UID, owner.GID); err != nil {
+				return nil, err
+			}
+		}
+	}
+	config := p.from.config
+	if config == "" {
+		if config, err = p.fetch(ctx, open.dir, owner, step); err != nil {
+			return nil, peekFailed(p, err.Error(), err)
+		}
+	}
+	r := restore.Restore{
+		Path: data, Set: p.Backup, Type: p.To.restoreType(), Target: p.To.Value, Workers: 2, SpacesAll: filepath.Join(open.dir, "spaces"),
+		Command: fmt.Sprintf(`%s pgbackrest --config=%s --stanza=%s --pg1-path=%s --log-level-console=off --log-level-stderr=off archive-get %%f "%%p"`,
+			shellWord(n.Paths.Binary), shellWord(config), shellWord(n.Cluster), shellWord(data)),
+	}
+	if p.To.Kind == Latest && p.flush.LSN != "" {
+		r.Type, r.Target = restore.LSN, p.flush.LSN
+	}
+	step(fmt.Sprintf("restoring backup %s (%s)", p.Backup, repo.Size(p.Size)))
+	if _, err := r.From(ctx, p.from.stanza); err != nil {
+		return nil, peekFailed(p, err.Error(), err)
+	}
+	// What the server was told to be, it must not be here: not its sockets, its
+	// archive, its memory. Arguments win over every file that was restored.
+	control, err := server.ReadControl(data)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(data, "postgresql.conf"), nil, 0o600); err != nil {
+		return nil, err
+	}
+	hba := filepath.Join(open.dir, "pg_hba.conf")
+	if err := os.WriteFile(hba, []byte("local all all trust\n"), 0o644); err != nil {
+		return nil, err
+	}
+	if owner.UID >= 0 {
+		if err := os.Lchown(filepath.Join(data, "postgresql.conf"), owner.UID, owner.GID); err != nil {
+			return nil, err
+		}
+	}
+	settings := map[string]string{
+		"listen_addresses": "", "port": strconv.Itoa(open.Port), "unix_socket_directories": open.Host, "hba_file": hba, "ident_file": filepath.Join(open.dir, "pg_ident.conf"),
+		"archive_mode": "off", "ssl": "off", "hot_standby": "on", "logging_collector": "off", "log_destination": "stderr", "log_min_messages": "warning",
+		"shared_buffers": "32MB", "huge_pages": "off", "fsync": "off", "full_page_writes": "off", "autovacuum": "off", "synchronous_standby_names": "",
+		"default_transaction_read_only": "on", "primary_conninfo": "", "primary_slot_name": "", "recovery_min_apply_delay": "0", "lc_messages": "C",
+		"shared_preload_libraries": n.Postgres.Parameters["shared_preload_libraries"],
+	}
+	for name, least := range control.Least {
+		value, _ := strconv.Atoi(n.Postgres.Parameters[name])
+		settings[name] = strconv.Itoa(max(least, value))
+	}
+	args := []string{"-D", data}
+	for name, value := range settings {
+		args = append(args, "-c", name+"="+value)
+	}
+	log := filepath.Join(open.dir, "postgres.log")
+	out, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	step(fmt.Sprintf("replaying WAL from %s to %s", p.First, p.To))
+	open.postgres = exec.Command(filepath.Join(n.Postgres.Bin, "postgres"), args...)
+	open.postgres.Dir, open.postgres.Env, open.postgres.Stdout, open.postgres.Stderr = data, owner.Env(), out, out
+	open.postgres.SysProcAttr = &syscall.SysProcAttr{Credential: owner.Credential, Setpgid: true, Pdeathsig: syscall.SIGQUIT} // Ctrl-C is for us, who stop it
+	if err := open.postgres.Start(); err != nil {
+		open.postgres = nil
+		return nil, err
+	}
+	go func() {
+		defer close(open.ended)
+		_ = open.postgres.Wait()
+	}()
+	if err := p.await(ctx, open, log); err != nil {
+		return nil, err
+	}
+	return open, nil
+}
+
+// fetch brings the WAL of another member here, where PostgreSQL's restore_command
+// finds it, and returns the configuration for that.
+func (p *Peek) fetch(ctx context.Context, dir string, owner node.User, step func(string)) (config string, err error) {
+	step("fetching WAL from " + p.Member)
+	at := filepath.Join(dir, "archive")
+	if err := keep.CopyWAL(ctx, p.from.stanza, backup.Posix(1, at, p.Cluster, ""), p.First); err != nil {
+		return "", err
+	}
+	config = filepath.Join(dir, "pgbackrest.conf")
+	text := fmt.Sprintf("[global]\nrepo1-path=%s\nlock-path=%s\nlog-level-file=off\n", at, filepath.Join(dir, "lock"))
+	if err := os.WriteFile(config, []byte(text), 0o644); err != nil || owner.UID < 0 {
+		return config, err
+	}
+	return config, filepath.WalkDir(at, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Lchown(path, owner.UID, owner.GID)
+	})
+}
+
+// await returns when the server stands at the moment.
+func (p *Peek) await(ctx context.Context, open *Peeked, log string) error {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-open.ended:
+			return p.died(log)
+		case <-tick.C:
+			if there, err := open.look(ctx); err == nil && there {
+				return nil
+			}
+		}
+	}
+}
+
+// look asks the server whether it has arrived: recovery stands still there, or
+// has come to the end of the log.
+func (open *Peeked) look(ctx context.Context) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	config, err := pgconn.ParseConfig(pg.DSN{{"host", open.Host}, {"port", strconv.Itoa(open.Port)}, {"user", open.User}, {"dbname", open.Database}, {"sslmode", "disable"}}.String())
+	if err != nil {
+		return false, err
+	}
+	conn, err := pgconn.ConnectConfig(ctx, config)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close(ctx)
+	r := conn.ExecParams(ctx, `select case when pg_is_in_recovery() then pg_get_wal_replay_pause_state() = 'paused' else true end,
+		coalesce(pg_last_wal_replay_lsn()::text, ''), coalesce(extract(epoch from pg_last_xact_replay_timestamp())::text, '')`, nil, nil, nil, nil).Read()
+	if r.Err != nil || len(r.Rows) != 1 {
+		return false, cmp.Or(r.Err, errors.New("no answer"))
+	}
+	row := r.Rows[0]
+	if string(row[0]) != "t" {
+		return false, nil
+	}
+	open.LSN = string(row[1])
+	if s, err := strconv.ParseFloat(string(row[2]), 64); err == nil {
+		open.Commit = time.UnixMicro(int64(s * 1e6)).UTC()
+	}
+	return true, nil
+}
+
+// died says why the server ended.
+func (p *Peek) died(log string) error {
+	text, _ := os.ReadFile(log)
+	last := "its log is empty"
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	for lines.Scan() {
+		if line := lines.Text(); strings.Contains(line, "FATAL:") || strings.Contains(line, "PANIC:") || last == "its log is empty" {
+			last = line
+		}
+	}
+	if strings.Contains(last, "recovery ended before configured recovery target was reached") {
+		return &problem.Error{
+			Code: "restore-unreachable", What: fmt.Sprintf("cannot show cluster %s as of %s", p.Cluster, p.To),
+			Why: "from backup " + p.Backup + " the archive leads to segment " + p.Last + ", and has not come there",
+			Do:  "give an earlier moment, or latest for as far as it goes; a transaction or a restore point before that backup is reached from an earlier one, with --set",
+		}
+	}
+	return peekFailed(p, "PostgreSQL ended: "+last, nil)
+}
+
+func peekFailed(p *Peek, why string, err error) error {
+	return &problem.Error{
+		Code: "restore-failed", What: fmt.Sprintf("cannot show cluster %s as of %s", p.Cluster, p.To), Why: why,
+		Do: "`howdah pgbackrest --config=" + cmp.Or(p.from.config, p.node.Backup.Config) + " --stanza=" + p.Cluster + " verify` says what is wrong with the repository", Err: err,
+	}
+}
+
+// Close stops the server and removes what was restored.
+func (open *Peeked) Close() {
+	if open.postgres != nil {
+		_ = open.postgres.Process.Signal(syscall.SIGQUIT) // nothing of it is to be kept
+		select {
+		case <-open.ended:
+		case <-time.After(10 * time.Second):
+			_ = syscall.Kill(-open.postgres.Process.Pid, syscall.SIGKILL)
+			<-open.ended
+		}
+	}
+	for _, dir := range []string{open.dir, open.Host} {
+		if dir != "" {
+			_ = os.RemoveAll(dir) // what stays is swept by the next
+		}
+	}
+}
+
+// Ended is closed when the server has ended by itself.
+func (open *Peeked) Ended() <-chan struct{} { return open.ended }
+
+// sweep removes what peeks left that were killed.
+func sweep(dir string) {
+	list, _ := filepath.Glob(filepath.Join(dir, peekDir+"*"))
+	for _, path := range list {
+		text, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(path), peekDir), "-")
+		pid, err := strconv.Atoi(text)
+		if err == nil && !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			continue
+		}
+		_ = os.RemoveAll(path)
+	}
+}
+
+// shellWord is one word for a shell, in a setting that knows %.
+func shellWord(s string) string {
+	return "'" + strings.NewReplacer("'", `'\''`, "%", "%%").Replace(s) + "'"
+}
