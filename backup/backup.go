@@ -136,6 +136,17 @@ func (d Desk) Push(ctx context.Context, path string, coding repo.Coding, header 
 	return nil
 }
 
+// Stopping says that the server was told to shut down, as its postmaster notes
+// (miscinit.h, LOCK_FILE_LINE_PM_STATUS).
+func (d Desk) Stopping() bool {
+	text, err := os.ReadFile(filepath.Join(d.Server.Path, "postmaster.pid"))
+	if err != nil {
+		return false
+	}
+	lines := strings.Split(string(text), "\n")
+	return len(lines) >= 8 && strings.TrimSpace(lines[7]) == "stopping"
+}
+
 // Pending is how much WAL waits to be archived. A segment of unknown size
 // counts as 16 MiB.
 func (d Desk) Pending() (int64, error) {

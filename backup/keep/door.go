@@ -108,10 +108,7 @@ func (k *Keeper) takeFor(w http.ResponseWriter, r *http.Request) {
 	}
 	k.asked = q
 	k.mu.Unlock()
-	select {
-	case k.wake <- struct{}{}:
-	default:
-	}
+	k.nudge()
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	out, flush := json.NewEncoder(w), http.NewResponseController(w)
 	tick := time.NewTicker(often)

@@ -568,6 +568,36 @@ func (k *Keeper) pending() Archive {
 	return a
 }
 
+// await waits until the turns have brought something about.
+func (k *Keeper) await(ctx context.Context, so func(*state) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		k.mu.Lock()
+		is := so(&k.state)
+		k.mu.Unlock()
+		if is {
+			return nil
+		}
+		k.nudge()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return errors.New("the archive is not complete yet; jobs.log of this member says why")
+		}
+	}
+}
+
+// nudge makes the next turn come now.
+func (k *Keeper) nudge() {
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
 // flush has everything that is committed archived: a restore can then reach any
 // moment until now. The small transaction gives recovery a commit after it.
 func (k *Keeper) flush(ctx context.Context) (Flushed, error) {
@@ -580,6 +610,9 @@ func (k *Keeper) flush(ctx context.Context) (Flushed, error) {
 		return Flushed{}, errNotLeader
 	}
 	if err := conn.CanArchive(true); err != nil {
+		return Flushed{}, err
+	}
+	if err := k.await(ctx, func(s *state) bool { return s.filled }); err != nil { // what a former leader left is archived first
 		return Flushed{}, err
 	}
 	f := Flushed{At: time.Now().UTC()}

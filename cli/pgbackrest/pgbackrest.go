@@ -32,6 +32,11 @@ type Process struct {
 	Self     []string // how this program is called as pgbackrest: for restore_command
 }
 
+// stopping is the exit code of an archive-push that leaves WAL for later because
+// the server shuts down. Above 128 PostgreSQL's archiver ends at once, as it
+// does when its command was killed, and does not try again for two seconds.
+const stopping = 128 + int(syscall.SIGTERM)
+
 // notFound is the exit code of archive-get when the archive ends.
 const notFound = 1
 
@@ -52,6 +57,9 @@ func Run(ctx context.Context, args []string, p Process) int {
 	switch {
 	case errors.Is(err, errNotFound):
 		err, code = nil, notFound
+	case errors.Is(err, errStopping):
+		l.voice().Warn("%s", err)
+		err, code = nil, stopping
 	case errors.Is(err, errFound):
 		err, code = nil, int(repo.FileInvalid)
 	case err != nil:
@@ -87,6 +95,7 @@ func (c *command) bounded(ctx context.Context, p Process, l *log) error {
 var (
 	errNotFound = errors.New("not found")
 	errFound    = errors.New("defects were found") // told already
+	errStopping = errors.New("not pushed, because the server shuts down: whoever leads next has the segment and archives it, or this server when it is back")
 )
 
 func (c *command) run(ctx context.Context, p Process, l *log) error {
@@ -236,6 +245,9 @@ func (c *command) coding() (repo.Coding, error) {
 func (c *command) push(ctx context.Context, d backup.Desk) error {
 	if len(c.args) != 1 {
 		return repo.Errorf(repo.ParamRequired, "archive-push requires one parameter: the path of the WAL file; is archive_command configured as 'pgbackrest --stanza=%s archive-push %%p'?", d.Stanza)
+	}
+	if !c.yes("push-while-stopping") && d.Stopping() {
+		return errStopping
 	}
 	if c.has("archive-push-queue-max") {
 		pending, err := d.Pending()

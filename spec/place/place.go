@@ -138,7 +138,7 @@ func (s Site) backup(c spec.Cluster, m spec.Member, n *spec.Node) {
 	maps.Copy(n.Postgres.Parameters, map[string]string{
 		"archive_mode": "on",
 		"archive_command": archiveWord(n.Paths.Binary) + " pgbackrest --config=" + archiveWord(n.Backup.Config) +
-			" --stanza=" + archiveWord(n.Cluster) + ` archive-push "%p"`,
+			" --stanza=" + archiveWord(n.Cluster) + ` --no-push-while-stopping archive-push "%p"`,
 	})
 	if _, ok := m.Parameters["archive_timeout"]; !ok {
 		n.Postgres.Parameters["archive_timeout"] = "300" // seconds that WAL may wait in a segment that is not full

@@ -60,9 +60,17 @@ func TestBackupAndPeek(t *testing.T) {
 	w.whole()
 	w.sql("update moments set word = 'after'")
 	w.until("the new leader speaks of its repository", func() bool { return w.backups().Leader == to })
+	// From the backup of the old leader, over the last segment that it did not archive.
+	w.until("the backup is with the new leader", func() bool {
+		b := w.backups()
+		return slices.Contains(b.Backups[len(b.Backups)-1].Members, to)
+	})
+	if got := look("latest"); got != "after" {
+		t.Errorf("after a switchover it is %q, want after", got)
+	}
 	w.howdah("backup", "--type", "incr")
-	if b := w.backups(); !slices.Contains(b.Backups[len(b.Backups)-1].Members, to) {
-		t.Errorf("the backup of %s: %+v", to, b)
+	if b := w.backups(); b.Backups[len(b.Backups)-1].Type != "incr" {
+		t.Errorf("the last backup is %+v", b)
 	}
 	for moment, want := range map[string]string{was: "here", "latest": "after"} {
 		if got := look(moment); got != want {
