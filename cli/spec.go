@@ -14,9 +14,11 @@ import (
 	"howdah/control"
 	"howdah/postgres/conf"
 	"howdah/spec"
+	"howdah/spec/pigsty"
 )
 
 func (a *app) spec() *cobra.Command {
+	var schema bool
 	cmd := &cobra.Command{
 		Use: "spec INVENTORY", Short: "What an inventory means, and where every value comes from",
 		Long: `Spec reads an inventory and prints the clusters that it describes: each value
@@ -24,15 +26,23 @@ with the line it stands on, or what else gave it. Nothing is started or changed.
 All problems are named at once, each with its line; so are names that nobody
 knows, and parameters that have no effect here.`,
 		Example: `  howdah spec pigsty.yml
-  howdah spec pigsty.yml --json`,
+  howdah spec pigsty.yml --json
+  howdah spec --schema > inventory.schema.json`,
 		SuggestFor: []string{"check", "validate", "parse"},
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
+			if schema && len(args) == 0 {
+				return nil
+			}
+			if len(args) != 1 || schema {
 				return usage("spec needs one inventory: the path of a YAML file")
 			}
 			return nil
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
+			if schema {
+				a.printJSON(a.Out, pigsty.Schema())
+				return nil
+			}
 			inv, err := control.ReadInventory(args[0])
 			if err != nil {
 				a.findings(inv.World, spec.Warning)
@@ -51,6 +61,7 @@ knows, and parameters that have no effect here.`,
 		},
 	}
 	a.jsonFlag(cmd)
+	cmd.Flags().BoolVar(&schema, "schema", false, "print the JSON Schema by which editors check an inventory")
 	return cmd
 }
 

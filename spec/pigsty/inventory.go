@@ -53,6 +53,7 @@ type reader struct {
 	file     string
 	known    catalogue
 	nodes    int  // values so far, those behind aliases as often as they are used
+	text     int  // bytes of all values so far
 	guesses  int  // at what unknown names may mean
 	short    bool // it is the short form
 	findings []spec.Finding

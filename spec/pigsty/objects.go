@@ -102,7 +102,12 @@ func (r *reader) objects(s *server, c *spec.Cluster) spec.Objects {
 	}
 	o.Extensions = extensions(s.get("pg_default_extensions"))
 	for _, v := range items(s.get("pg_default_privileges")) {
-		o.Privileges = append(o.Privileges, v.String())
+		p, err := spec.ParsePrivilege(v.String())
+		if err != nil {
+			r.bad(v.line, "%s is no default privilege: %s", quote(v.String()), err)
+			continue
+		}
+		o.Privileges = append(o.Privileges, p.String())
 	}
 	o.Admins = []string{spec.Superuser}
 	for _, name := range []string{o.Admin, "dbrole_admin"} {

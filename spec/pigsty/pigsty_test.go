@@ -568,3 +568,38 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// What is made to grow without end is refused at once, with the place.
+func TestAnInventoryThatGrowsIsRefused(t *testing.T) {
+	var laughs strings.Builder
+	laughs.WriteString("all:\n  vars:\n    a0: &a0 [lol]\n")
+	for i := 1; i < 40; i++ {
+		fmt.Fprintf(&laughs, "    a%d: &a%d [%s]\n", i, i, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*a%d, ", i-1), 9), ", "))
+	}
+	long := "all:\n  vars:\n    a: &a " + strings.Repeat("x", 1<<20) + "\n    b: [" + strings.TrimSuffix(strings.Repeat("*a, ", 1000), ", ") + "]\n"
+	for name, text := range map[string]string{
+		"a billion laughs": laughs.String(), "a long text, often": long, "nested": strings.Repeat("[", 100_000), "large": strings.Repeat("#", 9<<20),
+	} {
+		began := time.Now()
+		w := Read("x.yml", []byte(text))
+		if problem.Code(w.Err()) != "inventory-invalid" || len(w.Err().Error()) > 1<<20 {
+			t.Errorf("%s: got %.200v", name, w.Err())
+		}
+		if took := time.Since(began); took > 20*time.Second {
+			t.Errorf("%s took %s", name, took)
+		}
+	}
+}
+
+// A default privilege is one, and no other statement.
+func TestADefaultPrivilegeIsNothingElse(t *testing.T) {
+	const text = "all:\n  children:\n    a:\n      hosts: { 10.1.1.1: { pg_seq: 1, pg_role: primary } }\n      vars:\n        pg_cluster: a\n        pg_default_privileges: [ %q ]\n"
+	w := Read("x.yml", []byte(fmt.Sprintf(text, "GRANT SELECT ON TABLES TO a; DROP TABLE b")))
+	if err := w.Err(); problem.Code(err) != "inventory-invalid" || !strings.Contains(err.Error(), "x.yml:7: ") {
+		t.Errorf("got %v", err)
+	}
+	w = Read("x.yml", []byte(fmt.Sprintf(text, "grant select on tables to A")))
+	if got := w.Clusters[0].Objects.Privileges; w.Err() != nil || len(got) != 1 || got[0] != `GRANT SELECT ON TABLES TO "a"` {
+		t.Errorf("got %q, %v", got, w.Err())
+	}
+}

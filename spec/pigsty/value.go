@@ -122,6 +122,7 @@ func shorten(s string) string {
 const (
 	maxSize  = 8 << 20
 	maxNodes = 1 << 17
+	maxText  = 32 << 20 // of all values, each as often as it is named
 	maxDepth = 64
 )
 
@@ -157,6 +158,8 @@ func (r *reader) value(n *yaml.Node, depth int) *value {
 			r.bad(n.Line, "the file grows beyond %d values here; aliases repeat too much", maxNodes)
 		}
 		return &value{line: n.Line}
+	case r.text > maxText:
+		return &value{line: n.Line}
 	case depth > maxDepth:
 		r.bad(n.Line, "this is nested deeper than %d levels", maxDepth)
 		return &value{line: n.Line}
@@ -174,6 +177,9 @@ func (r *reader) value(n *yaml.Node, depth int) *value {
 		return v
 	case yaml.MappingNode:
 		return r.mapping(n, depth)
+	}
+	if r.text += len(n.Value); r.text > maxText {
+		r.bad(n.Line, "the file grows beyond %d bytes here; aliases repeat too much", maxText)
 	}
 	v := &value{line: n.Line, text: n.Value, scalar: n.Value}
 	switch {
