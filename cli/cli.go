@@ -61,6 +61,9 @@ type Roles struct {
 	PgExporter func(ctx context.Context, o Exporter) error
 }
 
+// changesExit is the exit code of a plan that is not empty.
+const changesExit = 2
+
 // errUnhealthy ends a verb that did its work and found the cluster unwell.
 var errUnhealthy = errors.New("unhealthy")
 
@@ -190,8 +193,8 @@ On one machine, "howdah up" starts a complete cluster of three nodes to try.`,
 	)
 	for group, verbs := range map[string][]*cobra.Command{
 		"play":   {a.up(), a.down(), a.init(), a.spec(), a.fault(), a.demoFaults()},
-		"look":   {a.list(), a.status(), a.why(), a.history(), a.showConfig(), a.psql(), a.backups(), a.restore()},
-		"change": {a.switchover(), a.failover(), a.restart(), a.reload(), a.reinit(), a.pause(), a.resume(), a.editConfig(), a.keys(), a.provision(), a.backup(), a.pgbackrest()},
+		"look":   {a.list(), a.status(), a.why(), a.history(), a.showConfig(), a.psql(), a.plan(), a.applied(), a.backups(), a.restore()},
+		"change": {a.apply(), a.switchover(), a.failover(), a.restart(), a.reload(), a.reinit(), a.pause(), a.resume(), a.editConfig(), a.keys(), a.provision(), a.backup(), a.pgbackrest()},
 		"daemon": {a.node(), a.agent(), a.gateway(), a.etcd(), a.jobs(), a.pgExporter(), a.playground()},
 	} {
 		for _, v := range verbs {

@@ -108,7 +108,7 @@ at any time. "howdah up" does the same by itself.`,
 		Example: `  howdah provision pg-test`,
 		Args:    takes(0),
 		RunE: a.on(func(cmd *cobra.Command, c *control.Cluster) error {
-			report, err := c.Provision(cmd.Context())
+			report, err := c.Provision(cmd.Context(), control.Provisioning{What: "provision"})
 			switch {
 			case a.json && err == nil:
 				a.printJSON(a.Out, map[string]any{"cluster": c.Name, "done": report.Done, "missing": report.Missing})

@@ -115,7 +115,7 @@ func (a *app) rise(ctx context.Context, c *control.Cluster, began time.Time) (ri
 	if err != nil {
 		return risen{}, err
 	}
-	report, err := c.Provision(ctx)
+	report, err := c.Provision(ctx, control.Provisioning{What: "up"})
 	switch n := len(report.Done); {
 	case n > 4:
 		say("%s: %s, and %d more", c.Name, strings.Join(report.Done[:3], ", "), n-3)

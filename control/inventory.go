@@ -11,9 +11,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"howdah/cluster"
 	"howdah/machine"
 	"howdah/nodefile"
 	"howdah/postgres"
@@ -23,6 +25,7 @@ import (
 	"howdah/spec"
 	"howdah/spec/apply"
 	"howdah/spec/pigsty"
+	"howdah/spec/plan"
 )
 
 // An Inventory is a file, read.
@@ -121,28 +124,120 @@ func lookUp(s secret.Text, dir string) (secret.Text, error) {
 	return s, nil
 }
 
-// Provision makes the roles and databases that the cluster is to have. Its
-// leader must be on this machine: the superuser comes by the socket alone.
-func (c *Cluster) Provision(ctx context.Context) (apply.Report, error) {
-	s, err := c.State(ctx)
-	if err != nil {
-		return apply.Report{}, err
-	}
-	n, ok := c.node(s.LeaderName())
-	if !ok {
-		return apply.Report{}, &problem.Error{
-			Code: "leader-elsewhere", What: "cannot make the roles and databases of cluster " + c.Name,
-			Why: "its leader is not on this machine", Do: "run this where it is",
-		}
-	}
-	return Provision(ctx, n)
+// leaderWithin is how long a lost primary's work waits for the next one: until
+// then the store shows the one that was lost, for as long as its lease.
+const leaderWithin = 2 * time.Minute
+
+// A Provisioning is how roles and databases are made.
+type Provisioning struct {
+	What   string // for the record: "up", "apply pigsty.yml"
+	Prune  bool
+	Before func(plan.Step) error
+	After  func(plan.Step, error)
 }
 
-// Provision makes the roles and databases of the cluster that n leads.
-func Provision(ctx context.Context, n spec.Node) (apply.Report, error) {
+// Provision makes the roles and databases that the cluster is to have, and goes
+// where its leader goes meanwhile. That must be on this machine: the superuser
+// comes by the socket alone.
+func (c *Cluster) Provision(ctx context.Context, p Provisioning) (apply.Report, error) {
+	j := c.journal(p.What)
+	report, err := c.provision(ctx, p, j)
+	return report, errors.Join(err, j.end(ctx))
+}
+
+func (c *Cluster) provision(ctx context.Context, p Provisioning, j *journal) (apply.Report, error) {
+	var all apply.Report
+	got := c.now() // when the work got on
+	for {
+		n, err := c.leaderHere(ctx)
+		if err != nil {
+			return all, err
+		}
+		o, err := order(n, nil)
+		if err != nil {
+			return all, err
+		}
+		o.Prune, o.Before = p.Prune, p.Before
+		o.After = func(s plan.Step, err error) {
+			if err == nil {
+				j.note(ctx, s.Done(), nil)
+			} else {
+				j.note(ctx, s.What, err)
+			}
+			if p.After != nil {
+				p.After(s, err)
+			}
+		}
+		r, err := apply.Run(ctx, o)
+		all.Done = append(all.Done, r.Done...)
+		all.Missing, all.Cannot, all.Left = r.Missing, r.Cannot, r.Left
+		if len(r.Done) > 0 {
+			got = c.now()
+		}
+		if !errors.Is(err, apply.ErrLost) || c.now().Sub(got) > leaderWithin || ctx.Err() != nil {
+			return all, err
+		}
+		if err := c.awaitLeader(ctx); err != nil {
+			return all, err
+		}
+	}
+}
+
+// awaitLeader waits until somebody leads and writes.
+func (c *Cluster) awaitLeader(ctx context.Context) error {
+	const pause = 200 * time.Millisecond // the store may still show the one before
+	ctx, cancel := context.WithTimeout(ctx, leaderWithin)
+	defer cancel()
+	select {
+	case <-time.After(pause):
+	case <-ctx.Done():
+	}
+	err := c.watch(ctx, func(s cluster.State) bool {
+		m, ok := s.Member(s.LeaderName())
+		return ok && m.Role == cluster.RolePrimary && m.Running()
+	})
+	if errors.Is(err, context.DeadlineExceeded) {
+		return &problem.Error{
+			Code: "leader-none", What: "cannot go on with cluster " + c.Name, Why: "it has had no leader for " + leaderWithin.String(),
+			Do: "see `howdah why " + c.Name + "`; given again when it has one, the same command does what is left",
+		}
+	}
+	return err
+}
+
+// leaderHere is the node that leads, which has to be on this machine.
+func (c *Cluster) leaderHere(ctx context.Context) (spec.Node, error) {
+	s, err := c.State(ctx)
+	if err != nil {
+		return spec.Node{}, err
+	}
+	n, ok := c.node(s.LeaderName())
+	if !ok && s.LeaderName() == "" {
+		if err := c.awaitLeader(ctx); err != nil {
+			return n, err
+		}
+		return c.leaderHere(ctx)
+	}
+	if !ok {
+		return n, &problem.Error{
+			Code: "leader-elsewhere", What: "cannot make the roles and databases of cluster " + c.Name,
+			Why: "its leader " + s.LeaderName() + " is not on this machine", Do: "run this where it is",
+		}
+	}
+	return n, nil
+}
+
+// order is what the server of n is to hold. given are an inventory's passwords
+// that are not with the node yet.
+func order(n spec.Node, given map[string]secret.Text) (apply.Order, error) {
 	secrets, err := nodefile.Secrets(n)
 	if err != nil {
-		return apply.Report{}, err
+		return apply.Order{}, err
+	}
+	for name, value := range given {
+		if value != "" {
+			secrets[name] = value
+		}
 	}
 	o := apply.Order{Cluster: n.Cluster, Objects: n.Objects, Secrets: secrets, Baselines: map[string]string{}}
 	for _, d := range n.Objects.Databases {
@@ -169,7 +264,7 @@ func Provision(ctx context.Context, n spec.Node) (apply.Report, error) {
 		config.RuntimeParams = map[string]string{"application_name": "howdah"}
 		return pgconn.ConnectConfig(ctx, config)
 	}
-	return apply.Run(ctx, o)
+	return o, nil
 }
 
 // Keys makes in the house what all machines of an inventory must have alike,

@@ -121,6 +121,10 @@ func (h House) Up(ctx context.Context, ground string, inv Inventory) (Raised, er
 	if err != nil {
 		return Raised{}, err
 	}
+	var was []spec.Node
+	if inv.World.File != "" {
+		was, _ = playground.Nodes(h.Dir) // none yet; whatever is wrong with them Up says
+	}
 	s, nodes, err := playground.Up(ctx, playground.Options{Dir: h.Dir, Ground: g, World: inv.World}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		if problem.Code(err) != "" || ctx.Err() != nil {
@@ -129,6 +133,11 @@ func (h House) Up(ctx context.Context, ground string, inv Inventory) (Raised, er
 		return Raised{}, &problem.Error{
 			Code: "up-failed", What: "cannot start the playground in " + h.Dir,
 			Do: "read keeper.log and the nodes' logs there; `howdah up` again continues where it stopped", Err: err,
+		}
+	}
+	for _, n := range nodes {
+		if err := renew(arrangement{was: was}.old(n), n, false); err != nil {
+			return Raised{}, err
 		}
 	}
 	up := Raised{Ground: string(s.Ground), Substituted: substituted(s, nodes)}

@@ -112,6 +112,20 @@ func Take(dir, host string, w spec.World) (spec.Node, error) {
 	return n, err
 }
 
+// Preview is the node that Take would write, with the certificate that is there;
+// it touches nothing.
+func Preview(dir, host string, w spec.World) (spec.Node, error) {
+	n, err := plan(dir, host, w)
+	if err != nil {
+		return n, err
+	}
+	was, err := nodefile.Load(n.Paths.Dir)
+	if err == nil {
+		n.TLS = was.TLS // as Take has it
+	}
+	return n, same(n)
+}
+
 // plan says what host runs; it touches nothing.
 func plan(dir, host string, w spec.World) (spec.Node, error) {
 	what := "cannot run host " + host + " of " + w.File

@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +22,7 @@ import (
 	"howdah/nodefile"
 	"howdah/pki"
 	"howdah/problem"
+	"howdah/secret"
 	"howdah/spec"
 	"howdah/spec/pigsty"
 	"howdah/spec/place"
@@ -35,6 +38,8 @@ type Options struct {
 	First    netip.Addr    // address of the demo's first host, the others follow; zero: 10.10.10.11
 	Binary   string        // the program to copy; "": the one that runs
 	Postgres spec.Postgres // Bin and Major in place of what the world asks for; empty: what this machine has
+	Only     []string      // clusters, and members as CLUSTER/MEMBER, that the world counts for; empty: all
+	Keep     bool          // members that the world has not stay as they are
 
 	given bool // the world is; it is not the demo's
 }
@@ -157,6 +162,46 @@ func Build(o Options) (Built, error) {
 	return b, err
 }
 
+// Preview is what Build would make of the world, and what is there; it touches
+// nothing. Certificates are those that are there.
+func Preview(o Options) (want, was []spec.Node, err error) {
+	if err := o.complete(); err != nil {
+		return nil, nil, err
+	}
+	name := ""
+	if os.Geteuid() == 0 {
+		name = spec.Superuser
+	}
+	s := State{Dir: o.Dir, Run: runDir(o.Dir), Binary: binary(o.Dir)}
+	if err := s.choose(o.Ground); err != nil {
+		return nil, nil, err
+	}
+	old, err := Load(o.Dir)
+	if err == nil {
+		was, err = old.Nodes()
+	}
+	if err != nil && problem.Code(err) != "playground-none" {
+		return nil, nil, err
+	}
+	if want, err = s.plan(o, name); err != nil {
+		return nil, nil, err
+	}
+	for i := range want {
+		if j := slices.IndexFunc(was, func(n spec.Node) bool { return n.Paths.Dir == want[i].Paths.Dir }); j >= 0 {
+			want[i].Certify(was[j].TLS)
+		}
+	}
+	return want, was, named(want)
+}
+
+// counts says whether the world counts for a member, or for some of a cluster.
+func (o Options) counts(cluster, member string) bool {
+	return len(o.Only) == 0 || slices.ContainsFunc(o.Only, func(only string) bool {
+		of, name, one := strings.Cut(only, "/")
+		return of == cluster && (!one || member == "" || name == member)
+	})
+}
+
 // choose settles the ground: the one that is there stays.
 func (s *State) choose(wish Ground) error {
 	old, err := Load(s.Dir)
@@ -193,6 +238,11 @@ func (s *State) plan(o Options, user string) ([]spec.Node, error) {
 		return nil, err
 	}
 	nodes := place.Nodes(o.World, at)
+	if len(o.Only) > 0 || o.Keep {
+		if nodes, err = s.only(o, nodes); err != nil {
+			return nil, err
+		}
+	}
 	for i := range nodes {
 		n := &nodes[i]
 		s.Members = append(s.Members, n.Paths.Dir)
@@ -210,6 +260,31 @@ func (s *State) plan(o Options, user string) ([]spec.Node, error) {
 		s.available(n)
 	}
 	return nodes, nil
+}
+
+// only leaves nodes as they are that the world does not count for, or has not if
+// they are to be kept; what it does not count for and is not there is left out.
+func (s State) only(o Options, nodes []spec.Node) ([]spec.Node, error) {
+	was, err := Nodes(s.Dir)
+	if err != nil && problem.Code(err) != "playground-none" {
+		return nil, err
+	}
+	var all []spec.Node
+	for _, n := range nodes {
+		i := slices.IndexFunc(was, func(w spec.Node) bool { return w.Paths.Dir == n.Paths.Dir })
+		switch {
+		case o.counts(n.Cluster, n.Member):
+			all = append(all, n)
+		case i >= 0:
+			all = append(all, was[i])
+		}
+	}
+	for _, w := range was {
+		if o.Keep && !slices.ContainsFunc(nodes, func(n spec.Node) bool { return n.Paths.Dir == w.Paths.Dir }) {
+			all = append(all, w)
+		}
+	}
+	return all, nil
 }
 
 // grows refuses what would leave a member of the playground behind, or a store
@@ -265,11 +340,16 @@ func (s *State) write(o Options, b Built, owner node.User) error {
 		return err
 	}
 	for _, c := range o.World.Clusters {
+		if !o.counts(c.Name, "") {
+			continue
+		}
 		path := filepath.Join(s.Dir, c.Name, secretsName)
+		before := ownSecrets(path)
 		other, err := nodefile.MergeSecrets(path, c.Secrets, owner.UID, owner.GID)
 		if err != nil {
 			return err
 		}
+		other = other && !maps.Equal(before, ownSecrets(path))
 		for _, m := range c.Members {
 			b.Changed[m.Name] = other
 		}
@@ -313,13 +393,23 @@ func (s *State) write(o Options, b Built, owner node.User) error {
 			return err
 		}
 		n.Certify(files)
+		was, _ := nodefile.Load(n.Paths.Dir) // whatever is wrong with it, it is written anew
 		other, err := nodefile.Update(*n, owner.UID, owner.GID)
 		if err != nil {
 			return err
 		}
-		b.Changed[n.Member] = b.Changed[n.Member] || other
+		was.Objects = n.Objects // neither supervisor nor agent reads them
+		b.Changed[n.Member] = b.Changed[n.Member] || other && !reflect.DeepEqual(was, *n)
 	}
 	return s.save()
+}
+
+// ownSecrets are those of the secrets at path by which roles of a node work;
+// those of the inventory's users are the server's.
+func ownSecrets(path string) map[string]secret.Text {
+	all, _ := nodefile.Secrets(spec.Node{Paths: spec.Paths{Secrets: path}}) // none yet, or what MergeSecrets refuses
+	maps.DeleteFunc(all, func(name string, _ secret.Text) bool { return strings.HasPrefix(name, "user:") })
+	return all
 }
 
 func (s State) authority() string { return filepath.Join(s.Dir, "ca") }

@@ -1,20 +1,18 @@
-// Package apply makes a primary hold what is declared of its cluster: roles,
-// databases and what they are to contain.
+// Package apply makes a primary hold what is declared of its cluster: it looks
+// at the catalogs, has spec/plan find the difference, and takes its steps.
 //
-// Run may be repeated at any time: it looks first and changes what differs. It
-// never drops, demotes or revokes anything that is not declared so. What one
-// object needs and cannot have is told by name and keeps the others from
-// nothing. Statements follow Pigsty's (roles/pgsql/templates/pg-user.sql,
-// pg-db.sql, pg-init-template.sql).
+// Run may be repeated at any time, also after it was killed at any statement: it
+// looks first and does what is left. What one object needs and cannot have is
+// told by name and keeps the others from nothing. When all is done it looks
+// again, so that what it says is in force.
 package apply
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -22,9 +20,14 @@ import (
 
 	"howdah/pg"
 	"howdah/problem"
+	"howdah/scram"
 	"howdah/secret"
 	"howdah/spec"
+	"howdah/spec/plan"
 )
+
+// Connect opens a session of the superuser.
+type Connect func(ctx context.Context, database string) (*pgconn.PgConn, error)
 
 // An Order is what a server is to hold.
 type Order struct {
@@ -32,42 +35,80 @@ type Order struct {
 	Objects   spec.Objects
 	Secrets   map[string]secret.Text
 	Baselines map[string]string // SQL by the name of its database
-	// Connect opens a session of the superuser.
-	Connect func(ctx context.Context, database string) (*pgconn.PgConn, error)
+	Prune     bool              // what nobody declared is to go
+	Connect   Connect
+
+	// Before, if not nil, is asked before each step; ErrSkip leaves it out, and any
+	// other error ends the work.
+	Before func(plan.Step) error
+	// After, if not nil, hears of each step that was tried.
+	After func(plan.Step, error)
 }
+
+// ErrSkip is what Before answers to leave a step out.
+var ErrSkip = errors.New("left out")
+
+// ErrLost says that the primary went away, or is one no more: what it holds is
+// to be looked at anew, where the primary is now.
+var ErrLost = errors.New("the primary was lost")
 
 // A Report is what Run did.
 type Report struct {
-	Done    []string // "made role app"
-	Missing []string // what this server's installation has not: extensions
+	Done    []string    // "made role app"
+	Missing []string    // what this server's installation has not: extensions
+	Cannot  []plan.Note // what can not be changed
+	Left    []string    // what still is otherwise than declared, though its step was taken
 }
 
 // statement is the time allowed to one of them: a database is copied within it.
-const statement = 2 * time.Minute
+// Whatever a person's SQL does, or data are copied for, may take longer.
+const (
+	statement = 2 * time.Minute
+	lengthy   = 6 * time.Hour
+)
+
+// Plan says what Run would do.
+func Plan(ctx context.Context, o Order) (plan.Plan, error) {
+	r := &run{Order: o}
+	if err := r.open(ctx); err != nil {
+		return plan.Plan{}, r.fail("", err)
+	}
+	defer r.close(ctx)
+	return r.plan(ctx)
+}
 
 // Run makes the server hold what the order says.
 func Run(ctx context.Context, o Order) (Report, error) {
 	r := &run{Order: o}
-	if err := r.open(ctx, "postgres"); err != nil {
+	if err := r.open(ctx); err != nil {
 		return Report{}, r.fail("", err)
 	}
-	defer func() { r.close(ctx) }()
-	if standby, err := r.value(ctx, "SELECT pg_is_in_recovery()"); err != nil || standby == "t" {
-		return Report{}, r.fail("its server is no primary", err)
-	}
-	if err := r.roles(ctx); err != nil {
-		return r.report, err
-	}
-	if err := r.templates(ctx); err != nil {
-		return r.report, err
-	}
-	if err := r.databases(ctx); err != nil {
-		return r.report, err
-	}
-	for _, role := range r.Objects.Roles { // now that nothing declared needs them
-		if role.Absent {
-			r.try("role "+role.Name, r.drop(ctx, role))
+	defer r.close(ctx)
+	const rounds = 3 // what a template gets shows in the databases made of it only then
+	for round := 1; ; round++ {
+		p, err := r.plan(ctx)
+		if err != nil {
+			return r.report, err
 		}
+		r.report.Missing, r.report.Cannot = p.Missing, p.Cannot
+		if p.Steps = slices.DeleteFunc(p.Steps, func(s plan.Step) bool { return slices.Contains(r.skipped, s.What) }); p.Empty() {
+			break
+		}
+		if round > rounds {
+			for _, s := range p.Steps {
+				r.report.Left = append(r.report.Left, s.What)
+			}
+			break
+		}
+		if err := r.take(ctx, p.Steps); err != nil {
+			return r.report, err
+		}
+		if len(r.errs) > 0 {
+			break
+		}
+	}
+	if err := r.durable(ctx); err != nil {
+		return r.report, r.fail("", err)
 	}
 	if len(r.errs) > 0 {
 		return r.report, r.fail(strings.Join(r.errs, "\n"), nil)
@@ -77,27 +118,45 @@ func Run(ctx context.Context, o Order) (Report, error) {
 
 type run struct {
 	Order
-	report Report
-	errs   []string
+	report  Report
+	errs    []string
+	failed  []string // objects that could not be made
+	skipped []string // steps, by What
 
-	conn     *pgconn.PgConn // to postgres, where roles and databases are made
-	major    int
-	md5      bool            // passwords are kept as md5
-	existing map[string]bool // roles
+	conn *pgconn.PgConn // to postgres, where roles and databases are made
+	room *pgconn.PgConn // to the database that steps are in just now
+	in   string
+	md5  bool // passwords are kept as md5
 }
 
 func (r *run) fail(why string, err error) error {
+	if lost(err) {
+		err = fmt.Errorf("%w: %w", ErrLost, err)
+	}
 	return &problem.Error{
 		Code: "provision-failed", What: "cannot give cluster " + r.Cluster + " all its roles and databases", Why: why,
-		Do: "correct it and run `howdah up` again; what is right already stays as it is", Err: err,
+		Do: "correct it and run `howdah up` or `howdah apply` again; what is right already stays as it is", Err: err,
 	}
 }
 
-// try notes an error about one object; the others go on.
-func (r *run) try(what string, err error) {
-	if err != nil {
-		r.errs = append(r.errs, what+": "+plain(err))
+// ours is an error that no server had a part in.
+type ours struct{ error }
+
+func (e ours) Unwrap() error { return e.error }
+
+// lost says that an error is the connection's or the server's end, and none of
+// the statement: its state is that of class 08 or 57, or it writes no more.
+func lost(err error) bool {
+	if _, is := errors.AsType[ours](err); is {
+		return false
 	}
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrLost) {
+		return errors.Is(err, ErrLost)
+	}
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return strings.HasPrefix(e.Code, "08") || slices.Contains([]string{"57P01", "57P02", "57P03", "25006"}, e.Code)
+	}
+	return true
 }
 
 // plain is an error as PostgreSQL words it. A statement is never quoted: it may
@@ -113,14 +172,135 @@ func plain(err error) string {
 	return err.Error()
 }
 
-func (r *run) did(format string, args ...any) {
-	r.report.Done = append(r.report.Done, fmt.Sprintf(format, args...))
+// take takes steps in their order.
+func (r *run) take(ctx context.Context, steps []plan.Step) error {
+	for _, s := range steps {
+		if slices.ContainsFunc(r.failed, func(o string) bool { return s.Object == o || strings.HasPrefix(s.Object, o+", ") }) {
+			continue
+		}
+		if r.Before != nil {
+			switch err := r.Before(s); {
+			case errors.Is(err, ErrSkip):
+				r.skipped = append(r.skipped, s.What)
+				if s.Makes {
+					r.failed = append(r.failed, s.Object)
+				}
+				continue
+			case err != nil:
+				return err
+			}
+		}
+		err := r.step(ctx, s)
+		if r.After != nil {
+			r.After(s, err)
+		}
+		switch {
+		case err == nil:
+			r.report.Done = append(r.report.Done, s.Done())
+		case ctx.Err() != nil || lost(err):
+			return r.fail("", err)
+		default:
+			r.errs = append(r.errs, s.What+": "+plain(err))
+			if s.Makes {
+				r.failed = append(r.failed, s.Object)
+			}
+		}
+	}
+	return nil
 }
 
-// quiet keeps what passes here out of the server's log and statistics.
+// step takes one: its statements in one transaction, unless they can not be.
+func (r *run) step(ctx context.Context, s plan.Step) error {
+	conn, err := r.at(ctx, s.Database)
+	if err != nil {
+		return fmt.Errorf("database %s: %w", s.Database, err)
+	}
+	limit := statement
+	if s.Risk == plan.Rewrite {
+		limit = lengthy
+	}
+	var all []string
+	for _, st := range s.SQL {
+		text, err := r.text(st)
+		if err != nil {
+			return ours{err}
+		}
+		if st.Baseline != "" {
+			limit = lengthy
+			defer r.leave(ctx) // whatever it set is gone with its session
+		}
+		all = append(all, text)
+	}
+	if !s.Alone {
+		all = []string{strings.Join(all, ";\n")}
+	}
+	for _, text := range all {
+		if err := do(ctx, conn, text, limit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// text is a statement with what it did not show.
+func (r *run) text(s plan.Statement) (string, error) {
+	switch {
+	case s.Password != "":
+		v, err := r.verifier(s.Password)
+		if err != nil {
+			return "", err
+		}
+		return strings.TrimSuffix(s.Text, plan.Hidden) + pg.QuoteLiteral(v), nil
+	case s.Baseline != "":
+		return r.baseline(s.Baseline)
+	}
+	return s.Text, nil
+}
+
+// verifier is what to store of a role's password, so that the password itself
+// never reaches the server.
+func (r *run) verifier(name string) (string, error) {
+	for _, role := range plan.Merged(r.Objects.Roles) {
+		if role.Name != name {
+			continue
+		}
+		p := r.Secrets[role.Secret].Reveal()
+		switch {
+		case p == "":
+			return "", fmt.Errorf("its password, the secret %q, is missing", role.Secret)
+		case stored(p):
+			return p, nil
+		case r.keptAsMD5(role):
+			return md5Of(p, name), nil
+		}
+		salt := make([]byte, scram.SaltSize)
+		rand.Read(salt) // never fails
+		v, err := scram.New(p, salt, scram.Iterations)
+		return v.Text(), err
+	}
+	return "", fmt.Errorf("nobody declared the role %s", name)
+}
+
+// baseline is the SQL that a new database begins with.
+func (r *run) baseline(database string) (string, error) {
+	text, ok := r.Baselines[database]
+	if !ok {
+		return "", errors.New("its baseline was not read")
+	}
+	for n, line := range strings.Split(text, "\n") {
+		if strings.HasPrefix(line, `\`) {
+			return "", fmt.Errorf("line %d of its baseline: it is SQL alone, and %q is for psql", n+1, strings.Fields(line)[0])
+		}
+	}
+	return "RESET search_path; RESET lock_timeout; RESET synchronous_commit;\n" + text + "\n", nil
+}
+
+// quiet keeps what passes here out of the server's log and statistics. Commits
+// are not waited for one by one, but together at the end (durable): what is lost
+// before is found and done again.
 const quiet = "SET log_statement = 'none'; SET log_min_duration_statement = -1; SET log_min_error_statement = 'panic';" +
 	" SET log_parameter_max_length_on_error = 0; SET client_min_messages = 'error'; SET lock_timeout = '10s';" +
-	" SET search_path = pg_catalog"
+	" SET synchronous_commit = off; SET search_path = pg_catalog"
 
 func (r *run) session(ctx context.Context, database string) (*pgconn.PgConn, error) {
 	conn, err := r.Connect(ctx, database)
@@ -134,163 +314,55 @@ func (r *run) session(ctx context.Context, database string) (*pgconn.PgConn, err
 	return conn, nil
 }
 
-func (r *run) open(ctx context.Context, database string) (err error) {
-	if r.conn, err = r.session(ctx, database); err != nil {
-		return err
-	}
-	number, err := r.value(ctx, "SHOW server_version_num")
-	if err != nil {
-		return err
-	}
-	n, _ := strconv.Atoi(number)
-	r.major = n / 10000
-	how, err := r.value(ctx, "SHOW password_encryption")
-	r.md5 = how == "md5"
+func (r *run) open(ctx context.Context) (err error) {
+	r.conn, err = r.session(ctx, "postgres")
 	return err
 }
 
 func (r *run) close(ctx context.Context) {
+	r.leave(ctx)
 	if r.conn != nil {
 		r.conn.Close(context.WithoutCancel(ctx))
 	}
 }
 
-func (r *run) do(ctx context.Context, sql string) error { return do(ctx, r.conn, sql) }
-
-func do(ctx context.Context, conn *pgconn.PgConn, sql string) error {
-	ctx, cancel := context.WithTimeout(ctx, statement)
-	defer cancel()
-	_, err := conn.Exec(ctx, sql).ReadAll()
-	return err
-}
-
-func rows(ctx context.Context, conn *pgconn.PgConn, sql string) ([][]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, statement)
-	defer cancel()
-	results, err := conn.Exec(ctx, sql).ReadAll()
+// at is a session in a database; steps of one database follow each other.
+func (r *run) at(ctx context.Context, database string) (*pgconn.PgConn, error) {
+	if database == "" {
+		r.leave(ctx) // CREATE DATABASE does not copy one that somebody is in
+		return r.conn, nil
+	}
+	if r.in == database {
+		return r.room, nil
+	}
+	r.leave(ctx)
+	conn, err := r.session(ctx, database)
 	if err != nil {
 		return nil, err
 	}
-	var all [][]string
-	for _, row := range results[len(results)-1].Rows {
-		var texts []string
-		for _, v := range row {
-			texts = append(texts, string(v))
-		}
-		all = append(all, texts)
-	}
-	return all, nil
+	r.room, r.in = conn, database
+	return conn, nil
 }
 
-func (r *run) value(ctx context.Context, sql string) (string, error) {
-	all, err := rows(ctx, r.conn, sql)
-	if err != nil || len(all) == 0 {
-		return "", err
+func (r *run) leave(ctx context.Context) {
+	if r.room != nil {
+		r.room.Close(context.WithoutCancel(ctx))
 	}
-	return all[0][0], nil
+	r.room, r.in = nil, ""
 }
 
-// templates are the schemas, extensions and privileges that every new database
-// begins with, and postgres has too.
-func (r *run) templates(ctx context.Context) error {
-	if len(r.Objects.Schemas)+len(r.Objects.Extensions)+len(r.Objects.Privileges) == 0 {
+// durable waits until all commits so far would survive: the next one that waits
+// takes those before along, to the disk and to synchronous standbys.
+func (r *run) durable(ctx context.Context) error {
+	if len(r.report.Done) == 0 {
 		return nil
 	}
-	for _, name := range []string{"template1", "postgres"} {
-		conn, err := r.session(ctx, name)
-		if err != nil {
-			return r.fail("", err)
-		}
-		in := &inside{run: r, conn: conn, database: name}
-		err = func() error {
-			for _, s := range r.Objects.Schemas {
-				in.schema(ctx, spec.Schema{Name: s})
-			}
-			if err := in.extensions(ctx, r.Objects.Extensions); err != nil {
-				return err
-			}
-			for _, owner := range r.Objects.Admins {
-				in.privileges(ctx, owner)
-			}
-			return nil
-		}()
-		conn.Close(ctx)
-		if err != nil {
-			return r.fail("", err)
-		}
-	}
-	return nil
+	return do(ctx, r.conn, "RESET synchronous_commit; SELECT pg_logical_emit_message(true, 'howdah', 'applied')", statement)
 }
 
-// settings makes the parameters of a role or a database those that are
-// declared; others that it has stay.
-func (r *run) settings(ctx context.Context, what, name string, want map[string]string, have []string) {
-	now := map[string]string{}
-	for _, s := range have {
-		key, value, _ := strings.Cut(s, "=")
-		now[key] = value
-	}
-	for _, key := range slices.Sorted(maps.Keys(want)) {
-		value := want[key]
-		old, set := now[key]
-		target := "ALTER " + strings.ToUpper(what) + " " + pg.QuoteIdent(name)
-		switch {
-		case strings.EqualFold(value, "default"):
-			if set {
-				r.try(what+" "+name, r.do(ctx, target+" RESET "+parameter(key)))
-				r.did("reset %s of %s %s", key, what, name)
-			}
-		case !set || !sameSetting(key, old, value):
-			if err := r.do(ctx, target+" SET "+parameter(key)+" = "+settingValue(key, value)); err != nil {
-				r.try(what+" "+name+", parameter "+key, err)
-			} else {
-				r.did("set %s of %s %s", key, what, name)
-			}
-		}
-	}
-}
-
-// parameter quotes the name of one, in two parts if it has them.
-func parameter(name string) string {
-	a, b, ok := strings.Cut(name, ".")
-	if !ok {
-		return pg.QuoteIdent(name)
-	}
-	return pg.QuoteIdent(a) + "." + pg.QuoteIdent(b)
-}
-
-// listed are the parameters whose value is a list of names (GUC_LIST_INPUT):
-// quoted as a whole they would be one name.
-var listed = []string{"search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries"}
-
-func settingValue(name, value string) string {
-	if !slices.Contains(listed, name) {
-		return pg.QuoteLiteral(value)
-	}
-	var all []string
-	for _, item := range names(value) {
-		all = append(all, pg.QuoteLiteral(item))
-	}
-	if len(all) == 0 {
-		return "''"
-	}
-	return strings.Join(all, ", ")
-}
-
-// names are the elements of a list, without their quotes.
-func names(list string) []string {
-	var all []string
-	for item := range strings.SplitSeq(list, ",") {
-		if item = strings.Trim(strings.TrimSpace(item), `'"`); item != "" {
-			all = append(all, item)
-		}
-	}
-	return all
-}
-
-func sameSetting(name, a, b string) bool {
-	if slices.Contains(listed, name) {
-		return slices.Equal(names(a), names(b))
-	}
-	return a == b
+func do(ctx context.Context, conn *pgconn.PgConn, text string, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	_, err := conn.Exec(ctx, text).ReadAll()
+	return err
 }

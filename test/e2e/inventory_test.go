@@ -9,6 +9,16 @@ import (
 	"howdah/spec"
 )
 
+// planned runs plan and looks at how it ends and at what it says.
+func (w *world) planned(code int, says string, args ...string) {
+	w.t.Helper()
+	out, err := w.Run(w.ctx, append([]string{"plan"}, args...)...)
+	w.check(err)
+	if out.Code != code || !strings.Contains(out.Out, says) {
+		w.t.Errorf("plan %q ends with %d, want %d and %q:\n%s%s", args, out.Code, code, says, out.Out, out.Err)
+	}
+}
+
 const twoClusters = `---
 all:
   vars: { admin_ip: 10.10.10.10, node_tune: tiny, pg_conf: tiny.yml }
@@ -92,8 +102,13 @@ func TestInventory(t *testing.T) {
 	}
 	changed := strings.NewReplacer("work_mem: 5MB", "work_mem: 6MB", "password: 'read'", "password: 'other'", "revokeconn: yes, ", "",
 		"{ name: leaver, password: 'left' }", "{ name: leaver, state: absent }").Replace(twoClusters)
+	w.planned(0, "nothing to change", file)
 	write(changed)
-	is(w.howdah("up", file), "dropped role leaver")
+	w.planned(2, "drop role leaver", file, "pg-test")
+	w.planned(0, "nothing to change", file, "pg-meta")
+	is(w.howdah("apply", file, "--yes"), "dropped role leaver")
+	w.planned(0, "nothing to change", file)
+	is(w.howdah("applied", "pg-test"), "dropped role leaver")
 	is(sql("pg-test", "reader", "other", "test", "SELECT 1"), "1")
 	is(sql("pg-test", "reader", "read", "test", "SELECT 1"), "authentication failed")
 	w.until("work_mem is not 6MB", func() bool {

@@ -225,6 +225,31 @@ func TestMachines(t *testing.T) {
 		t.Errorf("psql: exit %d\n%s", code, out)
 	}
 
+	// A changed inventory is planned and applied on each; then nothing is left to do.
+	text, err := os.ReadFile(file)
+	w.check(err)
+	w.check(os.WriteFile(file, []byte(strings.NewReplacer("pg_users: [", "pg_users: [ { name: late, password: x },", "max_wal_size: 512MB", "max_wal_size: 512MB, work_mem: 7MB").
+		Replace(string(text))), 0o600))
+	plan := func(want int) {
+		t.Helper()
+		for _, m := range all {
+			if out, code := m.run("plan", file); code != want {
+				t.Errorf("plan on %s: exit %d, want %d\n%s", m.member, code, want, out)
+			}
+		}
+	}
+	plan(2)
+	for _, m := range all {
+		if out, code := m.run("apply", file, "--yes"); code != 0 || !strings.Contains(out, "set work_mem of member "+m.member) {
+			t.Errorf("apply on %s: exit %d\n%s", m.member, code, out)
+		}
+	}
+	plan(0)
+	if out, _ := all[0].run("applied"); !strings.Contains(out, "made role late") {
+		t.Errorf("applied:\n%s", out)
+	}
+	healthy(all[1], "10.77.0.13")
+
 	// A machine that stops and comes back is a member as before.
 	all[0].stop()
 	all[0].start(file)

@@ -1,0 +1,204 @@
+package plan
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"howdah/spec"
+)
+
+// Node is what has to change of a member's description. was is nil for a member
+// that is not there yet. contexts are those of pg_settings, by name.
+func Node(was *spec.Node, want spec.Node, contexts map[string]string) Plan {
+	var p Plan
+	object := "member " + want.Member
+	add := func(s Step) {
+		s.Object, s.Member = object, want.Member
+		p.Steps = append(p.Steps, s)
+	}
+	if was == nil {
+		add(Step{What: "make " + object + " on host " + want.Host, Risk: Safe, Why: "there is no such member"})
+		return p
+	}
+	if changed, risk := parameters(was.Postgres.Parameters, want.Postgres.Parameters, contexts); len(changed) > 0 {
+		why := "its server takes them while it runs"
+		if risk == Restart {
+			why = "some of them count after a restart of its server"
+		}
+		add(Step{What: "set " + names(changed) + " of " + object, Risk: risk, Why: why, Settings: changed})
+	}
+	if lines, moved := rules(was.Postgres.HBA, want.Postgres.HBA); len(lines) > 0 || moved {
+		add(access("pg_hba.conf", object, lines, moved))
+	}
+	if lines, moved := rules(was.Pool.HBA, want.Pool.HBA); len(lines) > 0 || moved {
+		s := access("its pooler's access rules", object, lines, moved)
+		s.Risk, s.Why = Restart, "its gateway starts anew: the sessions through it end"
+		add(s)
+	}
+	pool := was.Pool
+	pool.HBA = want.Pool.HBA // told already
+	var gateway, agent, jobs []string
+	for _, part := range []struct {
+		name string
+		into *[]string
+		a, b any
+	}{
+		{"services", &gateway, was.Gateway, want.Gateway},
+		{"pool", &gateway, pool, want.Pool},
+		{"users of the pool", &gateway, Pooled(was.Objects), Pooled(want.Objects)},
+		{"jobs", &jobs, was.Jobs, want.Jobs},
+		{"REST", &agent, was.Agent.REST, want.Agent.REST},
+		{"listener", &agent, was.Agent.Listen, want.Agent.Listen},
+		{"timers", &agent, was.Agent.Timers, want.Agent.Timers},
+		{"tags", &agent, was.Agent.Tags, want.Agent.Tags},
+		{"delay", &agent, was.Postgres.Delay, want.Postgres.Delay},
+		{"certificate", &agent, was.TLS, want.TLS},
+		{"election of etcd", &agent, was.Etcd.Election, want.Etcd.Election},
+	} {
+		if text(part.a) != text(part.b) {
+			*part.into = append(*part.into, part.name)
+		}
+	}
+	for _, s := range []struct {
+		parts []string
+		risk  Risk
+		why   string
+	}{
+		{gateway, Restart, "its gateway starts anew: the sessions through it end"},
+		{agent, Safe, "its agent starts anew, and takes its server over as it runs"},
+		{jobs, Safe, "what may wait starts anew"},
+	} {
+		if len(s.parts) > 0 {
+			add(Step{What: "change " + object + ": " + strings.Join(s.parts, ", "), Risk: s.risk, Why: s.why})
+		}
+	}
+	return p
+}
+
+// Pooled is what a gateway has of roles: whose limits differ from the pool's, and
+// who may look at it.
+func Pooled(o spec.Objects) []string {
+	all := []string{o.Admin, o.Monitor}
+	for _, r := range Merged(o.Roles) {
+		if r.PoolMode != "" || r.PoolLimit != 0 {
+			all = append(all, r.Name, r.PoolMode, strconv.Itoa(r.PoolLimit))
+		}
+	}
+	return all
+}
+
+func text(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
+// parameters are those of a server that change, and what that costs.
+func parameters(was, want map[string]string, contexts map[string]string) (changed []Setting, risk Risk) {
+	risk = Safe
+	for _, name := range slices.Sorted(maps.Keys(union(was, want))) {
+		if was[name] == want[name] {
+			continue
+		}
+		changed = append(changed, Setting{name, was[name], want[name]})
+		if r := Context(contexts[name]); r.Over(risk) {
+			risk = r
+		}
+	}
+	return changed, risk
+}
+
+// rules are the lines of access rules that come and go; moved says that the same
+// lines stand in another order.
+func rules(was, want []spec.AccessRule) (lines []string, moved bool) {
+	flatten := func(all []spec.AccessRule) (out []string) {
+		for _, r := range all {
+			for _, line := range r.Lines {
+				if r.Role != "" {
+					line += "   # while it is a " + r.Role
+				}
+				out = append(out, line)
+			}
+		}
+		return out
+	}
+	a, b := flatten(was), flatten(want)
+	if slices.Equal(a, b) {
+		return nil, false
+	}
+	count := map[string]int{}
+	for _, line := range a {
+		count[line]--
+	}
+	for _, line := range b {
+		if count[line]++; count[line] > 0 {
+			lines = append(lines, "+"+line)
+		}
+	}
+	for _, line := range a {
+		if count[line] < 0 {
+			count[line]++
+			lines = append(lines, "-"+line)
+		}
+	}
+	return lines, len(lines) == 0
+}
+
+func access(file, object string, lines []string, moved bool) Step {
+	s := Step{Risk: Reload, Why: "it counts for whoever connects from then on", Lines: lines}
+	if moved {
+		s.What = "change the order of " + file + " of " + object
+		return s
+	}
+	word := " lines of "
+	if len(lines) == 1 {
+		word = " line of "
+	}
+	s.What = "change " + strconv.Itoa(len(lines)) + word + file + " of " + object
+	return s
+}
+
+// Pending are the members that have to be restarted for parameters that wait for
+// it, by name: replicas first, the leader last, after a switchover. Only what a
+// standby must have no less of than its primary comes down the other way: the
+// leader first, in place, since whoever would lead instead still has the most.
+func Pending(waiting map[string][]Setting, leader string) Plan {
+	var p Plan
+	members := slices.Sorted(maps.Keys(waiting))
+	down := slices.ContainsFunc(waiting[leader], Setting.lowers)
+	if i := slices.Index(members, leader); i >= 0 {
+		members = slices.Delete(members, i, i+1)
+		if down {
+			members = slices.Insert(members, 0, leader)
+		} else {
+			members = append(members, leader)
+		}
+	}
+	for _, m := range members {
+		s := Step{Object: "member " + m, Member: m, What: "restart member " + m, Risk: Restart, Why: names(waiting[m]) + " of its server waits for it"}
+		switch {
+		case m == leader && down:
+			s.InPlace = true
+			s.Why += "; in place, because no replica can have less than its primary"
+		case m == leader:
+			s.Why += "; another member leads before, if one can"
+		}
+		p.Steps = append(p.Steps, s)
+	}
+	return p
+}
+
+// lowers says that a standby can not have the setting before its primary has it
+// (the manual, "Administrator's Overview" of hot standby).
+func (s Setting) lowers() bool {
+	from, err1 := strconv.Atoi(s.From)
+	to, err2 := strconv.Atoi(s.To)
+	return err1 == nil && err2 == nil && to < from && slices.Contains([]string{
+		"max_connections", "max_worker_processes", "max_wal_senders", "max_prepared_transactions", "max_locks_per_transaction",
+	}, s.Name)
+}
