@@ -77,7 +77,9 @@ type Loop struct {
 
 // Inherit takes over the right that a predecessor's page still gives.
 func (l *Loop) Inherit(p ha.Page) {
+	sync := l.decided.Memory.Sync
 	l.decided.Memory = ha.Inherit(p, l.Timers.Lease, l.Timers.Margin)
+	l.decided.Memory.Sync = sync
 }
 
 // Resume takes over what a predecessor kept beside the server's setting of

@@ -8,6 +8,7 @@ import (
 	"howdah/cluster"
 	"howdah/dcs"
 	"howdah/ha"
+	"howdah/ha/quorum"
 	"howdah/pg"
 	"howdah/spec"
 )
@@ -78,5 +79,17 @@ func TestAKillTakesItsPlaceFirst(t *testing.T) {
 	l.Turn()
 	if len(h.work) != 2 {
 		t.Errorf("begun %v, want one kill", h.work)
+	}
+}
+
+// What a predecessor kept beside its setting outlives it, whatever its page says:
+// without it every agent that comes would have commits wait until all is proven anew.
+func TestResumeOutlivesInherit(t *testing.T) {
+	l := stillLoop(&still{now: time.Hour})
+	kept := quorum.Memory{Written: quorum.Any(1, "b", "c"), Rule: quorum.Any(1, "b", "c")}
+	l.Resume(kept.Encode())
+	l.Inherit(ha.Page{Primary: true, Epoch: 5, Deadline: time.Hour + time.Second})
+	if got := l.decided.Memory.Sync.Memory; !got.Rule.Is(kept.Rule) || !got.Written.Is(kept.Written) || l.decided.Memory.Right.Epoch != 5 {
+		t.Errorf("resumed with %+v, right %+v", got, l.decided.Memory.Right)
 	}
 }
