@@ -59,8 +59,8 @@ bench-peers: build
 bench-access:
 	REQUIRE_PG=1 go test ./access/pooler -run '^TestMeasure$$' -timeout 1h -v -measure 5s -clients 1,16,64 $(ARGS)
 
-# Hours, not minutes: the race detector (needs gcc), fuzzing, a longer simulation: two lives in three of SEEDS more are
-# restless ones. An hour for two cores; SEEDS=1000000 is two days of theirs.
+# Hours, not minutes: the race detector (needs gcc), fuzzing, a longer simulation: SEEDS lives and two thirds as many
+# restless ones, an hour for two cores. SEEDS=1000000 is two days of theirs.
 SEEDS ?= 20000
 nightly: lint
 	@scripts/test-setup

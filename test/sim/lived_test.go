@@ -79,26 +79,19 @@ func (v vocabulary) all(count int, options func(i int) Options) *lived {
 	return sum
 }
 
-// rare is a fault in a state of the cluster, and how many times it was met with.
-type rare struct {
-	fault string
-	state state
-	times int
-}
-
-// rarest is the fault and state that were met with least.
-func (l *lived) rarest() rare {
-	least := rare{times: math.MaxInt}
+// rarest is the fault that was met with least.
+func (l *lived) rarest() (fault string, times int) {
+	times = math.MaxInt
 	for _, f := range faults {
-		met := l.met[f.name]
-		if met == nil {
-			met = new([states]int)
-		}
-		for s, n := range met {
-			if n < least.times {
-				least = rare{f.name, state(s), n}
+		n := 0
+		if met := l.met[f.name]; met != nil {
+			for _, m := range met {
+				n += m
 			}
 		}
+		if n < times {
+			fault, times = f.name, n
+		}
 	}
-	return least
+	return fault, times
 }
