@@ -68,25 +68,14 @@ const forever = time.Duration(math.MaxInt64)
 
 // maintained says that the cluster is under maintenance, as far as is known.
 func (t *turn) maintained() bool {
-	switch {
-	case !t.Known:
+	if !t.Known {
 		return t.m.Paused
-	case t.State.Config.Pause():
-		t.m.Paused, t.m.Resumed = false, 0 // from here on the store says it
-		return true
-	case t.m.Paused && t.m.Right.Epoch == 0 && t.State.LeaderName() == t.Self.Name:
-		// It ended while no agent ran, and the key is still ours: the renewal that
-		// proves it is given the time of one request.
-		if t.m.Resumed == 0 {
-			t.m.Resumed = t.Now
-		}
-		if until := t.m.Resumed + t.Timers.Retry; t.Now < until {
-			t.wakeBy(until)
-			return true
-		}
 	}
-	t.m.Paused, t.m.Resumed = false, 0
-	return false
+	// From here on the store says it. One that ended while no agent ran leaves a
+	// server without a right that can be proven, though its key may still be there:
+	// it is frozen until the renewal proves it, for the lease may end before that.
+	t.m.Paused = false
+	return t.State.Config.Pause()
 }
 
 // page is what guard and gateway may rely on until the next turn.
@@ -95,11 +84,7 @@ func (t *turn) page() Page {
 	switch {
 	case t.maintained() && writes:
 		// Maintenance: nothing is fenced, as under Patroni.
-		p := Page{Primary: true, Epoch: max(t.m.Right.Epoch, t.m.Under), Deadline: forever}
-		if t.m.Resumed > 0 {
-			p.Deadline = t.m.Resumed + t.Timers.Retry
-		}
-		return p
+		return Page{Primary: true, Epoch: max(t.m.Right.Epoch, t.m.Under), Deadline: forever}
 	case t.leading():
 		return Page{Primary: true, Epoch: t.m.Right.Epoch, Deadline: t.deadline()}
 	case writes:

@@ -50,13 +50,11 @@ type life struct {
 
 // open are lives that break a law and are not understood to the end, let alone
 // mended (docs/roadmap.md). Each is struck with the change that mends it.
-var open = map[life]string{
-	{127, false}: "its agent was stopped under maintenance, which ends in the moment in which its lease does; the next agent gives the renewal that proves the key its time (ha/fence.go, maintained), and the server writes that long without a right",
-}
+var open = map[life]string{}
 
 // mended are lives that broke a law once. Most of what can happen happens in
 // them no more as it did then; the tables of package ha hold the decisions.
-var mended = []life{{301, false}, {987, true}, {1033, true}, {1106, true}, {1418, true}}
+var mended = []life{{127, false}, {301, false}, {987, true}, {1033, true}, {1106, true}, {1418, true}}
 
 func TestMended(t *testing.T) {
 	for _, l := range mended {
