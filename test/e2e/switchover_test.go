@@ -29,13 +29,13 @@ BEGIN;
 UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid = :aid;
 SELECT abalance FROM pgbench_accounts WHERE aid = :aid;
 END;
-\sleep 5 ms
+\sleep 50 ms
 `
 	reads = `\set aid random(1, 100000)
 BEGIN;
 SELECT abalance FROM pgbench_accounts WHERE aid = :aid;
 END;
-\sleep 5 ms
+\sleep 50 ms
 `
 )
 
@@ -150,7 +150,7 @@ func TestNobodyNoticesASwitchover(t *testing.T) {
 		early := slices.ContainsFunc(all, (*bench).over)
 		page, err := w.Page(w.ctx)
 		w.check(err)
-		t.Logf("%d of %d: %s to %s, without writes for %.0f ms: %s", i+1, *switchovers, from, to, page.Outage, strings.Join(page.Reason, "; "))
+		t.Logf("%d of %d: %s to %s, without writes for %.0f ms: %s; after ms %v", i+1, *switchovers, from, to, page.Outage, strings.Join(page.Reason, "; "), page.Phases)
 		for _, b := range all {
 			select {
 			case <-b.ended:

@@ -159,6 +159,10 @@ type Page struct {
 	Reason    []string
 	Outage    float64 `json:"outage_ms"` // without writes
 	LostBytes *int64  `json:"lost_bytes"`
+	Phases    []struct {
+		Name string
+		MS   float64 // after the first sign
+	}
 }
 
 // Page reads the page of the last change of leader.
