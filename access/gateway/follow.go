@@ -83,11 +83,11 @@ func (f *front) change(alter func(*route.View)) {
 	}
 	f.routes.Set(now)
 	for i, s := range now {
-		p := f.ports[i]
-		if version == 0 || !sameRoutes(before[i], s) {
+		if version == 0 || !sameRoutes(before[i], s) { // else its logins under way are left alone
+			p := f.ports[i]
 			f.tell(p.name, s)
+			p.follow(s)
 		}
-		p.follow(s)
 	}
 }
 

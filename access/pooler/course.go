@@ -173,6 +173,10 @@ func (d *Door) Cool() { d.pooler.loop.post(d.cool) }
 
 func (d *Door) cool() {
 	d.warmth++ // also those that are still on their way
+	if unused := len(d.warm); unused+d.claimed > 0 {
+		d.log.Info("connections were made ahead of time", "used", d.claimed, "unused", unused)
+		d.claimed = 0
+	}
 	for _, s := range slices.Clone(d.warm) {
 		s.end("not needed")
 	}
@@ -196,6 +200,7 @@ func (d *Door) claim(key pool.Key) *server {
 			continue
 		}
 		d.warm = slices.Delete(d.warm, i, i+1)
+		d.claimed++
 		s.release()
 		s.backend.Gate, s.backend.Tag, s.backend.Done = gate, tag, done
 		return s

@@ -54,6 +54,7 @@ type Door struct {
 	warm        []*server // made ahead of time, and not yet the book's
 	warmth      int       // counts the times when such were asked for
 	warmed      time.Duration
+	claimed     int // of them, since
 	log         *slog.Logger
 	book        *pool.Book
 	servers     []*server // by number

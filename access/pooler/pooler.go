@@ -72,7 +72,7 @@ func New(log *slog.Logger, doors ...*Door) (*Pooler, error) {
 	l.tick = func(now time.Duration) {
 		for _, d := range p.doors {
 			d.book.Tick(now)
-			if len(d.warm) > 0 && now-d.warmed > warmFor {
+			if len(d.warm)+d.claimed > 0 && now-d.warmed > warmFor {
 				d.cool()
 			}
 		}
