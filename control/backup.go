@@ -63,7 +63,7 @@ func (b Backups) problems(now time.Time) []MemberProblem {
 			all = append(all, MemberProblem{s.Member, problem.Error{
 				Code: "archive-stuck", What: "WAL of " + b.Cluster + " does not get into the archive",
 				Why: fmt.Sprintf("%d files wait, the oldest since %s, and pg_wal of %s grows by them (%s)", s.Archive.Pending, s.Archive.Since.Local().Format(time.DateTime), s.Member, repo.Size(s.Archive.Bytes)),
-				Do:  "postgres.log of " + s.Member + " says what archive_command said; remove the cause, and PostgreSQL goes on by itself",
+				Do:  "postgresql.log of " + s.Member + " says what archive_command said; remove the cause, and PostgreSQL goes on by itself",
 			}})
 		}
 		if f := s.Failed; f != nil {
@@ -235,7 +235,7 @@ func (c *Cluster) Backup(ctx context.Context, p BackupPlan, tell func(keep.Run))
 	}
 	e := &problem.Error{
 		Code: "backup-failed", What: "cannot make a backup of cluster " + p.Cluster, Why: err.Error(),
-		Do: "remove the cause and ask again; jobs.log and postgres.log of " + p.Member + " say more",
+		Do: "remove the cause and ask again; jobs.log and postgresql.log of " + p.Member + " say more",
 	}
 	if b.Label != "" {
 		e.What = "backup " + b.Label + " is complete, but something is left to do"
