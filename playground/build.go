@@ -116,7 +116,7 @@ func (o Options) directories() []string {
 type Built struct {
 	State   State
 	Nodes   []spec.Node
-	Grown   bool            // there are nodes that the playground had not
+	Grown   bool            // there are nodes, or doors to them, that the playground had not
 	Changed map[string]bool // members that were there and are now described otherwise
 }
 
@@ -149,7 +149,7 @@ func Build(o Options) (Built, error) {
 	default:
 		if b.Nodes, err = s.plan(o, name); err == nil && there {
 			err = old.grows(b.Nodes)
-			b.Grown = len(old.Members) < len(s.Members)
+			b.Grown = len(old.Members) < len(s.Members) || old.opens(b.Nodes)
 		}
 	}
 	if err == nil {
@@ -285,6 +285,15 @@ func (s State) only(o Options, nodes []spec.Node) ([]spec.Node, error) {
 		}
 	}
 	return all, nil
+}
+
+// opens says that the host wants other ports of nodes than so far.
+func (s State) opens(nodes []spec.Node) bool {
+	was, _ := s.Nodes() // what can not be read is refused before
+	return slices.ContainsFunc(nodes, func(n spec.Node) bool {
+		i := slices.IndexFunc(was, func(w spec.Node) bool { return w.Paths.Dir == n.Paths.Dir })
+		return i >= 0 && !slices.Equal(doorPorts(was[i]), doorPorts(n))
+	})
 }
 
 // grows refuses what would leave a member of the playground behind, or a store

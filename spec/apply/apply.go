@@ -69,6 +69,7 @@ const (
 
 // Plan says what Run would do.
 func Plan(ctx context.Context, o Order) (plan.Plan, error) {
+	o.Objects.Roles = plan.Merged(o.Objects.Roles)
 	r := &run{Order: o}
 	if err := r.open(ctx); err != nil {
 		return plan.Plan{}, r.fail("", err)
@@ -79,6 +80,7 @@ func Plan(ctx context.Context, o Order) (plan.Plan, error) {
 
 // Run makes the server hold what the order says.
 func Run(ctx context.Context, o Order) (Report, error) {
+	o.Objects.Roles = plan.Merged(o.Objects.Roles)
 	r := &run{Order: o}
 	if err := r.open(ctx); err != nil {
 		return Report{}, r.fail("", err)
@@ -260,7 +262,7 @@ func (r *run) text(s plan.Statement) (string, error) {
 // verifier is what to store of a role's password, so that the password itself
 // never reaches the server.
 func (r *run) verifier(name string) (string, error) {
-	for _, role := range plan.Merged(r.Objects.Roles) {
+	for _, role := range r.Objects.Roles {
 		if role.Name != name {
 			continue
 		}

@@ -96,9 +96,8 @@ func (r *run) lookAtRoles(ctx context.Context, h *plan.Have) error {
 		role.In = append(role.In, row[1])
 		h.Roles[row[0]] = role
 	}
-	roles := plan.Merged(r.Objects.Roles)
-	r.compare(roles, passwords, h)
-	return r.times(ctx, roles, h)
+	r.compare(r.Objects.Roles, passwords, h)
+	return r.times(ctx, r.Objects.Roles, h)
 }
 
 // compare says whose password is the one that is declared. A check takes a
