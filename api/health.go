@@ -133,7 +133,7 @@ func (m moment) primary() bool {
 	if m.paused() && !m.hears() {
 		return m.role() == cluster.RolePrimary
 	}
-	return m.leads() && !m.State.Config.StandbyCluster() && s.Process == pg.ProcessRunning && !(s.Answers && s.Recovering)
+	return m.leads() && !m.State.Config.StandbyCluster() && s.Process == pg.ProcessRunning && !(s.Answers && s.Recovering) && !s.Shut
 }
 
 func (m moment) standbyLeader() bool {

@@ -68,6 +68,7 @@ func TestHealth(t *testing.T) {
 		}, "/leader"},
 		{"primary, frozen", primary, func(m *moment) { m.Server = pg.Status{Process: pg.ProcessFrozen} }, "/leader"},
 		{"leader that is not promoted yet", primary, func(m *moment) { m.Server.Recovering = true; m.Member.Role = cluster.RoleReplica }, "/leader /replica /read-only /health /async /asynchronous /xreplicax"},
+		{"primary that lets nobody in yet", primary, func(m *moment) { m.Server.Shut, m.Member.State = true, cluster.StateStarting }, "/leader"},
 		{"primary that has not heard of the store for long", primary, func(m *moment) { m.Heard, m.Until = m.now-time.Minute, m.now }, "/health"},
 		{"paused primary, store away", primary, func(m *moment) {
 			m.State = state(`{"pause":true}`, "")

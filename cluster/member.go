@@ -135,6 +135,13 @@ func modernRole(role string) string {
 // Running says that the member's PostgreSQL runs, as far as it says.
 func (m *Member) Running() bool { return m.State == StateRunning }
 
+// Source says that the member is a primary that others can copy and stream from. One
+// that lets no client in yet, since what it shows is not confirmed, is starting for
+// them; unlike one that recovers it says where its log ends.
+func (m Member) Source() bool {
+	return m.Role == RolePrimary && (m.Running() || m.State == StateStarting && m.Timeline > 0)
+}
+
 // RewindSource says that the member, as a primary, has made its checkpoint
 // after the promotion: before it pg_rewind would read the old timeline there.
 func (m *Member) RewindSource() bool {

@@ -133,6 +133,11 @@ type (
 	Fence struct{ Epoch int64 }
 	// Whole notes that copied data have caught up with a leader.
 	Whole struct{}
+	// Shut has a server that does not run let no client in from its next start as a
+	// primary on.
+	Shut struct{}
+	// Admit lets them in.
+	Admit struct{}
 	// Stop shuts down, fast.
 	Stop struct{}
 	// Kill ends every process that holds the data directory, verified.
@@ -198,6 +203,8 @@ func (Start) Lane() Lane       { return Server }
 func (Fence) Lane() Lane       { return Server }
 func (Whole) Lane() Lane       { return Server }
 func (Promote) Lane() Lane     { return Server }
+func (Shut) Lane() Lane        { return Server }
+func (Admit) Lane() Lane       { return Server }
 func (Stop) Lane() Lane        { return Server }
 func (Kill) Lane() Lane        { return Server }
 func (Follow) Lane() Lane      { return Server }
@@ -245,6 +252,8 @@ func (a Start) String() string {
 func (a Fence) String() string       { return fmt.Sprintf("fence(epoch %d)", a.Epoch) }
 func (Whole) String() string         { return "whole" }
 func (Promote) String() string       { return "promote" }
+func (Shut) String() string          { return "shut" }
+func (Admit) String() string         { return "admit" }
 func (Stop) String() string          { return "stop" }
 func (Kill) String() string          { return "kill" }
 func (a Follow) String() string      { return "follow(" + a.Up.Name + ")" }

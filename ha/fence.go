@@ -165,8 +165,8 @@ func (t *turn) working() bool {
 		case took > t.Timers.Start && (!a.Standby || t.leading()):
 			t.note("start=overdue")
 			t.do(Kill{})
-		case a.Up.Name != "" && took > stuckAfter && t.State.LeaderName() != "" && t.State.Epoch() != t.m.Rejoin.Epoch:
-			// It may be waiting for log that only the leader before had.
+		case a.Up.Name != "" && took > stuckAfter && t.State.LeaderName() != "" && (t.State.Epoch() != t.m.Rejoin.Epoch || t.beyond()):
+			// It may be waiting for log that only a leader before had.
 			t.note("start=stale")
 			t.do(Kill{})
 		case took > stuckAfter && !t.leading() && (t.Server.Process == pg.ProcessFrozen || t.Server.Process == pg.ProcessRemains):
@@ -176,6 +176,18 @@ func (t *turn) working() bool {
 		}
 	}
 	return true
+}
+
+// beyond says that what this server must replay before it is consistent lies beyond
+// where the cluster's history left its timeline, or on one that the leader never
+// heard of: nobody will ever send it.
+func (t *turn) beyond() bool {
+	tl := t.Server.Timeline
+	if at, forked := t.fork(tl); forked {
+		return t.Server.Flushed > at
+	}
+	now := t.clusterTimeline()
+	return tl < now && t.gap(now)
 }
 
 // hopeless says that an agent that is leaving need not wait for the work under

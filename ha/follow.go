@@ -71,7 +71,7 @@ func (t *turn) follow() {
 }
 
 // upstream is the leader as a server to copy or stream from; ok is false until
-// it has said that it is a primary.
+// it has said that it is a primary, whether or not it lets clients in.
 func (t *turn) upstream() (pg.Upstream, bool) {
 	m, live := t.State.Member(t.State.LeaderName())
 	if !live {
@@ -80,7 +80,7 @@ func (t *turn) upstream() (pg.Upstream, bool) {
 	host, text := m.Host()
 	port, _ := strconv.Atoi(text)
 	return pg.Upstream{Name: m.Name, Host: host, Port: port, Slot: cluster.SlotName(t.Self.Name), Epoch: t.State.Epoch()},
-		m.Role == cluster.RolePrimary && m.Running()
+		m.Source()
 }
 
 // source is the server to stream from: the member that the tag replicatefrom

@@ -78,6 +78,10 @@ func drawView(t *rapid.T) View {
 	if odd("pause") {
 		v.State.Config.Data = map[string]any{"pause": true}
 	}
+	if odd("synchronous") {
+		quorumOn(&v)
+		v.Server.Shut = odd("shut")
+	}
 	if odd("memory") {
 		v.Memory.Switch = Switch{Key: 48, To: "b", Stopped: odd("stopped"), Since: after("switch"), Checkpointed: odd("checkpointed")}
 		if odd("asked to hold") {
@@ -126,6 +130,13 @@ func TestLaws(t *testing.T) {
 			case Start:
 				if !a.Standby && !leading {
 					t.Fatalf("law 4: a primary started without a right: %s", d)
+				}
+				if !a.Standby && v.State.Sync.Active() && !v.Server.Shut {
+					t.Fatalf("law 2: a primary started with its doors open: %s", d)
+				}
+			case Admit:
+				if v.State.Sync.Active() && !slices.ContainsFunc(v.Server.Replicas, func(r pg.Replica) bool { return r.Flushed >= d.Memory.Doors.End }) {
+					t.Fatalf("law 2: clients let in to what no standby has: %s", d)
 				}
 			case Thaw:
 				if !leading && v.Server.MayWrite() {

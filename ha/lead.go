@@ -79,11 +79,14 @@ func (t *turn) leadPrimary() {
 	s := &t.Server
 	t.m.Replicas = s.Replicas
 	t.m.Crash = Crash{}
-	t.told()
+	if !s.Shut {
+		t.told()
+	}
 	switch {
+	case t.withdraw(): // before a switchover, whose own offer is still to come: one that was refused begins anew
 	case t.switchover():
 	case t.undrain():
-	case t.withdraw():
+	case t.admit():
 	case t.asked():
 	case t.doubted():
 	case t.synchronize():
@@ -96,6 +99,7 @@ func (t *turn) leadPrimary() {
 	case t.configure():
 	}
 	t.history()
+	t.patient()
 }
 
 // slots keeps one physical slot for every other member of the cluster.

@@ -45,6 +45,7 @@ type Memory struct {
 	Reinit    Reinit
 	Reload    bool // a person wants the configuration read anew
 	Sync      Sync
+	Doors     Doors
 	Fence     quorum.Fence  // what this voter did for its last pledge
 	Doubted   time.Duration // since when a voter has given this leader up
 	Copied    Copied
@@ -175,6 +176,13 @@ type Sync struct {
 	Resumed bool          // it was gone on from, with /sync in view
 	At      time.Duration // since when the setting is in force for every new session
 	Proved  time.Duration // when a probe was last begun
+}
+
+// Doors are those of a primary that was started with them shut.
+type Doors struct {
+	PID   int
+	End   pg.LSN        // what it may show ends there, or before
+	Since time.Duration // when it was first seen to run
 }
 
 // Suspicion is when log last came from the leader of an epoch.
@@ -431,9 +439,11 @@ func (t *turn) failing(a Action) bool {
 
 // work begins a on the server unless it has just failed.
 func (t *turn) work(a Action) {
-	if _, start := a.(Start); start {
+	if start, ok := a.(Start); ok {
 		if c, due := t.unset(); due && !t.failing(c) {
 			a = c // the first start with a setting may be the only one for long
+		} else if !start.Standby && t.synchronous() && !t.Server.Shut {
+			a = Shut{} // see doors.go
 		}
 	}
 	if !t.failing(a) {

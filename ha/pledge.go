@@ -188,10 +188,17 @@ func (t *turn) fetch(act quorum.Fetch, after int64) {
 // takes its own key anew (doubted).
 func (t *turn) refused() bool {
 	p, ok := t.State.Pledge(t.Self.Name)
-	if !ok || !p.Fenced || p.Epoch < t.State.Epoch() {
+	switch epoch := t.State.Epoch(); {
+	case ok && p.Fenced && p.Epoch >= epoch:
+		t.note("refused=%d", p.Epoch)
+	case epoch > 0 && t.Server.Refused == epoch && t.Server.Process == pg.ProcessRunning && t.Server.Recovering:
+		// The leader came back before the pledge was told: of a refusal that is only on
+		// disk he would never learn, and this server could follow nobody.
+		t.note("refused=%d(untold)", epoch)
+		t.fenced(epoch)
+	default:
 		return false
 	}
-	t.note("refused=%d", p.Epoch)
 	return true
 }
 

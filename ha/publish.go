@@ -162,8 +162,11 @@ func (t *turn) state() string {
 	case pg.ProcessStopping:
 		return cluster.StateStopping
 	}
-	if t.Stopping {
+	switch {
+	case t.Stopping:
 		return cluster.StateStopping
+	case s.Shut && s.MayWrite():
+		return cluster.StateStarting // for clients it is
 	}
 	return cluster.StateRunning
 }

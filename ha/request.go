@@ -36,7 +36,9 @@ func (t *turn) paused() bool {
 		if primary {
 			t.m.Replicas = s.Replicas
 			if !t.switchover() {
-				t.undrain()
+				if !t.undrain() {
+					t.admit()
+				}
 			}
 			return true
 		}

@@ -7,6 +7,7 @@ import (
 	"howdah/cluster"
 	"howdah/ha/quorum"
 	"howdah/pg"
+	"howdah/problem"
 )
 
 // quorumOn is a cluster in synchronous mode, led by a, with b and c as voters.
@@ -64,6 +65,10 @@ func TestSynchronous(t *testing.T) {
 			vote(v, "b", 1000)
 			v.Memory.Vacancy = Vacancy{Open: true, After: epoch, Since: now}
 		}, "leader=a refused=40 ballot=pledged=1/2 -> nothing"},
+		{"who has refused, and did not come to say so, says it", standby, func(v *View) {
+			quorumOn(v)
+			v.Server.Refused = epoch
+		}, "leader=a refused=40(untold) -> fence(epoch 40)"},
 		{"elected, it sets whom commits wait for before it is promoted", standby, func(v *View) {
 			quorumOn(v)
 			v.State.Leader = &cluster.Leader{Name: "b", Lease: 8, Mod: 50}
@@ -80,6 +85,121 @@ func TestSynchronous(t *testing.T) {
 			set(v, quorum.Any(1, "a", "c"))
 		}, "leader=self server=standby -> promote"},
 	})
+}
+
+// A primary that was started in synchronous mode shows nothing that its standbys
+// have not confirmed.
+func TestDoors(t *testing.T) {
+	started := func(v *View) {
+		quorumOn(v)
+		v.Server.Shut = true
+		v.Server.Replicas = []pg.Replica{{Name: "b", State: "streaming", Flushed: 999}, {Name: "c", State: "streaming", Flushed: 1000}}
+		v.Memory.Doors = Doors{PID: 11, End: 1000, Since: now - time.Second}
+	}
+	off := func(v *View) {
+		quorumOn(v)
+		down(&v.Server)
+		v.Server.Control.State = pg.ControlShutDown
+		v.Memory.Offer.Closed = true
+		v.Memory.SetAt = 3
+	}
+	check(t, []row{
+		{"it is shut before it starts", leader, off, "leader=self server=down shutdown=clean -> shut"},
+		{"and then started", leader, func(v *View) { off(v); v.Server.Shut = true }, "leader=self server=down shutdown=clean -> start(primary)"},
+		{"without the mode it is not", leader, func(v *View) {
+			off(v)
+			v.State.Config.Data, v.State.Sync = map[string]any{}, cluster.Sync{}
+		}, "leader=self server=down shutdown=clean -> start(primary)"},
+		{"enough have what it would show", leader, started, "leader=self server=primary doors=confirmed(1/1) -> admit"},
+		{"where it ends is told by the first look", leader, func(v *View) { started(v); v.Memory.Doors.PID = 10; v.Server.Flushed = 1001 }, "leader=self server=primary doors=confirmed(0/1) -> nothing"},
+		{"one that does not count confirms nothing", leader, func(v *View) {
+			started(v)
+			set(v, quorum.Any(1, "b"))
+			v.Server.Replicas[1].Flushed = 2000
+			v.State.Sync = cluster.Sync{Mod: 44, Leader: "a", Standby: []string{"b"}}
+			v.State.Members[2].Tags = cluster.Tags{"nosync": true}
+		}, "leader=self server=primary doors=confirmed(0/1) -> nothing"},
+		{"two connections of one standby are one", leader, func(v *View) {
+			started(v)
+			v.Server.Replicas[0].Name = "c"
+			v.Server.Replicas[0].Flushed = 1000
+			set(v, quorum.Any(2, "b", "c"))
+			v.State.Sync.Quorum = 0
+			v.State.Config.Data["synchronous_node_count"] = 2.0
+			v.Memory.Sync.Rule = quorum.Any(2, "b", "c")
+		}, `leader=self server=primary doors=confirmed(1/2) sync=rule="ANY 2 (b,c)" toward="ANY 1 (c)" cover -> publish({"leader":"a","quorum":1,"sync_standby":"b,c"}) -> put sync`},
+		{"whoever may be promoted without it", leader, func(v *View) { started(v); v.State.Sync.Quorum = 0 }, `leader=self server=primary doors=sync-uncovered sync=rule="ANY 1 (b,c)" sync=uncovered -> publish({"leader":"a","quorum":0,"sync_standby":null}) -> put sync`},
+		{"nobody waits, and nobody else may lead", leader, func(v *View) {
+			started(v)
+			v.State.Config.Data["synchronous_mode_strict"] = false
+			v.State.Sync.Standby, v.State.Sync.Quorum = nil, 0
+			v.Server.Replicas = nil
+			set(v, quorum.Names{})
+		}, "leader=self server=primary doors=nobody-waits -> admit"},
+		{"the mode was switched off", leader, func(v *View) {
+			started(v)
+			v.State.Config.Data, v.State.Sync = map[string]any{"synchronous_mode": "off"}, cluster.Sync{}
+		}, "leader=self server=primary doors=asynchronous -> admit"},
+	})
+	v := leader()
+	started(&v)
+	d := Decide(v)
+	if got := Show(v, d).Member; got.State != cluster.StateStarting || got.Role != cluster.RolePrimary || !got.Source() {
+		t.Errorf("it is shown as %s %s: services must not lead there, and members must", got.Role, got.State)
+	}
+	v.Server.Replicas, v.Memory.Doors.Since = nil, now-time.Minute
+	if got := said(v); len(got) != 1 || got[0].Code != "clients-shut-out" {
+		t.Errorf("told is %v, want why clients wait", got)
+	}
+}
+
+// said are the problems that a member tells people of.
+func said(v View) []problem.Error {
+	v.Memory.Told, v.Memory.LastNote = now-time.Minute, now
+	for _, a := range Decide(v).Actions {
+		if p, ok := a.(Put); ok && p.Key == cluster.DirWhy+v.Self.Name {
+			w, _ := cluster.ParseWhy(v.Self.Name, []byte(p.Value))
+			return w.Problems
+		}
+	}
+	return nil
+}
+
+// People are told of commits that wait in vain, and of those that do not wait.
+func TestPatient(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		with func(*View)
+		want string
+	}{
+		{"nobody waits", func(*View) {}, ""},
+		{"not for long", func(v *View) { v.Server.Commits = pg.Commits{Waiting: 3, Longest: 2 * time.Second} }, ""},
+		{"nobody streams", func(v *View) {
+			v.Server.Replicas = nil
+			v.Server.Commits = pg.Commits{Waiting: 3, Longest: 12 * time.Second}
+		}, "commits-waiting: 3 commits wait for standbys, the first for more than 10 s: no replica streams"},
+		{"too few", func(v *View) {
+			v.Server.Commits = pg.Commits{Waiting: 1, Longest: time.Hour}
+		}, "commits-waiting: one commit waits for standbys, the first for more than an hour: 1 of b, c must have flushed them, and of those that stream (b, c) not enough have"},
+		{"not all wait", func(v *View) {
+			v.Server.Commits.Lax = []pg.Lax{{Role: "batch", Value: "off", InUse: true}, {Database: "logs", Value: "local"}, {Database: "logs", Role: "x", Value: "local"}, {Value: "remote_write"}}
+		}, "commits-lax: commits are acknowledged that no standby has: synchronous_commit is off for role batch (sessions are there); local in database logs; local for role x in database logs; remote_write for everybody"},
+		{"the mode is off", func(v *View) {
+			v.State.Config.Data, v.State.Sync = map[string]any{}, cluster.Sync{}
+			v.Server.Commits = pg.Commits{Waiting: 3, Longest: time.Hour, Lax: []pg.Lax{{Value: "off"}}}
+		}, ""},
+	} {
+		v := leader()
+		quorumOn(&v)
+		tt.with(&v)
+		got := ""
+		for _, p := range said(v) {
+			got += p.Code + ": " + p.What + ": " + p.Why
+		}
+		if got != tt.want {
+			t.Errorf("%s: told is\n%s, want\n%s", tt.name, got, tt.want)
+		}
+	}
 }
 
 func TestBallot(t *testing.T) {

@@ -86,6 +86,22 @@ type Replica struct {
 	SyncPriority int
 }
 
+// Commits is how commits that wait for standbys fare, a second ago at most.
+type Commits struct {
+	Waiting int           // sessions of clients that wait for one to be acknowledged …
+	Longest time.Duration // … the first of them for so long
+	Lax     []Lax         // who does not wait, in spite of the mode
+}
+
+// A Lax setting is one of synchronous_commit by which commits are acknowledged
+// before a standby has flushed them. What a session sets for itself only it can see.
+type Lax struct {
+	Database string // "": all
+	Role     string // "": all; with Database "" it is the whole server's
+	Value    string // off, local, remote_write
+	InUse    bool   // sessions are there that began with it
+}
+
 // A Pending setting has another value in the configuration than in the server,
 // which takes it only when it starts anew.
 type Pending struct {
@@ -104,6 +120,8 @@ type Status struct {
 	Control Control // as on disk
 	Standby bool    // standby.signal is present
 	Copied  bool    // the data are a copy, which may lack what this member had confirmed
+	Refused int64   // epoch up to which no leader's log is taken, as on disk; 0: of none
+	Shut    bool    // as a primary it lets nobody in but us, since it was started so
 	// Problem keeps the server from running, or is about to, as far as one can
 	// see without trying; without a code there is none.
 	Problem problem.Error
@@ -125,6 +143,7 @@ type Status struct {
 	Restart    bool     // some setting waits for a restart
 
 	SyncNames    string    // synchronous_standby_names, as a session sees it
+	Commits      Commits   // primary whose commits wait for standbys
 	Pending      []Pending // which; sorted
 	ReplayPaused bool      // standby: somebody stopped the replay
 }

@@ -30,7 +30,7 @@ const queryTime = time.Second
 func (s *Server) Look(ctx context.Context) pg.Status {
 	s.look.Lock()
 	defer s.look.Unlock()
-	st := pg.Status{Process: pg.ProcessNone, Copied: s.copied()}
+	st := pg.Status{Process: pg.ProcessNone, Copied: s.copied(), Shut: Shut(s.node), Refused: int64(s.refusal())}
 	var err error
 	st.Data, err = s.dataState()
 	st.Problem = problem.Plain(err)
@@ -76,7 +76,7 @@ func (s *Server) Look(ctx context.Context) pg.Status {
 	}
 	if s.look.of.PID != p.PID || s.look.of.Ticks != p.Ticks {
 		s.hangUp()
-		s.look.of, s.look.received, s.look.loaded = p, 0, ""
+		s.look.of, s.look.received, s.look.loaded, s.look.commitsAt = p, 0, "", time.Time{}
 	}
 	answered := st
 	if s.ask(ctx, &answered) {
@@ -117,6 +117,54 @@ SELECT pg_is_in_recovery(), current_setting('server_version_num'), pg_conf_load_
 SELECT status, received_tli FROM pg_stat_wal_receiver WHERE pid IS NOT NULL;
 SELECT application_name, state, flush_lsn, replay_lsn, sync_state, usename, host(client_addr), sync_priority FROM pg_stat_replication ORDER BY 1, pid;
 SELECT slot_name FROM pg_replication_slots WHERE slot_type = 'physical' AND NOT temporary ORDER BY 1`
+
+// commits are those that wait for standbys, of clients, and the settings of roles and
+// databases by which some do not.
+const commits = `
+SELECT count(*), coalesce((extract(epoch FROM max(clock_timestamp() - state_change)) * 1000)::bigint, 0)
+FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name <> 'howdah agent';
+SELECT coalesce(d.datname, ''), coalesce(r.rolname, ''), split_part(c, '=', 2),
+  EXISTS (SELECT FROM pg_stat_activity a WHERE a.backend_type = 'client backend' AND (setdatabase = 0 OR a.datid = setdatabase) AND (setrole = 0 OR a.usesysid = setrole))
+FROM pg_db_role_setting CROSS JOIN unnest(setconfig) c LEFT JOIN pg_database d ON d.oid = setdatabase LEFT JOIN pg_roles r ON r.oid = setrole
+WHERE c LIKE 'synchronous_commit=%' ORDER BY 1, 2`
+
+// laxServer is the whole server's setting, as its files have it: our own sessions
+// do not go by it.
+const laxServer = `SELECT setting FROM pg_file_settings WHERE name = 'synchronous_commit' AND applied ORDER BY seqno DESC LIMIT 1`
+
+// lax says that a value of synchronous_commit waits for no standby's flush.
+func lax(value string) bool {
+	switch strings.ToLower(value) {
+	case "off", "false", "no", "0", "local", "remote_write":
+		return true
+	}
+	return false
+}
+
+// commitsEvery is the least time between two looks at the commits that wait.
+const commitsEvery = time.Second
+
+// waiting is how commits fare that wait for standbys.
+func (s *Server) waiting(ctx context.Context) pg.Commits {
+	if time.Since(s.look.commitsAt) < commitsEvery {
+		return s.look.commits
+	}
+	all, err := s.look.conn.Exec(ctx, commits).ReadAll()
+	if err != nil || len(all) != 2 || len(all[0].Rows) != 1 {
+		return s.look.commits
+	}
+	c := pg.Commits{Waiting: number(string(all[0].Rows[0][0])), Longest: time.Duration(number(string(all[0].Rows[0][1]))) * time.Millisecond}
+	if lax(s.look.lax) {
+		c.Lax = append(c.Lax, pg.Lax{Value: s.look.lax, InUse: true})
+	}
+	for _, r := range all[1].Rows {
+		if l := (pg.Lax{Database: string(r[0]), Role: string(r[1]), Value: string(r[2]), InUse: string(r[3]) == "t"}); lax(l.Value) {
+			c.Lax = append(c.Lax, l)
+		}
+	}
+	s.look.commits, s.look.commitsAt = c, time.Now()
+	return c
+}
 
 // pending are the settings that wait for a restart. The file's last word counts;
 // a setting that has left the file goes back to its default.
@@ -203,7 +251,14 @@ func (s *Server) fill(ctx context.Context, st *pg.Status, all []*pgconn.Result) 
 			if st.Recovering {
 				s.larger(ctx)
 			}
+			s.look.lax = ""
+			if res, err := s.look.conn.Exec(ctx, laxServer).ReadAll(); err == nil && len(res) == 1 && len(res[0].Rows) == 1 {
+				s.look.lax = string(res[0].Rows[0][0])
+			}
 		}
+	}
+	if !st.Recovering && st.SyncNames != "" {
+		st.Commits = s.waiting(ctx)
 	}
 	st.Pending, st.Restart = s.look.pending, len(s.look.pending) > 0
 }

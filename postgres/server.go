@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -56,7 +57,10 @@ type Server struct {
 			of    pg.Timeline
 			lines pg.History
 		}
-		received pg.Timeline // newest timeline the receiver of this postmaster was on
+		lax       string     // the server's synchronous_commit
+		commits   pg.Commits // at commitsAt
+		commitsAt time.Time
+		received  pg.Timeline // newest timeline the receiver of this postmaster was on
 	}
 	watched struct { // the postmaster that Run knows of
 		sync.Mutex

@@ -66,6 +66,11 @@ func (s *Server) Start(ctx context.Context, up *pg.Upstream) error {
 			return err
 		}
 	}
+	if up != nil { // it shows what a standby may show
+		if err := remove(shutPath(s.node)); err != nil {
+			return err
+		}
+	}
 	if err := s.configure(ctl, up); err != nil {
 		return fmt.Errorf("configure PostgreSQL: %w", err)
 	}
@@ -258,7 +263,11 @@ func (s *Server) writeSettings(ctl control, standby bool) error {
 	maps.Copy(n.Postgres.Parameters, s.own.dynamic)
 	s.own.raised = conf.Raised(n, f)
 	s.own.Unlock()
-	if err := s.write(s.in(conf.HBA), conf.Rules(n, standby), 0o600); err != nil {
+	rules := conf.Rules(n, standby)
+	if !standby && Shut(n) {
+		rules = conf.Closed(n)
+	}
+	if err := s.write(s.in(conf.HBA), rules, 0o600); err != nil {
 		return err
 	}
 	return s.write(s.in(conf.File), conf.Text(conf.Settings(n, f), s.beside(conf.Sync)), 0o600)

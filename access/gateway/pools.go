@@ -22,9 +22,12 @@ import (
 	"howdah/logkey"
 	"howdah/nodefile"
 	"howdah/pki"
+	"howdah/postgres"
 	"howdah/secret"
 	"howdah/spec"
 )
+
+var errLetsNobodyIn = errors.New("the server lets nobody in yet: what it was started with is not confirmed")
 
 // pools are the ways in whose clients share connections: the port of this node's
 // own server, and the services that lead to a pooler.
@@ -75,7 +78,13 @@ func (g *Gateway) openPools(n spec.Node) (*pools, error) {
 		if n.Objects.Monitor != "" {
 			p.own.Watchers = append(p.own.Watchers, n.Objects.Monitor)
 		}
-		p.own.Dial = pooler.Local(n.Paths.Sockets, n.Postgres.Port)
+		local := pooler.Local(n.Paths.Sockets, n.Postgres.Port)
+		p.own.Dial = func(ctx context.Context) (pooler.Backend, error) {
+			if postgres.Shut(n) {
+				return pooler.Backend{}, errLetsNobodyIn // as while it starts: to be refused would end those who wait
+			}
+			return local(ctx)
+		}
 		for _, f := range g.fronts {
 			if f.Cluster == n.Cluster && f.Namespace == n.Namespace {
 				f.own = p.own

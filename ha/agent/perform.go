@@ -31,6 +31,10 @@ type Server interface {
 	Refuse(ctx context.Context, epoch int64) (quorum.Fence, error)
 	// Whole says that copied data have caught up.
 	Whole(ctx context.Context) error
+	// Shut has the server, which does not run, let nobody in once it is started as
+	// a primary, until Admit.
+	Shut(ctx context.Context) error
+	Admit(ctx context.Context) error
 	Follow(ctx context.Context, up pg.Upstream) error
 	Stop(ctx context.Context, mode postgres.Mode) error
 	Kill(ctx context.Context) error
@@ -73,6 +77,10 @@ func Perform(ctx context.Context, s Server, action ha.Action, progress func(done
 		e.Fence, err = s.Refuse(ctx, a.Epoch)
 	case ha.Whole:
 		err = s.Whole(ctx)
+	case ha.Shut:
+		err = s.Shut(ctx)
+	case ha.Admit:
+		err = s.Admit(ctx)
 	case ha.Follow:
 		err = s.Follow(ctx, a.Up)
 	case ha.Stop:

@@ -294,6 +294,30 @@ func Rules(n spec.Node, standby bool) string {
 	return b.String()
 }
 
+// Closed prints pg_hba.conf of a primary that lets nobody see its data yet but its
+// superuser, on the machine itself, and members that replicate from it. (A logical
+// walsender asks for a database by its name, which the word replication is not.)
+func Closed(n spec.Node) string {
+	tcp := "host"
+	if n.TLS.Cert != "" {
+		tcp = "hostssl"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, header+
+		"# This server was started and is not confirmed by its standbys: it lets nobody in yet.\n"+
+		"local all %[1]s trust\n"+
+		"local replication %[1]s trust\n", spec.Superuser)
+	for _, net := range []string{"0.0.0.0/0", "::/0"} {
+		fmt.Fprintf(&b, "%s replication %s %s scram-sha-256\n", tcp, spec.Replicator, net)
+		fmt.Fprintf(&b, "%s postgres %s %s scram-sha-256\n", tcp, spec.Replicator, net) // pg_rewind
+	}
+	b.WriteString("local all all reject\n")
+	for _, net := range []string{"0.0.0.0/0", "::/0"} {
+		fmt.Fprintf(&b, "host all all %s reject\n", net)
+	}
+	return b.String()
+}
+
 // Passfile prints a password file that knows the passwords of roles on every
 // server; the roles come in the order of their names.
 func Passfile(passwords map[string]string) string {

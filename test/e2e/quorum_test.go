@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -12,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"howdah/playground"
+	"howdah/postgres"
 	"howdah/spec"
 )
 
@@ -125,10 +128,7 @@ func TestFrozenAgentAndAVoterNotRepointed(t *testing.T) {
 			late = n
 		}
 	}
-	entries, err := w.Entries(w.ctx, "primary")
-	w.check(err)
-	direct := entries[0].Copy()
-	direct.Host, direct.Port, direct.Fallbacks = playground.Door(old), uint16(old.Postgres.Port), nil
+	direct := w.straight(old)
 	conn, err := pgconn.ConnectConfig(w.ctx, direct)
 	w.check(err)
 	defer conn.Close(context.Background())
@@ -204,4 +204,102 @@ func TestFrozenAgentAndAVoterNotRepointed(t *testing.T) {
 	if n, _ := strconv.Atoi(kept); n < acknowledged || acknowledged == 0 {
 		t.Errorf("%d rows were acknowledged, and %s are there", acknowledged, kept)
 	}
+}
+
+// straight is how a client connects to the server of n past every gateway.
+func (w *world) straight(n spec.Node) *pgconn.Config {
+	w.t.Helper()
+	entries, err := w.Entries(w.ctx, "primary")
+	w.check(err)
+	c := entries[0].Copy()
+	c.Host, c.Port, c.Fallbacks = playground.Door(n), uint16(n.Postgres.Port), nil
+	return c
+}
+
+// A commit waits that no standby has, and its primary crashes. The server comes up
+// where it was, and lets nobody see that commit, neither through a service nor
+// straight at its port, before a standby has it; until then status says what waits
+// for what.
+func TestACrashShowsNothingUnconfirmed(t *testing.T) {
+	w := demo(t)
+	w.synchronous()
+	leader := w.Node(w.whole())
+	w.sql("DROP TABLE IF EXISTS unseen; CREATE TABLE unseen (n int)")
+	direct := w.straight(leader)
+	conn, err := pgconn.ConnectConfig(w.ctx, direct)
+	w.check(err)
+	defer conn.Close(context.Background())
+	var frozen []func()
+	thaw := func() {
+		for _, f := range slices.Backward(frozen) { // PostgreSQL first: its agent takes it for dead otherwise
+			f()
+		}
+		frozen = nil
+	}
+	t.Cleanup(thaw)
+	for _, n := range w.Nodes {
+		if n.Member == leader.Member {
+			continue
+		}
+		for _, role := range []string{"node", "agent"} {
+			id := w.role(n, role)
+			w.kill(id, unix.SIGSTOP)
+			frozen = append(frozen, func() { _ = id.Signal(unix.SIGCONT) })
+		}
+		frozen = append(frozen, func() { _ = postgres.Thaw(n.Postgres.Data) })
+		w.check(postgres.Freeze(n.Postgres.Data))
+	}
+	status := func() string {
+		a, err := w.Run(w.ctx, "status")
+		w.check(err)
+		return a.Out
+	}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := conn.Exec(w.ctx, "INSERT INTO unseen VALUES (1)").ReadAll()
+		ended <- err
+	}()
+	w.until("status tells of the commit that waits", func() bool { return strings.Contains(status(), "[commits-waiting]") })
+	before := w.role(leader, "postgres")
+	w.howdah("fault", "kill-postgres", leader.Member)
+	if err := <-ended; err == nil {
+		t.Error("the row was acknowledged, and no standby had it")
+	}
+	refused := 0
+	come := func() bool {
+		ctx, cancel := context.WithTimeout(w.ctx, time.Second)
+		defer cancel()
+		c, err := pgconn.ConnectConfig(ctx, direct)
+		if err == nil {
+			_ = c.Close(context.Background())
+			return true
+		}
+		if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == "28000" {
+			refused++
+		}
+		return false
+	}
+	w.until("status tells that clients are shut out", func() bool {
+		if come() {
+			t.Fatalf("a client was let in, and no standby has what it finds\n%s", status())
+		}
+		return strings.Contains(status(), "[clients-shut-out]")
+	})
+	if refused == 0 || w.role(leader, "postgres") == before {
+		t.Errorf("%d clients were refused by the server as it came up again", refused)
+	}
+	through := make(chan string, 1)
+	go func() { // it waits until somebody is let in
+		a, _ := w.Run(w.ctx, "psql", "--", "-AtX", "-c", "SELECT count(*) FROM unseen")
+		through <- strings.TrimSpace(a.Out)
+	}()
+	thaw()
+	if got := <-through; got != "1" {
+		t.Errorf("through the service %q rows are seen, want 1", got)
+	}
+	w.whole()
+	if !come() {
+		t.Errorf("a client that connects straight is refused by a leader that is well")
+	}
+	w.voters(2)
 }

@@ -22,7 +22,8 @@ func (c *client) write(life int) {
 		return
 	}
 	for _, n := range w.nodes {
-		if s := n.server; s.writes() {
+		if s := n.server; s.writes() && !s.shut {
+			w.sees(n)
 			c.next++
 			s.commit(c.next, pg.LSN(100+w.rng.IntN(4000))&^7)
 			a := ack{b: s.branch, end: s.end, id: c.next}

@@ -161,6 +161,8 @@ func (m *modelled) Refuse(_ context.Context, epoch int64) (f quorum.Fence, err e
 	return f, err
 }
 func (m *modelled) Whole(context.Context) error { return m.do(ha.Whole{}) }
+func (m *modelled) Shut(context.Context) error  { return m.do(ha.Shut{}) }
+func (m *modelled) Admit(context.Context) error { return m.do(ha.Admit{}) }
 func (m *modelled) Follow(_ context.Context, up pg.Upstream) error {
 	return m.do(ha.Follow{Up: up})
 }

@@ -300,3 +300,8 @@ func (w *World) heal() {
 		}
 	}
 }
+
+// waitFaults are those of a cluster whose commits wait for standbys.
+var waitFaults = []fault{
+	{"cancel-waits", 5, false, func(w *World, n *node) { n.server.cancel() }},
+}

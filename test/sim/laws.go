@@ -30,6 +30,7 @@ type ack struct {
 	b    *branch
 	end  pg.LSN
 	id   int
+	seen bool // it was not acknowledged: a client found it, after the server had been started with it
 	lost bool // whoever was elected since did not have it, or it was acknowledged in the hole of maintenance
 }
 
@@ -209,7 +210,7 @@ func (w *World) left(n *node, handed bool) {
 			continue
 		}
 		if w.quorum && !w.laws.person {
-			w.fail("law 2", "%s took the leader key without row %d, acknowledged at %d/%s", n.name, a.id, a.b.tl, a.end)
+			w.fail("law 2", "%s took the leader key without row %d, %s at %d/%s", n.name, a.id, a.how(), a.b.tl, a.end)
 		}
 		if a.lost = true; handed && !w.paused() {
 			w.fail("loss", "%s was handed the leader key without row %d, acknowledged at %d/%s", n.name, a.id, a.b.tl, a.end)
@@ -221,8 +222,40 @@ func (w *World) left(n *node, handed bool) {
 func (w *World) acknowledged(n *node, a ack) {
 	if holder, _ := w.holder(); w.quorum && !w.laws.person && holder != nil && holder != n && !w.paused() && !w.laws.hole {
 		if s := holder.server; s.branch == nil || !s.branch.has(s.end, a.b, a.end) {
-			w.fail("law 2", "%s acknowledged row %d, which %s, who leads, does not have", n.name, a.id, holder.name)
+			w.fail("law 2", "%s: row %d was %s there, and %s, who leads, does not have it", n.name, a.id, a.how(), holder.name)
 		}
+	}
+}
+
+// how somebody came to rely on the row.
+func (a ack) how() string {
+	if a.seen {
+		return "seen"
+	}
+	return "acknowledged"
+}
+
+// sees is told that a client came in to n's server: what it was started with is
+// there for the client, acknowledged or not, and from now on for good.
+func (w *World) sees(n *node) {
+	s := n.server
+	end := s.recovered
+	if s.recovered = 0; end == 0 || !w.quorum {
+		return
+	}
+	known := map[int]bool{}
+	for _, a := range w.laws.acks {
+		known[a.id] = true
+	}
+	for b := s.branch; b != nil; b = b.parent {
+		for _, r := range b.rows {
+			if a := (ack{b: b, end: r.end, id: r.id, seen: true}); r.end <= end && !known[r.id] {
+				w.laws.acks = append(w.laws.acks, a)
+				w.Stats.Seen++
+				w.acknowledged(n, a)
+			}
+		}
+		end = min(end, b.fork)
 	}
 }
 
@@ -288,6 +321,9 @@ func (w *World) settled() (bool, string) {
 	if w.draining() {
 		return false, holder.name + " has clients held, and does not hand over"
 	}
+	if p.shut {
+		return false, holder.name + " leads and lets nobody in"
+	}
 	if st := w.store.newest.read(); w.quorum && (!st.Sync.Active() || st.Sync.Leader != holder.name || len(st.Sync.Standby) == 0) {
 		return false, fmt.Sprintf("/sync is %s, %s leads", st.Sync.Encode(), holder.name)
 	}
@@ -322,7 +358,7 @@ func (w *World) settle() {
 	for _, a := range w.laws.acks {
 		if !p.branch.has(p.end, a.b, a.end) {
 			if lost++; !w.laws.excused || !a.lost || w.quorum && !w.laws.person {
-				w.fail("loss", "row %d, acknowledged at %d/%s, is not on %s", a.id, a.b.tl, a.end, holder.name)
+				w.fail("loss", "row %d, %s at %d/%s, is not on %s", a.id, a.how(), a.b.tl, a.end, holder.name)
 			}
 		}
 	}

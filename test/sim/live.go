@@ -1,6 +1,9 @@
 package sim
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Live is the whole life of one cluster: it is founded, then lives through
 // quiet and bad times, and is whole again after each. How long the quiet times
@@ -83,15 +86,18 @@ func (w *World) planned() {
 
 // chaos is so long a time of faults, at most so far apart.
 func (w *World) chaos(long, apart time.Duration) {
-	total := 0
-	for _, f := range faults {
+	kinds, total := faults, 0
+	if w.quorum {
+		kinds = slices.Concat(faults, waitFaults)
+	}
+	for _, f := range kinds {
 		total += f.weight
 	}
 	w.laws.excused = true
 	end := w.now + long
 	for w.Failed == nil && w.now < end {
 		k := w.rng.IntN(total)
-		for _, f := range faults {
+		for _, f := range kinds {
 			if k -= f.weight; k < 0 {
 				n := w.nodes[w.rng.IntN(len(w.nodes))]
 				if l := w.leader(); l != nil && w.chance(0.5) {

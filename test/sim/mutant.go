@@ -21,6 +21,7 @@ var Mutants = []Mutant{
 	{Name: "a smart shutdown that is waited for", Law: "liveness", Patient: true},
 	{Name: "a pledge without a refusal", Law: "law 4", Quorum: true, Unrefused: true},
 	{Name: "a promotion without pledges", Law: "law 4", Quorum: true, Uncounted: true},
+	{Name: "clients let in to whatever a crash left", Law: "law 2", Quorum: true, Ungated: true},
 	{Name: "an offer taken without its log", Law: "loss", TakesBehind: true},
 }
 
@@ -40,6 +41,7 @@ type Mutant struct {
 	Quorum       bool   // it is one of synchronous mode
 	Unrefused    bool   // a voter says where its log ends, and goes on taking more
 	Uncounted    bool   // whoever has not pledged is taken to have pledged next to nothing
+	Ungated      bool   // a server is taken to be shut when it is started, and open once it runs
 	TakesBehind  bool   // whoever is offered the key takes it, whatever it has
 }
 
@@ -49,6 +51,9 @@ func (m *Mutant) status(_ *node, st pg.Status) pg.Status {
 	}
 	if m.Patient && st.Process == pg.ProcessStopping && st.Answers {
 		st.Process = pg.ProcessRunning
+	}
+	if m.Ungated {
+		st.Shut = st.Process == pg.ProcessNone
 	}
 	return st
 }

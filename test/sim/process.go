@@ -115,8 +115,9 @@ func (s *server) start(a ha.Start, end func(string)) string {
 	life := s.life
 	s.signal, s.recovering = a.Standby, a.Standby
 	s.up = pg.Upstream{}
+	s.recovered = 0
 	if a.Standby {
-		s.up = a.Up
+		s.up, s.shut = a.Up, false
 	} else {
 		s.control.State = pg.ControlInCrashRecovery
 	}
@@ -138,6 +139,7 @@ func (s *server) start(a ha.Start, end func(string)) string {
 			s.label = false
 		} else {
 			s.control.State = pg.ControlInProduction
+			s.recovered = s.end
 			s.checkpoint()
 		}
 		w.say("%s: started %s", s.n.name, a)

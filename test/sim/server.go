@@ -40,14 +40,16 @@ type server struct {
 	drags      time.Duration // no start and no promotion comes to its end before
 	held       bool          // it was frozen by nobody of ours
 
-	names   quorum.Names // synchronous_standby_names, as in its file
-	note    string       // and what stands beside it
-	flag    bool         // backends wait: the checkpointer has said so
-	senders []*sender
-	waiting []waiting // commits that were not acknowledged yet
-	refused int64     // the epoch up to which no log is taken, on disk
-	copied  bool      // the data are a copy that has not caught up
-	fenced  func(quorum.Fence)
+	names     quorum.Names // synchronous_standby_names, as in its file
+	note      string       // and what stands beside it
+	flag      bool         // backends wait: the checkpointer has said so
+	senders   []*sender
+	waiting   []waiting // commits that were not acknowledged yet
+	shut      bool      // whoever starts it as a primary lets nobody in
+	recovered pg.LSN    // where the log ended that this primary was started with; 0: somebody has seen it since
+	refused   int64     // the epoch up to which no log is taken, on disk
+	copied    bool      // the data are a copy that has not caught up
+	fenced    func(quorum.Fence)
 
 	up      pg.Upstream
 	link    int // changes with every connection
@@ -69,7 +71,7 @@ func (s *server) serves() bool {
 
 // look is pg.Status as postgres.Server.Look would give it.
 func (s *server) look() pg.Status {
-	st := pg.Status{Data: s.data, Process: s.proc, Standby: s.signal, Copied: s.copied}
+	st := pg.Status{Data: s.data, Process: s.proc, Standby: s.signal, Copied: s.copied, Shut: s.shut, Refused: s.refused}
 	if s.w.now < s.full {
 		st.Problem = problem.Error{Code: "disk-full"}
 	}

@@ -61,6 +61,8 @@ type Stats struct {
 	Turns, Events, Looks   int
 	Faults, Promotions     int
 	Acknowledged, Lost     int
+	Seen                   int // rows that a start brought up unacknowledged, and a client found
+	Cancelled              int // rows whose wait for standbys was cancelled
 	Rewinds, Clones, Aside int
 	Needless               int // rewinds or copies of a server that had not diverged
 	Collisions             int // two branches of one timeline number (known, W20)

@@ -59,6 +59,26 @@ func (s *server) forget() {
 	}
 }
 
+// cancel ends the wait of some commits, as their clients or a person may: each is
+// there for everybody to see, and was not acknowledged. Our own probe takes the end
+// of the wait for an answer, with a warning that nobody reads.
+func (s *server) cancel() {
+	var rest []waiting
+	all := s.waiting
+	s.waiting = nil
+	for _, c := range all {
+		switch {
+		case s.w.chance(0.5):
+			rest = append(rest, c)
+		case c.lost != nil:
+			c.done()
+		default:
+			s.w.Stats.Cancelled++
+		}
+	}
+	s.waiting = append(rest, s.waiting...)
+}
+
 // synchronize is a new setting. A running server takes it up bit by bit.
 func (s *server) synchronize(a ha.Synchronize) {
 	names, err := quorum.ParseNames(a.Names)

@@ -46,7 +46,7 @@ type vocabulary struct {
 
 // inSynchronous are the files of package ha that are about synchronous mode, and
 // its actions.
-var inSynchronous = []string{"sync.go", "pledge.go", "suspect.go", "Synchronize", "Prove", "Fence", "Whole"}
+var inSynchronous = []string{"sync.go", "pledge.go", "suspect.go", "doors.go", "Synchronize", "Prove", "Fence", "Whole", "Shut", "Admit"}
 
 func readVocabulary(t *testing.T) vocabulary {
 	t.Helper()

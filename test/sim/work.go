@@ -143,6 +143,24 @@ func (s *server) work(a ha.Action, progress func(done, total int64), done func(l
 		in(w.draw(5*time.Millisecond, 50*time.Millisecond), func() { end("") })
 	case ha.Fence:
 		s.fence(a, in, end)
+	case ha.Shut:
+		in(w.draw(time.Millisecond, 5*time.Millisecond), func() {
+			if s.proc != pg.ProcessNone {
+				end("runs")
+				return
+			}
+			s.shut = true
+			end("")
+		})
+	case ha.Admit:
+		in(w.draw(5*time.Millisecond, 40*time.Millisecond), func() {
+			if s.proc != pg.ProcessNone && (s.proc != pg.ProcessRunning || s.frozen) {
+				end("no answer")
+				return
+			}
+			s.shut = false
+			in(w.draw(0, 5*time.Millisecond), func() { end("") })
+		})
 	case ha.Whole:
 		in(w.draw(time.Millisecond, 5*time.Millisecond), func() { s.copied = false; end("") })
 	case ha.Synchronize:
