@@ -50,6 +50,7 @@ func Node(was *spec.Node, want spec.Node, contexts map[string]string) Plan {
 		{"pool", &gateway, pool, want.Pool},
 		{"users of the pool", &gateway, Pooled(was.Objects), Pooled(want.Objects)},
 		{"jobs", &jobs, was.Jobs, want.Jobs},
+		{"backup", &jobs, was.Backup, want.Backup},
 		{"REST", &agent, was.Agent.REST, want.Agent.REST},
 		{"listener", &agent, was.Agent.Listen, want.Agent.Listen},
 		{"timers", &agent, was.Agent.Timers, want.Agent.Timers},
@@ -61,6 +62,9 @@ func Node(was *spec.Node, want spec.Node, contexts map[string]string) Plan {
 		if text(part.a) != text(part.b) {
 			*part.into = append(*part.into, part.name)
 		}
+	}
+	if text(rest(*was)) != text(rest(want)) {
+		agent = append(agent, "what else describes it")
 	}
 	for _, s := range []struct {
 		parts []string
@@ -76,6 +80,15 @@ func Node(was *spec.Node, want spec.Node, contexts map[string]string) Plan {
 		}
 	}
 	return p
+}
+
+// rest is a description without what Node tells in particular, and without what
+// is no node's: what the servers hold, and what a cluster begins with.
+func rest(n spec.Node) spec.Node {
+	n.Postgres.Parameters, n.Postgres.HBA, n.Postgres.Delay = nil, nil, ""
+	n.Gateway, n.Pool, n.Jobs, n.Backup, n.TLS, n.Objects = spec.Gateway{}, spec.Pool{}, spec.Jobs{}, spec.Backup{}, spec.TLS{}, spec.Objects{}
+	n.Agent, n.Etcd.Election, n.Paths.Binary = spec.Agent{}, 0, ""
+	return n
 }
 
 // Pooled is what a gateway has of roles: whose limits differ from the pool's, and

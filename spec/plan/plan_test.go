@@ -536,6 +536,7 @@ func TestDescriptions(t *testing.T) {
 		{"pooler's rules", func(n *spec.Node) { n.Pool.HBA = []spec.AccessRule{{Lines: []string{"x"}}} }, "change 1 line of its pooler's access rules of member a-1", Restart},
 		{"users of the pool", func(n *spec.Node) { n.Objects.Roles = []spec.Role{{Name: "x", PoolLimit: 3}} }, "change member a-1: users of the pool", Restart},
 		{"agent", func(n *spec.Node) { n.Agent.Tags = map[string]any{"nosync": true} }, "change member a-1: tags", Safe},
+		{"something new", func(n *spec.Node) { n.Postgres.Bin = "/elsewhere" }, "change member a-1: what else describes it", Safe},
 		{"what is no node's", func(n *spec.Node) { n.Objects.Schemas = []string{"x"} }, "", Safe},
 	} {
 		now := was
