@@ -136,8 +136,8 @@ func (c *Cluster) PlanPeek(ctx context.Context, to, set string) (*Peek, error) {
 	return p, p.room(what)
 }
 
-// sources are the repositories, the leader's first, whose archive goes furthest;
-// then those on this machine.
+// sources are the repositories: the leader's first, then by how far their
+// archives go, a later timeline being further; of equals those on this machine.
 func (c *Cluster) sources(b Backups) []source {
 	var all []source
 	members, _ := c.repositories()
@@ -153,7 +153,11 @@ func (c *Cluster) sources(b Backups) []source {
 		all = append(all, s)
 	}
 	slices.SortStableFunc(all, func(x, y source) int {
-		return cmp.Or(cmp.Compare(not(x.member == b.Leader), not(y.member == b.Leader)), cmp.Compare(not(x.config != ""), not(y.config != "")))
+		return cmp.Or(
+			cmp.Compare(not(x.member == b.Leader), not(y.member == b.Leader)),
+			cmp.Compare(b.Of(y.member).Newest, b.Of(x.member).Newest),
+			cmp.Compare(not(x.config != ""), not(y.config != "")),
+		)
 	})
 	return all
 }
