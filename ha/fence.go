@@ -36,11 +36,12 @@ func (t *turn) fence() {
 		}
 		return
 	}
-	if s.Process == pg.ProcessFrozen {
+	if s.Process == pg.ProcessFrozen && t.ServerAt > t.m.Let {
 		t.note("fence=frozen")
 		return
 	}
-	// Under keeps the epoch under which the server last wrote by right.
+	// What was seen before the page last let it write does not count: the guard
+	// thaws without a word. Under keeps the epoch under which it last wrote by right.
 	t.note("fence=deadline")
 	t.do(Freeze{})
 	t.lookBy(t.Now)
@@ -81,6 +82,9 @@ func (t *turn) maintained() bool {
 // page is what guard and gateway may rely on until the next turn.
 func (t *turn) page() Page {
 	writes := t.writes() && !t.private() || t.promoting()
+	if t.maintained() || t.leading() {
+		t.m.Let = t.Now
+	}
 	switch {
 	case t.maintained() && writes:
 		// Maintenance: nothing is fenced, as under Patroni.

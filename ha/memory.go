@@ -26,11 +26,12 @@ type Memory struct {
 	NoteAfter time.Duration // after a refusal: no publication before
 	Wrote     int64         // revision of our last publication: older snapshots do not show it yet
 
-	Paused    bool      // the predecessor's last word was maintenance
-	Taken     int64     // epoch that this agent took itself, rather than found
-	Promoting bool      // a promotion was asked for, and the server was not seen primary, or down, since
-	Silenced  time.Time // since when the server, which could write, may not answer; zero: it may
-	Under     int64     // epoch under which the server last wrote by right
+	Paused    bool          // the predecessor's last word was maintenance
+	Taken     int64         // epoch that this agent took itself, rather than found
+	Promoting bool          // a promotion was asked for, and the server was not seen primary, or down, since
+	Silenced  time.Time     // since when the server, which could write, may not answer; zero: it may
+	Under     int64         // epoch under which the server last wrote by right
+	Let       time.Duration // the last turn whose page let it write
 	Streamed  Streamed
 	Pointed   Streamed // the start, found under way, that was pointed at the leader of that epoch
 	Swept     int64    // epoch in which this standby's own old slots were dropped

@@ -274,3 +274,26 @@ func TestStoppingGivesLongWorkUp(t *testing.T) {
 		}
 	}
 }
+
+// The guard thaws what the page allows without telling the agent: a server that was
+// seen frozen before the page last allowed writing is not known to be frozen.
+func TestAFreezeThatWasLifted(t *testing.T) {
+	v := running()
+	v.Server.Process, v.Server.Answers = pg.ProcessFrozen, false
+	v.State.Config = paused()
+	d := ha.Decide(v)
+	if d.Memory.Let != v.Now {
+		t.Fatalf("maintenance let it write at %s, not %s", d.Memory.Let, v.Now)
+	}
+	v.Memory, v.Memory.Right = d.Memory, ha.Right{}
+	v.State = running().State
+	v.Now += time.Second
+	if d = ha.Decide(v); !does(d, ha.Freeze{}) {
+		t.Errorf("maintenance is over and nothing was looked at since: %s", d)
+	}
+	v.Memory, v.ServerAt = d.Memory, v.Now
+	v.Memory.Right = ha.Right{}
+	if d = ha.Decide(v); does(d, ha.Freeze{}) {
+		t.Errorf("seen frozen since: %s", d)
+	}
+}
