@@ -16,6 +16,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -248,7 +249,7 @@ func (c *Cluster) Leader() int {
 	return -1
 }
 
-var given = map[string]bool{} // ports handed out; tests of one binary share it
+var given sync.Map // ports handed out; tests of one binary share it, some of them at once
 
 func freePort(t testing.TB) string {
 	t.Helper()
@@ -259,8 +260,7 @@ func freePort(t testing.TB) string {
 		}
 		addr := l.Addr().String()
 		l.Close()
-		if !given[addr] {
-			given[addr] = true
+		if _, taken := given.LoadOrStore(addr, true); !taken {
 			return addr
 		}
 	}
