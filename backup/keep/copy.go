@@ -62,7 +62,7 @@ func (c *copier) run(ctx context.Context) error {
 		return err
 	}
 	for _, d := range archive.History {
-		if err := c.wal(ctx, d.ArchiveID(), oldest(theirs, d.ID)); err != nil {
+		if err := c.wal(ctx, d.ArchiveID(), theirs.FirstSegment(d.ArchiveID())); err != nil {
 			return err
 		}
 	}
@@ -110,26 +110,19 @@ func (c *copier) introduce(ctx context.Context, archive repo.ArchiveInfo, theirs
 	return ours, c.to.SaveBackupInfo(ctx, ours)
 }
 
-// oldest is the first segment that any backup of the database needs; names are
-// compared, the timeline comes first in them.
-func oldest(i repo.BackupInfo, db int) string {
-	first := ""
-	for _, b := range i.Backups {
-		if b.DB == db && b.ArchiveStart != "" && (first == "" || b.ArchiveStart < first) {
-			first = b.ArchiveStart
-		}
+// list is what lies in dir there, and here.
+func (c *copier) list(ctx context.Context, dir string) (there, here []repo.Entry, err error) {
+	if there, err = c.from.List(ctx, dir); err != nil {
+		return nil, nil, err
 	}
-	return first
+	here, err = c.to.List(ctx, dir)
+	return there, here, err
 }
 
 // wal copies the segments of one database from first on.
 func (c *copier) wal(ctx context.Context, id, first string) error {
 	base := repo.ArchivePath(c.from.Name, id)
-	list, err := c.from.List(ctx, base)
-	if err != nil {
-		return err
-	}
-	here, err := c.to.List(ctx, base)
+	list, here, err := c.list(ctx, base)
 	if err != nil {
 		return err
 	}
@@ -155,11 +148,7 @@ func (c *copier) wal(ctx context.Context, id, first string) error {
 }
 
 func (c *copier) segments(ctx context.Context, dir, first string) error {
-	list, err := c.from.List(ctx, dir)
-	if err != nil {
-		return err
-	}
-	here, err := c.to.List(ctx, dir)
+	list, here, err := c.list(ctx, dir)
 	if err != nil {
 		return err
 	}
@@ -228,11 +217,7 @@ func (c *copier) backup(ctx context.Context, b repo.Backup, ours repo.BackupInfo
 }
 
 func (c *copier) tree(ctx context.Context, dir string, later bool) error {
-	list, err := c.from.List(ctx, dir)
-	if err != nil {
-		return err
-	}
-	here, err := c.to.List(ctx, dir)
+	list, here, err := c.list(ctx, dir)
 	if err != nil {
 		return err
 	}

@@ -137,6 +137,28 @@ func (i *BackupInfo) Drop(labels ...string) {
 	i.Backups = slices.DeleteFunc(i.Backups, func(b Backup) bool { return slices.Contains(labels, b.Label) })
 }
 
+// ArchiveID is the archive of the database with that id; "" if there is none.
+func (i BackupInfo) ArchiveID(db int) string {
+	for _, d := range i.History {
+		if d.ID == db {
+			return d.ArchiveID()
+		}
+	}
+	return ""
+}
+
+// FirstSegment is the first segment of that archive that any backup needs, "" if
+// none needs one. Names are compared; the timeline comes first in them.
+func (i BackupInfo) FirstSegment(archive string) string {
+	first := ""
+	for _, b := range i.Backups {
+		if i.ArchiveID(b.DB) == archive && b.ArchiveStart != "" && (first == "" || b.ArchiveStart < first) {
+			first = b.ArchiveStart
+		}
+	}
+	return first
+}
+
 // Dependents returns the labels of the backups that need label, oldest first.
 func (i BackupInfo) Dependents(label string) []string {
 	var all []string

@@ -252,12 +252,7 @@ func (v Verify) archive(ctx context.Context, s *stanza.Stanza, a *Archive, info 
 // backup on: what is missing before costs nothing.
 func holes(names []string, size int64, id string, info repo.BackupInfo) []Hole {
 	var all []Hole
-	first := ""
-	for _, b := range info.Backups {
-		if idOf(info, b.DB) == id && b.ArchiveStart != "" && (first == "" || b.ArchiveStart < first) {
-			first = b.ArchiveStart
-		}
-	}
+	first := info.FirstSegment(id)
 	for i := 1; i < len(names) && first != ""; i++ {
 		before, after := names[i], names[i-1]
 		if before[:8] != after[:8] || before == repo.NextSegment(after, size) || before <= first {
@@ -265,22 +260,13 @@ func holes(names []string, size int64, id string, info repo.BackupInfo) []Hole {
 		}
 		h := Hole{After: after, Before: before}
 		for _, b := range info.Backups {
-			if idOf(info, b.DB) == id && b.ArchiveStop != "" && b.ArchiveStop < before && b.ArchiveStop[:8] == before[:8] {
+			if info.ArchiveID(b.DB) == id && b.ArchiveStop != "" && b.ArchiveStop < before && b.ArchiveStop[:8] == before[:8] {
 				h.Costs = fmt.Sprintf("from backup %s and earlier ones recovery ends at %s", b.Label, after)
 			}
 		}
 		all = append(all, h)
 	}
 	return all
-}
-
-func idOf(info repo.BackupInfo, db int) string {
-	for _, d := range info.History {
-		if d.ID == db {
-			return d.ArchiveID()
-		}
-	}
-	return ""
 }
 
 // segment reads one segment.

@@ -203,7 +203,7 @@ func (s Site) gateways(w spec.World, nodes []spec.Node) {
 				n.Gateway.Listen, n.Gateway.Page = at(n.Address, port), page
 			}
 			n.Gateway.Fronts = append(n.Gateway.Fronts, spec.Front{
-				// There is no pooler in this version: pooled services go straight to PostgreSQL.
+				// The gateway pools by itself: no other pooler stands between it and the servers.
 				Cluster: c.Name, Namespace: c.Namespace, PoolPort: 0, Dest: c.Dest, Services: services, Members: members,
 			})
 		}

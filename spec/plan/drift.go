@@ -136,29 +136,26 @@ func (p *planner) driftWithin(d spec.Database, h Database) {
 		schemas[s.Name] = true
 	}
 	in := &room{p, d.Name, &h}
+	surplus := func(kind, name, but string, gone func()) {
+		p.undeclared(object, "has "+kind+" "+name, func(why string) {
+			in.step(Step{
+				Object: object + ", " + kind + " " + name, What: "drop " + kind + " " + name + " of " + object, Risk: Destructive, Why: why + "; " + but,
+				SQL: sql("DROP " + strings.ToUpper(kind) + " " + pg.QuoteIdent(name)),
+			})
+			gone()
+		})
+	}
 	for _, name := range slices.Sorted(maps.Keys(h.Extensions)) {
 		if wanted[name] {
 			schemas[h.Extensions[name].Schema] = true
 			continue
 		}
-		p.undeclared(object, "has extension "+name, func(why string) {
-			in.step(Step{
-				Object: object + ", extension " + name, What: "drop extension " + name + " of " + object, Risk: Destructive, Why: why + "; nothing may need it",
-				SQL: sql("DROP EXTENSION " + pg.QuoteIdent(name)),
-			})
-			delete(h.Extensions, name)
-		})
+		surplus("extension", name, "nothing may need it", func() { delete(h.Extensions, name) })
 	}
 	for _, name := range slices.Sorted(maps.Keys(h.Schemas)) {
 		if schemas[name] || strings.HasPrefix(name, "pg_") || h.Schemas[name].Extension {
 			continue
 		}
-		p.undeclared(object, "has schema "+name, func(why string) {
-			in.step(Step{
-				Object: object + ", schema " + name, What: "drop schema " + name + " of " + object, Risk: Destructive, Why: why + "; it has to be empty",
-				SQL: sql("DROP SCHEMA " + pg.QuoteIdent(name)),
-			})
-			delete(h.Schemas, name)
-		})
+		surplus("schema", name, "it has to be empty", func() { delete(h.Schemas, name) })
 	}
 }
