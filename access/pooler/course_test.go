@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"howdah/access/pool"
 	"howdah/spec"
 	"howdah/test/testpg"
 )
@@ -81,7 +82,18 @@ func TestAPoolMovesToAnotherServer(t *testing.T) {
 	}
 	defer func() { clients.Wait() }()
 	defer close(stop)
-	until(t, "rows", func() bool { return rows.Load() > 50 })
+	until(t, "a full pool", func() (full bool) {
+		w.pooler.loop.call(func() {
+			n := 0
+			for state, servers := range w.door.book.Rows(w.pooler.loop.now)[0].Servers {
+				if pool.State(state) != pool.Login {
+					n += servers
+				}
+			}
+			full = n == 4
+		})
+		return full && rows.Load() > 50
+	})
 
 	w.door.Warm(func(ctx context.Context) (Backend, error) {
 		back, err := nodes[next](ctx)

@@ -379,6 +379,31 @@ func TestADrippingClientIsServed(t *testing.T) {
 	}
 }
 
+// An answer that comes in the middle of the client's next message, one that is kept until it
+// can be understood, does not take the server from her.
+func TestAnAnswerInTheMiddleOfAMessage(t *testing.T) {
+	w := newWorld(t, small)
+	conn := w.raw()
+	k, err := enter(conn, login.Parse(secret.Text(testpg.Password)), func(b []byte) error { _, err := conn.Write(b); return err })
+	if err != nil {
+		t.Fatal(err)
+	}
+	parse := pgwire.AppendMessage(nil, 'P', "name\x00SELECT 'understood'\x00", "\x00\x00")
+	for at := 1; at < len(parse); at++ {
+		rest := slices.Concat(parse[at:],
+			pgwire.AppendMessage(nil, 'B', "\x00name\x00\x00\x00\x00\x00\x00\x00"), pgwire.AppendMessage(nil, 'E', "\x00\x00\x00\x00\x00"),
+			pgwire.AppendMessage(nil, 'C', "Sname\x00"), pgwire.AppendMessage(nil, 'S'))
+		for _, part := range [][]byte{slices.Concat(query("SELECT 'asked'"), parse[:at]), rest} {
+			if _, err := conn.Write(part); err != nil {
+				t.Fatal(err)
+			}
+			if m, err := k.until(pgwire.ReadyForQuery); err != nil {
+				t.Fatalf("after %d bytes: %q, %v", at, m.Body, err)
+			}
+		}
+	}
+}
+
 // What a client did not finish saying is never run, however the pooler parts from
 // the server: the bytes of its farewell must not become the end of a query.
 func TestHalfAQueryNeverRuns(t *testing.T) {

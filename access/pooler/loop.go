@@ -124,6 +124,9 @@ func (l *loop) run() {
 		} else if quiet < emptyRounds {
 			quiet++
 		}
+		if !l.letters() { // before the sockets: what was posted before a client spoke is in force when she is heard
+			break
+		}
 		for i := range n {
 			e := &events[i]
 			if int(e.Fd) == l.wake {
@@ -133,9 +136,6 @@ func (l *loop) run() {
 				h.ready(e.Events)
 				l.finish()
 			}
-		}
-		if !l.letters() {
-			break
 		}
 		if waiting := l.gated; len(waiting) > 0 {
 			l.gated = nil

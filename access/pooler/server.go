@@ -490,8 +490,9 @@ func (s *server) settle() {
 		c.fail("transaction blocks not allowed in statement pooling mode")
 		return
 	}
-	// In the middle of a message the rest of it is still to go to this server.
-	if !s.clean() || c.left > 0 && c.act == pass || s.busy {
+	// In the middle of a message the rest of it is still to go to this server, or
+	// to be understood with what it has.
+	if !s.clean() || c.left > 0 && c.act != drop || s.busy {
 		return
 	}
 	fate := pool.Keep
