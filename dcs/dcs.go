@@ -79,6 +79,7 @@ const (
 	Commit             // Ops, if every one of If holds
 	Grant              // a lease of TTL
 	Renew              // keep Lease alive, then Commit in the same term: the confirmed renewal
+	Keep               // keep Lease alive; a member of the store may say so that leads it no more
 	Revoke             // end Lease and every key that hangs on it, now
 )
 
@@ -98,7 +99,7 @@ type Response struct {
 	Revision int64         // of the store when it answered; the Mod of every key just put
 	Snapshot Snapshot      // Read
 	Lease    LeaseID       // Grant
-	TTL      time.Duration // Grant, Renew: what the store gives, which may exceed what was asked
+	TTL      time.Duration // Grant, Renew, Keep: what the store gives, which may exceed what was asked
 }
 
 // A Store keeps the keys of one cluster.

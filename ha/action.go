@@ -39,6 +39,7 @@ type (
 		Lease  int64
 		Epoch  int64
 		Status string // "" publishes nothing
+		Bare   bool   // not confirmed: no right may be counted from it
 	}
 	// Acquire takes the free leader key over the term that was seen last (After;
 	// 0: there never was one).
@@ -223,6 +224,9 @@ func (a GrantLease) String() string { return fmt.Sprintf("grant lease(%s)", a.TT
 func (a Renew) String() string {
 	if a.Epoch > 0 {
 		return fmt.Sprintf("renew(epoch %d)", a.Epoch)
+	}
+	if a.Bare {
+		return "keep"
 	}
 	return "renew"
 }

@@ -397,6 +397,10 @@ func TestElect(t *testing.T) {
 			pledged(v, both...)
 			v.Memory.Lease.Sent = now - 3*time.Second
 		}, "leader=none after=40 rank=0 lease=old -> renew"},
+		{"also if it was kept since, but not confirmed", vacant, func(v *View) {
+			pledged(v, both...)
+			v.Memory.Lease.Sent, v.Memory.Lease.Kept = now-3*time.Second, now-time.Millisecond
+		}, "leader=none after=40 rank=0 lease=old -> renew"},
 		{"a key that cannot be read is somebody's", vacant, func(v *View) { v.State.Leader = &cluster.Leader{Mod: 44} }, "leader=unknown -> nothing"},
 	})
 }

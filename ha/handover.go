@@ -204,6 +204,7 @@ func (t *turn) offered() bool {
 		return false
 	case t.Now-t.m.Lease.Sent > t.Timers.Lease/2:
 		t.note("lease=old")
+		t.confirm()
 		return false
 	}
 	kind := cluster.KindCrash

@@ -92,7 +92,7 @@ func drawView(t *rapid.T) View {
 		v.Memory.Rejoin = Rejoin{Leader: "a", Epoch: epoch, Measured: true, End: pg.LSN(rapid.IntRange(0, 700).Draw(t, "end")), Kept: odd("kept"), Failures: rapid.IntRange(0, 3).Draw(t, "failures")}
 	}
 	if odd("answer") {
-		v.Answer = &Answer{Action: Renew{Lease: v.Memory.Lease.ID, Epoch: v.Memory.Right.Epoch}, Sent: after("asked"), OK: odd("ok"), Unknown: odd("unknown"), NoLease: odd("no lease"), TTL: 5 * time.Second}
+		v.Answer = &Answer{Action: Renew{Lease: v.Memory.Lease.ID, Epoch: v.Memory.Right.Epoch, Bare: v.Memory.Right.Epoch == 0 && odd("bare")}, Sent: after("asked"), OK: odd("ok"), Unknown: odd("unknown"), NoLease: odd("no lease"), TTL: 5 * time.Second}
 	}
 	v.Stopping, v.LockBusy, v.NoteBusy, v.Known = odd("stopping"), odd("lock"), odd("note"), !odd("unseen")
 	if !v.Known {

@@ -65,18 +65,32 @@ func (t *turn) lease() {
 		}
 		return
 	}
-	every := t.Timers.Renew
-	if sent := m.Lease.Sent; sent == 0 || t.Now-sent > every+every/4 || (epoch > 0 && m.Right.Epoch == 0) {
+	// While another leads, no right is taken soon: nobody needs to confirm that the
+	// lease lives, which takes a majority of the store. A third of it is old for one
+	// who takes a key.
+	bare := epoch == 0 && t.Known && t.State.Leader != nil
+	every, last := t.Timers.Renew, m.Lease.Sent
+	if bare {
+		every, last = max(every, min(every+every/2, t.Timers.Lease*3/10)), m.Lease.heard()
+	}
+	if last == 0 || t.Now-last > every+every/4 || (epoch > 0 && m.Right.Epoch == 0) {
 		every /= 4 // behind, or not confirmed yet: hurry
 	}
 	if !t.lockDue(every) {
 		return
 	}
-	r := Renew{Lease: m.Lease.ID, Epoch: epoch}
+	r := Renew{Lease: m.Lease.ID, Epoch: epoch, Bare: bare}
 	if epoch > 0 && t.Server.Primary() {
 		r.Status = t.status()
 	}
 	t.ask(r)
+}
+
+// confirm renews the lease so that a right may be counted from it.
+func (t *turn) confirm() {
+	if t.m.Lease.ID != 0 && t.lockDue(t.Timers.Renew/16) {
+		t.ask(Renew{Lease: t.m.Lease.ID})
+	}
 }
 
 // seconds rounds up to what the store's leases are long.

@@ -11,12 +11,12 @@ func TestLease(t *testing.T) {
 	due := func(v *View) { v.Memory.LastLock = now - time.Minute }
 	none := func(v *View) { due(v); v.Memory.Lease, v.Memory.Right = Lease{}, Right{} }
 	check(t, []row{
-		{"a follower's renewal confirms no key", standby, due, "leader=a server=standby -> renew"},
+		{"a follower's renewal confirms no key", standby, due, "leader=a server=standby -> keep"},
 		{"a leader's confirms the key", leader, due, "leader=self server=primary -> renew(epoch 40)"},
 		{"not before it is due", standby, nil, "leader=a server=standby -> nothing"},
 		{"one that is behind hurries", standby, func(v *View) {
-			v.Memory.LastLock, v.Memory.Lease.Sent = now-300*time.Millisecond, now-2*time.Second
-		}, "leader=a server=standby -> renew"},
+			v.Memory.LastLock, v.Memory.Lease.Sent = now-400*time.Millisecond, now-2*time.Second
+		}, "leader=a server=standby -> keep"},
 		{"a key that is not confirmed yet hurries", leader, func(v *View) {
 			v.Memory.LastLock, v.Memory.Right = now-300*time.Millisecond, Right{}
 			v.Server = standby().Server
@@ -63,6 +63,7 @@ func TestRight(t *testing.T) {
 		{"an epoch that is past", Answer{Action: Renew{Lease: lease, Epoch: 12}, Sent: sent, TTL: 5 * time.Second}, nil, before, lease},
 		{"the lease is gone", Answer{Action: renewed, Sent: sent, NoLease: true}, nil, Right{}, lease}, // the snapshot shows it still, and that it was ours: asked for once more
 		{"taking a key does not extend the lease", Answer{Action: Acquire{Lease: lease}, Sent: sent, OK: true, Revision: 60}, nil, Right{60, before.Sent, 5 * time.Second}, lease},
+		{"nor does a renewal that was not confirmed", Answer{Action: Renew{Lease: lease, Bare: true}, Sent: sent, OK: true, TTL: 5 * time.Second}, nil, before, lease},
 		{"given up", Answer{Action: Release{Epoch: epoch}, Sent: sent, OK: true, Revision: 60}, nil, Right{}, lease},
 		{"the watch shows another's key", Answer{Action: renewed, Sent: sent, OK: true, TTL: 5 * time.Second}, func(v *View) {
 			v.State.Leader = &cluster.Leader{Name: "b", Lease: 8, Mod: 45}

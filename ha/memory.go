@@ -83,8 +83,12 @@ type Lease struct {
 	ID   int64
 	TTL  time.Duration
 	For  time.Duration // what it was granted for; 0: by a predecessor
-	Sent time.Duration // when the last renewal that succeeded was sent
+	Sent time.Duration // when the last renewal that was confirmed was sent
+	Kept time.Duration // when the last that was not was sent
 }
+
+// heard is when the last request was sent that the store answered.
+func (l Lease) heard() time.Duration { return max(l.Sent, l.Kept) }
 
 // Right is the proof that the leader key is ours: confirmed by the store in
 // answer to what was sent at Sent.
@@ -301,7 +305,12 @@ func (t *turn) answered(a Answer) {
 	case GrantLease:
 		m.Lease = Lease{ID: a.Lease, TTL: a.TTL, For: act.TTL, Sent: a.Sent}
 	case Renew:
-		m.Lease = Lease{ID: act.Lease, TTL: a.TTL, For: m.Lease.For, Sent: a.Sent}
+		m.Lease.ID, m.Lease.TTL = act.Lease, a.TTL
+		if act.Bare {
+			m.Lease.Kept = a.Sent
+		} else {
+			m.Lease.Sent = a.Sent
+		}
 		if act.Epoch > 0 {
 			m.Paused = false // whether the key is ours is known
 		}

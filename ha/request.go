@@ -133,7 +133,7 @@ func (t *turn) stopping() bool {
 		t.release()
 	case l.Resigned || t.m.Lease.ID == 0:
 		l.Done = true
-	case t.m.Lease.Sent > 0 && t.Now-t.m.Lease.Sent > 2*t.m.Lease.TTL:
+	case t.m.Lease.heard() > 0 && t.Now-t.m.Lease.heard() > 2*t.m.Lease.TTL:
 		t.note("lease=over") // nobody was heard of for long: nothing is waited for
 		l.Done = true
 	default:

@@ -32,7 +32,7 @@ func (s Shown) Leads(now time.Duration) bool { return s.Epoch > 0 && now < s.Unt
 func Show(v View, d Decision) Shown {
 	t := turn{View: v, m: d.Memory}
 	s := Shown{
-		At: v.Now, Wall: v.Wall, Next: min(d.Wake, d.Look), Known: v.Known, State: v.State, Heard: d.Memory.Lease.Sent,
+		At: v.Now, Wall: v.Wall, Next: min(d.Wake, d.Look), Known: v.Known, State: v.State, Heard: d.Memory.Lease.heard(),
 		Server: v.Server, Member: t.self(), Epoch: d.Memory.Right.Epoch, Until: t.deadline(),
 	}
 	if v.Job.Action != nil {

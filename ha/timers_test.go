@@ -110,7 +110,8 @@ func TestAnotherLease(t *testing.T) {
 		{"a store that grants more than was asked for is not asked again", standby, func(v *View) {
 			longer(v)
 			v.Memory.Lease = Lease{ID: 8, TTL: 9 * time.Second, For: 8 * time.Second, Sent: now - time.Second}
-		}, "leader=a server=standby -> renew"},
+			v.Memory.LastLock = now - 3*time.Second
+		}, "leader=a server=standby -> keep"},
 	})
 	v := leader()
 	longer(&v)

@@ -110,8 +110,8 @@ type Etcd struct {
 
 // Election is how long etcd's leader may be silent before another is elected,
 // where the leases leave room for no more. Its heartbeats come five times as
-// often: that suits networks with a round trip of up to 66 ms.
-const Election = 500 * time.Millisecond
+// often: that suits networks with a round trip of up to 80 ms.
+const Election = 600 * time.Millisecond
 
 // Misses is how long etcd's leader may be silent.
 func (e Etcd) Misses() time.Duration { return cmp.Or(e.Election, Election) }

@@ -60,7 +60,7 @@ func (f *front) announce(ctx context.Context, store dcs.Store) error {
 				shown = version
 			}
 		default:
-			_, err = do(ctx, dcs.Request{Kind: dcs.Renew, Lease: lease})
+			_, err = do(ctx, dcs.Request{Kind: dcs.Keep, Lease: lease})
 		}
 		if errors.Is(err, dcs.ErrLease) {
 			lease = 0

@@ -213,6 +213,13 @@ func renew(t *testing.T, f Fixture) {
 			conds = []dcs.Cond{dcs.ValueIs("leader", "other")}
 		}
 		status := fmt.Sprint(i)
+		if i%3 == 2 {
+			if r := do(t, f.Store, dcs.Request{Kind: dcs.Keep, Lease: lease}); !r.OK || r.TTL != got.TTL {
+				t.Fatalf("kept: %+v; want OK and %s", r, got.TTL)
+			}
+			pause(t, f.Lease/4)
+			continue
+		}
 		r := do(t, f.Store, dcs.Request{Kind: dcs.Renew, Lease: lease, If: conds, Ops: []dcs.Op{dcs.Put("status", status, 0)}})
 		if r.OK != holds || r.TTL != got.TTL {
 			t.Fatalf("renewal %d = %+v; want OK=%t and %s", i, r, holds, got.TTL)
@@ -259,6 +266,7 @@ func unknownLease(t *testing.T, f Fixture) {
 	const nobody = dcs.LeaseID(0x7fff_ffff_0000_0001)
 	for _, r := range []dcs.Request{
 		{Kind: dcs.Renew, Lease: nobody},
+		{Kind: dcs.Keep, Lease: nobody},
 		{Kind: dcs.Revoke, Lease: nobody},
 		{Kind: dcs.Commit, Ops: []dcs.Op{dcs.Put("other", "", 0), dcs.Put("leader", "me", nobody)}},
 	} {
@@ -340,7 +348,7 @@ func deadline(t *testing.T, f Fixture) {
 	put(t, f.Store, "warm", "")
 	f.Swallow(true)
 	defer f.Swallow(false)
-	for _, kind := range []dcs.Kind{dcs.Read, dcs.Commit, dcs.Grant, dcs.Renew, dcs.Revoke} {
+	for _, kind := range []dcs.Kind{dcs.Read, dcs.Commit, dcs.Grant, dcs.Renew, dcs.Keep, dcs.Revoke} {
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		asked := time.Now()
 		resp, err := f.Store.Do(ctx, dcs.Request{Kind: kind, Lease: 1, TTL: time.Minute})

@@ -45,6 +45,9 @@ type Store struct {
 
 	mu      sync.Mutex
 	members []*member // the one to ask first comes first
+	home    *member   // the nearest
+	back    time.Time // when it is asked first again
+	away    time.Duration
 }
 
 var _ dcs.Store = (*Store)(nil)
@@ -62,11 +65,13 @@ func Open(o Options) (*Store, error) {
 	if len(s.members) == 0 {
 		return nil, errors.New("etcd: no endpoints")
 	}
+	s.home = s.members[0]
 	return s, nil
 }
 
 // OpenNode makes the store of a node's cluster. It asks the node's own member
-// first: then the loss of another host does not delay a renewal at all.
+// first, and again some time after that failed: then the loss of another host does
+// not delay a renewal at all, and no member works for all nodes.
 func OpenNode(n spec.Node) (*Store, error) { return OpenBase(n, n.Base()) }
 
 // OpenBase makes the store of another cluster that shares the node's etcd.
@@ -101,13 +106,15 @@ func (s *Store) Close() error {
 func (s *Store) Do(ctx context.Context, r dcs.Request) (resp dcs.Response, err error) {
 	switch r.Kind {
 	case dcs.Read:
-		resp, err = s.read(ctx)
+		resp, _, err = s.read(ctx)
 	case dcs.Commit:
 		resp, err = s.commit(ctx, r)
 	case dcs.Grant:
 		resp, err = s.grant(ctx, r.TTL)
 	case dcs.Renew:
 		resp, err = s.renew(ctx, r)
+	case dcs.Keep:
+		resp, _, err = s.keep(ctx, r.Lease)
 	case dcs.Revoke:
 		resp, err = s.revoke(ctx, r.Lease)
 	default:
@@ -122,19 +129,20 @@ func (s *Store) Do(ctx context.Context, r dcs.Request) (resp dcs.Response, err e
 	return resp, nil
 }
 
-func (s *Store) read(ctx context.Context) (dcs.Response, error) {
-	got, _, err := first(ctx, s, func(ctx context.Context, m *member) (*clientv3.GetResponse, error) {
+// read is everything below the base, and who said so.
+func (s *Store) read(ctx context.Context) (dcs.Response, *member, error) {
+	got, m, err := first(ctx, s, func(ctx context.Context, m *member) (*clientv3.GetResponse, error) {
 		return m.client.Get(ctx, s.base, clientv3.WithPrefix())
 	})
 	if err != nil {
-		return dcs.Response{}, fmt.Errorf("read %s: %w", s.base, err)
+		return dcs.Response{}, nil, fmt.Errorf("read %s: %w", s.base, err)
 	}
 	snap := dcs.Snapshot{Revision: got.Header.Revision, Keys: make(map[string]dcs.KV, len(got.Kvs))}
 	for _, kv := range got.Kvs {
 		k := s.relative(kv)
 		snap.Keys[k.Key] = k
 	}
-	return dcs.Response{OK: true, Revision: snap.Revision, Snapshot: snap}, nil
+	return dcs.Response{OK: true, Revision: snap.Revision, Snapshot: snap}, m, nil
 }
 
 func (s *Store) relative(kv *mvccpb.KeyValue) dcs.KV {
@@ -174,13 +182,13 @@ func (s *Store) revoke(ctx context.Context, id dcs.LeaseID) (dcs.Response, error
 	return dcs.Response{OK: true, Revision: got.Header.Revision}, nil
 }
 
-// renew keeps the lease alive, then commits in the same term.
-func (s *Store) renew(ctx context.Context, r dcs.Request) (dcs.Response, error) {
+// keep keeps a lease alive, and tells which member of the store says so, in which term.
+func (s *Store) keep(ctx context.Context, id dcs.LeaseID) (dcs.Response, leader, error) {
 	alive, m, err := first(ctx, s, func(ctx context.Context, m *member) (kept, error) {
-		return m.keepAlive(ctx, r.Lease)
+		return m.keepAlive(ctx, id)
 	})
 	if err != nil {
-		return dcs.Response{}, fmt.Errorf("renew lease %x: %w", int64(r.Lease), err)
+		return dcs.Response{}, leader{}, fmt.Errorf("renew lease %x: %w", int64(id), err)
 	}
 	if alive.ttl <= 0 {
 		// The member that says so may no longer lead: believe it only if a
@@ -188,19 +196,34 @@ func (s *Store) renew(ctx context.Context, r dcs.Request) (dcs.Response, error) 
 		got, err := m.client.Get(ctx, s.base, clientv3.WithCountOnly())
 		switch {
 		case err != nil:
-			return dcs.Response{}, fmt.Errorf("lease %x said to be gone, not confirmed: %w", int64(r.Lease), err)
+			return dcs.Response{}, leader{}, fmt.Errorf("lease %x said to be gone, not confirmed: %w", int64(id), err)
 		case got.Header.RaftTerm != alive.term:
-			return dcs.Response{}, fmt.Errorf("lease %x said to be gone: %w", int64(r.Lease), errTerm)
+			return dcs.Response{}, leader{}, fmt.Errorf("lease %x said to be gone: %w", int64(id), errTerm)
 		}
-		return dcs.Response{}, fmt.Errorf("renew lease %x: %w", int64(r.Lease), dcs.ErrLease)
+		return dcs.Response{}, leader{}, fmt.Errorf("renew lease %x: %w", int64(id), dcs.ErrLease)
 	}
-	resp, term, err := s.transact(ctx, m, r)
-	resp.TTL = alive.ttl
+	return dcs.Response{OK: true, TTL: alive.ttl}, leader{m, alive.term}, nil
+}
+
+// leader is who claims to lead the store, or to know who does.
+type leader struct {
+	*member
+	term uint64
+}
+
+// renew keeps the lease alive, then commits in the same term.
+func (s *Store) renew(ctx context.Context, r dcs.Request) (dcs.Response, error) {
+	alive, by, err := s.keep(ctx, r.Lease)
+	if err != nil {
+		return dcs.Response{}, err
+	}
+	resp, term, err := s.transact(ctx, by.member, r)
+	resp.TTL = alive.TTL
 	switch {
 	case err != nil:
 		// The lease may live longer now, so this is not "nothing was sent".
 		return dcs.Response{}, fmt.Errorf("confirm lease %x: %w", int64(r.Lease), sent(err))
-	case term != alive.term:
+	case term != by.term:
 		return dcs.Response{}, fmt.Errorf("confirm lease %x: %w", int64(r.Lease), errTerm)
 	}
 	return resp, nil

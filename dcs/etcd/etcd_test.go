@@ -223,7 +223,7 @@ func TestNobodyThereIsUnavailable(t *testing.T) {
 	store := open(t, c, base())
 	must(t, store, dcs.Request{Kind: dcs.Read})
 	c.Kill(0)
-	for _, kind := range []dcs.Kind{dcs.Read, dcs.Grant, dcs.Renew, dcs.Revoke, dcs.Commit} {
+	for _, kind := range []dcs.Kind{dcs.Read, dcs.Grant, dcs.Renew, dcs.Keep, dcs.Revoke, dcs.Commit} {
 		var err error
 		for range 3 { // the first may find a connection that is just breaking
 			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)

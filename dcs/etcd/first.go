@@ -15,20 +15,40 @@ import (
 // overtake is how long a member may think before the next one is asked too.
 const overtake = 150 * time.Millisecond
 
+// How long after the nearest member did not answer it is asked first again: what
+// that costs, if it is still silent, is overtake for one question.
+const (
+	awayMin = 5 * time.Second
+	awayMax = 5 * time.Minute
+)
+
 // order returns the members, the one to ask first leading.
 func (s *Store) order() []*member {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Clone(s.members)
+	all := slices.Clone(s.members)
+	if s.members[0] != s.home && !time.Now().Before(s.back) {
+		toFront(all, s.home)
+	}
+	return all
 }
 
-// prefer puts m first.
+func toFront(all []*member, m *member) {
+	i := slices.Index(all, m)
+	copy(all[1:i+1], all[:i])
+	all[0] = m
+}
+
+// prefer puts m, which has answered, first. Watches follow: a member that is not
+// asked may fall silent without anybody's notice.
 func (s *Store) prefer(m *member) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if i := slices.Index(s.members, m); i > 0 {
-		s.members = slices.Insert(slices.Delete(s.members, i, i+1), 0, m)
+	if before := s.members[0]; before != m {
+		toFront(s.members, m)
+		before.distrust()
 	}
+	s.leave(m)
 }
 
 // demote puts m last.
@@ -37,6 +57,20 @@ func (s *Store) demote(m *member) {
 	defer s.mu.Unlock()
 	if i := slices.Index(s.members, m); i >= 0 {
 		s.members = append(slices.Delete(s.members, i, i+1), m)
+	}
+	s.leave(s.members[0])
+}
+
+// leave notes who is asked first from now on: the longer the nearest member fails,
+// the more seldom it is tried.
+func (s *Store) leave(first *member) {
+	now := time.Now()
+	switch {
+	case first == s.home:
+		s.away = 0
+	case !now.Before(s.back):
+		s.away = min(max(2*s.away, awayMin), awayMax)
+		s.back = now.Add(s.away)
 	}
 }
 

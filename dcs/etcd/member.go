@@ -1,10 +1,12 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -35,6 +37,7 @@ type member struct {
 	endpoint string
 	client   *clientv3.Client
 	answered atomic.Int64 // nanoseconds since began
+	renewals atomic.Pointer[renewals]
 
 	mu      sync.Mutex
 	trusted context.Context // ends when the member kept a question waiting that another one answered
@@ -146,20 +149,53 @@ type kept struct {
 }
 
 // keepAlive renews a lease once. The client's own KeepAliveOnce asks again and
-// again while there is no connection, and hides the term of a lease not found.
+// again while there is no connection, and hides the term of a lease not found; it
+// also makes a stream for each, which is most of what a renewal costs.
 func (m *member) keepAlive(ctx context.Context, id dcs.LeaseID) (kept, error) {
-	ctx, cancel := context.WithCancel(ctx) // ends the stream
-	defer cancel()
-	stream, err := pb.NewLeaseClient(m.client.ActiveConnection()).LeaseKeepAlive(ctx)
-	if err != nil {
+	if r := m.renewals.Swap(nil); r != nil { // nobody else has it now
+		k, err := m.ask(ctx, r, id)
+		if err == nil || ctx.Err() != nil {
+			return k, err
+		}
+		// It had ended since, with its connection or its leader.
+	}
+	r := &renewals{}
+	var life context.Context
+	life, r.end = context.WithCancel(context.WithoutCancel(ctx))
+	var err error
+	if r.stream, err = pb.NewLeaseClient(m.client.ActiveConnection()).LeaseKeepAlive(life); err != nil {
+		r.end()
 		return kept{}, rpctypes.Error(err)
 	}
-	if err := stream.Send(&pb.LeaseKeepAliveRequest{ID: int64(id)}); err != nil {
+	return m.ask(ctx, r, id)
+}
+
+// renewals is a stream for one renewal at a time.
+type renewals struct {
+	stream pb.Lease_LeaseKeepAliveClient
+	end    context.CancelFunc
+}
+
+// ask renews a lease by r, and keeps r for the next if it answered.
+func (m *member) ask(ctx context.Context, r *renewals, id dcs.LeaseID) (kept, error) {
+	mine := context.AfterFunc(ctx, r.end)
+	if flag, ok := ctx.Value(sentKey{}).(*atomic.Bool); ok {
+		flag.Store(true)
+	}
+	err := r.stream.Send(&pb.LeaseKeepAliveRequest{ID: int64(id)})
+	var resp *pb.LeaseKeepAliveResponse
+	if err == nil || errors.Is(err, io.EOF) { // why it has ended, Recv says
+		resp, err = r.stream.Recv()
+	}
+	if !mine() {
+		err = cmp.Or(err, context.Cause(ctx)) // its answer is still to come
+	}
+	if err != nil {
+		r.end()
 		return kept{}, rpctypes.Error(err)
 	}
-	resp, err := stream.Recv()
-	if err != nil {
-		return kept{}, rpctypes.Error(err)
+	if !m.renewals.CompareAndSwap(nil, r) {
+		r.end()
 	}
 	return kept{ttl: time.Duration(resp.TTL) * time.Second, term: resp.Header.RaftTerm}, nil
 }

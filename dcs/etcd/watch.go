@@ -56,7 +56,7 @@ func (s *Store) Watch(ctx context.Context, into *latest.Value[dcs.Snapshot], los
 // follow hands over a fresh snapshot and then every change until something breaks.
 func (s *Store) follow(ctx context.Context, into *latest.Value[dcs.Snapshot], last *int64) error {
 	readCtx, cancelRead := context.WithTimeout(ctx, readWait)
-	got, err := s.read(readCtx)
+	got, m, err := s.read(readCtx)
 	cancelRead()
 	if err != nil {
 		return err
@@ -68,7 +68,6 @@ func (s *Store) follow(ctx context.Context, into *latest.Value[dcs.Snapshot], la
 	*last = snap.Revision
 	into.Set(snap)
 
-	m := s.order()[0] // it has just answered
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(m.trust(), func() { cancel(errSilent) })()

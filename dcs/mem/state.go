@@ -73,7 +73,7 @@ func (s *State) Apply(now time.Duration, r dcs.Request) (dcs.Response, error) {
 		ttl := s.round(r.TTL)
 		s.leases[s.granted] = lease{ttl: ttl, due: now + ttl}
 		return dcs.Response{OK: true, Revision: s.revision, Lease: s.granted, TTL: ttl}, nil
-	case dcs.Renew:
+	case dcs.Renew, dcs.Keep:
 		l, ok := s.leases[r.Lease]
 		if ok && now >= l.due {
 			// etcd's leader lets a renewal of an overdue lease wait for its end.
@@ -85,7 +85,10 @@ func (s *State) Apply(now time.Duration, r dcs.Request) (dcs.Response, error) {
 		}
 		l.due = now + l.ttl
 		s.leases[r.Lease] = l
-		resp, err := s.commit(r)
+		resp, err := dcs.Response{OK: true, Revision: s.revision}, error(nil)
+		if r.Kind == dcs.Renew {
+			resp, err = s.commit(r)
+		}
 		resp.TTL = l.ttl
 		return resp, err
 	case dcs.Revoke:
@@ -97,6 +100,16 @@ func (s *State) Apply(now time.Duration, r dcs.Request) (dcs.Response, error) {
 	default:
 		return dcs.Response{}, fmt.Errorf("unknown kind of request %d", r.Kind)
 	}
+}
+
+// Stale answers a Keep as a member of a store does that led it until just now: it
+// says that the lease lives, and nobody else knows.
+func (s *State) Stale(r dcs.Request) (dcs.Response, error) {
+	l, ok := s.leases[r.Lease]
+	if !ok {
+		return dcs.Response{}, fmt.Errorf("renew lease %x: %w", int64(r.Lease), dcs.ErrLease)
+	}
+	return dcs.Response{OK: true, Revision: s.revision, TTL: l.ttl}, nil
 }
 
 // round makes a lease as long as this store can count.

@@ -25,6 +25,9 @@ func Request(self string, action ha.Action) dcs.Request {
 		return dcs.Request{Kind: dcs.Grant, TTL: a.TTL}
 	case ha.Renew:
 		r := dcs.Request{Kind: dcs.Renew, Lease: dcs.LeaseID(a.Lease)}
+		if a.Bare {
+			r.Kind = dcs.Keep
+		}
 		if a.Epoch > 0 {
 			r.If = []dcs.Cond{dcs.ModIs(cluster.KeyLeader, a.Epoch)}
 			if a.Status != "" {

@@ -67,7 +67,10 @@ var errTimeout = errors.New("no answer in time")
 
 // apply carries a request out now.
 func (s *store) apply(r dcs.Request) (dcs.Response, error) {
-	s.expiring = r.Kind == dcs.Renew // of a lease that is overdue: then it ends
+	if r.Kind == dcs.Keep && s.w.chance(s.w.rates.lose) {
+		return s.state.Stale(r)
+	}
+	s.expiring = r.Kind == dcs.Renew || r.Kind == dcs.Keep // of a lease that is overdue: then it ends
 	resp, err := s.state.Apply(s.w.now, r)
 	s.expiring = false
 	s.schedule()
