@@ -16,6 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// pageMode lets everybody read and the agent alone write.
+const pageMode = 0o644
+
 // mapping is the page's file in memory.
 type mapping struct {
 	file  *os.File
@@ -129,6 +132,7 @@ type Writer struct {
 	path string
 	boot [2]uint64
 	m    *mapping
+	last Page // that was set here
 }
 
 // ErrHeld says that another process writes the page.
@@ -184,7 +188,7 @@ func (w *Writer) fresh() error {
 	im := encode(Page{}, 0, w.boot)
 	if err := errors.Join(
 		writeAll(f, unsafe.Slice((*byte)(unsafe.Pointer(&im)), size)),
-		f.Chmod(0o644),
+		f.Chmod(pageMode),
 	); err != nil {
 		return err
 	}
@@ -201,17 +205,24 @@ func writeAll(f *os.File, b []byte) error {
 func (w *Writer) Set(p Page) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.m != nil && w.m.current() && w.m.store(p, w.boot) == nil {
-		return nil
+	told := !w.last.worth(p)
+	w.last = p
+	if w.m == nil || !w.m.current() || w.m.store(p, w.boot) != nil {
+		if w.m != nil {
+			w.m.close()
+			w.m = nil
+		}
+		if err := w.open(); err != nil {
+			return err
+		}
+		if err := w.m.store(p, w.boot); err != nil {
+			return err
+		}
 	}
-	if w.m != nil {
-		w.m.close()
-		w.m = nil
+	if !told {
+		w.m.tell()
 	}
-	if err := w.open(); err != nil {
-		return err
-	}
-	return w.m.store(p, w.boot)
+	return nil
 }
 
 // Close gives the lock up and leaves the page as it is.
