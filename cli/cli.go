@@ -56,6 +56,8 @@ type Roles struct {
 	Gateway func(ctx context.Context, dir string) error
 	Etcd    func(ctx context.Context, dir string) error
 	Keep    func(ctx context.Context, dir string) error // holds a playground's networks
+	// VIP holds the cluster's virtual address while the node in DIR may.
+	VIP func(ctx context.Context, dir string) error
 	// Jobs is whatever may wait: metrics, backups.
 	Jobs       func(ctx context.Context, dir string) error
 	PgExporter func(ctx context.Context, o Exporter) error
@@ -195,7 +197,7 @@ On one machine, "howdah up" starts a complete cluster of three nodes to try.`,
 		"play":   {a.up(), a.down(), a.init(), a.spec(), a.fault(), a.demoFaults()},
 		"look":   {a.list(), a.status(), a.why(), a.history(), a.showConfig(), a.psql(), a.plan(), a.applied(), a.backups(), a.restore()},
 		"change": {a.apply(), a.switchover(), a.failover(), a.restart(), a.reload(), a.reinit(), a.pause(), a.resume(), a.editConfig(), a.keys(), a.provision(), a.backup(), a.pgbackrest()},
-		"daemon": {a.node(), a.agent(), a.gateway(), a.etcd(), a.jobs(), a.pgExporter(), a.playground()},
+		"daemon": {a.node(), a.agent(), a.gateway(), a.etcd(), a.jobs(), a.vip(), a.pgExporter(), a.playground()},
 	} {
 		for _, v := range verbs {
 			v.GroupID = group

@@ -43,6 +43,13 @@ Prometheus, at low priority. "howdah node" starts it. Nothing waits for it: WAL 
 archived without it.`, a.Roles.Jobs)
 }
 
+func (a *app) vip() *cobra.Command {
+	return a.role("vip", "The virtual address, while this node leads",
+		`Vip has the cluster's virtual address on the node in DIR for exactly as long as
+its right to lead is provable, tells the network of it, and takes it off when it ends.
+"howdah node" starts it with the two capabilities that this needs.`, a.Roles.VIP)
+}
+
 // playground holds what the playground starts for itself.
 func (a *app) playground() *cobra.Command {
 	cmd := &cobra.Command{

@@ -105,6 +105,9 @@ func statusText(s control.Status) string {
 		line("handover", "from %s to %s", h.From, h.To)
 	}
 	line("replication", "%s", replication(p))
+	for _, v := range s.VIP {
+		line("vip", "%s on %s", v.Address, v.Member)
+	}
 	if s.Commits != nil {
 		line("commits", "%s", commitsText(*s.Commits))
 	}

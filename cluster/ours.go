@@ -172,6 +172,7 @@ type Why struct {
 	Waiting []string  `json:"waiting,omitempty"` // for whom or what, in words for a person
 
 	Problems []problem.Error `json:"problems,omitempty"` // what a person has to do something about
+	VIP      string          `json:"vip,omitempty"`      // the virtual address, while it is on this member's interface
 }
 
 // Encode is the value to put.

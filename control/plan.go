@@ -493,6 +493,15 @@ func renew(was *spec.Node, n spec.Node, machine bool) error {
 	if other(was.Jobs, n.Jobs) || other(was.Backup, n.Backup) {
 		errs = append(errs, end("jobs", unix.SIGTERM))
 	}
+	if other(was.VIP, n.VIP) {
+		errs = append(errs, end("vip", unix.SIGTERM)) // the address goes with it
+		if machine && (was.VIP.Address == "") != (n.VIP.Address == "") {
+			errs = append(errs, &problem.Error{
+				Code: "restart-needed", What: "cannot begin or end a virtual address on " + n.Member,
+				Why: "its role is kept by the supervisor, which runs since before", Do: "restart it (`systemctl restart howdah`), and apply again",
+			})
+		}
+	}
 	x, y := *was, n
 	x.Objects, y.Objects = spec.Objects{}, spec.Objects{} // no other role of the node reads them
 	if machine && other(x, y) {

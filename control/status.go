@@ -24,12 +24,13 @@ type Status struct {
 	Backup   *Backups              `json:"backup"` // nil: the cluster keeps none
 	Last     *cluster.FailoverPage `json:"last_failover,omitempty"`
 	LastPage int64                 `json:"last_failover_number,omitempty"`
-	Faults   []LaidFault           `json:"faults"`   // that somebody laid on a playground
-	Awaited  []string              `json:"awaited"`  // who or what is waited for, in words
-	Problems []MemberProblem       `json:"problems"` // what a person has to do something about
-	Survives int                   `json:"survives"` // hosts that may be lost, one after another or at once, with someone left to lead
-	Unwell   []string              `json:"unwell"`   // what keeps the cluster from being healthy
-	At       time.Time             `json:"at"`       // when this was seen
+	VIP      []Held                `json:"vip,omitempty"` // who has the virtual address
+	Faults   []LaidFault           `json:"faults"`        // that somebody laid on a playground
+	Awaited  []string              `json:"awaited"`       // who or what is waited for, in words
+	Problems []MemberProblem       `json:"problems"`      // what a person has to do something about
+	Survives int                   `json:"survives"`      // hosts that may be lost, one after another or at once, with someone left to lead
+	Unwell   []string              `json:"unwell"`        // what keeps the cluster from being healthy
+	At       time.Time             `json:"at"`            // when this was seen
 	State    cluster.State         `json:"-"`
 }
 
@@ -53,6 +54,12 @@ func commits(s cluster.State) *Commits {
 		c.Wait = len(c.Voters) - s.Sync.Quorum
 	}
 	return c
+}
+
+// A Held is the virtual address as one member says that it has it.
+type Held struct {
+	Member  string `json:"member"`
+	Address string `json:"address"`
 }
 
 // A MemberProblem is what a member says that it cannot help itself with.
@@ -90,7 +97,7 @@ func (c *Cluster) Status(ctx context.Context) (Status, error) {
 func statusOf(name string, s cluster.State, etcd []EtcdMember, now time.Time) Status {
 	p := cluster.PictureOf(s)
 	st := Status{
-		Cluster: name, Picture: p, Since: since(s), Etcd: etcd, Awaited: awaited(s), Problems: problems(s),
+		Cluster: name, Picture: p, Since: since(s), Etcd: etcd, Awaited: awaited(s), Problems: problems(s), VIP: virtual(s),
 		Unwell: Unwell(p), At: now, State: s,
 	}
 	st.Exposure = exposure(s, p)
@@ -201,6 +208,16 @@ func problems(s cluster.State) []MemberProblem {
 		}
 	}
 	return found
+}
+
+// virtual gathers who says that it has the virtual address.
+func virtual(s cluster.State) (all []Held) {
+	for _, w := range s.Whys {
+		if _, live := s.Member(w.Member); live && w.VIP != "" {
+			all = append(all, Held{w.Member, w.VIP})
+		}
+	}
+	return all
 }
 
 // awaited gathers whom or what members say they wait for.

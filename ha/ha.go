@@ -68,8 +68,17 @@ type View struct {
 	Probe    quorum.Probe  // the last commit that tried the setting
 	ProbeAt  time.Duration // boot clock when that was last reported
 	Stopping bool          // the agent was asked to end
+	VIP      VIP           // what the role of the virtual address says
 
 	Memory Memory
+}
+
+// A VIP is the virtual address as its role on this node last told of it. The zero
+// VIP is none. It is shown and decides nothing here: its role goes by the page.
+type VIP struct {
+	Address string
+	Held    bool
+	Problem problem.Error
 }
 
 // A Job is work on the server under way.
@@ -155,6 +164,7 @@ func Decide(v View) Decision {
 	t.remember()
 	t.d.Patience = t.Timers.Patience(t.m.Pace)
 	t.decide()
+	t.virtual()
 	t.publish()
 	t.d.Page = t.page()
 	t.d.Memory = t.m

@@ -330,6 +330,9 @@ func (t *turn) why() {
 	}
 	w := cluster.Why{At: t.Wall, Epoch: t.State.Epoch(), Trail: t.d.Trail, Actions: acts}
 	w.Problems = t.problems
+	if t.VIP.Held {
+		w.VIP = t.VIP.Address
+	}
 	if p := t.m.Refused; p.Code != "" {
 		w.Problems = append(w.Problems, p)
 	}
@@ -347,7 +350,7 @@ func (t *turn) why() {
 	}
 	seen, ok := t.State.Why(t.Self.Name)
 	if ok && slices.Equal(seen.Trail, w.Trail) && slices.Equal(seen.Actions, w.Actions) && slices.Equal(seen.Waiting, w.Waiting) &&
-		slices.Equal(seen.Problems, w.Problems) {
+		slices.Equal(seen.Problems, w.Problems) && seen.VIP == w.VIP {
 		return
 	}
 	if at := t.m.Told + t.Timers.Renew; t.Now < at || t.quiet() {

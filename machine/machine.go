@@ -104,7 +104,11 @@ func Take(dir, host string, w spec.World) (spec.Node, error) {
 	if owner.UID >= 0 {
 		ca = ca.For(&pki.Owner{UID: owner.UID, GID: owner.GID})
 	}
-	n.TLS, err = ca.Issue(filepath.Join(n.Paths.Dir, "tls"), n.Member, addr, netip.AddrFrom4([4]byte{127, 0, 0, 1}))
+	addrs := []netip.Addr{addr, netip.AddrFrom4([4]byte{127, 0, 0, 1})}
+	if p, err := netip.ParsePrefix(n.VIP.Address); err == nil {
+		addrs = append(addrs, p.Addr())
+	}
+	n.TLS, err = ca.Issue(filepath.Join(n.Paths.Dir, "tls"), n.Member, addrs...)
 	if err != nil {
 		return n, err
 	}

@@ -11,10 +11,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"howdah/access/vip/hold"
 	"howdah/lease"
 	"howdah/logkey"
 	"howdah/node/process"
 	"howdah/postgres"
+	"howdah/spec"
 )
 
 // A Guard freezes the node's PostgreSQL at its deadline, whether or not the
@@ -26,9 +28,13 @@ type Guard struct {
 	Log  *slog.Logger
 	// Answering are the local ports whose late answers are dropped while it is frozen.
 	Answering []int
+	// VIP goes from the interface when the right ends, as its role would have it go.
+	VIP spec.VIP
 
+	bare   bool          // the address was taken off since the page last gave a right
 	unsent time.Duration // when connections were last looked at
 	unable string        // why they could not be ended, as it was last said
+	stuck  string        // why the address could not be taken off, as it was last said
 }
 
 // Run guards until ctx ends.
@@ -66,7 +72,7 @@ func (g *Guard) Run(ctx context.Context) error {
 			g.drop()
 		}
 		m = v.Memory
-		sleepUntil(v.Again)
+		sleepUntil(g.clear(f, v.Again))
 	}
 	return nil
 }
@@ -108,6 +114,30 @@ func (g *Guard) perform(v verdict, f facts) error {
 		g.remember(memory{})
 	}
 	return nil
+}
+
+// clear takes the virtual address away when the right is over, whether or not its
+// role lives; what a supervisor before us left is taken away by the first look. It
+// returns when the guard must look again: no later than the right ends.
+func (g *Guard) clear(f facts, again time.Duration) time.Duration {
+	if g.VIP.Address == "" {
+		return again
+	}
+	if f.Valid && f.Page.Open(f.Now) {
+		g.bare = false
+		return min(again, f.Page.Deadline)
+	}
+	if !g.bare {
+		if err := hold.Clear(g.VIP); err != nil {
+			if g.stuck != err.Error() {
+				g.stuck = err.Error()
+				g.Log.Error("virtual address not removed", logkey.Error, err)
+			}
+			return again
+		}
+		g.bare, g.stuck = true, ""
+	}
+	return again
 }
 
 // drop drops what the frozen server said and nobody has heard. Where that can not

@@ -49,6 +49,7 @@ type Role struct {
 	OOM   int
 	Low   bool          // it gives way to every other for processor and disk
 	Grace time.Duration // from SIGTERM to SIGKILL
+	Caps  []uintptr     // capabilities that it keeps, if the supervisor is root
 	// Listen are the sockets that the supervisor keeps for the role.
 	Listen []listen.Place
 	// Sockets is where the role gives them back to a new supervisor.
@@ -97,7 +98,7 @@ func Roles(n spec.Node) []Role {
 	if n.Postgres.Data == "" { // a node of a store or of gateways alone
 		return roles
 	}
-	return append(roles, Role{
+	roles = append(roles, Role{
 		Name: "agent", Args: []string{"agent", "--node", n.Paths.Dir},
 		Env: []string{
 			"GOMEMLIMIT=40MiB", "GOGC=50", "GOMAXPROCS=1", // it decides one thing at a time
@@ -109,6 +110,17 @@ func Roles(n spec.Node) []Role {
 		// itself, and is killed only when it hangs.
 		OOM: oomRole, Grace: 80 * time.Second,
 	})
+	if n.VIP.Address != "" {
+		// It goes first: who is being stopped is not to be connected to any more,
+		// and the agent's handover takes as long as it takes.
+		roles = append(roles, Role{
+			Name: "vip", Args: []string{"vip", "--node", n.Paths.Dir},
+			Env:  []string{"GOMEMLIMIT=16MiB", "GOGC=50", "GOMAXPROCS=1"},
+			Caps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW},
+			OOM:  oomRole, Grace: 3 * time.Second,
+		})
+	}
+	return roles
 }
 
 // SupervisorArgs are the arguments that start the supervisor of the node in dir.
@@ -197,6 +209,7 @@ func Run(ctx context.Context, n spec.Node, roles []Role, log *slog.Logger) error
 	keeper := &process.Keeper{Reaper: reaper, Log: log, Hurry: hurry, Haste: haste}
 	guard := &Guard{
 		Page: n.Paths.Page, Data: n.Postgres.Data, Note: filepath.Join(n.Paths.Run, "guard.json"), Log: log, Answering: answering(n),
+		VIP: n.VIP,
 	}
 	parts := []lifecycle.Part{
 		{Name: "reaper", Run: reaper.Run, Grace: time.Second},
@@ -276,8 +289,12 @@ func abandon(n spec.Node, log *slog.Logger) error {
 }
 
 func (r Role) job(n spec.Node, a User) process.Job {
+	caps := r.Caps
+	if os.Geteuid() != 0 {
+		caps = nil // it says what it cannot do without
+	}
 	return process.Job{
-		Name: r.Name, Path: n.Paths.Binary, Args: r.Args, Dir: n.Paths.Dir,
+		Name: r.Name, Caps: caps, Path: n.Paths.Binary, Args: r.Args, Dir: n.Paths.Dir,
 		Env:  append(a.Env(), r.Env...),
 		User: a.Credential, Owner: [2]int{a.UID, a.GID},
 		Log: filepath.Join(n.Paths.Log, r.Name+".log"),

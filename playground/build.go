@@ -397,6 +397,9 @@ func (s *State) write(o Options, b Built, owner node.User) error {
 			addrs = append(addrs, door)
 		}
 		addrs = append(addrs, netip.AddrFrom4([4]byte{127, 0, 0, 1}))
+		if p, err := netip.ParsePrefix(n.VIP.Address); err == nil {
+			addrs = append(addrs, p.Addr())
+		}
 		files, err := authority.Issue(filepath.Join(n.Paths.Dir, "tls"), n.Member, addrs...)
 		if err != nil {
 			return err

@@ -13,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"howdah/access/vip/hold"
 	"howdah/node/process"
 	"howdah/spec"
 )
@@ -215,7 +216,15 @@ func (s State) plug(n spec.Node, in bool) error {
 	if s.Ground != Isolated || !mounted(s.net(n.Member)) {
 		return nil
 	}
-	return process.InNet(s.net(n.Member), func() error { return setLink(nodeLink, in) })
+	return process.InNet(s.net(n.Member), func() error {
+		if !in && n.VIP.Address != "" {
+			// A machine that loses power loses what it was lent.
+			if err := hold.Clear(n.VIP); err != nil {
+				return err
+			}
+		}
+		return setLink(nodeLink, in)
+	})
 }
 
 func mounted(path string) bool {

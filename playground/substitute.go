@@ -41,6 +41,15 @@ func (s *State) site(o Options, user string) (place.Site, error) {
 	if slices.ContainsFunc(o.World.Clusters, func(c spec.Cluster) bool { return len(c.REST.Allow) > 0 || c.REST.AllowMembers }) {
 		s.note("REST answers whoever has the password, wherever it is; in production only the admin's host, those of group infra and the members may change something")
 	}
+	for _, c := range o.World.Clusters {
+		switch {
+		case c.VIP == "":
+		case s.Ground == Loopback:
+			s.note("the virtual address %s of cluster %s is not taken: all nodes share this machine's loopback", c.VIP, c.Name)
+		default:
+			s.note("the virtual address %s of cluster %s is on eth0 of its leader's network, whatever pg_vip_interface says", c.VIP, c.Name)
+		}
+	}
 	s.note("each server counts on %d processors and %d MB of memory, its share of this machine", share.CPU, share.MemoryMB)
 	return at, s.addresses(o.World, at.Addresses)
 }

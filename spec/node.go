@@ -29,6 +29,7 @@ type Node struct {
 	Agent     Agent    `json:"agent"`
 	Gateway   Gateway  `json:"gateway"`
 	Pool      Pool     `json:"pool"`
+	VIP       VIP      `json:"vip,omitzero"`
 	Jobs      Jobs     `json:"jobs"`
 	Backup    Backup   `json:"backup"`
 	TLS       TLS      `json:"tls"`
@@ -94,8 +95,9 @@ type Postgres struct {
 	Port       int               `json:"port"`
 	Data       string            `json:"data"`
 	Parameters map[string]string `json:"parameters"`
-	HBA        []AccessRule      `json:"hba"`   // none: everybody, by TLS and password
-	Delay      string            `json:"delay"` // how far it replays behind, "1h"; "": not on purpose
+	Listen     string            `json:"listen,omitempty"` // listen_addresses; "": the node's own
+	HBA        []AccessRule      `json:"hba"`              // none: everybody, by TLS and password
+	Delay      string            `json:"delay"`            // how far it replays behind, "1h"; "": not on purpose
 }
 
 // Etcd is the store. Member is empty on a node that carries none of it.
@@ -194,6 +196,13 @@ type Pool struct {
 	TLS    bool         `json:"tls"`    // clients in clear are refused
 	Ignore []string     `json:"ignore"` // startup parameters that are accepted and dropped
 	HBA    []AccessRule `json:"hba"`    // none: everybody, by password
+}
+
+// A VIP is the cluster's virtual address, which follows its leader from one
+// node's interface to the next.
+type VIP struct {
+	Address   string `json:"address"`   // with the length of its prefix: 10.10.10.2/24; "": there is none
+	Interface string `json:"interface"` // "auto": the one that has the node's own address
 }
 
 // Jobs is what may wait. A node without any of it runs no such role.

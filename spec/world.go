@@ -36,6 +36,7 @@ type Cluster struct {
 	Carriers  []string               `json:"carriers"` // those hosts
 	REST      REST                   `json:"rest"`     // of the agents; its files are each node's
 	Page      Page                   `json:"page"`     // of the members' gateways
+	VIP       string                 `json:"vip"`      // address/prefix that follows the leader; "": none
 	Backup    Backups                `json:"backup"`
 	Objects   Objects                `json:"objects"`
 	Secrets   map[string]secret.Text `json:"-"` // by name; env:NAME and file:PATH are not looked up yet
@@ -54,6 +55,7 @@ type Member struct {
 	Tags       map[string]any    `json:"tags"`     // Patroni's
 	Delay      string            `json:"delay"`    // recovery_min_apply_delay; "": none
 	User       string            `json:"user"`     // OS user
+	Link       string            `json:"link"`     // interface of the virtual address; "auto": that of the host's own
 	Tuning     Tuning            `json:"tuning"`   // what the template needs
 	Parameters map[string]string `json:"parameters"`
 	HBA        []AccessRule      `json:"hba"`

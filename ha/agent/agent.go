@@ -88,6 +88,12 @@ func Run(ctx context.Context, node spec.Node, log *slog.Logger, doors ...Door) e
 		progress: make(chan [2]int64, 1), probes: make(chan probed, 4),
 	}
 	h.loop = &Loop{Self: Self(node), Timers: node.Agent.Timers, Hands: h, Log: log}
+	if node.VIP.Address != "" {
+		h.loop.VIP = func() ha.VIP {
+			v := nodefile.ReadVIP(node)
+			return ha.VIP{Address: v.Address, Held: v.Held, Problem: v.Problem}
+		}
+	}
 	h.beats.wake = make(chan struct{}, 1)
 	h.loop.Resume(server.SyncNote())
 	h.loop.Inherit(ha.Page{Primary: before.Role == lease.Primary, Epoch: before.Epoch, Deadline: before.Deadline})

@@ -56,6 +56,8 @@ type Loop struct {
 	Timers spec.Timers
 	Hands  Hands
 	Log    *slog.Logger
+	// VIP tells what the role of the virtual address last said; nil: there is none.
+	VIP func() ha.VIP
 
 	stopping bool
 
@@ -139,6 +141,9 @@ func (l *Loop) Turn() ha.Decision {
 		listen = leader
 	}
 	v.Heard = l.Hands.Heard(listen)
+	if l.VIP != nil {
+		v.VIP = l.VIP()
+	}
 	l.decided = ha.Decide(*v)
 	d := &l.decided
 	l.ended, l.answer, l.noted = nil, nil, nil

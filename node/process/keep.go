@@ -32,6 +32,9 @@ type Job struct {
 	NetNS string // network namespace to run in; "" is ours
 	OOM   int    // oom_score_adj, where we may set it
 	Low   bool   // processor and disk are for others first
+	// Caps are capabilities that it keeps although it is not root. To give them
+	// away we must have them.
+	Caps  []uintptr
 	Grace time.Duration
 
 	// Sockets, if set, is asked before each start for descriptors that the
@@ -165,7 +168,7 @@ func (k *Keeper) start(j Job) (ID, <-chan syscall.WaitStatus, error) {
 	id, done, err := k.Reaper.Start(j.Path, j.Args, &syscall.ProcAttr{
 		Dir: j.Dir, Env: env,
 		Files: files,
-		Sys:   &syscall.SysProcAttr{Setsid: true, Credential: j.User},
+		Sys:   &syscall.SysProcAttr{Setsid: true, Credential: j.User, AmbientCaps: j.Caps},
 	}, j.NetNS)
 	if err != nil {
 		return ID{}, nil, err

@@ -74,7 +74,7 @@ func Settings(n spec.Node, f Facts) map[string]string {
 		s["wal_level"] = "replica"
 	}
 	maps.Copy(s, map[string]string{
-		"listen_addresses":        n.Address,
+		"listen_addresses":        cmp.Or(n.Postgres.Listen, n.Address),
 		"port":                    strconv.Itoa(n.Postgres.Port),
 		"unix_socket_directories": quoteList(n.Paths.Sockets),
 		"hba_file":                f.Data + "/" + HBA,

@@ -1,6 +1,8 @@
 package pigsty
 
 import (
+	"net/netip"
+
 	"howdah/secret"
 	"howdah/spec"
 )
@@ -28,6 +30,30 @@ func (r *reader) rest(inv *inventory, s *server, secrets map[string]secret.Text)
 		secrets[rest.Secret] = secret.Text(s.text("patroni_password"))
 	}
 	return rest
+}
+
+// virtual is the address that follows the cluster's leader, or "". One of
+// 127.0.0.0/24 stands for none yet, as upstream has it.
+func (r *reader) virtual(s *server, members []*server) string {
+	if !s.bool("pg_vip_enabled") {
+		return ""
+	}
+	line := s.line("pg_vip_address")
+	p, err := netip.ParsePrefix(s.text("pg_vip_address"))
+	if err != nil {
+		return "" // told with its shape
+	}
+	if p.Addr().IsLoopback() {
+		r.find(spec.Warning, line, "pg_vip_enabled is on, and pg_vip_address is "+p.String()+", which stands for none", "write the address and the length of its network, like 10.10.10.2/24")
+		return ""
+	}
+	for _, m := range members {
+		if m.host.name == p.Addr().String() {
+			r.bad(line, "pg_vip_address %s is the address of host %s itself", p, m.host.name)
+			return ""
+		}
+	}
+	return p.String()
 }
 
 // page is who may use the statistics page of a gateway. Its password is

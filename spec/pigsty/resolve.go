@@ -196,7 +196,7 @@ var ofCluster = []string{
 	"pgbouncer_poolmode", "pgbouncer_sslmode", "pgbouncer_ignore_param",
 	"patroni_ssl_enabled", "patroni_username", "patroni_password", "admin_ip",
 	"haproxy_admin_username", "haproxy_admin_password", "haproxy_auth_enabled",
-	"pgbackrest_enabled", "pgbackrest_init_backup", "pg_crontab",
+	"pgbackrest_enabled", "pgbackrest_init_backup", "pg_crontab", "pg_vip_enabled", "pg_vip_address",
 }
 
 func (r *reader) cluster(inv *inventory, name string, members []*server) spec.Cluster {
@@ -240,6 +240,7 @@ func (r *reader) cluster(inv *inventory, name string, members []*server) spec.Cl
 	c.REST, c.Page = r.rest(inv, first, c.Secrets), r.page(first, c.Secrets)
 	c.Carriers = r.carriers(inv, first, members, &c)
 	c.Backup = r.backups(first)
+	c.VIP = r.virtual(first, members)
 	if up := first.vars["pg_upstream"]; up.value != nil && !up.value.null() {
 		r.bad(up.line, "pg_upstream of the primary %s makes its cluster the standby of another one, which this version does not run", first.name())
 	}
@@ -429,6 +430,9 @@ func (r *reader) member(inv *inventory, s *server, members []*server, c spec.Clu
 	m := spec.Member{
 		Name: s.name(), Host: s.host.name, Port: s.int("pg_port"), REST: s.rest, Stats: s.int("haproxy_exporter_port"),
 		Role: s.role, Tags: map[string]any{}, User: s.text("pg_dbsu"), Parameters: map[string]string{},
+	}
+	if c.VIP != "" {
+		m.Link = s.text("pg_vip_interface")
 	}
 	if s.bool("pg_exporter_enabled") {
 		m.Exporter = s.int("pg_exporter_port")

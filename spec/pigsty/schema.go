@@ -80,6 +80,7 @@ var scalars = map[string]any{
 	"maxconn":     map[string]any{"anyOf": []any{map[string]any{"const": "auto"}, between(20, 262143)}},
 	"ratio":       map[string]any{"type": []any{"number", "string"}, "minimum": 0.1, "maximum": 0.4},
 	"address":     map[string]any{"type": "string", "format": "ipv4"},
+	"cidr":        map[string]any{"type": "string", "pattern": "/[0-9]{1,3}$"},
 	"destination": map[string]any{"type": []any{"string", "integer"}},
 	"selector":    map[string]any{"type": "string", "pattern": `\[`},
 	"encoding":    map[string]any{"type": "string"},

@@ -97,8 +97,16 @@ func (s Site) server(c spec.Cluster, m spec.Member) spec.Node {
 			n.Pool.HBA = onLoopback(m.PoolHBA)
 		}
 		n.Pool.Listen = "*:" + strconv.Itoa(s.port(c.PoolPort))
-		if s.Bind {
+		if s.Bind && (c.VIP == "" || s.Loopback) {
 			n.Pool.Listen = at(n.Address, s.port(c.PoolPort))
+		}
+	}
+	if c.VIP != "" && !s.Loopback {
+		n.VIP = spec.VIP{Address: c.VIP, Interface: m.Link}
+		// It comes and goes while servers listen, so they listen everywhere.
+		n.Postgres.Listen = "*"
+		if s.Bind { // a playground's node has one interface, whatever its name is
+			n.VIP.Interface = "auto"
 		}
 	}
 	n.Agent = spec.Agent{Listen: at(n.Address, s.port(m.REST)), REST: c.REST, Timers: c.Timers, Tags: m.Tags, Config: c.Config}
@@ -186,7 +194,7 @@ func (s Site) gateways(w spec.World, nodes []spec.Node) {
 			var services []cluster.Service
 			for _, svc := range c.Services {
 				svc.Port = s.port(svc.Port)
-				if s.Bind && (svc.IP == "*" || svc.IP == "0.0.0.0") {
+				if s.Bind && n.VIP.Address == "" && (svc.IP == "*" || svc.IP == "0.0.0.0") {
 					svc.IP = n.Address
 				}
 				if key := at(host, svc.Port); !taken[key] {

@@ -2,6 +2,7 @@ package place
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"howdah/postgres/conf"
@@ -56,6 +57,41 @@ func TestNodes(t *testing.T) {
 	} {
 		if tt.got != tt.want {
 			t.Errorf("%s: got %s, want %s", tt.what, tt.got, tt.want)
+		}
+	}
+}
+
+// The virtual address is the inventory's on machines and on isolated ground, where
+// servers and gateways listen on it too, and nowhere on the loopback.
+func TestVirtualAddress(t *testing.T) {
+	const inventory = `all:
+  children:
+    pg-a:
+      vars: { pg_cluster: pg-a, pg_vip_enabled: yes, pg_vip_address: 10.10.10.2/24, pg_vip_interface: eth1 }
+      hosts: { 10.10.10.11: { pg_seq: 1, pg_role: primary }, 10.10.10.12: { pg_seq: 2, pg_role: replica, pg_vip_interface: ens5 } }
+    pg-b:
+      vars: { pg_cluster: pg-b, pg_vip_address: 10.10.10.3/24 }
+      hosts: { 10.10.10.13: { pg_seq: 1, pg_role: primary } }
+`
+	w := pigsty.Read("x", []byte(inventory))
+	if err := w.Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name string
+		site Site
+		want string // of each node: address, interface, where server, service and pool listen
+	}{
+		{"machines", Site{}, "10.10.10.2/24 eth1 * * *:6432, 10.10.10.2/24 ens5 * * *:6432,    * *:6432, "},
+		{"isolated", Site{Bind: true}, "10.10.10.2/24 auto * * *:6432, 10.10.10.2/24 auto * * *:6432,    10.10.10.13 10.10.10.13:6432, "},
+		{"loopback", Site{Bind: true, Loopback: true}, "   10.10.10.11 10.10.10.11:6432,    10.10.10.12 10.10.10.12:6432,    10.10.10.13 10.10.10.13:6432, "},
+	} {
+		got := ""
+		for _, n := range Nodes(w, tt.site) {
+			got += strings.Join([]string{n.VIP.Address, n.VIP.Interface, n.Postgres.Listen, n.Gateway.Fronts[0].Services[0].IP, n.Pool.Listen}, " ") + ", "
+		}
+		if got != tt.want {
+			t.Errorf("%s:\ngot  %s\nwant %s", tt.name, got, tt.want)
 		}
 	}
 }

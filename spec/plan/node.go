@@ -54,6 +54,7 @@ func Node(was *spec.Node, want spec.Node, contexts map[string]string) Plan {
 		{"REST", &agent, was.Agent.REST, want.Agent.REST},
 		{"listener", &agent, was.Agent.Listen, want.Agent.Listen},
 		{"timers", &agent, was.Agent.Timers, want.Agent.Timers},
+		{"virtual address", &agent, was.VIP, want.VIP},
 		{"tags", &agent, was.Agent.Tags, want.Agent.Tags},
 		{"delay", &agent, was.Postgres.Delay, want.Postgres.Delay},
 		{"certificate", &agent, was.TLS, want.TLS},
@@ -86,7 +87,7 @@ func Node(was *spec.Node, want spec.Node, contexts map[string]string) Plan {
 // is no node's: what the servers hold, and what a cluster begins with.
 func rest(n spec.Node) spec.Node {
 	n.Postgres.Parameters, n.Postgres.HBA, n.Postgres.Delay = nil, nil, ""
-	n.Gateway, n.Pool, n.Jobs, n.Backup, n.TLS, n.Objects = spec.Gateway{}, spec.Pool{}, spec.Jobs{}, spec.Backup{}, spec.TLS{}, spec.Objects{}
+	n.Gateway, n.Pool, n.Jobs, n.Backup, n.TLS, n.Objects, n.VIP = spec.Gateway{}, spec.Pool{}, spec.Jobs{}, spec.Backup{}, spec.TLS{}, spec.Objects{}, spec.VIP{}
 	n.Agent, n.Etcd.Election, n.Paths.Binary = spec.Agent{}, 0, ""
 	return n
 }
