@@ -44,6 +44,9 @@ func (r *reader) virtual(s *server, members []*server) string {
 		return "" // told with its shape
 	}
 	if p.Addr().IsLoopback() {
+		if !s.given("pg_vip_enabled") { // the short form, which has it by its address alone
+			return ""
+		}
 		r.find(spec.Warning, line, "pg_vip_enabled is on, and pg_vip_address is "+p.String()+", which stands for none", "write the address and the length of its network, like 10.10.10.2/24")
 		return ""
 	}

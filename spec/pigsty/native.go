@@ -28,6 +28,7 @@ var (
 		"cluster": "name!", "hosts": "hosts!", "version": "version", "port": "port", "template": "template", "parameters": "settings",
 		"users": "users", "databases": "databases", "services": "services", "hba": "hba", "max_loss": "bytes", "speed": "rto",
 		"libs": "text", "max_connections": "maxconn", "checksums": "bool", "backup": "bool", "backup_times": "strings",
+		"vip": "cidr", "vip_interface": "link",
 	}
 	shortHost = map[string]shape{
 		"address": "address!", "seq": "seq", "role": "role", "offline": "bool", "weight": "weight", "delay": "interval", "port": "port",
@@ -38,7 +39,7 @@ var (
 		"databases": "pg_databases", "services": "pg_services", "hba": "pg_hba_rules", "max_loss": "pg_rpo", "speed": "pg_rto",
 		"libs": "pg_libs", "max_connections": "pg_max_conn", "role": "pg_role", "offline": "pg_offline_query",
 		"weight": "pg_weight", "delay": "pg_delay", "seq": "pg_seq", "checksums": "pg_checksum",
-		"backup": "pgbackrest_enabled", "backup_times": "pg_crontab",
+		"backup": "pgbackrest_enabled", "backup_times": "pg_crontab", "vip": "pg_vip_address", "vip_interface": "pg_vip_interface",
 	}
 )
 
@@ -62,6 +63,7 @@ pg_dbsu_password: ''
 pg_replication_password: ''
 patroni_username: ''
 haproxy_auth_enabled: false
+pg_vip_enabled: true
 `
 
 func (r *reader) native(root *value) *inventory {
