@@ -50,6 +50,14 @@ its right to lead is provable, tells the network of it, and takes it off when it
 "howdah node" starts it with the two capabilities that this needs.`, a.Roles.VIP)
 }
 
+func (a *app) dns() *cobra.Command {
+	return a.role("dns", "Names of clusters, roles and members, as they are now",
+		`Dns answers for the names of the inventory's clusters from the node in DIR: a
+cluster's name is its virtual address or its leader's, NAME-primary, NAME-replica and
+NAME-offline are those who have that role now. "howdah node" starts it where the
+inventory has dns_enabled.`, a.Roles.DNS)
+}
+
 // playground holds what the playground starts for itself.
 func (a *app) playground() *cobra.Command {
 	cmd := &cobra.Command{

@@ -502,7 +502,17 @@ func renew(was *spec.Node, n spec.Node, machine bool) error {
 			})
 		}
 	}
+	if other(was.DNS, n.DNS) {
+		errs = append(errs, end("dns", unix.SIGTERM))
+		if machine && (len(was.DNS.Listen) == 0) != (len(n.DNS.Listen) == 0) {
+			errs = append(errs, &problem.Error{
+				Code: "restart-needed", What: "cannot begin or end the name server of " + n.Member,
+				Why: "its role is kept by the supervisor, which runs since before", Do: "restart it (`systemctl restart howdah`), and apply again",
+			})
+		}
+	}
 	x, y := *was, n
+	x.DNS, y.DNS = spec.DNS{}, spec.DNS{}
 	x.Objects, y.Objects = spec.Objects{}, spec.Objects{} // no other role of the node reads them
 	if machine && other(x, y) {
 		// As an older program is replaced: the next agent takes the server over.

@@ -95,6 +95,14 @@ func Roles(n spec.Node) []Role {
 			Listen: listen.Gateway(n), Sockets: listen.SocketOf(n),
 		})
 	}
+	if len(n.DNS.Listen) > 0 {
+		roles = append(roles, Role{
+			Name: "dns", Args: []string{"dns", "--node", n.Paths.Dir},
+			Env:  []string{"GOMEMLIMIT=32MiB", "GOGC=50", "GOMAXPROCS=1"},
+			Caps: []uintptr{unix.CAP_NET_BIND_SERVICE},
+			OOM:  oomJobs, Grace: 3 * time.Second,
+		})
+	}
 	if n.Postgres.Data == "" { // a node of a store or of gateways alone
 		return roles
 	}

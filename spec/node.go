@@ -30,6 +30,7 @@ type Node struct {
 	Gateway   Gateway  `json:"gateway"`
 	Pool      Pool     `json:"pool"`
 	VIP       VIP      `json:"vip,omitzero"`
+	DNS       DNS      `json:"dns,omitzero"`
 	Jobs      Jobs     `json:"jobs"`
 	Backup    Backup   `json:"backup"`
 	TLS       TLS      `json:"tls"`
@@ -203,6 +204,30 @@ type Pool struct {
 type VIP struct {
 	Address   string `json:"address"`   // with the length of its prefix: 10.10.10.2/24; "": there is none
 	Interface string `json:"interface"` // "auto": the one that has the node's own address
+}
+
+// A DNS is the name server of a node. One that listens nowhere is none.
+type DNS struct {
+	Listen  []string `json:"listen"`            // host:port, over UDP and TCP
+	Forward bool     `json:"forward"`           // other names go to the machine's resolvers; else they are refused
+	Records []string `json:"records,omitempty"` // "10.10.10.10 name other.name"
+	Zones   []Zone   `json:"zones"`
+}
+
+// A Zone is the names of one cluster.
+type Zone struct {
+	Cluster   string  `json:"cluster"`
+	Namespace string  `json:"namespace"`
+	Suffix    string  `json:"suffix"` // behind the cluster's name; others go with it and without
+	Target    string  `json:"target"` // address of the cluster's name; "": that of whoever leads, "none": it has no name
+	Members   []Named `json:"members"`
+}
+
+// A Named is a member by its name.
+type Named struct {
+	Name    string `json:"name"`
+	Address string `json:"address"`
+	Offline bool   `json:"offline,omitempty"` // for slow queries
 }
 
 // Jobs is what may wait. A node without any of it runs no such role.

@@ -17,6 +17,7 @@ type World struct {
 	Clusters []Cluster `json:"clusters"`
 	Stores   []Store   `json:"etcd"`
 	Others   []Other   `json:"others"`
+	Names    []Names   `json:"dns"` // the name servers
 	Findings []Finding `json:"findings"`
 }
 
@@ -37,6 +38,8 @@ type Cluster struct {
 	REST      REST                   `json:"rest"`     // of the agents; its files are each node's
 	Page      Page                   `json:"page"`     // of the members' gateways
 	VIP       string                 `json:"vip"`      // address/prefix that follows the leader; "": none
+	Suffix    string                 `json:"suffix"`   // of its name in DNS
+	Target    string                 `json:"target"`   // what its name in DNS is: auto, primary, vip, none or an address
 	Backup    Backups                `json:"backup"`
 	Objects   Objects                `json:"objects"`
 	Secrets   map[string]secret.Text `json:"-"` // by name; env:NAME and file:PATH are not looked up yet
@@ -83,6 +86,13 @@ type Store struct {
 	Client int    `json:"client"`
 	Peer   int    `json:"peer"`
 	Origin string `json:"origin"`
+}
+
+// A Names is the name server of one host.
+type Names struct {
+	Host    string   `json:"host"`
+	Port    int      `json:"port"`
+	Records []string `json:"records,omitempty"`
 }
 
 // An Other is a host without a server: it carries a store, or leads clients to

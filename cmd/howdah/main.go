@@ -46,7 +46,7 @@ func run() int {
 		Called:   os.Args[0],
 		Roles: cli.Roles{
 			Node: superviseNode, Machine: runMachine, Agent: runAgent, Gateway: runGateway, Etcd: serveEtcd, Keep: keepPlayground,
-			Jobs: runJobs, VIP: runVIP, PgExporter: runPgExporter,
+			Jobs: runJobs, VIP: runVIP, DNS: runDNS, PgExporter: runPgExporter,
 		},
 		Exec: syscall.Exec,
 	})

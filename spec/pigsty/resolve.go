@@ -55,6 +55,7 @@ func (r *reader) resolve(inv *inventory, w *spec.World) {
 	beat(w.Clusters)
 	r.stores(inv, w)
 	r.others(inv, w)
+	r.names(inv, servers, w)
 	r.listeners(w)
 	if len(names) == 0 && !r.failed() && len(inv.hosts) > 0 {
 		r.warn(0, "no host has pg_cluster: there is no PostgreSQL cluster in this inventory")
@@ -197,6 +198,7 @@ var ofCluster = []string{
 	"patroni_ssl_enabled", "patroni_username", "patroni_password", "admin_ip",
 	"haproxy_admin_username", "haproxy_admin_password", "haproxy_auth_enabled",
 	"pgbackrest_enabled", "pgbackrest_init_backup", "pg_crontab", "pg_vip_enabled", "pg_vip_address",
+	"pg_dns_suffix", "pg_dns_target",
 }
 
 func (r *reader) cluster(inv *inventory, name string, members []*server) spec.Cluster {
@@ -241,6 +243,10 @@ func (r *reader) cluster(inv *inventory, name string, members []*server) spec.Cl
 	c.Carriers = r.carriers(inv, first, members, &c)
 	c.Backup = r.backups(first)
 	c.VIP = r.virtual(first, members)
+	c.Suffix, c.Target = first.text("pg_dns_suffix"), first.text("pg_dns_target")
+	if c.Target == "vip" && c.VIP == "" {
+		r.warn(first.line("pg_dns_target"), "pg_dns_target of cluster %s is vip, and it has none: its name will be its primary's address", name)
+	}
 	if up := first.vars["pg_upstream"]; up.value != nil && !up.value.null() {
 		r.bad(up.line, "pg_upstream of the primary %s makes its cluster the standby of another one, which this version does not run", first.name())
 	}

@@ -81,6 +81,7 @@ var scalars = map[string]any{
 	"ratio":       map[string]any{"type": []any{"number", "string"}, "minimum": 0.1, "maximum": 0.4},
 	"address":     map[string]any{"type": "string", "format": "ipv4"},
 	"cidr":        map[string]any{"type": "string", "pattern": "/[0-9]{1,3}$"},
+	"target":      map[string]any{"type": "string"},
 	"destination": map[string]any{"type": []any{"string", "integer"}},
 	"selector":    map[string]any{"type": "string", "pattern": `\[`},
 	"encoding":    map[string]any{"type": "string"},

@@ -48,6 +48,7 @@ var patterns = map[shape]struct {
 	"path":     {regexp.MustCompile(`^/[^\s\x00-\x1f]*$`), "an absolute path"},
 	"check":    {regexp.MustCompile(`^/[!-~]*$`), "a path that begins with /"},
 	"interval": {regexp.MustCompile(`^(0|[0-9]+ ?(us|ms|s|min|h|d|)|[0-9]+ ?(sec|secs|second|seconds|minute|minutes|mins|hour|hours|hr|hrs|day|days))$`), "a time, like 1h or 30min"},
+	"suffix":   {regexp.MustCompile(`^[a-zA-Z0-9.-]{0,100}$`), "letters, digits, dashes and dots"},
 	"link":     {regexp.MustCompile(`^[^\s/]{1,15}$`), "an interface, or auto"},
 	"word":     {regexp.MustCompile(`^[A-Za-z0-9_.-]{1,63}$`), "one word"},
 }
@@ -221,6 +222,10 @@ func (r *reader) fits(f field, is shape) bool {
 	case "cidr":
 		if p, err := netip.ParsePrefix(text); err != nil || p.Addr().Is4In6() || p.Addr().Zone() != "" || p.Bits() == 0 {
 			return wrong("an address with the length of its network, like 10.10.10.2/24")
+		}
+	case "target":
+		if _, err := netip.ParseAddr(text); err != nil && !slices.Contains([]string{"auto", "primary", "vip", "none"}, text) {
+			return wrong("auto, primary, vip, none or an address")
 		}
 	case "destination":
 		if slices.Contains([]string{"default", "postgres", "pgbouncer"}, text) || isNumber && number > 0 && number < 65536 {

@@ -56,6 +56,7 @@ func Nodes(w spec.World, s Site) []spec.Node {
 	}
 	s.stores(w, nodes)
 	s.gateways(w, nodes)
+	s.names(w, nodes)
 	return nodes
 }
 
@@ -175,6 +176,42 @@ func (s Site) stores(w spec.World, nodes []spec.Node) {
 		e.Members, e.Quota, e.Compact = members, 256<<20, time.Hour
 		if len(w.Clusters) > 0 { // they have it alike: it is the store's
 			e.Election = w.Clusters[0].Timers.Election
+		}
+	}
+}
+
+// names gives the first node of each host that is to answer for names all of them.
+func (s Site) names(w spec.World, nodes []spec.Node) {
+	var zones []spec.Zone
+	for _, c := range w.Clusters {
+		z := spec.Zone{Cluster: c.Name, Namespace: c.Namespace, Suffix: c.Suffix, Target: c.Target}
+		vip, _, _ := strings.Cut(c.VIP, "/")
+		switch c.Target {
+		case "auto", "vip":
+			z.Target = vip
+			if s.Loopback { // where there is none
+				z.Target = ""
+			}
+		case "primary":
+			z.Target = ""
+		}
+		for _, m := range c.Members {
+			z.Members = append(z.Members, spec.Named{
+				Name: m.Name, Address: cmp.Or(s.Addresses[m.Host], m.Host), Offline: m.Role == "offline" || m.Vars["pg_offline_query"] == true,
+			})
+		}
+		zones = append(zones, z)
+	}
+	for _, d := range w.Names {
+		i := slices.IndexFunc(nodes, func(n spec.Node) bool { return n.Host == d.Host })
+		if i < 0 {
+			continue // told when the inventory was read
+		}
+		n := &nodes[i]
+		n.DNS = spec.DNS{Listen: []string{at(n.Address, s.port(d.Port))}, Records: d.Records, Zones: zones}
+		if !s.Bind {
+			n.DNS.Listen = append(n.DNS.Listen, at("127.0.0.1", s.port(d.Port)))
+			n.DNS.Forward = true
 		}
 	}
 }

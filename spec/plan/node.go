@@ -50,6 +50,7 @@ func Node(was *spec.Node, want spec.Node, contexts map[string]string) Plan {
 		{"pool", &gateway, pool, want.Pool},
 		{"users of the pool", &gateway, Pooled(was.Objects), Pooled(want.Objects)},
 		{"jobs", &jobs, was.Jobs, want.Jobs},
+		{"name server", &jobs, was.DNS, want.DNS},
 		{"backup", &jobs, was.Backup, want.Backup},
 		{"REST", &agent, was.Agent.REST, want.Agent.REST},
 		{"listener", &agent, was.Agent.Listen, want.Agent.Listen},
@@ -87,7 +88,7 @@ func Node(was *spec.Node, want spec.Node, contexts map[string]string) Plan {
 // is no node's: what the servers hold, and what a cluster begins with.
 func rest(n spec.Node) spec.Node {
 	n.Postgres.Parameters, n.Postgres.HBA, n.Postgres.Delay = nil, nil, ""
-	n.Gateway, n.Pool, n.Jobs, n.Backup, n.TLS, n.Objects, n.VIP = spec.Gateway{}, spec.Pool{}, spec.Jobs{}, spec.Backup{}, spec.TLS{}, spec.Objects{}, spec.VIP{}
+	n.Gateway, n.Pool, n.Jobs, n.Backup, n.TLS, n.Objects, n.VIP, n.DNS = spec.Gateway{}, spec.Pool{}, spec.Jobs{}, spec.Backup{}, spec.TLS{}, spec.Objects{}, spec.VIP{}, spec.DNS{}
 	n.Agent, n.Etcd.Election, n.Paths.Binary = spec.Agent{}, 0, ""
 	return n
 }

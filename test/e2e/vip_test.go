@@ -24,6 +24,8 @@ hosts: [10.10.10.11, 10.10.10.12, 10.10.10.13]
 template: tiny
 backup: false
 vip: 10.10.10.2/24
+dns: yes
+dns_suffix: .test
 databases: [{ name: app, owner: app }]
 users: [{ name: app, password: secret }]
 `
@@ -103,6 +105,14 @@ func TestVirtualAddress(t *testing.T) {
 func (h *held) moved(leader string) {
 	h.t.Helper()
 	h.until("the address is on "+leader, func() bool { return h.holder() == leader })
+	h.until("every node names the leader", func() bool {
+		for _, n := range h.Nodes {
+			if h.lookup(n, "app-primary.test.") != h.Node(leader).Address || h.lookup(n, "app.test.") != "10.10.10.2" {
+				return false
+			}
+		}
+		return true
+	})
 	for _, port := range []uint16{5432, 5433} {
 		h.until("who connects to the address finds a server that writes", func() bool { return h.writes(port) })
 	}
@@ -116,13 +126,7 @@ func (h *held) writes(port uint16) bool {
 	c, err := pgconn.ParseConfig("postgres://app:secret@10.10.10.2/app?sslmode=require")
 	h.check(err)
 	c.Port, c.Fallbacks = port, nil
-	c.DialFunc = func(ctx context.Context, network, address string) (conn net.Conn, err error) {
-		err = process.InNet(h.hub, func() (err error) {
-			conn, err = new(net.Dialer).DialContext(ctx, network, address)
-			return err
-		})
-		return conn, err
-	}
+	c.DialFunc = h.dial
 	conn, err := pgconn.ConnectConfig(ctx, c)
 	if err != nil {
 		return false
@@ -130,6 +134,29 @@ func (h *held) writes(port uint16) bool {
 	defer conn.Close(ctx)
 	r := conn.ExecParams(ctx, "select pg_is_in_recovery()", nil, nil, nil, nil).Read()
 	return r.Err == nil && string(r.Rows[0][0]) == "f"
+}
+
+// dial connects from the nodes' network.
+func (h *held) dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
+	err = process.InNet(h.hub, func() (err error) {
+		conn, err = new(net.Dialer).DialContext(ctx, network, address)
+		return err
+	})
+	return conn, err
+}
+
+// lookup is what the node's name server says a name is.
+func (h *held) lookup(n spec.Node, name string) string {
+	ctx, cancel := context.WithTimeout(h.ctx, 5*time.Second)
+	defer cancel()
+	r := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return h.dial(ctx, network, net.JoinHostPort(n.Address, "53"))
+	}}
+	addrs, err := r.LookupHost(ctx, name)
+	if err != nil || len(addrs) != 1 {
+		return ""
+	}
+	return addrs[0]
 }
 
 // holder is who has the address, or "".
