@@ -21,8 +21,8 @@ longest time without an acknowledged row, how many acknowledged rows were lost,
 and why, in the words of "howdah why". It takes about three minutes, leaves
 the cluster whole, and the table demo_faults in it.
 
-Replication is asynchronous: a primary that is lost with its host or its network
-may take along what it acknowledged and had not sent.`,
+In a cluster whose commits wait for nobody (up --max-loss) a primary that is lost
+with its host or its network may take along what it acknowledged and had not sent.`,
 		Example: `  howdah demo-faults
   howdah demo-faults --only partition,one-way
   howdah demo-faults --json | jq -r '.faults[] | [.fault, .outage_ms] | @tsv'`,

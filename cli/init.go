@@ -54,7 +54,7 @@ a terminal, or with --yes, nothing is asked.`,
 					{"hosts", "Addresses of its hosts, the first one begins as the primary"},
 					{"version", "PostgreSQL, 14 to 18, or newest"},
 					{"database", "Database, with a user of the same name who owns it"},
-					{"max-loss", "Bytes that a failover may lose at most"},
+					{"max-loss", "Bytes of log that a lost host may cost; default: none, from three hosts on"},
 				} {
 					f := cmd.Flags().Lookup(q.flag)
 					if f.Changed {
@@ -89,7 +89,7 @@ a terminal, or with --yes, nothing is asked.`,
 	flags.StringVar(&got.hosts, "hosts", "10.10.10.11,10.10.10.12,10.10.10.13", "addresses of its hosts")
 	flags.StringVar(&got.version, "version", "newest", "major version of PostgreSQL")
 	flags.StringVar(&got.database, "database", "app", "a database, and the user who owns it")
-	flags.StringVar(&got.loss, "max-loss", "1048576", "bytes of the log behind which no member is promoted")
+	flags.StringVar(&got.loss, "max-loss", "default", "bytes of log that a lost host may cost; default: none, from three hosts on")
 	flags.BoolVar(&force, "force", false, "write over a file that is there")
 	flags.BoolVarP(&a.yes, "yes", "y", false, "do not ask")
 	a.jsonFlag(cmd)
@@ -115,8 +115,10 @@ func (g answers) inventory() (string, error) {
   - { name: %[1]s } # its password is generated; or write password: …, env:NAME, file:PATH
 databases:
   - { name: %[1]s, owner: %[1]s }
-max_loss: %[2]s # bytes
-`, quoted(g.database), quoted(g.loss))
+`, quoted(g.database))
+	if g.loss != "default" {
+		fmt.Fprintf(&b, "max_loss: %s # bytes\n", quoted(g.loss))
+	}
 	if w := pigsty.Read("the answers", []byte(b.String())); w.Err() != nil {
 		return "", w.Err()
 	}

@@ -54,6 +54,13 @@ func TestInitWritesAnInventory(t *testing.T) {
 	if w.Err() != nil || c.Name != "shop" || len(c.Members) != 2 || c.Major != 16 || c.Timers.MaxLag != 0 || c.Objects.Databases[0].Owner != "shop" {
 		t.Errorf("got %+v, %v", c, w.Err())
 	}
+	good.hosts, good.loss = "10.10.10.11 10.10.10.12 10.10.10.13", "default"
+	if text, err = good.inventory(); err != nil || strings.Contains(text, "max_loss") {
+		t.Errorf("got\n%s%v", text, err)
+	}
+	if c := pigsty.Read("x", []byte(text)).Clusters[0]; c.Begin["synchronous_mode"] != "quorum" {
+		t.Errorf("three hosts begin with %v", c.Begin)
+	}
 	for _, wrong := range []answers{
 		{"a b", "10.10.10.11", "16", "x", "0"},
 		{"a", "nowhere", "16", "x", "0"},

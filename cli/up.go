@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,15 +17,22 @@ import (
 )
 
 func (a *app) up() *cobra.Command {
-	var ground string
+	var ground, loss string
 	cmd := &cobra.Command{
 		Use: "up [INVENTORY]", Short: "Start the clusters of an inventory on this machine",
 		Long: `Up starts every cluster of the inventory on this machine, each host with an
 address of its own, makes their users and databases, waits until all are
 healthy, and says how to connect. Without an inventory it starts what is there
 already, or else the cluster "demo" of three nodes. It may be given again at any
-time: what runs and is as it should be stays untouched.`,
+time: what runs and is as it should be stays untouched.
+
+A new cluster of three or more data nodes loses nothing that it acknowledged: a
+commit waits until a replica has it. --max-loss makes the demo with less than
+that: commits wait for nobody, and what a lost host may take along is that many
+bytes of log at most if another is to lead. It is for a new demo; an inventory
+says max_loss or pg_rpo, and "howdah edit-config" changes a cluster that is there.`,
 		Example: `  howdah up
+  howdah up --max-loss 1MB
   howdah up pigsty.yml
   howdah up --dir /tmp/try --ground loopback`,
 		SuggestFor: []string{"start", "create", "run"},
@@ -34,6 +43,13 @@ time: what runs and is as it should be stays untouched.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			most, err := parseMaxLoss(loss)
+			if err != nil {
+				return err
+			}
+			if loss != "" && len(args) == 1 {
+				return usage("--max-loss is for the demo; write max_loss (or pg_rpo) into %s", args[0])
+			}
 			h, err := a.house()
 			if err != nil {
 				return err
@@ -64,7 +80,7 @@ time: what runs and is as it should be stays untouched.`,
 			default:
 				a.printf("%s.\n", sentence(what))
 			}
-			up, err := h.Up(cmd.Context(), ground, inv)
+			up, err := h.Up(cmd.Context(), ground, inv, most)
 			if err != nil {
 				return err
 			}
@@ -81,15 +97,54 @@ time: what runs and is as it should be stays untouched.`,
 					return err
 				}
 				all = append(all, r)
+				if loss != "" {
+					a.keeps(c.Name, r.state.Config, most)
+				}
 			}
 			a.raised(up, all, time.Since(began))
 			return nil
 		},
 	}
 	cmd.Flags().StringVar(&ground, "ground", "", "loopback or isolated (default: isolated for root, else loopback)")
+	cmd.Flags().StringVar(&loss, "max-loss", "", "what a lost host may cost the new demo, like 1MB; 0 (the default): nothing")
+	_ = cmd.RegisterFlagCompletionFunc("max-loss", cobra.FixedCompletions([]string{"0", "1MB", "16MB"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("ground", cobra.FixedCompletions([]string{"loopback", "isolated"}, cobra.ShellCompDirectiveNoFileComp))
 	a.changeFlags(cmd)
 	return cmd
+}
+
+var maxLossText = regexp.MustCompile(`(?i)^([0-9]{1,15})(b|kb|mb|gb|tb)?$`)
+
+// parseMaxLoss reads a size as PostgreSQL writes them, by 1024: 0, 512kB, 16MB.
+func parseMaxLoss(text string) (int64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	const most = 1 << 53 // what an inventory may say
+	m := maxLossText.FindStringSubmatch(text)
+	if m == nil {
+		return 0, usage("--max-loss %s: give a size, like 1MB, 512kB, or 0", text)
+	}
+	n, err := strconv.ParseInt(m[1], 10, 64)
+	unit := int64(1) << (10 * strings.Index("bkmgt", strings.ToLower(m[2] + "b")[:1]))
+	if err != nil || n > most/unit {
+		return 0, usage("--max-loss %s: that is more than can be meant", text)
+	}
+	return n * unit, nil
+}
+
+// keeps says that a cluster which was there before goes on by what it has in the
+// store, where that is not what was asked for.
+func (a *app) keeps(name string, has cluster.Config, most int64) {
+	mode := has.SynchronousMode()
+	switch {
+	case most == 0 && mode == cluster.SyncOff:
+		a.warnf("cluster %s is there already, and commits wait for nobody as before; `howdah edit-config %[1]s --set synchronous_mode=quorum --set synchronous_mode_strict=true` has them wait\n", name)
+	case most > 0 && mode != cluster.SyncOff:
+		a.warnf("cluster %s is there already, and keeps synchronous_mode=%s; `howdah edit-config %[1]s --set synchronous_mode=off --set maximum_lag_on_failover=%[3]d` has commits wait for nobody\n", name, mode, most)
+	case most > 0 && has.MaximumLagOnFailover() != most:
+		a.warnf("cluster %s is there already, and keeps maximum_lag_on_failover=%d; `howdah edit-config %[1]s --set maximum_lag_on_failover=%[3]d` changes it\n", name, has.MaximumLagOnFailover(), most)
+	}
 }
 
 // risen is a cluster that is up, healthy, and has all that it is to have.

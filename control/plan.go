@@ -251,7 +251,7 @@ func (h House) review(ctx context.Context, inv Inventory, o Choice, a arrangemen
 	}
 	waiting := c.waiting(s)
 	if o.whole(name) {
-		p, _ := plan.Config(nodes[i].Agent.Config, s.Config, contexts, nodes[i].Postgres.Parameters, o.Prune)
+		p, _ := plan.Config(nodes[i].Agent.Config, nodes[i].Agent.Begin, s.Config, contexts, nodes[i].Postgres.Parameters, o.Prune)
 		for _, st := range p.Steps {
 			for _, set := range st.Settings {
 				if set.Name = strings.TrimPrefix(set.Name, plan.Below); plan.Context(contexts[set.Name]) == plan.Restart {
@@ -603,7 +603,7 @@ func (c *Cluster) configure(ctx context.Context, o *Applying, n spec.Node, did f
 	if err != nil {
 		return err
 	}
-	p, next := plan.Config(n.Agent.Config, s.Config, nil, n.Postgres.Parameters, o.Prune)
+	p, next := plan.Config(n.Agent.Config, n.Agent.Begin, s.Config, nil, n.Postgres.Parameters, o.Prune)
 	if p.Empty() {
 		return nil
 	}

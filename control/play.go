@@ -114,9 +114,10 @@ func plural(n int, one, many string) string {
 }
 
 // Up starts the playground's clusters: files, keeper, supervisors. Without an
-// inventory they are those that are there, or the demo. Call AwaitHealthy and
-// Provision of each next, and Close at the end.
-func (h House) Up(ctx context.Context, ground string, inv Inventory) (Raised, error) {
+// inventory they are those that are there, or the demo, of which a lost host may
+// cost maxLoss bytes. Call AwaitHealthy and Provision of each next, and Close at
+// the end.
+func (h House) Up(ctx context.Context, ground string, inv Inventory, maxLoss int64) (Raised, error) {
 	g, err := playground.ParseGround(ground)
 	if err != nil {
 		return Raised{}, err
@@ -125,7 +126,7 @@ func (h House) Up(ctx context.Context, ground string, inv Inventory) (Raised, er
 	if inv.World.File != "" {
 		was, _ = playground.Nodes(h.Dir) // none yet; whatever is wrong with them Up says
 	}
-	s, nodes, err := playground.Up(ctx, playground.Options{Dir: h.Dir, Ground: g, World: inv.World}, slog.New(slog.DiscardHandler))
+	s, nodes, err := playground.Up(ctx, playground.Options{Dir: h.Dir, Ground: g, World: inv.World, MaxLoss: maxLoss}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		if problem.Code(err) != "" || ctx.Err() != nil {
 			return Raised{}, err
@@ -273,7 +274,20 @@ func stage(s cluster.State, p cluster.Picture, name string) (step Step, ready bo
 			step.Copied = n
 		}
 	}
-	return step, p.Leader != "" && m.Running && m.State == cluster.ReplicationStreaming
+	return step, p.Leader != "" && m.Running && m.State == cluster.ReplicationStreaming && counts(s, name)
+}
+
+// counts says that commits wait for a standby that streams, as they are to: until
+// then a strict cluster acknowledges nothing, and nobody else could be promoted.
+func counts(s cluster.State, name string) bool {
+	m, _ := s.Member(name)
+	switch {
+	case s.Config.SynchronousMode() == cluster.SyncOff, m.Tags.NoSync(), m.Tags.NoStream(), m.Tags.ReplicateFrom() != "":
+		return true
+	case s.Config.SynchronousMode() == cluster.SyncOn, s.Config.MaximumLagOnSyncnode() > 0:
+		return len(s.Sync.Standby) > 0 // not all are to be there
+	}
+	return s.Sync.Has(name)
 }
 
 // work is what a member that shows itself is doing with its server, as the

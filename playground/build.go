@@ -35,6 +35,7 @@ type Options struct {
 	World    spec.World    // what to build; empty: what is there, else the demo
 	Cluster  string        // of the demo; "": demo
 	Count    int           // of the demo's hosts; 0: 3
+	MaxLoss  int64         // of the demo: bytes that a lost host may cost (max_loss); 0: nothing, from three hosts on
 	First    netip.Addr    // address of the demo's first host, the others follow; zero: 10.10.10.11
 	Binary   string        // the program to copy; "": the one that runs
 	Postgres spec.Postgres // Bin and Major in place of what the world asks for; empty: what this machine has
@@ -86,10 +87,13 @@ func demo(o Options) spec.World {
 	for ; len(hosts) < count; first = first.Next() {
 		hosts = append(hosts, first.String())
 	}
-	w := pigsty.Read(demoFile, []byte(strings.NewReplacer(
+	text := strings.NewReplacer(
 		"cluster: demo", "cluster: "+strconv.Quote(cmp.Or(o.Cluster, "demo")),
-		"hosts: []", "hosts: ["+strings.Join(hosts, ", ")+"]").Replace(demoText)))
-	return w
+		"hosts: []", "hosts: ["+strings.Join(hosts, ", ")+"]").Replace(demoText)
+	if o.MaxLoss > 0 {
+		text += "max_loss: " + strconv.FormatInt(o.MaxLoss, 10) + "\n"
+	}
+	return pigsty.Read(demoFile, []byte(text))
 }
 
 // demoFile is what messages call the inventory of the demo.

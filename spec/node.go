@@ -163,7 +163,8 @@ type Agent struct {
 	Tags   map[string]any `json:"tags"` // Patroni's tags of the member
 
 	Founder string         `json:"founder"` // the member that creates the cluster; "": whoever comes first
-	Config  map[string]any `json:"config"`  // what the dynamic configuration of a new cluster has besides Patroni's defaults
+	Config  map[string]any `json:"config"`  // what the dynamic configuration is declared to have
+	Begin   map[string]any `json:"begin"`   // what that of a new cluster begins with besides; one that is there keeps its own
 }
 
 // REST is who may ask the REST API, as Patroni's section restapi has it. The

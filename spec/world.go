@@ -28,7 +28,8 @@ type Cluster struct {
 	Major     int                    `json:"major"`     // 0: the newest on the machine
 	Members   []Member               `json:"members"`   // by pg_seq
 	Timers    Timers                 `json:"timers"`
-	Config    map[string]any         `json:"config"`    // what its dynamic configuration begins with
+	Config    map[string]any         `json:"config"`    // what its dynamic configuration is declared to have
+	Begin     map[string]any         `json:"begin"`     // what it begins with besides: nobody has said anything else
 	PoolPort  int                    `json:"pool_port"` // 0: no pooler
 	Pool      Pool                   `json:"pool"`      // what its poolers have in common
 	Dest      string                 `json:"dest"`

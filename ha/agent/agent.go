@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"strconv"
 	"sync"
@@ -120,8 +121,16 @@ func Self(n spec.Node) ha.Self {
 		Name: n.Member, Host: n.Address, Port: n.Postgres.Port, Version: Compatible, Tags: n.Agent.Tags,
 		ConnURL: "postgres://" + net.JoinHostPort(n.Address, strconv.Itoa(n.Postgres.Port)) + "/postgres",
 		APIURL:  scheme + net.JoinHostPort(n.Address, port) + "/patroni",
-		Founder: n.Agent.Founder, Config: n.Agent.Config,
+		Founder: n.Agent.Founder, Config: first(n.Agent),
 	}
+}
+
+// first is what a new cluster's dynamic configuration has over Patroni's defaults.
+func first(a spec.Agent) map[string]any {
+	all := map[string]any{}
+	maps.Copy(all, a.Begin)
+	maps.Copy(all, a.Config)
+	return all
 }
 
 // hands are the real ones: goroutines that bring their ends back to one loop.

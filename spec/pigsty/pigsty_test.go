@@ -123,6 +123,50 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
+// A new cluster with data nodes enough begins with quorum commit, unless somebody
+// has said what may be lost.
+func TestWhatMayBeLost(t *testing.T) {
+	three := "cluster: a\nhosts: [10.10.10.11, 10.10.10.12, 10.10.10.13]\n"
+	for _, tt := range []struct {
+		name, text string
+		quorum     bool
+		config     map[string]any
+		shown      any
+		lag        int64
+	}{
+		{"three", three, true, nil, 0, 1 << 20},
+		{"four", "cluster: a\nhosts: [10.10.10.11, 10.10.10.12, 10.10.10.13, 10.10.10.14]\n", true, nil, 0, 1 << 20},
+		{"two", "cluster: a\nhosts: [10.10.10.11, 10.10.10.12]\n", false, nil, int64(1 << 20), 1 << 20},
+		{"one", "cluster: a\nhosts: [10.10.10.11]\n", false, nil, int64(1 << 20), 1 << 20},
+		{"one of three is behind on purpose", "cluster: a\nhosts: [10.10.10.11, 10.10.10.12, {address: 10.10.10.13, delay: 1h}]\n", false, nil, int64(1 << 20), 1 << 20},
+		{"said", three + "max_loss: 4096\n", false, nil, "4096", 4096},
+		{"said to be the default", three + "max_loss: 1048576\n", false, nil, "1048576", 1 << 20},
+		{"none, as Pigsty has it", three + "max_loss: 0\n", false, map[string]any{"synchronous_mode": true}, "0", 0},
+		{"critical", three + "template: crit\n", false, map[string]any{"synchronous_mode": true, "synchronous_mode_strict": true}, 0, 1 << 20},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := read(t, tt.text).Clusters[0]
+			want := map[string]any{"synchronous_mode": "quorum", "synchronous_mode_strict": true}
+			if !tt.quorum {
+				want = nil
+			}
+			if len(c.Begin) != len(want) || len(want) > 0 && !reflect.DeepEqual(c.Begin, want) {
+				t.Errorf("it begins with %v, want %v", c.Begin, want)
+			}
+			if len(c.Config) != len(tt.config) || len(tt.config) > 0 && !reflect.DeepEqual(c.Config, tt.config) {
+				t.Errorf("declared is %v, want %v", c.Config, tt.config)
+			}
+			if c.Timers.MaxLag != tt.lag {
+				t.Errorf("positions may be %d behind, want %d", c.Timers.MaxLag, tt.lag)
+			}
+			i := slices.IndexFunc(c.Settings, func(s spec.Setting) bool { return s.Name == "pg_rpo" })
+			if i < 0 || fmt.Sprint(c.Settings[i].Value) != fmt.Sprint(tt.shown) {
+				t.Errorf("pg_rpo is shown as %+v, want %v", c.Settings, tt.shown)
+			}
+		})
+	}
+}
+
 func TestWhatAMemberIs(t *testing.T) {
 	w := read(t, `all:
   vars: { admin_ip: 10.10.10.10 }

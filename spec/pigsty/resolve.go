@@ -237,6 +237,7 @@ func (r *reader) cluster(inv *inventory, name string, members []*server) spec.Cl
 		}
 	}
 	r.timers(first, &c)
+	r.promise(first, members, &c)
 	c.Services = r.services(first)
 	c.Objects = r.objects(first, &c)
 	c.REST, c.Page = r.rest(inv, first, c.Secrets), r.page(first, c.Secrets)
@@ -314,11 +315,39 @@ func (r *reader) timers(s *server, c *spec.Cluster) {
 			r.find(spec.Warning, s.line("pg_rpo"), "with pg_rpo: 0 commits wait for a standby as long as there is one",
 				"a primary that is left alone goes on; synchronous_mode_strict in the dynamic configuration forbids that")
 		}
-	} else {
-		s.derive("pg_rpo", c.Timers.MaxLag, "default: our own")
 	}
 	if strings.HasPrefix(s.text("pg_conf"), "crit") {
 		c.Config["synchronous_mode"], c.Config["synchronous_mode_strict"] = true, true
+	}
+}
+
+// manyForQuorum is from how many data nodes on a cluster loses nothing by itself:
+// with fewer the loss of any other node would keep everybody from writing.
+const manyForQuorum = 3
+
+// promise is what a new cluster may lose where nobody has said: nothing, if it has
+// nodes enough for quorum commit. Those that are behind on purpose, or stream from
+// another standby, can not stand in for the primary. What positions decide, beside a
+// real Patroni or once the mode is off, keeps its own bound of bytes.
+func (r *reader) promise(first *server, members []*server, c *spec.Cluster) {
+	if first.given("pg_rpo") {
+		return
+	}
+	many := 0
+	for _, s := range members {
+		up, d := s.get("pg_upstream"), s.text("pg_delay")
+		if s == first || s.role != "delayed" && (d == "0" || d == "") && up.null() {
+			many++
+		}
+	}
+	switch {
+	case c.Config["synchronous_mode"] != nil:
+		first.derive("pg_rpo", 0, "default: the template has a standby confirm every commit")
+	case many >= manyForQuorum:
+		c.Begin = map[string]any{"synchronous_mode": cluster.SyncQuorum, "synchronous_mode_strict": true}
+		first.derive("pg_rpo", 0, fmt.Sprintf("default: quorum commit, with %d data nodes", many))
+	default:
+		first.derive("pg_rpo", c.Timers.MaxLag, "default: our own")
 	}
 }
 

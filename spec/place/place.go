@@ -110,7 +110,7 @@ func (s Site) server(c spec.Cluster, m spec.Member) spec.Node {
 			n.VIP.Interface = "auto"
 		}
 	}
-	n.Agent = spec.Agent{Listen: at(n.Address, s.port(m.REST)), REST: c.REST, Timers: c.Timers, Tags: m.Tags, Config: c.Config}
+	n.Agent = spec.Agent{Listen: at(n.Address, s.port(m.REST)), REST: c.REST, Timers: c.Timers, Tags: m.Tags, Config: c.Config, Begin: c.Begin}
 	if m.Exporter != 0 {
 		n.Jobs.Exporter = at(n.Address, s.port(m.Exporter))
 	}

@@ -17,10 +17,11 @@ const Below = "postgresql.parameters."
 var patronis = []string{"ttl", "loop_wait", "retry_timeout", "maximum_lag_on_failover", "postgresql.use_pg_rewind", "postgresql.use_slots"}
 
 // Config is what a dynamic configuration has to become to have what is
-// declared: the steps, and the configuration after them. contexts are those of
-// pg_settings, by name; parameters are what the members' descriptions have,
-// which it overrides.
-func Config(want map[string]any, have cluster.Config, contexts, parameters map[string]string, prune bool) (Plan, map[string]any) {
+// declared: the steps, and the configuration after them. begin is what a new
+// cluster begins with besides, which one that is there is only compared with.
+// contexts are those of pg_settings, by name; parameters are what the members'
+// descriptions have, which it overrides.
+func Config(want, begin map[string]any, have cluster.Config, contexts, parameters map[string]string, prune bool) (Plan, map[string]any) {
 	var p Plan
 	next, _ := have.Patched(want)
 	old, now, declared := flat(have.Data), flat(next), flat(want)
@@ -60,8 +61,18 @@ func Config(want map[string]any, have cluster.Config, contexts, parameters map[s
 			Object: "configuration", What: "change the dynamic configuration: " + names(changed), Risk: risk, Why: why, Settings: changed,
 		})
 	}
-	for _, name := range slices.Sorted(maps.Keys(strays(now, declared))) {
+	begun := flat(begin)
+	for _, name := range slices.Sorted(maps.Keys(union(strays(now, declared), begun))) {
 		note := Note{Object: "configuration", What: "has " + name + " = " + now[name]}
+		if first, ok := begun[name]; ok {
+			if now[name] == first || declared[name] != "" {
+				continue
+			}
+			if now[name] == "" {
+				note.What = "has no " + name
+			}
+			note.Why = "a new cluster begins with " + first + "; this one keeps its own"
+		}
 		if param, ok := strings.CutPrefix(name, Below); ok {
 			if v, has := parameters[param]; has && v != now[name] {
 				note.Why = "it counts over the inventory's " + v

@@ -489,7 +489,7 @@ func TestConfiguration(t *testing.T) {
 		"postgresql": map[string]any{"parameters": map[string]any{"work_mem": "8MB", "max_connections": 50.0}},
 	}}
 	want := map[string]any{"ttl": 30, "synchronous_mode": true}
-	p, next := Config(want, have, contexts, map[string]string{"work_mem": "4MB"}, false)
+	p, next := Config(want, nil, have, contexts, map[string]string{"work_mem": "4MB"}, false)
 	if whats(p) != "change the dynamic configuration: synchronous_mode" || p.Risk() != Reload || next["synchronous_mode"] != true {
 		t.Errorf("got %s, %v", whats(p), next)
 	}
@@ -500,12 +500,37 @@ func TestConfiguration(t *testing.T) {
 	if w := p.Drift[2].Why; !strings.Contains(w, "4MB") {
 		t.Errorf("the inventory's value is not told: %q", w)
 	}
-	p, next = Config(want, have, contexts, nil, true)
+	p, next = Config(want, nil, have, contexts, nil, true)
 	if p.Risk() != Restart || len(p.Steps[0].Settings) != 3 || len(p.Drift) != 1 {
 		t.Errorf("pruned: %+v", p)
 	}
-	if again, _ := Config(want, cluster.Config{Data: next}, contexts, nil, true); !again.Empty() {
+	if again, _ := Config(want, nil, cluster.Config{Data: next}, contexts, nil, true); !again.Empty() {
 		t.Errorf("a second time: %s", whats(again))
+	}
+}
+
+// What a new cluster begins with is no reason to change one that is there; where
+// that has something else, it is said.
+func TestBegun(t *testing.T) {
+	begin := map[string]any{"synchronous_mode": "quorum", "synchronous_mode_strict": true}
+	for _, tt := range []struct{ have, want string }{
+		{`{"ttl": 30, "synchronous_mode": "quorum", "synchronous_mode_strict": true}`, ""},
+		{`{"ttl": 30}`, "drift configuration has no synchronous_mode\ndrift configuration has no synchronous_mode_strict"},
+		{`{"synchronous_mode": "off", "synchronous_mode_strict": true}`, "drift configuration has synchronous_mode = off"},
+	} {
+		have, err := cluster.ParseConfig([]byte(tt.have))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, next := Config(nil, begin, have, nil, nil, true)
+		if got := notes(p); got != tt.want || !p.Empty() || !reflect.DeepEqual(next, have.Data) {
+			t.Errorf("%s: got %q, steps %q, %v; want %q", tt.have, got, whats(p), next, tt.want)
+		}
+		for _, d := range p.Drift {
+			if !strings.HasPrefix(d.Why, "a new cluster begins with ") {
+				t.Errorf("%s: %s is told with %q", tt.have, d.What, d.Why)
+			}
+		}
 	}
 }
 

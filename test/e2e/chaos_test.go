@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"flag"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 var (
 	chaosFor  = flag.Duration("chaos", 0, "how long the cluster is broken at random (2m, or 20 s in short mode)")
 	chaosSeed = flag.Uint64("seed", 1, "of what TestChaos draws")
-	chaosMode = flag.String("mode", "off", "synchronous_mode of the cluster that TestChaos breaks: off, on, quorum")
+	chaosMode = flag.String("mode", "quorum", "synchronous_mode of the cluster that TestChaos breaks: off, on, quorum")
 )
 
 // service is what it may take, on a busy machine, until clients write again
@@ -28,13 +29,17 @@ func TestChaos(t *testing.T) {
 		}
 	}
 	w := own(t)
-	w.up()
-	w.undo()
-	w.whole()
 	keeps := *chaosMode != "off"
 	if keeps {
-		w.howdah("edit-config", "--yes", "--set", "synchronous_mode="+*chaosMode, "--set", "synchronous_mode_strict=true")
-		w.until("no commit waits for anybody", func() bool { return w.sql("show synchronous_standby_names") != "" })
+		w.up()
+	} else {
+		w.check(w.Up(w.ctx, "--max-loss", "1MB"))
+	}
+	w.undo()
+	w.whole()
+	if *chaosMode == "on" {
+		w.howdah("edit-config", "--yes", "--set", "synchronous_mode=on")
+		w.until("somebody else counts", func() bool { return strings.Contains(w.howdah("list"), "Sync Standby") })
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), long+3*forTest)
 	defer cancel()

@@ -14,21 +14,30 @@ import (
 	"howdah/spec"
 )
 
-// Every fault on the primary, under a writer. A node that loses its power may
-// take rows along that no replica had; whatever it takes, why says so.
+// Every fault on the primary, under a writer. Where commits wait for nobody, a node
+// that loses its power may take rows along that no replica had; whatever it takes,
+// why says so.
 func TestFaults(t *testing.T) {
 	for _, tt := range []struct {
-		fault         string
-		back, mayLose bool
-		kinds         string
+		fault       string
+		back, lease bool
+		kinds       string
 	}{
 		{fault: "kill-postgres", kinds: "crash restart"},
 		{fault: "kill-agent"},
 		{fault: "stop-node", back: true, kinds: "switchover"},
-		{fault: "kill-node", back: true, mayLose: true, kinds: "crash"},
+		{fault: "kill-node", back: true, kinds: "crash"},
+		{fault: "kill-node", back: true, lease: true, kinds: "crash"},
 	} {
-		t.Run(tt.fault, func(t *testing.T) {
+		name := tt.fault
+		if tt.lease {
+			name += ", nobody waits"
+		}
+		t.Run(name, func(t *testing.T) {
 			w := demo(t)
+			if tt.lease {
+				w.leased()
+			}
 			writer := w.write()
 			leader := w.whole()
 			before, err := w.Page(w.ctx)
@@ -37,6 +46,9 @@ func TestFaults(t *testing.T) {
 			w.howdah("fault", tt.fault)
 			w.flowing(writer)
 			outage := writer.Longest(began, time.Now())
+			if lease := w.Nodes[0].Agent.Timers.Lease; tt.lease && outage < lease-2*time.Second {
+				t.Errorf("%s without writes: the lease of %s was not waited for", outage, lease)
+			}
 			if tt.back {
 				w.howdah("fault", "start-node", "demo", leader)
 			}
@@ -58,7 +70,7 @@ func TestFaults(t *testing.T) {
 					t.Errorf("%s without writes, and why tells of %s", outage, told)
 				}
 			}
-			if lost > 0 && !tt.mayLose {
+			if lost > 0 && !tt.lease {
 				t.Errorf("%d acknowledged rows are lost", lost)
 			}
 			if lost > 0 && (page.LostBytes == nil || *page.LostBytes == 0) {

@@ -125,7 +125,7 @@ func TestListJSON(t *testing.T) {
 	for _, r := range rows {
 		roles[r["Role"]]++
 	}
-	if roles["Leader"] != 1 || roles["Replica"] != 2 || len(rows) != 3 {
+	if roles["Leader"] != 1 || roles["Quorum Standby"] != 2 || len(rows) != 3 {
 		t.Errorf("roles are %v", roles)
 	}
 }

@@ -60,6 +60,7 @@ func TestPrimaryCutOff(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := isolated(t)
+			w.leased()
 			c := w.trial()
 			var others []string
 			for _, n := range w.Nodes {
@@ -132,6 +133,7 @@ func number(n *int64) string {
 func TestAgentFrozen(t *testing.T) {
 	w := demo(t)
 	w.undo()
+	w.leased()
 	c := w.trial()
 	c.lay("freeze", c.leader.Member, "--role", "agent")
 	lease := c.leader.Agent.Timers.Lease
@@ -184,17 +186,22 @@ func TestShortFreeze(t *testing.T) {
 	}
 }
 
-// afterThaw is how long a thawed primary may go on until its guard has seen
-// that its right is over and has stopped every backend: this holds for direct
-// clients, and is a promise of lease mode that quorum commit does away with.
+// afterThaw is how long a thawed primary whose commits wait for nobody may go on
+// until its guard has seen that its right is over and has stopped every backend:
+// this holds for direct clients. With quorum commit nobody confirms anything to it.
 const afterThaw = time.Second
 
 // The whole node of the primary hangs for longer than its lease, as a virtual
-// machine that is paused, and goes on when another leads.
+// machine that is paused, and goes on when another leads: turn by turn with quorum
+// commit and without.
 func TestNodeFrozen(t *testing.T) {
 	for i := range *thaws {
 		t.Run(strconv.Itoa(i+1), func(t *testing.T) {
 			w := isolated(t)
+			leased := i%2 == 1
+			if leased {
+				w.leased()
+			}
 			c := w.trial()
 			c.lay("freeze", c.leader.Member)
 			lease := c.leader.Agent.Timers.Lease
@@ -219,6 +226,9 @@ func TestNodeFrozen(t *testing.T) {
 			t.Logf("thawed, it executed %d rows within %s; %d answers of before came late", len(rows), last.Sub(first).Round(time.Microsecond), len(late))
 			if len(rows) > 0 && last.Sub(thawed) > afterThaw {
 				t.Errorf("the last was executed %s after the thaw, want at most %s", last.Sub(thawed), afterThaw)
+			}
+			if lost := c.lost(); !leased && (len(rows) > 0 || lost > 0) {
+				t.Errorf("with quorum commit %d rows were acknowledged after another led, and %d are lost", len(rows), lost)
 			}
 			c.told()
 		})

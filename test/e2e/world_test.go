@@ -51,7 +51,8 @@ type world struct {
 	ctx context.Context
 }
 
-// demo gives the shared cluster, whole. A test that fails takes it along.
+// demo gives the shared cluster, whole, as it is by default: commits wait for one
+// of two replicas, and both count. A test that fails takes it along.
 func demo(t *testing.T) *world {
 	t.Helper()
 	w := &world{Cluster: common, t: t}
@@ -69,6 +70,7 @@ func demo(t *testing.T) *world {
 		}
 	})
 	w.whole()
+	w.voters(len(w.Nodes) - 1)
 	return w
 }
 

@@ -24,7 +24,7 @@ type cluster struct {
 	up time.Duration // until healthy
 }
 
-func up(ctx context.Context, program, ground string) (*cluster, error) {
+func up(ctx context.Context, program, ground, loss string) (*cluster, error) {
 	c, err := outside.New(program)
 	if err != nil {
 		return nil, err
@@ -32,6 +32,9 @@ func up(ctx context.Context, program, ground string) (*cluster, error) {
 	var flags []string
 	if ground != "" {
 		flags = append(flags, "--ground", ground)
+	}
+	if loss != "" {
+		flags = append(flags, "--max-loss", loss)
 	}
 	begin := time.Now()
 	if err := c.Up(ctx, flags...); err != nil {
@@ -83,9 +86,13 @@ func (c *cluster) environment(ctx context.Context, through, load string) string 
 	if through != "" {
 		way = "through service " + through
 	}
+	waiting := "commits wait for nobody"
+	if config, err := c.Howdah(ctx, "show-config", "--json"); err == nil && strings.Contains(config, `"quorum"`) {
+		waiting = "quorum commit"
+	}
 	t := c.timers()
-	return fmt.Sprintf("%d cores, PostgreSQL %s, %d nodes, %s ground, lease %s, renew %s, written %s, load %s",
-		runtime.NumCPU(), version, len(c.Nodes), ground, t.Lease, t.Renew, way, load)
+	return fmt.Sprintf("%d cores, PostgreSQL %s, %d nodes, %s ground, %s, lease %s, renew %s, written %s, load %s",
+		runtime.NumCPU(), version, len(c.Nodes), ground, waiting, t.Lease, t.Renew, way, load)
 }
 
 // listTime is the median time of howdah list.

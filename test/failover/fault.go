@@ -20,6 +20,7 @@ type fault struct {
 	mayLose bool          // rows that no replica had received
 	watch   time.Duration // look so long, even if all seems well
 	bound   func(spec.Timers) bound
+	lease   *fault // what it is instead where commits wait for nobody
 }
 
 // settled is how long rows must have flowed again before a try is over.
@@ -39,8 +40,12 @@ var faults = []fault{
 	{name: "stop-node", does: []string{"fault", "stop-node"}, back: true, bound: free},
 	{name: "switchover", does: []string{"switchover", "--yes"}, bound: median(1500 * time.Millisecond)},
 	{
-		name: "kill-node", does: []string{"fault", "kill-node"}, back: true, mayLose: true,
-		bound: func(t spec.Timers) bound { return bound{most: t.Lease + 2*time.Second} },
+		name: "kill-node", does: []string{"fault", "kill-node"}, back: true,
+		bound: func(spec.Timers) bound { return bound{most: 2 * time.Second} },
+		lease: &fault{
+			name: "kill-node", does: []string{"fault", "kill-node"}, back: true, mayLose: true,
+			bound: func(t spec.Timers) bound { return bound{most: t.Lease + 2*time.Second} },
+		},
 	},
 }
 
@@ -51,7 +56,7 @@ func median(d time.Duration) func(spec.Timers) bound {
 func free(spec.Timers) bound { return bound{} }
 func none(spec.Timers) bound { return bound{none: true} }
 
-func pick(names string) ([]fault, error) {
+func pick(names string, waiting bool) ([]fault, error) {
 	var picked []fault
 	for name := range strings.SplitSeq(names, ",") {
 		if name == "" {
@@ -61,7 +66,11 @@ func pick(names string) ([]fault, error) {
 		if i < 0 {
 			return nil, fmt.Errorf("-faults: there is no %q", name)
 		}
-		picked = append(picked, faults[i])
+		f := faults[i]
+		if !waiting && f.lease != nil {
+			f = *f.lease
+		}
+		picked = append(picked, f)
 	}
 	return picked, nil
 }

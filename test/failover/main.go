@@ -1,6 +1,6 @@
 // Command failover measures for how long writes stop when something breaks.
 //
-//	go run ./test/failover -howdah ./howdah [-n 20] [-faults kill-postgres,switchover] [-load pgbench] [-idle 60s]
+//	go run ./test/failover -howdah ./howdah [-n 20] [-faults kill-postgres,switchover] [-max-loss 1MB] [-load pgbench] [-idle 60s]
 //
 // It starts a playground of its own, writes numbered rows into it, breaks the
 // primary in every way again and again, and prints a table: the longest time
@@ -37,6 +37,7 @@ func run() error {
 	howdah := flag.String("howdah", "./howdah", "the program to measure")
 	ground := flag.String("ground", "", "loopback or isolated")
 	n := flag.Int("n", 20, "how often each fault is tried")
+	loss := flag.String("max-loss", "", "as of howdah up: commits wait for nobody, and a lost node may take so much along")
 	names := flag.String("faults", "kill-postgres,kill-agent,stop-node,switchover,kill-node", "which faults, in this order")
 	through := flag.String("through", "primary", "the service that rows are written through, on every node's port of it; empty: straight at the servers")
 	load := flag.String("load", "none", "what runs beside the writer: none or pgbench")
@@ -45,7 +46,7 @@ func run() error {
 	keep := flag.Bool("keep", false, "when a bound is broken, leave the playground for whoever looks into it")
 	verbose := flag.Bool("v", false, "tell of every try")
 	flag.Parse()
-	faults, err := pick(*names)
+	faults, err := pick(*names, *loss == "" || *loss == "0")
 	if err != nil {
 		return err
 	}
@@ -55,7 +56,7 @@ func run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 
-	c, err := up(ctx, *howdah, *ground)
+	c, err := up(ctx, *howdah, *ground, *loss)
 	if err != nil {
 		return err
 	}

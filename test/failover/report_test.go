@@ -73,7 +73,7 @@ func TestBroken(t *testing.T) {
 
 // What is judged against a time without a fault is tried turn by turn with it.
 func TestTurnByTurn(t *testing.T) {
-	picked, err := pick("kill-postgres,kill-agent")
+	picked, err := pick("kill-postgres,kill-agent", true)
 	if err != nil {
 		t.Fatal(err)
 	}
