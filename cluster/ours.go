@@ -111,6 +111,9 @@ type Pledge struct {
 	// Fenced: it takes no WAL of that epoch any more, come what may, and the
 	// position was read after that (ha/quorum).
 	Fenced bool `json:"fenced,omitempty"`
+	// Refused: it takes no WAL of that epoch, and has no position to promise. The
+	// leader of that epoch, if he is back, has to take his key anew for it to follow.
+	Refused bool `json:"refused,omitempty"`
 }
 
 // Encode is the value to put.

@@ -189,25 +189,32 @@ func (t *turn) fetch(act quorum.Fetch, after int64) {
 func (t *turn) refused() bool {
 	p, ok := t.State.Pledge(t.Self.Name)
 	switch epoch := t.State.Epoch(); {
-	case ok && p.Fenced && p.Epoch >= epoch:
+	case ok && (p.Fenced || p.Refused) && p.Epoch >= epoch:
 		t.note("refused=%d", p.Epoch)
-	case epoch > 0 && t.Server.Refused == epoch && t.Server.Process == pg.ProcessRunning && t.Server.Recovering:
+	case epoch > 0 && t.Server.Refused == epoch:
 		// The leader came back before the pledge was told: of a refusal that is only on
 		// disk he would never learn, and this server could follow nobody.
 		t.note("refused=%d(untold)", epoch)
-		t.fenced(epoch)
+		if s := &t.Server; s.Process == pg.ProcessRunning && s.Recovering && !s.Copied {
+			t.fenced(epoch)
+			break
+		}
+		// One that does not run, or whose data are a copy or gone, pledges nothing; it
+		// waits for a later epoch all the same.
+		told := cluster.Pledge{Member: t.Self.Name, Epoch: epoch, NoFailover: true, Refused: true}
+		t.put(cluster.DirPledges+t.Self.Name, told.Encode(), -1)
 	default:
 		return false
 	}
 	return true
 }
 
-// doubted is the leader whom a voter has given up for lost, and who lives: under a
-// later epoch the voter follows again. The candidate whom it has pledged to may
+// doubted is the leader whom a member has given up for lost, and who lives: under a
+// later epoch that one follows again. The candidate whom it has pledged to may
 // still take the key; of the two, one does.
 func (t *turn) doubted() bool {
 	epoch := t.m.Right.Epoch
-	doubt := slices.ContainsFunc(t.State.Pledges, func(p cluster.Pledge) bool { return p.Fenced && p.Epoch == epoch })
+	doubt := slices.ContainsFunc(t.State.Pledges, func(p cluster.Pledge) bool { return (p.Fenced || p.Refused) && p.Epoch == epoch })
 	if !doubt {
 		t.m.Doubted = 0
 		return false

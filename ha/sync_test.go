@@ -69,6 +69,33 @@ func TestSynchronous(t *testing.T) {
 			quorumOn(v)
 			v.Server.Refused = epoch
 		}, "leader=a refused=40(untold) -> fence(epoch 40)"},
+		{"so is that of one that does not run", standby, func(v *View) {
+			quorumOn(v)
+			v.Server.Refused, v.Server.Process = epoch, pg.ProcessNone
+		}, "leader=a refused=40(untold) -> put howdah/pledges/b"},
+		{"of one whose data are a copy", standby, func(v *View) {
+			quorumOn(v)
+			v.Server.Refused, v.Server.Copied = epoch, true
+		}, "leader=a refused=40(untold) -> put howdah/pledges/b"},
+		{"of one whose data are gone", standby, func(v *View) {
+			quorumOn(v)
+			v.Server.Refused, v.Server.Process, v.Server.Data = epoch, pg.ProcessNone, pg.DataMissing
+		}, "leader=a refused=40(untold) -> put howdah/pledges/b"},
+		{"and told it waits for a later epoch", standby, func(v *View) {
+			quorumOn(v)
+			v.Server.Refused, v.Server.Process = epoch, pg.ProcessNone
+			v.State.Pledges = []cluster.Pledge{{Member: "b", Epoch: epoch, NoFailover: true, Refused: true, Mod: 49}}
+		}, "leader=a refused=40 -> nothing"},
+		{"under which it follows", standby, func(v *View) {
+			quorumOn(v)
+			v.Server.Refused, v.Server.Process, v.Server.Data = epoch-1, pg.ProcessNone, pg.DataMissing
+			v.State.Pledges = []cluster.Pledge{{Member: "b", Epoch: epoch - 1, NoFailover: true, Refused: true, Mod: 39}}
+		}, "leader=a data=missing -> clone(a)"},
+		{"the leader takes his key anew for it", leader, func(v *View) {
+			quorumOn(v)
+			v.State.Pledges = []cluster.Pledge{{Member: "b", Epoch: epoch, NoFailover: true, Refused: true, Mod: 49}}
+			v.Memory.Doubted = now - 3*time.Second
+		}, "leader=self server=primary doubted=40 -> retake(epoch 40)"},
 		{"elected, it sets whom commits wait for before it is promoted", standby, func(v *View) {
 			quorumOn(v)
 			v.State.Leader = &cluster.Leader{Name: "b", Lease: 8, Mod: 50}
