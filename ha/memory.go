@@ -240,6 +240,9 @@ type Story struct {
 	Begun  time.Time
 	Phases []cluster.Phase
 	Whole  bool // the key was taken over an offer: this server has all that the old leader had
+
+	Served time.Duration // since then this server is a primary that lets clients in
+	End    pg.LSN        // where its log ended at that moment
 }
 
 // phase notes the end of a phase, once.

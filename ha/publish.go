@@ -3,6 +3,7 @@ package ha
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"howdah/cluster"
 	"howdah/pg"
@@ -271,6 +272,9 @@ func (t *turn) told() {
 		*s = Story{} // called off before anybody noticed
 		return
 	}
+	if !s.reached(cluster.PhaseWrites) && !t.acknowledges() {
+		return
+	}
 	s.phase(cluster.PhaseWrites, t.Wall)
 	next := int64(1)
 	for _, p := range t.State.Failovers {
@@ -291,6 +295,24 @@ func (t *turn) told() {
 	if n := len(t.State.Failovers) - keptPages; n > 0 {
 		t.do(Drop{Key: cluster.PageKey(t.State.Failovers[0].Number), Over: t.State.Failovers[0].Mod})
 	}
+}
+
+// pageWaits is how long the page of a change waits for standbys.
+const pageWaits = 10 * time.Second
+
+// acknowledges says that the new primary can acknowledge commits: in synchronous
+// mode not before enough standbys stream from it. The page does not wait for them
+// for ever: a person wants to know who leads.
+func (t *turn) acknowledges() bool {
+	s := &t.m.Story
+	if s.Served == 0 {
+		s.Served, s.End = t.Now, t.Server.Flushed
+	}
+	if enough, _ := t.confirmed(s.End); enough || t.Now >= s.Served+pageWaits {
+		return true
+	}
+	t.lookBy(t.ServerAt + soon)
+	return false
 }
 
 // lostBytes adds to the page of the change that deposed this node what its log

@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -292,4 +293,51 @@ func TestSuspicion(t *testing.T) {
 			v.State.Suspects = []cluster.Suspicion{{Member: "b", Mod: 49, Epoch: epoch}}
 		}, "leader=a server=standby -> drop howdah/suspects/b"},
 	})
+}
+
+// With quorum commit nobody writes before a commit can be acknowledged, and the page
+// of a change of leader says so; without standbys it comes late rather than never.
+func TestAPageWaitsForWhoAcknowledges(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		with func(*View)
+		want bool
+	}{
+		{"nobody waits", func(v *View) {
+			v.Server.Replicas = nil
+			v.State.Config.Data, v.State.Sync = map[string]any{}, cluster.Sync{}
+			set(v, quorum.Names{})
+		}, true},
+		{"one has all", quorumOn, true},
+		{"nobody streams yet", func(v *View) { quorumOn(v); v.Server.Replicas = nil }, false},
+		{"who streams is behind", func(v *View) { quorumOn(v); v.Server.Flushed = 1001 }, false},
+		{"behind where it began to serve", func(v *View) {
+			quorumOn(v)
+			v.Server.Flushed, v.Memory.Story.End, v.Memory.Story.Served = 5000, 1000, now-time.Second
+		}, true},
+		{"nobody streams for long", func(v *View) {
+			quorumOn(v)
+			v.Server.Replicas = nil
+			v.Memory.Story.End, v.Memory.Story.Served = 1000, now-pageWaits
+		}, true},
+		{"told before, and not seen yet", func(v *View) {
+			quorumOn(v)
+			v.Server.Replicas = nil
+			v.Memory.Story.Phases = []cluster.Phase{{Name: cluster.PhaseWrites}}
+		}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			v := leader()
+			v.Memory.Story = Story{Kind: cluster.KindCrash, From: "z", Begun: v.Wall}
+			tt.with(&v)
+			got := false
+			for _, a := range Decide(v).Actions {
+				p, ok := a.(Put)
+				got = got || ok && strings.HasPrefix(p.Key, cluster.DirFailovers)
+			}
+			if got != tt.want {
+				t.Errorf("a page is put: %v, want %v", got, tt.want)
+			}
+		})
+	}
 }
