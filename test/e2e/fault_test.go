@@ -66,7 +66,7 @@ func TestFaults(t *testing.T) {
 			}
 			if told := time.Duration(page.Outage * float64(time.Millisecond)); tt.kinds != "" {
 				t.Logf("%s without writes, why tells of %s: %s", outage.Round(time.Millisecond), told.Round(time.Millisecond), page.Reason[0])
-				if off := (outage - told).Abs(); off > 400*time.Millisecond { // a busy machine's client may be late
+				if off := (outage - told).Abs(); off > 400*time.Millisecond+outage/4 { // on a busy machine client and agents may be late
 					t.Errorf("%s without writes, and why tells of %s", outage, told)
 				}
 			}
