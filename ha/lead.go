@@ -46,13 +46,34 @@ func (t *turn) lead() {
 	}
 }
 
-// promotion is to the timeline that was reserved with the key. Where nothing is
-// promised it is whichever comes.
+// promotion is to the timeline that was reserved with the key. The answer to who
+// took it comes before the watch tells of it, perhaps.
 func (t *turn) promotion() Promote {
-	if term := t.State.Term; t.synchronous() && term != nil && term.Leader == t.Self.Name {
+	if t.m.Reserved > 0 {
+		return Promote{Timeline: t.m.Reserved}
+	}
+	if term := t.State.Term; term != nil && term.Leader == t.Self.Name {
 		return Promote{Timeline: term.Reserved}
 	}
 	return Promote{}
+}
+
+// reservedBy is the timeline that the taking of a key reserved.
+func reservedBy(a Action) pg.Timeline {
+	var text string
+	switch a := a.(type) {
+	case Acquire:
+		text = a.Term
+	case Take:
+		text = a.Term
+	case Retake:
+		text = a.Term
+	}
+	term, err := cluster.ParseTerm([]byte(text))
+	if err != nil {
+		return 0
+	}
+	return term.Reserved
 }
 
 // thaw lets a frozen server go on if nobody else may have written since: the

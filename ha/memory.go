@@ -27,6 +27,7 @@ type Memory struct {
 	Wrote     int64         // revision of our last publication: older snapshots do not show it yet
 
 	Paused    bool          // the predecessor's last word was maintenance
+	Reserved  pg.Timeline   // that the server is to begin when it is promoted
 	Taken     int64         // epoch that this agent took itself, rather than found
 	Promoting bool          // a promotion was asked for, and the server was not seen primary, or down, since
 	Silenced  time.Time     // since when the server, which could write, may not answer; zero: it may
@@ -328,7 +329,7 @@ func (t *turn) answered(a Answer) {
 		if a.OK {
 			// The lease was last kept alive at Lease.Sent: taking a key does not extend it.
 			m.Right = Right{Epoch: a.Revision, Sent: m.Lease.Sent, TTL: m.Lease.TTL}
-			m.Taken = a.Revision
+			m.Taken, m.Reserved = a.Revision, reservedBy(a.Action)
 			_, m.Story.Whole = a.Action.(Take)
 			m.Story.phase("elected", t.Wall)
 		}

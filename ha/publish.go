@@ -213,11 +213,11 @@ func (t *turn) term(kind string) string {
 		Leader: t.Self.Name, Over: over, Timeline: max(s.Timeline, s.Control.Timeline),
 		LSN: s.Flushed, Kind: kind,
 	}
-	if t.State.Sync.Active() {
-		term.Reserved = t.State.Reserved()
-		if s.Standby || !s.Control.WasPrimary() {
-			term.Reserved++ // it is to be promoted
-		}
+	// Whatever becomes of this reign, no other begins its timeline: two servers
+	// that wrote under one number could not be told apart.
+	term.Reserved = t.State.Reserved()
+	if s.Standby || !s.Control.WasPrimary() {
+		term.Reserved++ // it is to be promoted
 	}
 	return term.Encode()
 }

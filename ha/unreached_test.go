@@ -19,6 +19,9 @@ func TestUnreached(t *testing.T) {
 			down(&v.Server)
 			v.Server.Control = pg.Control{}
 		}, "cluster=new claim=mine system=unknown -> nothing"},
+		{"a promotion whose right is another's before it ended", standby, func(v *View) {
+			v.Job = Job{Action: Promote{}}
+		}, "job=promote right=lost -> kill"},
 		{"a server started past its agent, while its key was on offer", leader, func(v *View) {
 			v.State.Handover = &cluster.Handover{Mod: 45, From: "a", Epoch: epoch, Timeline: 2, LSN: 1000}
 		}, "leader=self server=primary offer=stale -> put howdah/handover"},
