@@ -22,6 +22,7 @@ const (
 	OptionInvalidValue Class = 32
 	OptionRequired     Class = 37
 	PostmasterRunning  Class = 38
+	Protocol           Class = 39
 	PathNotEmpty       Class = 40
 	FileOpen           Class = 41
 	ParamRequired      Class = 43
@@ -29,6 +30,7 @@ const (
 	ArchiveDuplicate   Class = 45
 	VersionUnsupported Class = 46
 	CommandInvalid     Class = 48
+	HostConnect        Class = 49
 	LockAcquire        Class = 50
 	BackupMismatch     Class = 51
 	FileMissing        Class = 55

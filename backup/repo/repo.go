@@ -14,6 +14,7 @@ package repo
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 )
@@ -58,3 +59,17 @@ type Tree interface {
 	MakeDir(ctx context.Context, dir string) error
 	Link(ctx context.Context, name, target string) error // in place of what was there
 }
+
+// An Arbiter is a Storage that several hosts share: of those who store an
+// object at once it lets one.
+type Arbiter interface {
+	// Swap stores data in place of the object with the tag was ("": where there
+	// is none), and returns the new tag. It is ErrSwapped if something else is
+	// there, and errors.ErrUnsupported if the store knows no such condition.
+	Swap(ctx context.Context, name, was string, data []byte) (tag string, err error)
+	// Tagged reads a small object, and its tag, which changes with its content.
+	Tagged(ctx context.Context, name string) (data []byte, tag string, err error)
+}
+
+// ErrSwapped says that somebody else was there first.
+var ErrSwapped = errors.New("the object is another one meanwhile")

@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"io"
 	"io/fs"
 	"maps"
@@ -28,7 +30,10 @@ type object struct {
 	at   time.Time
 }
 
-var _ repo.Storage = (*Store)(nil)
+var _ interface {
+	repo.Storage
+	repo.Arbiter
+} = (*Store)(nil)
 
 // Get reads a part of an object.
 func (s *Store) Get(_ context.Context, name string, offset, length int64) (io.ReadCloser, error) {
@@ -103,3 +108,31 @@ func (s *Store) RemoveAll(_ context.Context, dir string) error {
 	maps.DeleteFunc(s.objects, func(name string, _ object) bool { return strings.HasPrefix(name, dir+"/") })
 	return nil
 }
+
+// Swap stores an object if another one has not been stored meanwhile.
+func (s *Store) Swap(ctx context.Context, name, was string, data []byte) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if have, ok := s.objects[name]; ok != (was != "") || ok && tag(have.data) != was {
+		return "", repo.ErrSwapped
+	}
+	if s.objects == nil {
+		s.objects = map[string]object{}
+	}
+	s.objects[name] = object{bytes.Clone(data), time.Now()}
+	return tag(data), ctx.Err()
+}
+
+// Tagged reads an object with its tag.
+func (s *Store) Tagged(_ context.Context, name string) ([]byte, string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o, ok := s.objects[name]
+	if !ok {
+		return nil, "", &fs.PathError{Op: "get", Path: name, Err: fs.ErrNotExist}
+	}
+	return bytes.Clone(o.data), tag(o.data), nil
+}
+
+// tag is what object stores mostly have for one: a sum of the content.
+func tag(data []byte) string { return fmt.Sprintf("%x", sha256.Sum256(data)) }

@@ -4,6 +4,7 @@ package repotest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"slices"
@@ -167,6 +168,49 @@ func Test(t *testing.T, open func(t *testing.T) repo.Storage) {
 			if got, err := get(t, s, "m/"+strings.Repeat("x", i+1), 0, -1); len(got) != 100_000+i || err != nil {
 				t.Errorf("object %d has %d bytes, %v", i, len(got), err)
 			}
+		}
+	})
+	t.Run("of many who store an object at once one does, and each change has another tag", func(t *testing.T) {
+		s, ok := open(t).(repo.Arbiter)
+		if !ok {
+			t.Skip("this store does not arbitrate")
+		}
+		const many = 8
+		tags, errs := make([]string, many), make([]error, many)
+		attempt := func(was string) (winner int) {
+			var wait sync.WaitGroup
+			for i := range many {
+				wait.Go(func() { tags[i], errs[i] = s.Swap(t.Context(), "lock/x", was, fmt.Appendf(nil, "%s %d", was, i)) })
+			}
+			wait.Wait()
+			winner = -1
+			for i, err := range errs {
+				switch {
+				case err == nil && winner < 0:
+					winner = i
+				case !errors.Is(err, repo.ErrSwapped):
+					t.Errorf("attempt %d over %q: %v", i, was, err)
+				}
+			}
+			if winner < 0 {
+				t.Fatal("nobody won")
+			}
+			return winner
+		}
+		was := ""
+		for range 3 {
+			n := attempt(was)
+			data, tag, err := s.Tagged(t.Context(), "lock/x")
+			if err != nil || string(data) != fmt.Sprintf("%s %d", was, n) || tag != tags[n] || tag == was {
+				t.Errorf("there is %q with tag %s, %v; %d stored it with %s", data, tag, err, n, tags[n])
+			}
+			was = tag
+		}
+		if _, _, err := s.Tagged(t.Context(), "lock/y"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("Tagged of nothing: %v", err)
+		}
+		if _, err := s.Swap(t.Context(), "lock/y", was, nil); !errors.Is(err, repo.ErrSwapped) {
+			t.Errorf("Swap over what is gone: %v", err)
 		}
 	})
 }
