@@ -242,14 +242,27 @@ func (d Desk) Backup(ctx context.Context, b take.Backup, keep *retain.Policy) (r
 	}
 	defer locks.Release()
 	b.Stanza, b.Server, b.Voice = d.Stanzas[0], d.Server, d.Voice
+	ctx, release, err := b.Stanza.Claim(ctx, d.Voice)
+	if err != nil {
+		return repo.Backup{}, err
+	}
+	defer release()
 	done, err := b.Take(ctx)
 	if err != nil || keep == nil {
-		return done, err
+		return done, because(ctx, err)
 	}
 	if _, err := d.expire(ctx, d.Stanzas[0], *keep, "", false); err != nil {
 		return done, repo.Errorf(repo.CommandFailed, "the backup is complete, but what it replaces could not be removed: %w", err)
 	}
 	return done, nil
+}
+
+// because is what ended ctx, if that is why err came about.
+func because(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // Annotate changes the notes of a backup: an empty text takes one away.

@@ -2,6 +2,8 @@ package backup
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"path"
 	"slices"
 	"strconv"
@@ -22,17 +24,36 @@ func (d Desk) Expire(ctx context.Context, keep map[int]retain.Policy, label stri
 	}
 	defer locks.Release()
 	found := false
+	var failed []error // of one repository: no reason to leave what is too old in another
 	for _, s := range d.Stanzas {
-		did, err := d.expire(ctx, s, keep[s.Repo], label, dry)
-		if err != nil {
-			return err
-		}
+		did, err := d.expireAlone(ctx, s, keep[s.Repo], label, dry)
 		found = found || did
+		switch {
+		case err == nil:
+		case len(d.Stanzas) == 1:
+			return err
+		default:
+			failed = append(failed, fmt.Errorf("%s: %w", s, err))
+		}
+	}
+	if len(failed) > 0 {
+		return repo.Errorf(repo.CommandFailed, "expire failed on %d of %d repositories: %w", len(failed), len(d.Stanzas), errors.Join(failed...))
 	}
 	if label != "" && !found {
 		d.Voice.Warn("backup %s does not exist\nHINT: run the info command and confirm the backup is listed", label)
 	}
 	return nil
+}
+
+// expireAlone keeps other hosts out of the repository meanwhile.
+func (d Desk) expireAlone(ctx context.Context, s *stanza.Stanza, p retain.Policy, label string, dry bool) (bool, error) {
+	ctx, release, err := s.Claim(ctx, d.Voice)
+	if err != nil {
+		return false, err
+	}
+	defer release()
+	found, err := d.expire(ctx, s, p, label, dry)
+	return found, because(ctx, err)
 }
 
 // expire removes from one repository; the list is shortened before what it

@@ -29,7 +29,6 @@ type Stanza struct {
 	Name string
 	Repo int         // the repository's number in the configuration
 	Pass secret.Text // of the repository; "": not encrypted
-	Type string      // posix: for whoever describes it
 }
 
 // String names the repository as messages do.
@@ -106,8 +105,8 @@ func (s *Stanza) Fetch(ctx context.Context, name string, offset, length int64, c
 // load reads a small file of which there are two.
 func load[T any](ctx context.Context, s *Stanza, name string, pass secret.Text, parse func([]byte) (T, error)) (T, error) {
 	one, err := loadOne(ctx, s, name, pass, parse)
-	if err == nil {
-		return one, nil
+	if err == nil || repo.ClassOf(err) == repo.HostConnect { // a store that does not answer has no copy either
+		return one, err
 	}
 	two, err2 := loadOne(ctx, s, name+repo.Copy, pass, parse)
 	if err2 == nil {
