@@ -3,11 +3,13 @@ package backup
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 
 	"howdah/backup/archive"
 	"howdah/backup/repo"
 	"howdah/backup/repo/posix"
+	"howdah/backup/repo/s3"
 	"howdah/backup/restore"
 	"howdah/backup/server"
 	"howdah/backup/stanza"
@@ -25,6 +27,7 @@ type (
 	Restore = restore.Restore
 	Verify  = verify.Verify
 	Report  = verify.Report
+	Bucket  = s3.Config
 )
 
 // ErrAbsent says that no repository has a WAL file.
@@ -33,6 +36,15 @@ var ErrAbsent = archive.ErrAbsent
 // Posix opens a stanza of a repository in a directory.
 func Posix(key int, path, name string, pass secret.Text) *Stanza {
 	return &Stanza{Storage: posix.Store{Root: path}, Name: name, Repo: key, Pass: pass}
+}
+
+// S3 opens a stanza of a repository in a bucket.
+func S3(key int, b Bucket, name string, pass secret.Text) (*Stanza, error) {
+	store, err := s3.Open(b)
+	if err != nil {
+		return nil, fmt.Errorf("repo%d: %w", key, err)
+	}
+	return &Stanza{Storage: store, Name: name, Repo: key, Pass: pass}, nil
 }
 
 // A View is what one repository has of one stanza.

@@ -81,8 +81,11 @@ func (c *command) info(ctx context.Context, p Process, l *log) error {
 		v := stanzaView{name: name, set: set, held: backup.Desk{Stanza: name, Locks: c.text("lock-path")}.Held()}
 		for _, s := range stanzas {
 			one, err := backup.Look(ctx, s)
-			if err != nil {
+			switch {
+			case err != nil && len(stanzas) == 1:
 				return err
+			case err != nil: // the others are shown all the same
+				one.Missing = err
 			}
 			v.views = append(v.views, one)
 			if _, ok := one.Info.Find(set); ok && v.links == nil {

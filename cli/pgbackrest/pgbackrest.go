@@ -222,7 +222,31 @@ func (c *command) stanza(key int, name string) (*backup.Stanza, error) {
 			return nil, err
 		}
 	}
+	if c.text(at("type")) == "s3" {
+		bucket, err := c.bucket(at)
+		if err != nil {
+			return nil, err
+		}
+		return backup.S3(key, bucket, name, secret.Text(pass))
+	}
 	return backup.Posix(key, c.text(at("path")), name, secret.Text(pass)), nil
+}
+
+// bucket is where a repository is that is in one.
+func (c *command) bucket(at func(string) string) (b backup.Bucket, err error) {
+	var needed [5]string
+	for i, option := range []string{"s3-bucket", "s3-endpoint", "s3-region", "s3-key", "s3-key-secret"} {
+		if needed[i], err = c.need(at(option)); err != nil {
+			return b, err
+		}
+	}
+	return backup.Bucket{
+		Bucket: needed[0], Endpoint: needed[1], Region: needed[2], Key: secret.Text(needed[3]), KeySecret: secret.Text(needed[4]),
+		Token: secret.Text(c.text(at("s3-token"))), PathStyle: c.text(at("s3-uri-style")) == "path", Path: c.text(at("path")),
+		Chunk: c.bytes(at("storage-upload-chunk-size")), Host: c.text(at("storage-host")), Port: c.number(at("storage-port")),
+		CAFile: c.text(at("storage-ca-file")), CAPath: c.text(at("storage-ca-path")), NoVerify: !c.yes(at("storage-verify-tls")),
+		Hush: c.time("io-timeout"),
+	}, nil
 }
 
 // coding is how new objects are stored, but for their keys.

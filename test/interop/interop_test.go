@@ -67,6 +67,7 @@ type lab struct {
 	server *testpg.Server
 	dir    string
 	conf   string
+	store  string // lines that say where the first repository is
 	extra  string
 }
 
@@ -74,6 +75,7 @@ type lab struct {
 type setting struct {
 	compress, cipher string
 	bundle           bool
+	store            string // lines that say where the repository is; "": a directory of the lab
 	archiver         string // who pushes WAL
 	lines            string
 }
@@ -110,6 +112,9 @@ func newLab(t *testing.T, s setting) *lab {
 		n.Postgres.Parameters["archive_mode"] = "on"
 		n.Postgres.Parameters["archive_command"] = fmt.Sprintf("%s --config=%s --stanza=t archive-push %%p", s.archiver, l.conf)
 	}))
+	if l.store = s.store; l.store == "" {
+		l.store = "repo1-path=" + dir + "/repo\n"
+	}
 	fmt.Fprintf((*builder)(&l.extra), "compress-type=%s\n", s.compress)
 	if s.cipher != "" {
 		fmt.Fprintf((*builder)(&l.extra), "repo1-cipher-type=aes-256-cbc\nrepo1-cipher-pass=%s\n", s.cipher)
@@ -133,8 +138,8 @@ func (b *builder) Write(p []byte) (int, error) {
 // configure writes a configuration whose data directory is at path.
 func (l *lab) configure(conf, path string) {
 	l.Helper()
-	text := fmt.Sprintf("[global]\nrepo1-path=%[1]s/repo\nlog-path=%[1]s/log\nlock-path=%[1]s/lock\nspool-path=%[1]s/spool\nstart-fast=y\nrepo1-retention-full=9\n%[2]s\n[t]\npg1-path=%[3]s\npg1-socket-path=%[4]s\n",
-		l.dir, l.extra, path, l.server.Node.Paths.Sockets)
+	text := fmt.Sprintf("[global]\n%[5]slog-path=%[1]s/log\nlock-path=%[1]s/lock\nspool-path=%[1]s/spool\nstart-fast=y\nrepo1-retention-full=9\n%[2]s\n[t]\npg1-path=%[3]s\npg1-socket-path=%[4]s\n",
+		l.dir, l.extra, path, l.server.Node.Paths.Sockets, l.store)
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		l.Fatal(err)
 	}
