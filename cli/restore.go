@@ -56,9 +56,6 @@ goes when the command ends.`,
 			if err != nil {
 				return err
 			}
-			if ok, err := a.sure(p.String(), harmless); !ok {
-				return err
-			}
 			say := func(format string, args ...any) {
 				if !a.json {
 					a.warnf(format+"\n", args...)
@@ -66,6 +63,13 @@ goes when the command ends.`,
 			}
 			for _, note := range p.Notes {
 				say("%s", note)
+			}
+			if a.dry && a.json {
+				a.printJSON(a.Out, map[string]any{"dry_run": true, "would": p.String(), "plan": p})
+				return nil
+			}
+			if ok, err := a.sure(p.String(), harmless); !ok {
+				return err
 			}
 			say("%s", sentence(p.String()))
 			open, err := p.Open(cmd.Context(), func(step string) { say("%s", step) })

@@ -16,6 +16,8 @@ type Moment struct {
 	Kind  string    `json:"kind"`            // time, lsn, xid, name, immediate, or latest
 	Value string    `json:"value,omitempty"` // as PostgreSQL reads it
 	At    time.Time `json:"at,omitzero"`     // of a time
+
+	guessed bool // a name, because it is nothing else: nobody said so
 }
 
 // Latest is the end of the log.
@@ -44,7 +46,8 @@ var (
 
 // ParseMoment reads what a person gives for --to: a time (also "10 minutes ago"
 // or "14:30"), an LSN, a transaction's number, latest, immediate, or the name of
-// a restore point. A word before a colon (time, lsn, xid, name) says which.
+// a restore point. A word before a colon (time, lsn, xid, name) says which. A
+// word that is nothing else is a name only if the log knows it.
 func ParseMoment(text string, now time.Time) (Moment, error) {
 	wrong := func(why string) (Moment, error) {
 		return Moment{}, &problem.Error{
@@ -92,7 +95,7 @@ func ParseMoment(text string, now time.Time) (Moment, error) {
 		}
 	}
 	if kind == restore.Name || kind == "" && !strings.ContainsAny(rest, " :/") {
-		return Moment{Kind: restore.Name, Value: rest}, nil
+		return Moment{Kind: restore.Name, Value: rest, guessed: kind == ""}, nil
 	}
 	if kind == "" {
 		return wrong("it is none of the forms")

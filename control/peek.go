@@ -7,6 +7,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"howdah/backup"
+	"howdah/backup/keep"
+	"howdah/backup/repo"
+	"howdah/backup/restore"
+	"howdah/backup/server"
+	"howdah/node"
+	"howdah/pg"
+	"howdah/problem"
+	"howdah/spec"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -19,16 +28,6 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sys/unix"
-
-	"howdah/backup"
-	"howdah/backup/keep"
-	"howdah/backup/repo"
-	"howdah/backup/restore"
-	"howdah/backup/server"
-	"howdah/node"
-	"howdah/pg"
-	"howdah/problem"
-	"howdah/spec"
 )
 
 // A Peek is a server that shows the cluster as it was at one moment: read-only,
@@ -40,14 +39,17 @@ type Peek struct {
 	Member  string    `json:"member"` // whose repository is read
 	Backup  string    `json:"backup"` // from which the log is replayed
 	Type    repo.Type `json:"type"`
-	Stop    time.Time `json:"stop"`  // when the backup ended
-	Size    int64     `json:"size"`  // bytes that it takes
-	First   string    `json:"first"` // segments of WAL, from there
-	Last    string    `json:"last"`  // as far as the archive leads
-	WAL     int       `json:"wal"`   // how many these are
-	Notes   []string  `json:"notes"` // what a person should know beforehand
+	Stop    time.Time `json:"stop"`             // when the backup ended
+	Size    int64     `json:"size"`             // bytes that it takes
+	First   string    `json:"first"`            // segments of WAL, from there
+	Last    string    `json:"last"`             // as far as the archive leads
+	WAL     int       `json:"wal"`              // how many these are
+	Before  *Commit   `json:"before,omitempty"` // the last that will be there, where known
+	After   *Commit   `json:"after,omitempty"`  // the first that will not
+	Notes   []string  `json:"notes"`            // what a person should know beforehand
 
-	node  spec.Node // on this machine, whose programs and user run the server
+	node  spec.Node     // on this machine, whose programs and user run the server
+	found *restore.Mark // what a name or a transaction's number stands for
 	from  source
 	plan  restore.Plan
 	flush keep.Flushed
@@ -102,7 +104,10 @@ func (c *Cluster) PlanPeek(ctx context.Context, to, set string) (*Peek, error) {
 	r := restore.Restore{Set: set, Type: at.restoreType(), Target: at.Value}
 	var refusals []error
 	for _, from := range c.sources(b) {
-		p.plan, err = r.Plan(ctx, from.stanza)
+		p.found = nil
+		if p.plan, err = r.Plan(ctx, from.stanza); err == nil && (at.Kind == restore.Name || at.Kind == restore.XID) {
+			err = p.seek(ctx, r, from.stanza)
+		}
 		if err == nil {
 			err = p.reaches(at, unreachable)
 		}
@@ -133,6 +138,7 @@ func (c *Cluster) PlanPeek(ctx context.Context, to, set string) (*Peek, error) {
 	last := p.plan.Backup
 	p.Member, p.Backup, p.Type, p.Stop, p.Size = p.from.member, last.Label, last.Type, time.Unix(last.Stop, 0).UTC(), last.Size
 	p.First, p.Last, p.WAL = p.plan.First, p.plan.Last, p.plan.Segments
+	p.around(ctx)
 	return p, p.room(what)
 }
 
@@ -189,7 +195,7 @@ func (p *Peek) reaches(at Moment, unreachable func(why, do string) error) error 
 	switch {
 	case plan.Last == "" || plan.Last[8:] < plan.Manifest.ArchiveStop[8:]:
 		return unreachable(fmt.Sprintf("WAL that backup %s needs is not in the archive: %s", plan.Manifest.Label, cmp.Or(plan.Missing, plan.First)), "see `howdah pgbackrest verify`; restore to a moment before this backup")
-	case plan.Missing != "" && at.Kind != restore.Immediate:
+	case plan.Missing != "" && at.Kind != restore.Immediate && p.found == nil:
 		if lsn, err := pg.ParseLSN(at.Value); at.Kind == restore.LSN && err == nil && plan.Timeline.Segment(lsn, 16<<20)[8:] <= plan.Last[8:] {
 			return nil
 		}

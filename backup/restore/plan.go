@@ -20,6 +20,8 @@ type Plan struct {
 	Last     string      // up to which there is one after the other; "": not even the first is there
 	Missing  string      // the first that is not there although later ones are; "": none is missing
 	Segments int         // from First to Last
+
+	chain []string // their names, as recovery goes
 }
 
 // Whole says that the WAL without which the backup is never consistent is there.
@@ -77,7 +79,7 @@ func (r Restore) Plan(ctx context.Context, stanzas ...*stanza.Stanza) (Plan, err
 			}
 			return p, nil
 		}
-		p.Last, p.Segments = name, p.Segments+1
+		p.Last, p.Segments, p.chain = name, p.Segments+1, append(p.chain, name)
 	}
 }
 

@@ -43,6 +43,15 @@ func TestBackupAndPeek(t *testing.T) {
 	if got := look(was); got != "here" {
 		t.Errorf("then it was %q, want here", got)
 	}
+	var dry struct {
+		Plan struct{ Before, After struct{ At time.Time } }
+	}
+	then, _ := time.Parse("2006-01-02 15:04:05.000-07", was)
+	if out := w.howdah("restore", "--to", was, "--peek", "--dry-run", "--json"); json.Unmarshal([]byte(out), &dry) != nil ||
+		dry.Plan.Before.At.IsZero() || dry.Plan.Before.At.After(then) || !dry.Plan.After.At.After(then) {
+		t.Errorf("the commits around %s are said to be these: %s", was, out)
+	}
+	w.refused("restore-target", "no restore point", "restore", "--to", "yesterday-ish", "--peek")
 	w.refused("restore-unreachable", "future", "restore", "--to", time.Now().Add(time.Hour).Format(time.RFC3339), "--peek")
 	w.refused("restore-unreachable", "oldest backup", "restore", "--to", "2001-01-01", "--peek")
 
