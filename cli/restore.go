@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -14,12 +15,18 @@ import (
 
 func (a *app) restore() *cobra.Command {
 	var to, set string
-	var peek bool
+	var peek, confirm, undo bool
 	cmd := &cobra.Command{
-		Use: "restore [CLUSTER] --to MOMENT --peek [-- COMMAND]", Short: "Look at the cluster as it was",
-		Long: `Restore --peek starts a server that shows the cluster as it was at a moment, from
-a backup and the WAL after it. It is read-only, listens on a socket alone, and is
-removed when this command ends. The cluster does not notice.
+		Use: "restore [CLUSTER] --to MOMENT [--peek [-- COMMAND]]", Short: "Bring the cluster back to a moment, or look at it as it was",
+		Long: `Restore brings a cluster back to a moment, from a backup and the WAL after it. The
+data are made beside the leader's while the cluster goes on; then the leader turns
+to them, on a new timeline, and the others follow. What was committed after the
+moment is there no more; what the leader had is kept until --confirm removes it, or
+--undo goes back to it. Interrupted, the command is given again and goes on.
+
+Restore --peek starts a server of its own that shows the cluster at that moment. It
+is read-only, listens on a socket alone, and is removed when this command ends. The
+cluster does not notice.
 
 MOMENT is a time ('2026-11-21 14:30:00', 14:30, '10 minutes ago'), an LSN
 (0/3000060), a transaction's number, the name of a restore point, "latest" or
@@ -28,6 +35,7 @@ MOMENT is a time ('2026-11-21 14:30:00', 14:30, '10 minutes ago'), an LSN
 With a COMMAND, the command finds the server by PGHOST and PGPORT, and the server
 goes when the command ends.`,
 		Example: `  howdah restore --to '10 minutes ago' --peek
+  howdah restore demo --to '2026-11-21 14:30:00'
   howdah restore demo --to 14:30 --peek -- pg_dump -t orders demo`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if n := cmd.ArgsLenAtDash(); n > 1 || n < 0 && len(args) > 1 {
@@ -38,10 +46,12 @@ goes when the command ends.`,
 		ValidArgsFunction: a.completeCluster,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
-			case to == "":
+			case confirm && undo || (confirm || undo) && (to != "" || set != "" || peek):
+				return usage("--confirm and --undo stand alone")
+			case to == "" && !confirm && !undo:
 				return usage("restore needs --to MOMENT")
-			case !peek:
-				return usage("restore needs --peek: this version looks at a moment, and does not bring a cluster back to it (`howdah pgbackrest restore` restores one server)")
+			case !peek && cmd.ArgsLenAtDash() >= 0:
+				return usage("a command looks at the moment, which --peek shows")
 			}
 			var command []string
 			if n := cmd.ArgsLenAtDash(); n >= 0 {
@@ -52,6 +62,22 @@ goes when the command ends.`,
 				return err
 			}
 			defer c.Close()
+			switch {
+			case confirm:
+				return a.confirmRestore(cmd.Context(), c)
+			case undo:
+				r, err := c.PlanUndo(cmd.Context())
+				if err != nil {
+					return err
+				}
+				return a.bringBack(cmd.Context(), r)
+			case !peek:
+				r, err := c.PlanRestore(cmd.Context(), to, set)
+				if err != nil {
+					return err
+				}
+				return a.bringBack(cmd.Context(), r)
+			}
 			p, err := c.PlanPeek(cmd.Context(), to, set)
 			if err != nil {
 				return err
@@ -108,8 +134,69 @@ goes when the command ends.`,
 	cmd.Flags().StringVar(&to, "to", "", "the moment")
 	cmd.Flags().StringVar(&set, "set", "", "label of the backup to begin with, instead of the newest from which the moment can be reached")
 	cmd.Flags().BoolVar(&peek, "peek", false, "show it in a server of its own, and change nothing")
+	cmd.Flags().BoolVar(&confirm, "confirm", false, "remove what the last restore of the cluster moved aside")
+	cmd.Flags().BoolVar(&undo, "undo", false, "go back to what the last restore moved aside, or give up one that has not come so far")
 	a.changeFlags(cmd)
 	return cmd
+}
+
+// bringBack restores the whole cluster, or undoes that.
+func (a *app) bringBack(ctx context.Context, r *control.Restoration) error {
+	if !a.json && r.Peek != nil {
+		for _, note := range r.Notes {
+			a.warnf("%s\n", note)
+		}
+	}
+	if a.dry && a.json {
+		a.printJSON(a.Out, map[string]any{"dry_run": true, "would": r.String(), "plan": r})
+		return nil
+	}
+	if ok, err := a.sure(r.String(), destructive); !ok {
+		return err
+	}
+	tell, last := a.progress(), ""
+	err := r.Apply(ctx, func(s control.RestoreStep) {
+		if s.Does != last && !a.json {
+			last = s.Does
+			a.printf("%s\n", sentence(s.Does))
+		}
+		if s.Total > 0 {
+			tell(control.BackupRun{Does: s.Does, Done: s.Done, Total: s.Total, Began: s.Began})
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if a.json {
+		a.printJSON(a.Out, r)
+		return nil
+	}
+	if r.Record.Turned() {
+		a.printf("The cluster is back to %s. What it was before is kept: --confirm removes that, --undo goes back to it.\n", r.Record.To)
+	} else {
+		a.printf("Given up; nothing of it is left.\n")
+	}
+	return nil
+}
+
+// confirmRestore removes what a restore has kept.
+func (a *app) confirmRestore(ctx context.Context, c *control.Cluster) error {
+	r, dir, err := c.PlanConfirm(ctx)
+	if err != nil {
+		return err
+	}
+	if ok, err := a.sure("remove what cluster "+c.Name+" had before it was brought back to "+r.To+", in "+dir, destructive); !ok {
+		return err
+	}
+	if err := c.Confirm(ctx, r, dir); err != nil {
+		return err
+	}
+	if !a.json {
+		a.printf("removed %s\n", a.home(dir))
+		return nil
+	}
+	a.printJSON(a.Out, map[string]any{"removed": dir})
+	return nil
 }
 
 func peekedText(cluster string, p *control.Peeked) string {

@@ -25,6 +25,7 @@ const (
 	KeyClaim     = "howdah/claim"      // who creates the database system; leased
 	KeyHandover  = "howdah/handover"   // a planned change of leader: who may take the key, from where on
 	KeyDrain     = "howdah/drain"      // a planned change of leader: gateways hold their clients
+	KeyRestore   = "howdah/restore"    // the cluster is brought back to a moment, or was
 	DirRecorded  = "howdah/members/"   // every member that ever joined; unleased
 	DirPledges   = "howdah/pledges/"   // positions for the election after an epoch
 	DirWhy       = "howdah/why/"       // last decision of each member

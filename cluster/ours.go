@@ -19,6 +19,7 @@ const (
 	KindFailover   = "failover" // asked for by a person
 	KindCrash      = "crash"    // the leader was lost
 	KindRestart    = "restart"  // the same leader, started in place
+	KindRestore    = "restore"  // the same leader, with data of an earlier moment
 )
 
 // TermRetaken is the kind of a term that goes on: the leader hung its key on

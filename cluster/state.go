@@ -53,6 +53,7 @@ type State struct {
 	Claim     *Claim    // nil: none, or its node is gone
 	Handover  *Handover // nil: none
 	Drain     *Drain    // nil: none
+	Restore   *Restore  // nil: there never was one
 	Recorded  []Recorded
 	Pledges   []Pledge
 	Requests  []Request
@@ -139,6 +140,13 @@ func (s *State) read(r *Reader, key string, kv KV) (err error) {
 		d, err = parsed(r, kv, ParseDrain)
 		d.Mod = kv.Mod
 		s.Drain = &d
+	case KeyRestore:
+		var q Restore
+		q, err = parsed(r, kv, ParseRestore)
+		q.Mod = kv.Mod
+		if err == nil { // Unknown tells
+			s.Restore = &q
+		}
 	default:
 		return s.readBelow(r, key, kv)
 	}
@@ -264,6 +272,9 @@ func (s *State) Reserved() pg.Timeline {
 	t := s.Timeline()
 	if s.Term != nil {
 		t = max(t, s.Term.Reserved)
+	}
+	if s.Restore != nil {
+		t = max(t, s.Restore.Timeline)
 	}
 	for _, m := range s.Members {
 		t = max(t, m.Timeline)

@@ -68,7 +68,7 @@ func (p *Peek) seek(ctx context.Context, r restore.Restore, from *backup.Stanza)
 		return unknown("it is no time, and no restore point of that name is in the log that the backups lead through")
 	case label == "":
 		return &problem.Error{
-			Code: "restore-unreachable", What: fmt.Sprintf("cannot show cluster %s as of %s", p.Cluster, p.To),
+			Code: "restore-unreachable", What: p.what,
 			Why: fmt.Sprintf("it is at %s, before the end of %s", found.LSN, cmp.Or(r.Set, "the oldest backup")), Do: "see `howdah backups " + p.Cluster + "`",
 		}
 	}

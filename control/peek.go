@@ -7,15 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"howdah/backup"
-	"howdah/backup/keep"
-	"howdah/backup/repo"
-	"howdah/backup/restore"
-	"howdah/backup/server"
-	"howdah/node"
-	"howdah/pg"
-	"howdah/problem"
-	"howdah/spec"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -28,6 +19,16 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sys/unix"
+
+	"howdah/backup"
+	"howdah/backup/keep"
+	"howdah/backup/repo"
+	"howdah/backup/restore"
+	"howdah/backup/server"
+	"howdah/node"
+	"howdah/pg"
+	"howdah/problem"
+	"howdah/spec"
 )
 
 // A Peek is a server that shows the cluster as it was at one moment: read-only,
@@ -48,6 +49,7 @@ type Peek struct {
 	After   *Commit   `json:"after,omitempty"`  // the first that will not
 	Notes   []string  `json:"notes"`            // what a person should know beforehand
 
+	what  string        // cannot be done, for a problem
 	node  spec.Node     // on this machine, whose programs and user run the server
 	found *restore.Mark // what a name or a transaction's number stands for
 	from  source
@@ -76,12 +78,27 @@ const peekDir = "peek-"
 // the last seconds are there too. set is the label of the backup to begin with;
 // "": the newest, of a time or an LSN the newest that ended before.
 func (c *Cluster) PlanPeek(ctx context.Context, to, set string) (*Peek, error) {
-	now := time.Now()
-	at, err := ParseMoment(to, now)
+	at, err := ParseMoment(to, time.Now())
 	if err != nil {
 		return nil, err
 	}
 	what := fmt.Sprintf("cannot show cluster %s as of %s", c.Name, at)
+	if members, _ := c.repositories(); len(members) == 0 {
+		return nil, c.noBackups(what)
+	}
+	i := slices.IndexFunc(c.Nodes, func(n spec.Node) bool { return n.Postgres.Data != "" })
+	if i < 0 {
+		return nil, &problem.Error{
+			Code: "restore-unreachable", What: what,
+			Why: "no member of the cluster is on this machine, whose programs could show it", Do: "run this on one of its members",
+		}
+	}
+	return c.plan(ctx, c.Nodes[i], at, set, what)
+}
+
+// plan is PlanPeek for a node of this machine; what says what cannot be done.
+func (c *Cluster) plan(ctx context.Context, n spec.Node, at Moment, set, what string) (*Peek, error) {
+	now := time.Now()
 	if members, _ := c.repositories(); len(members) == 0 {
 		return nil, c.noBackups(what)
 	}
@@ -91,11 +108,7 @@ func (c *Cluster) PlanPeek(ctx context.Context, to, set string) (*Peek, error) {
 	if at.Kind == restore.Time && at.At.After(now) {
 		return nil, unreachable("that is in the future", "give a moment that has passed")
 	}
-	i := slices.IndexFunc(c.Nodes, func(n spec.Node) bool { return n.Postgres.Data != "" })
-	if i < 0 {
-		return nil, unreachable("no member of the cluster is on this machine, whose programs could show it", "run this on one of its members")
-	}
-	p := &Peek{Cluster: c.Name, To: at, Notes: []string{}, node: c.Nodes[i]}
+	p := &Peek{Cluster: c.Name, To: at, Notes: []string{}, node: n, what: what}
 	b, err := c.Backups(ctx)
 	if err != nil {
 		return nil, err
@@ -294,14 +307,8 @@ func (p *Peek) Open(ctx context.Context, step func(string)) (_ *Peeked, err erro
 			return nil, peekFailed(p, err.Error(), err)
 		}
 	}
-	r := restore.Restore{
-		Path: data, Set: p.Backup, Type: p.To.restoreType(), Target: p.To.Value, Workers: 2, SpacesAll: filepath.Join(open.dir, "spaces"),
-		Command: fmt.Sprintf(`%s pgbackrest --config=%s --stanza=%s --pg1-path=%s --log-level-console=off --log-level-stderr=off archive-get %%f "%%p"`,
-			shellWord(n.Paths.Binary), shellWord(config), shellWord(n.Cluster), shellWord(data)),
-	}
-	if p.To.Kind == Latest && p.flush.LSN != "" {
-		r.Type, r.Target = restore.LSN, p.flush.LSN
-	}
+	r := p.restore(data, config)
+	r.SpacesAll = filepath.Join(open.dir, "spaces")
 	step(fmt.Sprintf("restoring backup %s (%s)", p.Backup, repo.Size(p.Size)))
 	if _, err := r.From(ctx, p.from.stanza); err != nil {
 		return nil, peekFailed(p, err.Error(), err)
@@ -361,6 +368,20 @@ func (p *Peek) Open(ctx context.Context, step func(string)) (_ *Peeked, err erro
 		return nil, err
 	}
 	return open, nil
+}
+
+// restore is the restore into a directory, with WAL by that configuration.
+func (p *Peek) restore(data, config string) restore.Restore {
+	n := p.node
+	r := restore.Restore{
+		Path: data, Set: p.Backup, Type: p.To.restoreType(), Target: p.To.Value, Workers: 2,
+		Command: fmt.Sprintf(`%s pgbackrest --config=%s --stanza=%s --pg1-path=%s --log-level-console=off --log-level-stderr=off archive-get %%f "%%p"`,
+			shellWord(n.Paths.Binary), shellWord(config), shellWord(n.Cluster), shellWord(data)),
+	}
+	if p.To.Kind == Latest && p.flush.LSN != "" {
+		r.Type, r.Target = restore.LSN, p.flush.LSN
+	}
+	return r
 }
 
 // fetch brings the WAL of another member here, where PostgreSQL's restore_command
@@ -444,7 +465,7 @@ func (p *Peek) died(log string) error {
 	}
 	if strings.Contains(last, "recovery ended before configured recovery target was reached") {
 		return &problem.Error{
-			Code: "restore-unreachable", What: fmt.Sprintf("cannot show cluster %s as of %s", p.Cluster, p.To),
+			Code: "restore-unreachable", What: p.what,
 			Why: "from backup " + p.Backup + " the archive leads to segment " + p.Last + ", and has not come there",
 			Do:  "give an earlier moment, or latest for as far as it goes; a transaction or a restore point before that backup is reached from an earlier one, with --set",
 		}
@@ -454,7 +475,7 @@ func (p *Peek) died(log string) error {
 
 func peekFailed(p *Peek, why string, err error) error {
 	return &problem.Error{
-		Code: "restore-failed", What: fmt.Sprintf("cannot show cluster %s as of %s", p.Cluster, p.To), Why: why,
+		Code: "restore-failed", What: p.what, Why: why,
 		Do: "`howdah pgbackrest --config=" + cmp.Or(p.from.config, p.node.Backup.Config) + " --stanza=" + p.Cluster + " verify` says what is wrong with the repository", Err: err,
 	}
 }

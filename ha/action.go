@@ -77,6 +77,16 @@ type (
 	Release struct{ Epoch int64 }
 	// Resign ends the lease, and with it every key of this node.
 	Resign struct{ Lease int64 }
+	// Revert says that this leader, whose server is down, goes on from the data of a
+	// restore: over its own epoch and the record that asked for it, and with a term
+	// of its own.
+	Revert struct {
+		Lease  int64
+		Epoch  int64
+		Over   int64 // Mod of the record
+		Record string
+		Term   string
+	}
 	// Found claims the right to create the cluster's database system.
 	Found struct {
 		Lease int64
@@ -154,6 +164,9 @@ type (
 	}
 	// MoveAside renames the data directory, so that a clone deletes nothing.
 	MoveAside struct{}
+	// Install puts the data that a restore has made in place of the data directory,
+	// which is moved aside. Both names are of directories of the node.
+	Install struct{ Made, Aside string }
 	// Slots makes the physical slots of a primary exactly these (comma separated).
 	Slots struct{ Names string }
 	// Checkpoint writes one.
@@ -192,6 +205,7 @@ func (Retake) Lane() Lane      { return Lock }
 func (Take) Lane() Lane        { return Lock }
 func (Release) Lane() Lane     { return Lock }
 func (Resign) Lane() Lane      { return Lock }
+func (Revert) Lane() Lane      { return Lock }
 func (Found) Lane() Lane       { return Lock }
 func (Open) Lane() Lane        { return Lock }
 func (Put) Lane() Lane         { return Note }
@@ -212,6 +226,7 @@ func (Follow) Lane() Lane      { return Server }
 func (Measure) Lane() Lane     { return Server }
 func (Keep) Lane() Lane        { return Server }
 func (MoveAside) Lane() Lane   { return Server }
+func (Install) Lane() Lane     { return Server }
 func (Slots) Lane() Lane       { return Server }
 func (Checkpoint) Lane() Lane  { return Server }
 func (Configure) Lane() Lane   { return Server }
@@ -233,6 +248,7 @@ func (a Renew) String() string {
 func (a Acquire) String() string { return fmt.Sprintf("acquire(after %d)", a.After) }
 func (a Retake) String() string  { return fmt.Sprintf("retake(epoch %d)", a.Epoch) }
 func (a Take) String() string    { return fmt.Sprintf("take(epoch %d, handover %d)", a.Epoch, a.Handover) }
+func (a Revert) String() string  { return fmt.Sprintf("revert(epoch %d)", a.Epoch) }
 func (a Release) String() string { return fmt.Sprintf("release(epoch %d)", a.Epoch) }
 func (Resign) String() string    { return "resign" }
 func (Found) String() string     { return "found" }
@@ -264,6 +280,7 @@ func (a Follow) String() string      { return "follow(" + a.Up.Name + ")" }
 func (Measure) String() string       { return "measure" }
 func (a Keep) String() string        { return fmt.Sprintf("keep(timeline %d from %s)", a.Timeline, a.From) }
 func (MoveAside) String() string     { return "move aside" }
+func (a Install) String() string     { return "install(" + a.Made + ")" }
 func (a Slots) String() string       { return "slots(" + a.Names + ")" }
 func (Checkpoint) String() string    { return "checkpoint" }
 func (Configure) String() string     { return "configure" }

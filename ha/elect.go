@@ -53,7 +53,7 @@ func (t *turn) elect() {
 	if !ok {
 		return
 	}
-	if t.override(p) {
+	if t.superseded(p.Timeline) || t.override(p) {
 		return
 	}
 	if p.NoFailover {

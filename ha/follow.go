@@ -195,6 +195,13 @@ func (t *turn) stream() {
 		t.work(Stop{})
 		return
 	}
+	if _, left := t.fork(s.Timeline); ready && !left && s.Timeline < t.State.Floor() {
+		// Brought back, and back again: this timeline is none of the leader's ancestors.
+		t.note("restore=undone")
+		r.End, r.Measured, r.Forked = s.Flushed, false, true
+		t.work(Stop{})
+		return
+	}
 	if s.Problem.Code == codeDiskFull {
 		t.note("disk=full") // it streams again when there is room; a fresh copy would need more
 		r.Stuck = 0

@@ -195,6 +195,8 @@ func (t *turn) offered() bool {
 	case t.State.Unknown(cluster.KeySync):
 		t.note("sync=unreadable")
 		return false
+	case t.superseded(s.Timeline):
+		return false
 	case s.Timeline != h.Timeline:
 		t.note("handover=other-timeline")
 		return false

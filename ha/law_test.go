@@ -70,6 +70,12 @@ func drawView(t *rapid.T) View {
 		v.State.Gateways = []cluster.Gateway{{Host: "h", Held: int64(rapid.IntRange(50, 51).Draw(t, "held")), Open: rapid.IntRange(0, 1).Draw(t, "open")}, {Host: "i"}}
 		v.State.Drain = &cluster.Drain{Mod: 50, From: "a", To: rapid.SampledFrom([]string{"b", "c"}).Draw(t, "to"), Epoch: int64(rapid.IntRange(39, 41).Draw(t, "of")), Hold: !odd("told")}
 	}
+	if odd("restore") {
+		v.State.Restore = &cluster.Restore{
+			Mod: 47, ID: "x", Member: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "of"), Timeline: pg.Timeline(rapid.IntRange(1, 4).Draw(t, "begins")), Made: "restore-x", Aside: "kept/x",
+			Phase: rapid.SampledFrom([]string{cluster.RestoreMaking, cluster.RestoreAsked, cluster.RestoreTurned, cluster.RestoreDone}).Draw(t, "phase"),
+		}
+	}
 	if odd("job") {
 		v.Job = Job{Action: rapid.SampledFrom([]Action{
 			Promote{}, Start{}, Start{Standby: true}, Stop{}, Kill{}, Measure{}, Clone{}, Rewind{},
@@ -115,7 +121,15 @@ func TestLaws(t *testing.T) {
 		lanes := map[Lane]int{}
 		for _, a := range d.Actions {
 			lanes[a.Lane()]++
+			takes := a.Lane() == Lock && (strings.HasPrefix(a.String(), "acquire") || strings.HasPrefix(a.String(), "take"))
+			if own := max(v.Server.Timeline, v.Server.Control.Timeline, v.Memory.Fence.At.Timeline); takes && own < v.State.Floor() {
+				t.Fatalf("the key is taken with a log of timeline %d, and the restore began %d: %s", own, v.State.Floor(), d)
+			}
 			switch a := a.(type) {
+			case Revert, Install:
+				if v.Server.Process != pg.ProcessNone || v.State.Restore == nil || v.State.Restore.Member != v.Self.Name {
+					t.Fatalf("%s with the server %s, for %+v:\n%s", a, v.Server.Process, v.State.Restore, d)
+				}
 			case Release:
 				if v.Server.Process != pg.ProcessNone {
 					t.Fatalf("law 5: released while the server is %s: %s", v.Server.Process, d)

@@ -20,6 +20,9 @@ func (t *turn) lead() {
 	t.m.Rejoin, t.m.Vacancy = Rejoin{}, Vacancy{}
 	t.m.Reinit = Reinit{} // a leader has nobody to copy from
 	s := &t.Server
+	if s.Process != pg.ProcessFrozen && t.turns() {
+		return
+	}
 	switch s.Process {
 	case pg.ProcessFrozen:
 		t.thaw()
@@ -103,6 +106,7 @@ func (t *turn) leadPrimary() {
 	if !s.Shut {
 		t.told()
 	}
+	t.restored()
 	switch {
 	case t.withdraw(): // before a switchover, whose own offer is still to come: one that was refused begins anew
 	case t.switchover():

@@ -325,7 +325,7 @@ func (t *turn) answered(a Answer) {
 		case m.Right.Epoch == act.Epoch:
 			m.Right = Right{} // the key is not ours any more
 		}
-	case Acquire, Take, Retake, Open:
+	case Acquire, Take, Retake, Revert, Open:
 		if a.OK {
 			// The lease was last kept alive at Lease.Sent: taking a key does not extend it.
 			m.Right = Right{Epoch: a.Revision, Sent: m.Lease.Sent, TTL: m.Lease.TTL}
@@ -473,7 +473,7 @@ func (t *turn) work(a Action) {
 // does not matter any more that it failed.
 func stopped(what string) bool {
 	switch firstWord(what) {
-	case "initdb", "clone", "rewind", "recover", "start", "measure", "keep", "move":
+	case "initdb", "clone", "rewind", "recover", "start", "measure", "keep", "move", "install":
 		return true
 	}
 	return false

@@ -44,11 +44,15 @@ func (t *turn) ballot(after int64) {
 	}
 	sync := t.State.Sync
 	last := t.lastLeader() == t.Self.Name
+	own := max(s.Timeline, s.Control.Timeline)
+	if s.Process == pg.ProcessNone && !last {
+		own = max(own, t.m.Fence.At.Timeline)
+	}
 	voter := sync.Has(t.Self.Name) && !strings.EqualFold(sync.Leader, t.Self.Name)
 	if f := t.State.Failover; t.State.Leader == nil && f.Leader == "" && f.Member != "" && f.ScheduledAt.IsZero() {
 		m, live := t.State.Member(f.Member)
 		switch {
-		case f.Member == t.Self.Name && s.Data == pg.DataPresent && !t.unable():
+		case f.Member == t.Self.Name && s.Data == pg.DataPresent && !t.unable() && !t.superseded(own):
 			t.note("asked-for=self")
 			t.m.Story.Kind = cluster.KindFailover
 			t.acquireBy("asked for", after, cluster.Sync{Leader: t.Self.Name}.Encode())
@@ -87,6 +91,9 @@ func (t *turn) ballot(after int64) {
 		if q, ok := quorum.Stored(p); ok {
 			b.Pledges = append(b.Pledges, q)
 		}
+	}
+	if t.superseded(max(own, b.At.Timeline)) {
+		return // its pledge counts all the same: it takes nothing from the lost leader
 	}
 	c := quorum.Elect(b)
 	t.note("ballot=%s", strings.Join(c.Trail, " "))

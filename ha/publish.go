@@ -203,7 +203,9 @@ func (t *turn) status() string {
 }
 
 // term is the value that begins a reign.
-func (t *turn) term(kind string) string {
+func (t *turn) term(kind string) string { return t.reign(kind).Encode() }
+
+func (t *turn) reign(kind string) cluster.Term {
 	over := int64(0)
 	if t.State.Term != nil {
 		over = t.State.Term.Mod
@@ -219,7 +221,7 @@ func (t *turn) term(kind string) string {
 	if s.Standby || !s.Control.WasPrimary() {
 		term.Reserved++ // it is to be promoted
 	}
-	return term.Encode()
+	return term
 }
 
 // history publishes where each timeline was left, which tells the others
@@ -288,7 +290,7 @@ func (t *turn) told() {
 		Epoch: t.m.Right.Epoch, Kind: s.Kind, From: s.From, To: t.Self.Name, Timeline: t.Server.Timeline,
 		At: s.Begun, Reason: s.Reason, Phases: s.Phases,
 	}
-	if s.From == t.Self.Name || s.Whole {
+	if (s.From == t.Self.Name || s.Whole) && s.Kind != cluster.KindRestore {
 		page.LostBytes = new(int64) // its own log was replayed to the end, or it had all of the other's
 	}
 	t.put(cluster.PageKey(next), page.Encode(), 0)

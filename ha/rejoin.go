@@ -57,7 +57,7 @@ func (t *turn) rejoin() {
 	case left && r.End != 0 && r.End <= at:
 		t.note("timeline=%d<%d", tl, now)
 		t.work(Start{Standby: true, Up: from})
-	case tl < now && !left && t.State.History.Timeline() < now && !t.gap(now):
+	case tl < now && !left && t.State.History.Timeline() < now && !t.gap(now) && tl >= t.State.Floor():
 		t.note("history=awaited")
 	case !ready || !t.rewindable():
 		// The leader has not said yet that it writes: its history is still to come.

@@ -51,6 +51,8 @@ type Restore struct {
 	Force   bool // overwrite without looking at the content
 	Workers int
 
+	Progress func(done, total int64) // bytes; called by one worker at a time; may be nil
+
 	LinkAll   bool
 	Links     map[string]string // link below PGDATA -> where it leads now
 	Spaces    map[string]string // tablespace, by oid or name -> where it is now
@@ -376,6 +378,20 @@ func (j *job) copy(ctx context.Context) error {
 		files = append(files, f)
 	}
 	slices.SortStableFunc(files, func(a, b *repo.File) int { return cmp.Compare(b.Size, a.Size) })
+	var done, total int64
+	for _, f := range files {
+		total += f.Size
+	}
+	var mu sync.Mutex
+	tell := func(n int64) {
+		if j.Progress == nil {
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		done += n
+		j.Progress(done, total)
+	}
 	work := make(chan *repo.File)
 	var wait sync.WaitGroup
 	for range max(j.Workers, 1) {
@@ -384,6 +400,7 @@ func (j *job) copy(ctx context.Context) error {
 				if err := j.file(ctx, f); err != nil {
 					cancel(fmt.Errorf("restore file %s: %w", j.at(f.Name), err))
 				}
+				tell(f.Size)
 			}
 		})
 	}

@@ -48,6 +48,9 @@ type Server interface {
 	End(ctx context.Context) (pg.LSN, error)
 	Keep(ctx context.Context, from pg.LSN, tl pg.Timeline) (path string, err error)
 	MoveAside(ctx context.Context) (path string, err error)
+	// Install puts the data directory made in place of the one there is, which is
+	// moved to aside; done again it finds that it is done.
+	Install(ctx context.Context, made, aside string) error
 	Freeze(ctx context.Context) error
 	Thaw(ctx context.Context) error
 }
@@ -111,6 +114,8 @@ func Perform(ctx context.Context, s Server, action ha.Action, progress func(done
 		e.Path, err = s.Keep(ctx, a.From, a.Timeline)
 	case ha.MoveAside:
 		e.Path, err = s.MoveAside(ctx)
+	case ha.Install:
+		err = s.Install(ctx, a.Made, a.Aside)
 	case ha.Freeze:
 		err = s.Freeze(ctx)
 	case ha.Thaw:

@@ -62,6 +62,12 @@ func Request(self string, action ha.Action) dcs.Request {
 			If:   []dcs.Cond{dcs.ModIs(cluster.KeyLeader, a.Epoch)},
 			Ops:  lead(a.Lease, a.Term),
 		}
+	case ha.Revert:
+		return dcs.Request{
+			Kind: dcs.Commit,
+			If:   []dcs.Cond{dcs.ModIs(cluster.KeyLeader, a.Epoch), dcs.ModIs(cluster.KeyRestore, a.Over)},
+			Ops:  append(lead(a.Lease, a.Term), dcs.Put(cluster.KeyRestore, a.Record, 0)),
+		}
 	case ha.Take:
 		r := dcs.Request{
 			Kind: dcs.Commit,

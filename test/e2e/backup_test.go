@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"bufio"
 	"encoding/json"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -71,5 +73,52 @@ func TestBackupAndPeek(t *testing.T) {
 	w.until("the new leader speaks of its repository", func() bool { return w.backups().Leader == second })
 	if got := look("latest"); got != "after" {
 		t.Errorf("after a switchover it is %q, want after", got)
+	}
+
+	// The whole cluster is brought back to before the switchover. The command is
+	// killed in the middle, where nothing has changed yet, and given again.
+	w.killedAt("Replaying", "restore", "--to", was, "--yes")
+	if got := w.sql("select word from moments"); got != "after" {
+		t.Errorf("while it is being restored it is %q, want after", got)
+	}
+	w.howdah("restore", "--to", was, "--yes")
+	if got := w.whole(); got != second {
+		t.Errorf("%s leads after the restore, want %s", got, second)
+	}
+	if got := w.sql("select word from moments"); got != "here" {
+		t.Errorf("after the restore it is %q, want here", got)
+	}
+	members, err := w.List(w.ctx)
+	w.check(err)
+	for _, m := range members {
+		if m.Timeline != members[0].Timeline || m.Timeline < 3 {
+			t.Errorf("%s is on timeline %d, and %s on %d; want a later one than 2, and the same", m.Member, m.Timeline, members[0].Member, members[0].Timeline)
+		}
+	}
+	w.sql("update moments set word = 'anew'")
+	if got := look("latest"); got != "anew" {
+		t.Errorf("from the archive after the restore it is %q, want anew", got)
+	}
+	w.refused("restore-unconfirmed", "still kept", "restore", "--to", was, "--yes")
+	w.howdah("restore", "--confirm", "--yes")
+	w.refused("restore-none", "nothing is kept", "restore", "--undo", "--yes")
+}
+
+// killedAt begins a command, and kills it as soon as it has said something.
+func (w *world) killedAt(words string, args ...string) {
+	w.t.Helper()
+	cmd := exec.CommandContext(w.ctx, w.Program, append([]string{"--dir", w.Dir}, args...)...)
+	cmd.Env = w.Env
+	out, err := cmd.StdoutPipe()
+	w.check(err)
+	w.check(cmd.Start())
+	lines := bufio.NewScanner(out)
+	said := false
+	for !said && lines.Scan() {
+		said = strings.Contains(lines.Text(), words)
+	}
+	_ = cmd.Process.Kill()
+	if _ = cmd.Wait(); !said {
+		w.t.Errorf("howdah %s has not said %q", strings.Join(args, " "), words)
 	}
 }

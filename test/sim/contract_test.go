@@ -214,6 +214,11 @@ func (m *modelled) MoveAside(context.Context) (string, error) {
 	return path, err
 }
 
+func (m *modelled) Install(_ context.Context, made, aside string) error {
+	_, _, err := m.work(ha.Install{Made: made, Aside: aside}, nil)
+	return err
+}
+
 // Died is a hint to look: here, that there is nothing to see any more.
 func (m *modelled) Died() <-chan struct{} {
 	died := make(chan struct{})

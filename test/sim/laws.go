@@ -23,6 +23,7 @@ type laws struct {
 	without time.Duration // since when nobody does
 	vacancy time.Duration // when the leader key last went away
 	given   bool          // it was given up then: its holder's server would not start
+	floor   *branch       // that the last restore has begun: nobody leads any more without it
 }
 
 // An ack is one row, and the log it was acknowledged from.
@@ -122,12 +123,14 @@ func (w *World) changed(before, after *picture) {
 		}
 		w.laws.system = sys
 	}
+	w.restoring(before, after)
 	if had && (!has || string(now.Value) != string(old.Value)) {
 		w.keyLeft(w.node(string(old.Value)), old, now, has)
 	}
 	if has && old.Mod != now.Mod {
 		w.ambushed(w.node(string(now.Value)), w.node(string(old.Value)))
 		w.keyTaken(w.node(string(now.Value)), before, had)
+		w.restored(w.node(string(now.Value)), now)
 	}
 }
 

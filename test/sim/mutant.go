@@ -23,6 +23,7 @@ var Mutants = []Mutant{
 	{Name: "a promotion without pledges", Law: "law 4", Quorum: true, Uncounted: true},
 	{Name: "clients let in to whatever a crash left", Law: "law 2", Quorum: true, Ungated: true},
 	{Name: "an offer taken without its log", Law: "loss", TakesBehind: true},
+	{Name: "a restore that nobody but its leader knows of", Law: "restore", Quorum: true, Restores: true},
 }
 
 // A Mutant is a way for the agent to be wrong, made between it and the world:
@@ -43,6 +44,7 @@ type Mutant struct {
 	Uncounted    bool   // whoever has not pledged is taken to have pledged next to nothing
 	Ungated      bool   // a server is taken to be shut when it is started, and open once it runs
 	TakesBehind  bool   // whoever is offered the key takes it, whatever it has
+	Restores     bool   // people bring clusters back, and only the leader of a restore is told
 }
 
 func (m *Mutant) status(_ *node, st pg.Status) pg.Status {
@@ -70,6 +72,9 @@ func (m *Mutant) state(n *node, seen *cluster.State) cluster.State {
 	}
 	if n.lost != nil {
 		s.Leader = n.lost.leader
+	}
+	if m.Restores && s.Restore != nil && s.Restore.Member != n.name {
+		s.Restore = nil
 	}
 	if m.TakesBehind && s.Handover != nil {
 		h := *s.Handover

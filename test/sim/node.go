@@ -25,6 +25,7 @@ type node struct {
 	booted time.Duration // true time of the last boot
 	drift  int64         // of its boot clock, in parts per million
 	server *server
+	made   *branch // data that a restore has made beside the server's
 
 	loop     *agent.Loop // nil: the agent is dead
 	agentGen int

@@ -70,6 +70,7 @@ type Stats struct {
 	Loaded                 time.Duration // with clients that write
 	LongestWithout         time.Duration // a primary, once there was one
 	Frozen, Thawed         int
+	Restores               int // that the leader was asked for
 }
 
 func (s *Stats) add(o Stats) {
@@ -99,6 +100,7 @@ type Options struct {
 	Dense   bool // short quiet times, whatever is drawn
 	Verbose bool
 	Mutant  *Mutant
+	Restore bool                        // people bring the cluster back to a moment
 	Quorum  bool                        // commits wait for standbys, strictly
 	Heard   func(*ha.Decision)          // told every decision that does something, or says what the last did not
 	Met     func(fault string, s state) // told every fault, and how the cluster is then
@@ -134,6 +136,9 @@ func New(o Options) *World {
 		w.nodes = append(w.nodes, newNode(w, i))
 	}
 	w.client = &client{w: w}
+	if o.Restore {
+		w.restores()
+	}
 	return w
 }
 

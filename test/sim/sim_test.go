@@ -13,6 +13,7 @@ import (
 var (
 	seed     = flag.Uint64("seed", 1, "seed of TestReplay")
 	promised = flag.Bool("quorum", false, "a life in synchronous mode in TestReplay")
+	restored = flag.Bool("restore", false, "a life with restores in TestReplay")
 	dense    = flag.Bool("dense", false, "a restless life in TestReplay")
 	runs     = flag.Int("runs", enough, "lives in TestSimulation; there are 2/3 as many restless ones besides")
 	first    = flag.Uint64("first", 1, "first seed of TestSimulation")
@@ -30,7 +31,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestReplay(t *testing.T) {
-	w := New(Options{Seed: *seed, Dense: *dense, Quorum: *promised, Verbose: true})
+	w := New(Options{Seed: *seed, Dense: *dense, Quorum: *promised, Restore: *restored, Verbose: true})
 	w.Live()
 	for _, l := range w.Log {
 		t.Log(l)
@@ -140,7 +141,7 @@ func TestMutants(t *testing.T) {
 		t.Run(m.Name, func(t *testing.T) {
 			t.Parallel()
 			for seed := uint64(1); seed <= within; seed++ {
-				w := New(Options{Seed: seed, Dense: true, Quorum: m.Quorum, Mutant: &m})
+				w := New(Options{Seed: seed, Dense: true, Quorum: m.Quorum, Restore: m.Restores, Mutant: &m})
 				w.Live()
 				if w.Failed != nil {
 					t.Logf("seed %d: %v", seed, w.Failed)

@@ -206,6 +206,8 @@ func (s *server) work(a ha.Action, progress func(done, total int64), done func(l
 			ended = true
 			done(0, path, "")
 		})
+	case ha.Install:
+		in(w.draw(time.Millisecond, 5*time.Millisecond), func() { end(s.install(a)) })
 	case ha.MoveAside:
 		in(w.draw(time.Millisecond, 5*time.Millisecond), func() {
 			if s.proc != pg.ProcessNone || s.data == pg.DataUnreadable {
