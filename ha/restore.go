@@ -113,6 +113,11 @@ func (t *turn) superseded(tl pg.Timeline) bool {
 		t.note("restore=unreadable")
 	case tl < floor:
 		t.note("candidate=no(before the restore: %d<%d)", tl, floor)
+		t.problems = append(t.problems, problem.Error{
+			Code: "restore-stuck", What: t.Self.Name + " cannot lead, whose log is of before the restore to " + t.State.Restore.To,
+			Why: "nobody has taken over what was restored from " + t.State.Restore.Member + ", who does not lead",
+			Do:  "bring " + t.State.Restore.Member + " back",
+		})
 	default:
 		return false
 	}
