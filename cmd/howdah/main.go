@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"howdah/cli"
+	"howdah/node/process"
 )
 
 // version is set when a release is built (-ldflags "-X main.version=…").
@@ -45,12 +46,25 @@ func run() int {
 		Version:  built(),
 		Called:   os.Args[0],
 		Roles: cli.Roles{
-			Node: superviseNode, Machine: runMachine, Agent: runAgent, Gateway: runGateway, Etcd: serveEtcd, Keep: keepPlayground,
-			Jobs: runJobs, VIP: runVIP, DNS: runDNS, PgExporter: runPgExporter,
+			Node: superviseNode, Machine: runMachine, Agent: settled(runAgent), Gateway: settled(runGateway), Etcd: settled(serveEtcd),
+			Keep: settled(keepPlayground), Jobs: settled(runJobs), VIP: settled(runVIP), DNS: settled(runDNS), PgExporter: runPgExporter,
 		},
 		Exec: syscall.Exec,
 	})
 }
+
+// settled is the daemon run, which lets go of what only its start needed when that
+// is over. The supervisor is none of these: it is locked in memory.
+func settled(run func(context.Context, string) error) func(context.Context, string) error {
+	return func(ctx context.Context, dir string) error {
+		timer := time.AfterFunc(settle, func() { _ = process.Settle() }) // without it all is as before
+		defer timer.Stop()
+		return run(ctx, dir)
+	}
+}
+
+// settle is when a start is over: nothing is lost if it is not.
+const settle = 20 * time.Second
 
 // haste is the grace after a second signal. The supervisor needs most of it to
 // stop its roles in a hurry.
