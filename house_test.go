@@ -226,6 +226,19 @@ func TestProblemPages(t *testing.T) {
 	for _, p := range tree(t) {
 		p.codes(t, codes)
 	}
+	rules, err := filepath.Glob("observe/alert/rules/*.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range rules { // an alert names its page
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`problem: ([a-z][\w-]*)`).FindAllStringSubmatch(string(text), -1) {
+			codes[m[1]] = name
+		}
+	}
 	shape := regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 	for _, code := range slices.Sorted(maps.Keys(codes)) {
 		if !shape.MatchString(code) {

@@ -61,7 +61,9 @@ type Roles struct {
 	// DNS answers for the names of clusters, by the description in DIR.
 	DNS func(ctx context.Context, dir string) error
 	// Jobs is whatever may wait: metrics, backups.
-	Jobs       func(ctx context.Context, dir string) error
+	Jobs func(ctx context.Context, dir string) error
+	// Observe keeps the metrics of all clusters.
+	Observe    func(ctx context.Context, dir string) error
 	PgExporter func(ctx context.Context, o Exporter) error
 }
 
@@ -199,7 +201,7 @@ On one machine, "howdah up" starts a complete cluster of three nodes to try.`,
 		"play":   {a.up(), a.down(), a.init(), a.spec(), a.fault(), a.demoFaults()},
 		"look":   {a.list(), a.status(), a.why(), a.history(), a.showConfig(), a.psql(), a.plan(), a.applied(), a.backups(), a.restore()},
 		"change": {a.apply(), a.switchover(), a.failover(), a.restart(), a.reload(), a.reinit(), a.pause(), a.resume(), a.editConfig(), a.keys(), a.provision(), a.backup(), a.pgbackrest()},
-		"daemon": {a.node(), a.agent(), a.gateway(), a.etcd(), a.jobs(), a.vip(), a.dns(), a.pgExporter(), a.playground()},
+		"daemon": {a.node(), a.agent(), a.gateway(), a.etcd(), a.jobs(), a.observe(), a.vip(), a.dns(), a.pgExporter(), a.playground()},
 	} {
 		for _, v := range verbs {
 			v.GroupID = group

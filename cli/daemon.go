@@ -58,6 +58,13 @@ NAME-offline are those who have that role now. "howdah node" starts it where the
 inventory has dns_enabled.`, a.Roles.DNS)
 }
 
+func (a *app) observe() *cobra.Command {
+	return a.role("observe", "The store of metrics: queries, rules and alerts",
+		`Observe gathers the metrics of the clusters that the node in DIR knows, keeps them,
+and answers queries on 9090 as Prometheus does. "howdah node" starts it where it is
+asked for. Nothing depends on it.`, a.Roles.Observe)
+}
+
 // playground holds what the playground starts for itself.
 func (a *app) playground() *cobra.Command {
 	cmd := &cobra.Command{

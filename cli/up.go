@@ -18,6 +18,7 @@ import (
 
 func (a *app) up() *cobra.Command {
 	var ground, loss string
+	var observe bool
 	cmd := &cobra.Command{
 		Use: "up [INVENTORY]", Short: "Start the clusters of an inventory on this machine",
 		Long: `Up starts every cluster of the inventory on this machine, each host with an
@@ -61,7 +62,11 @@ says max_loss or pg_rpo, and "howdah edit-config" changes a cluster that is ther
 				}
 				a.findings(inv.World, spec.Warning)
 			}
-			what, err := h.PlanUp(ground, inv)
+			var keep *bool // metrics; as it is, if nobody says
+			if cmd.Flags().Changed("observe") {
+				keep = &observe
+			}
+			what, err := h.PlanUp(ground, inv, keep)
 			if err != nil {
 				return err
 			}
@@ -80,7 +85,7 @@ says max_loss or pg_rpo, and "howdah edit-config" changes a cluster that is ther
 			default:
 				a.printf("%s.\n", sentence(what))
 			}
-			up, err := h.Up(cmd.Context(), ground, inv, most)
+			up, err := h.Up(cmd.Context(), ground, inv, most, keep)
 			if err != nil {
 				return err
 			}
@@ -108,6 +113,7 @@ says max_loss or pg_rpo, and "howdah edit-config" changes a cluster that is ther
 	cmd.Flags().StringVar(&ground, "ground", "", "loopback or isolated (default: isolated for root, else loopback)")
 	cmd.Flags().StringVar(&loss, "max-loss", "", "what a lost host may cost the new demo, like 1MB; 0 (the default): nothing")
 	_ = cmd.RegisterFlagCompletionFunc("max-loss", cobra.FixedCompletions([]string{"0", "1MB", "16MB"}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.Flags().BoolVar(&observe, "observe", false, "keep metrics of all nodes, with rules and alerts, on port 9090 of one (default: as it is, at first not)")
 	_ = cmd.RegisterFlagCompletionFunc("ground", cobra.FixedCompletions([]string{"loopback", "isolated"}, cobra.ShellCompDirectiveNoFileComp))
 	a.changeFlags(cmd)
 	return cmd
@@ -199,11 +205,12 @@ func (a *app) raised(up control.Raised, all []risen, took time.Duration) {
 			Passfile    string            `json:"pgpass"`
 			Services    string            `json:"service_file"`
 			Through     map[string]string `json:"service_urls"`
+			Metrics     string            `json:"metrics,omitempty"`
 			Picture     cluster.Picture   `json:"picture"`
 		}
 		var list []one
 		for _, r := range all {
-			list = append(list, one{r.cluster.Name, up.Ground, up.Substituted, took.Seconds(), r.access.URL(true), r.access.Passfile, r.access.Services, through(r.cluster, r.access), cluster.PictureOf(r.state)})
+			list = append(list, one{r.cluster.Name, up.Ground, up.Substituted, took.Seconds(), r.access.URL(true), r.access.Passfile, r.access.Services, through(r.cluster, r.access), up.Metrics, cluster.PictureOf(r.state)})
 		}
 		if len(list) == 1 {
 			a.printJSON(a.Out, list[0])
@@ -225,6 +232,9 @@ func (a *app) raised(up control.Raised, all []risen, took time.Duration) {
 	text := fmt.Sprintf("\nHealthy after %.1f s. Connect:\n  howdah psql%s\n", took.Seconds(), name)
 	for _, r := range all {
 		text += fmt.Sprintf("%s  PGSERVICEFILE=%s psql service=%s\n", urls(r.cluster, r.access), r.access.Services, r.cluster.Name)
+	}
+	if up.Metrics != "" {
+		text += "Metrics, rules and alerts, as Prometheus has them:\n  " + up.Metrics + "\n"
 	}
 	text += fmt.Sprintf(`
 Try:

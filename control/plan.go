@@ -511,6 +511,9 @@ func renew(was *spec.Node, n spec.Node, machine bool) error {
 			})
 		}
 	}
+	if other(was.Observe, n.Observe) {
+		errs = append(errs, end("observe", unix.SIGTERM))
+	}
 	x, y := *was, n
 	x.DNS, y.DNS = spec.DNS{}, spec.DNS{}
 	x.Objects, y.Objects = spec.Objects{}, spec.Objects{} // no other role of the node reads them

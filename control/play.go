@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -50,6 +51,7 @@ type Raised struct {
 	Clusters    []*Cluster
 	Ground      string
 	Substituted []string // what differs from production, in words
+	Metrics     string   // URL of the store of metrics; "": none is kept
 }
 
 // Close gives up the connections.
@@ -62,7 +64,7 @@ func (r Raised) Close() error {
 }
 
 // PlanUp says what Up would do; "" if there is nothing to do but to wait.
-func (h House) PlanUp(ground string, inv Inventory) (string, error) {
+func (h House) PlanUp(ground string, inv Inventory, observe *bool) (string, error) {
 	if _, err := playground.ParseGround(ground); err != nil {
 		return "", err
 	}
@@ -84,6 +86,11 @@ func (h House) PlanUp(ground string, inv Inventory) (string, error) {
 	switch {
 	case len(down) == 0 && inv.World.File != "":
 		return "give " + inv.what() + " in " + h.Dir + " what the inventory has now", nil
+	case len(down) == 0 && observe != nil && *observe != slices.ContainsFunc(nodes, func(n spec.Node) bool { return n.Observe.On() }):
+		if *observe {
+			return "keep metrics on " + nodes[0].Member, nil
+		}
+		return "keep no metrics; those that are there stay", nil
 	case len(down) == 0:
 		return "", nil
 	}
@@ -115,18 +122,18 @@ func plural(n int, one, many string) string {
 
 // Up starts the playground's clusters: files, keeper, supervisors. Without an
 // inventory they are those that are there, or the demo, of which a lost host may
-// cost maxLoss bytes. Call AwaitHealthy and Provision of each next, and Close at
-// the end.
-func (h House) Up(ctx context.Context, ground string, inv Inventory, maxLoss int64) (Raised, error) {
+// cost maxLoss bytes. observe says whether metrics are kept; nil leaves that as it
+// is. Call AwaitHealthy and Provision of each next, and Close at the end.
+func (h House) Up(ctx context.Context, ground string, inv Inventory, maxLoss int64, observe *bool) (Raised, error) {
 	g, err := playground.ParseGround(ground)
 	if err != nil {
 		return Raised{}, err
 	}
 	var was []spec.Node
-	if inv.World.File != "" {
+	if inv.World.File != "" || observe != nil {
 		was, _ = playground.Nodes(h.Dir) // none yet; whatever is wrong with them Up says
 	}
-	s, nodes, err := playground.Up(ctx, playground.Options{Dir: h.Dir, Ground: g, World: inv.World, MaxLoss: maxLoss}, slog.New(slog.DiscardHandler))
+	s, nodes, err := playground.Up(ctx, playground.Options{Dir: h.Dir, Ground: g, World: inv.World, MaxLoss: maxLoss, Observe: observe}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		if problem.Code(err) != "" || ctx.Err() != nil {
 			return Raised{}, err
@@ -143,6 +150,13 @@ func (h House) Up(ctx context.Context, ground string, inv Inventory, maxLoss int
 	}
 	up := Raised{Ground: string(s.Ground), Substituted: substituted(s, nodes)}
 	for _, n := range nodes {
+		if n.Observe.On() {
+			_, port, err := net.SplitHostPort(n.Observe.Listen[0])
+			if err != nil {
+				return up, err
+			}
+			up.Metrics = "http://" + net.JoinHostPort(playground.Door(n), port)
+		}
 		if n.Alone() || slices.ContainsFunc(up.Clusters, func(c *Cluster) bool { return c.Name == n.Cluster }) {
 			continue
 		}

@@ -39,6 +39,7 @@ const (
 	oomRole       = -900
 	oomGateway    = -500
 	oomJobs       = 300
+	oomObserve    = 500
 )
 
 // A Role is one daemon of the node.
@@ -72,6 +73,13 @@ func Roles(n spec.Node) []Role {
 		roles = append(roles, Role{
 			Name: "jobs", Args: []string{"jobs", "--node", n.Paths.Dir},
 			Env: []string{memory}, OOM: oomJobs, Low: true, Grace: 3 * time.Second,
+		})
+	}
+	if n.Observe.On() {
+		// Nothing depends on it: it looks at the others, and no other looks at it.
+		roles = append(roles, Role{
+			Name: "observe", Args: []string{"observe", "--node", n.Paths.Dir},
+			Env: []string{"GOMEMLIMIT=160MiB", "GOGC=50", "GOMAXPROCS=1"}, OOM: oomObserve, Low: true, Grace: 10 * time.Second,
 		})
 	}
 	if n.Etcd.Member != "" {

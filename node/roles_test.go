@@ -17,6 +17,7 @@ func TestRoles(t *testing.T) {
 	}{
 		{"all of them", spec.Node{Etcd: spec.Etcd{Member: "a"}, Postgres: spec.Postgres{Data: "/d"}, Gateway: spec.Gateway{Fronts: fronts}}, "etcd gateway agent"},
 		{"what may wait, first of all to start and last to stop", spec.Node{Etcd: spec.Etcd{Member: "a"}, Postgres: spec.Postgres{Data: "/d"}, Jobs: spec.Jobs{Exporter: "10.10.10.11:9630"}}, "jobs etcd agent"},
+		{"the store of metrics", spec.Node{Etcd: spec.Etcd{Member: "a"}, Observe: spec.Observe{Listen: []string{"10.10.10.11:9090"}}}, "observe etcd"},
 		{"backups are a job", spec.Node{Postgres: spec.Postgres{Data: "/d"}, Backup: spec.Backup{Repo: "/b"}}, "jobs agent"},
 		{"no member of the store", spec.Node{Postgres: spec.Postgres{Data: "/d"}, Gateway: spec.Gateway{Fronts: fronts}}, "gateway agent"},
 		{"another node provides the services", spec.Node{Postgres: spec.Postgres{Data: "/d"}}, "agent"},

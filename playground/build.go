@@ -41,6 +41,7 @@ type Options struct {
 	Postgres spec.Postgres // Bin and Major in place of what the world asks for; empty: what this machine has
 	Only     []string      // clusters, and members as CLUSTER/MEMBER, that the world counts for; empty: all
 	Keep     bool          // members that the world has not stay as they are
+	Observe  *bool         // whether a node keeps metrics; nil: as it was, at first none
 
 	given bool // the world is; it is not the demo's
 }
@@ -153,10 +154,11 @@ func Build(o Options) (Built, error) {
 	default:
 		if b.Nodes, err = s.plan(o, name); err == nil && there {
 			err = old.grows(b.Nodes)
-			b.Grown = len(old.Members) < len(s.Members) || old.opens(b.Nodes)
 		}
 	}
 	if err == nil {
+		o.observe(b.Nodes, old)
+		b.Grown = old.Dir != "" && (len(old.Members) < len(s.Members) || old.opens(b.Nodes))
 		err = named(b.Nodes)
 	}
 	if err == nil {
@@ -190,12 +192,30 @@ func Preview(o Options) (want, was []spec.Node, err error) {
 	if want, err = s.plan(o, name); err != nil {
 		return nil, nil, err
 	}
+	o.observe(want, old)
 	for i := range want {
 		if j := slices.IndexFunc(was, func(n spec.Node) bool { return n.Paths.Dir == want[i].Paths.Dir }); j >= 0 {
 			want[i].Certify(was[j].TLS)
 		}
 	}
 	return want, was, named(want)
+}
+
+// observe gives one of nodes the store of metrics: the one that had it, or else
+// the first.
+func (o Options) observe(nodes []spec.Node, old State) {
+	was, _ := old.Nodes() // what can not be read is refused before
+	at := -1
+	if i := slices.IndexFunc(was, func(n spec.Node) bool { return n.Observe.On() }); i >= 0 {
+		at = slices.IndexFunc(nodes, func(n spec.Node) bool { return n.Paths.Dir == was[i].Paths.Dir })
+	}
+	if o.Observe != nil {
+		at = max(at, 0)
+		if !*o.Observe {
+			at = -1
+		}
+	}
+	place.Observe(nodes, at)
 }
 
 // counts says whether the world counts for a member, or for some of a cluster.

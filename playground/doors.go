@@ -53,6 +53,9 @@ func doorPorts(n spec.Node) []int {
 	if n.Backup.Listen != "" {
 		ports = append(ports, portIn(n.Backup.Listen))
 	}
+	for _, l := range n.Observe.Listen {
+		ports = append(ports, portIn(l))
+	}
 	for _, p := range listen.Gateway(n) {
 		ports = append(ports, p.Port)
 	}

@@ -33,6 +33,7 @@ type Node struct {
 	DNS       DNS      `json:"dns,omitzero"`
 	Jobs      Jobs     `json:"jobs"`
 	Backup    Backup   `json:"backup"`
+	Observe   Observe  `json:"observe"`
 	TLS       TLS      `json:"tls"`
 	Objects   Objects  `json:"objects"`
 }

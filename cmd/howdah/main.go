@@ -47,14 +47,14 @@ func run() int {
 		Called:   os.Args[0],
 		Roles: cli.Roles{
 			Node: superviseNode, Machine: runMachine, Agent: settled(runAgent), Gateway: settled(runGateway), Etcd: settled(serveEtcd),
-			Keep: settled(keepPlayground), Jobs: settled(runJobs), VIP: settled(runVIP), DNS: settled(runDNS), PgExporter: runPgExporter,
+			Keep: settled(keepPlayground), Jobs: settled(runJobs), Observe: settled(runObserve), VIP: settled(runVIP), DNS: settled(runDNS), PgExporter: runPgExporter,
 		},
 		Exec: syscall.Exec,
 	})
 }
 
 // settled is the daemon run, which lets go of what only its start needed when that
-// is over. The supervisor is none of these: it is locked in memory.
+// is over. The supervisor does so when it begins, and is locked in memory then.
 func settled(run func(context.Context, string) error) func(context.Context, string) error {
 	return func(ctx context.Context, dir string) error {
 		timer := time.AfterFunc(settle, func() { _ = process.Settle() }) // without it all is as before

@@ -5,6 +5,7 @@ import (
 
 	"howdah/machine"
 	"howdah/node"
+	"howdah/node/process"
 	"howdah/nodefile"
 	"howdah/spec"
 )
@@ -14,6 +15,7 @@ func superviseNode(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
+	_ = process.Settle() // before the guard locks what is there; without it all is as before
 	return node.Run(ctx, n, node.Roles(n), logger(n))
 }
 
@@ -23,5 +25,6 @@ func runMachine(ctx context.Context, dir, host string, w spec.World) error {
 	if err != nil {
 		return err
 	}
+	_ = process.Settle() // before the guard locks what is there; without it all is as before
 	return node.Run(ctx, n, node.Roles(n), logger(n))
 }

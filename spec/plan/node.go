@@ -40,7 +40,7 @@ func Node(was *spec.Node, want spec.Node, contexts map[string]string) Plan {
 	}
 	pool := was.Pool
 	pool.HBA = want.Pool.HBA // told already
-	var gateway, agent, jobs []string
+	var gateway, agent, jobs, observe []string
 	for _, part := range []struct {
 		name string
 		into *[]string
@@ -52,6 +52,7 @@ func Node(was *spec.Node, want spec.Node, contexts map[string]string) Plan {
 		{"jobs", &jobs, was.Jobs, want.Jobs},
 		{"name server", &jobs, was.DNS, want.DNS},
 		{"backup", &jobs, was.Backup, want.Backup},
+		{"store of metrics", &observe, was.Observe, want.Observe},
 		{"REST", &agent, was.Agent.REST, want.Agent.REST},
 		{"listener", &agent, was.Agent.Listen, want.Agent.Listen},
 		{"timers", &agent, was.Agent.Timers, want.Agent.Timers},
@@ -76,6 +77,7 @@ func Node(was *spec.Node, want spec.Node, contexts map[string]string) Plan {
 		{gateway, Restart, "its gateway starts anew: the sessions through it end"},
 		{agent, Safe, "its agent starts anew, and takes its server over as it runs"},
 		{jobs, Safe, "what may wait starts anew"},
+		{observe, Safe, "the store of metrics starts anew, and has what it had"},
 	} {
 		if len(s.parts) > 0 {
 			add(Step{What: "change " + object + ": " + strings.Join(s.parts, ", "), Risk: s.risk, Why: s.why})
@@ -88,7 +90,7 @@ func Node(was *spec.Node, want spec.Node, contexts map[string]string) Plan {
 // is no node's: what the servers hold, and what a cluster begins with.
 func rest(n spec.Node) spec.Node {
 	n.Postgres.Parameters, n.Postgres.HBA, n.Postgres.Delay = nil, nil, ""
-	n.Gateway, n.Pool, n.Jobs, n.Backup, n.TLS, n.Objects, n.VIP, n.DNS = spec.Gateway{}, spec.Pool{}, spec.Jobs{}, spec.Backup{}, spec.TLS{}, spec.Objects{}, spec.VIP{}, spec.DNS{}
+	n.Gateway, n.Pool, n.Jobs, n.Backup, n.TLS, n.Objects, n.VIP, n.DNS, n.Observe = spec.Gateway{}, spec.Pool{}, spec.Jobs{}, spec.Backup{}, spec.TLS{}, spec.Objects{}, spec.VIP{}, spec.DNS{}, spec.Observe{}
 	n.Agent, n.Etcd.Election, n.Paths.Binary = spec.Agent{}, 0, ""
 	return n
 }

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"howdah/control"
+	"howdah/nodefile"
+	"howdah/observe/store"
+	"howdah/problem"
+)
+
+// runObserve keeps the metrics of all clusters that the node knows. It sees them
+// as `howdah status` does.
+func runObserve(ctx context.Context, dir string) error {
+	n, err := nodefile.Load(dir)
+	if err != nil {
+		return err
+	}
+	if !n.Observe.On() {
+		return &problem.Error{
+			Code: "observe-elsewhere", What: "cannot keep metrics on " + n.Member, Why: "this node is not to",
+			Do: "`howdah up --observe` has the first node of a playground keep them",
+		}
+	}
+	clusters, err := control.Watch(n)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, c := range clusters {
+			c.Close()
+		}
+	}()
+	s, err := store.Open(store.Options{
+		Node: n, Version: built().Version, Log: logger(n),
+		Facts: func(ctx context.Context) []byte { return facts(ctx, clusters) },
+	})
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.Run(ctx), s.Close())
+}
+
+// factsWithin is what a cluster may take to say how it is.
+const factsWithin = 8 * time.Second
+
+func facts(ctx context.Context, clusters []*control.Cluster) []byte {
+	ctx, cancel := context.WithTimeout(ctx, factsWithin)
+	defer cancel()
+	all := make([]control.Sighting, len(clusters))
+	var wg sync.WaitGroup
+	for i, c := range clusters {
+		wg.Go(func() {
+			st, err := c.Status(ctx)
+			all[i] = control.Sighting{Cluster: c.Name, Status: st, Err: err}
+		})
+	}
+	wg.Wait()
+	return control.Metrics(all)
+}

@@ -1,0 +1,145 @@
+package control
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"howdah/backup/repo"
+	"howdah/cluster"
+)
+
+// A Sighting is what one look at a cluster found.
+type Sighting struct {
+	Cluster string
+	Status  Status
+	Err     error // the store did not answer: nothing else is known
+}
+
+// Metrics tells what `status` shows of clusters in Prometheus's text format. What
+// was not seen has no series, but for that itself.
+func Metrics(all []Sighting) []byte {
+	var e exposition
+	for _, s := range all {
+		e.say("howdah_cluster_seen", "gauge", "Value is 1 if the cluster's store answered, 0 otherwise.", truth(s.Err == nil), "cls", s.Cluster)
+		if s.Err == nil {
+			e.status(s.Cluster, s.Status)
+		}
+	}
+	return e.text()
+}
+
+func (e *exposition) status(cls string, st Status) {
+	p := st.Picture
+	gauge := func(name, help string, value float64, labels ...string) {
+		e.say(name, "gauge", help, value, append([]string{"cls", cls}, labels...)...)
+	}
+	gauge("howdah_cluster_leader", "Value is 1 if somebody holds the leader key, 0 otherwise.", truth(p.Leader != ""))
+	gauge("howdah_cluster_paused", "Value is 1 if automatic failover is paused, 0 otherwise.", truth(p.Paused))
+	gauge("howdah_cluster_survives", "Hosts that may be lost with someone left to lead.", float64(st.Survives))
+	gauge("howdah_cluster_timeline", "Timeline of the leader.", float64(p.Timeline))
+	if st.Exposure != nil {
+		gauge("howdah_cluster_exposure_bytes", "Bytes of WAL that would be lost with the leader's host.", float64(*st.Exposure))
+	}
+	if c := st.Commits; c != nil {
+		gauge("howdah_cluster_commit_voters", "Standbys for which commits may wait.", float64(len(c.Voters)))
+		gauge("howdah_cluster_commit_wait", "Standbys for which a commit waits.", float64(c.Wait))
+	}
+	running := func(name string, value float64) {
+		gauge("howdah_member_running", "Value is 1 if the member's server runs, 0 otherwise.", value, "ins", name)
+	}
+	for _, m := range p.Members {
+		running(m.Name, truth(m.Running))
+		gauge("howdah_member_leader", "Value is 1 if the member holds the leader key, 0 otherwise.", truth(m.Leads()), "ins", m.Name)
+		gauge("howdah_member_streaming", "Value is 1 if the member leads or streams, 0 otherwise.", truth(m.Leads() || m.State == cluster.ReplicationStreaming), "ins", m.Name)
+		gauge("howdah_member_timeline", "Timeline of the member.", float64(m.Timeline), "ins", m.Name)
+		if lag, known := m.Lag(); known {
+			gauge("howdah_member_lag_bytes", "Bytes of WAL that the member does not have.", float64(lag), "ins", m.Name)
+		}
+	}
+	for _, name := range p.Away {
+		running(name, 0)
+	}
+	for _, m := range st.Etcd {
+		gauge("howdah_store_up", "Value is 1 if the member of the store answers, 0 otherwise.", truth(m.Up), "ins", m.Name)
+	}
+	for _, g := range st.Access {
+		gauge("howdah_gateway_well", "Value is 1 if the gateway leads clients where the cluster is now, 0 otherwise.", truth(g.Unwell == ""), "ins", g.Member)
+	}
+	if b := st.Backup; b != nil {
+		gauge("howdah_backups", "Backups that the members hold.", float64(len(b.Backups)))
+		for _, of := range []struct {
+			kind string
+			so   func(HeldBackup) bool
+		}{{"any", func(HeldBackup) bool { return true }}, {"full", func(h HeldBackup) bool { return h.Type == repo.Full }}} {
+			for i := len(b.Backups) - 1; i >= 0; i-- {
+				if h := b.Backups[i]; of.so(h) {
+					gauge("howdah_backup_last_completion_seconds", "When the newest backup of a type was complete, since the epoch.", float64(h.Stop.Unix()), "backup_type", of.kind)
+					gauge("howdah_backup_last_holders", "Members that hold the newest backup of a type.", float64(len(h.Members)), "backup_type", of.kind)
+					gauge("howdah_backup_last_error", "Value is 1 if pages of the newest backup of a type had a wrong checksum, 0 otherwise.", truth(h.PageError), "backup_type", of.kind)
+					break
+				}
+			}
+		}
+		for _, s := range b.Members {
+			gauge("howdah_repository_well", "Value is 1 if the member can say what its repository has, 0 otherwise.", truth(s.Unwell == ""), "ins", s.Member)
+			if s.Leads {
+				gauge("howdah_archive_pending_files", "Segments of WAL that wait for the archive.", float64(s.Archive.Pending), "ins", s.Member)
+				gauge("howdah_archive_pending_bytes", "Bytes of the WAL that waits for the archive.", float64(s.Archive.Bytes), "ins", s.Member)
+				gauge("howdah_archive_hole", "Value is 1 if a segment is missing after the newest backup, 0 otherwise.", truth(s.Hole != ""), "ins", s.Member)
+			}
+		}
+	}
+	told := map[string]bool{}
+	for _, m := range st.Problems {
+		if key := m.Member + "\x00" + m.Code; !told[key] { // one of a kind is enough
+			told[key] = true
+			gauge("howdah_problem", "A problem that status shows; docs/problems.md has its code.", 1, "ins", m.Member, "code", m.Code)
+		}
+	}
+}
+
+// An exposition is Prometheus's text format being written: the series of a name
+// stand together.
+type exposition struct {
+	names []string
+	of    map[string]*bytes.Buffer
+}
+
+func (e *exposition) say(name, kind, help string, value float64, labels ...string) {
+	b := e.of[name]
+	if b == nil {
+		if e.of == nil {
+			e.of = map[string]*bytes.Buffer{}
+		}
+		b = &bytes.Buffer{}
+		e.of[name], e.names = b, append(e.names, name)
+		fmt.Fprintf(b, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind)
+	}
+	b.WriteString(name)
+	for i := 0; i+1 < len(labels); i += 2 {
+		fmt.Fprintf(b, "%c%s=\"%s\"", "{,"[min(i, 1)], labels[i], labelValue.Replace(labels[i+1]))
+	}
+	if len(labels) > 0 {
+		b.WriteByte('}')
+	}
+	fmt.Fprintf(b, " %s\n", strconv.FormatFloat(value, 'g', -1, 64))
+}
+
+func (e *exposition) text() []byte {
+	var b bytes.Buffer
+	for _, name := range e.names {
+		b.Write(e.of[name].Bytes())
+	}
+	return b.Bytes()
+}
+
+var labelValue = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
+
+func truth(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
+}

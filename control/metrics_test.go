@@ -1,0 +1,66 @@
+package control
+
+import (
+	"errors"
+	"testing"
+
+	"howdah/cluster"
+	"howdah/problem"
+)
+
+// What status shows is told in series; of a cluster that was not seen nothing
+// but that.
+func TestMetrics(t *testing.T) {
+	behind := int64(7)
+	st := Status{
+		Picture: cluster.Picture{
+			Leader: "demo-1", Timeline: 2, Away: []string{"demo-3"},
+			Members: []cluster.PictureMember{{Name: "demo-1", Role: cluster.Leads, Running: true, Timeline: 2}},
+		},
+		Exposure: &behind,
+		Problems: []MemberProblem{{"demo-1", problem.Error{Code: "disk-full"}}, {"demo-1", problem.Error{Code: "disk-full"}}},
+	}
+	want := `# HELP howdah_cluster_seen Value is 1 if the cluster's store answered, 0 otherwise.
+# TYPE howdah_cluster_seen gauge
+howdah_cluster_seen{cls="demo"} 1
+howdah_cluster_seen{cls="gone"} 0
+# HELP howdah_cluster_leader Value is 1 if somebody holds the leader key, 0 otherwise.
+# TYPE howdah_cluster_leader gauge
+howdah_cluster_leader{cls="demo"} 1
+# HELP howdah_cluster_paused Value is 1 if automatic failover is paused, 0 otherwise.
+# TYPE howdah_cluster_paused gauge
+howdah_cluster_paused{cls="demo"} 0
+# HELP howdah_cluster_survives Hosts that may be lost with someone left to lead.
+# TYPE howdah_cluster_survives gauge
+howdah_cluster_survives{cls="demo"} 0
+# HELP howdah_cluster_timeline Timeline of the leader.
+# TYPE howdah_cluster_timeline gauge
+howdah_cluster_timeline{cls="demo"} 2
+# HELP howdah_cluster_exposure_bytes Bytes of WAL that would be lost with the leader's host.
+# TYPE howdah_cluster_exposure_bytes gauge
+howdah_cluster_exposure_bytes{cls="demo"} 7
+# HELP howdah_member_running Value is 1 if the member's server runs, 0 otherwise.
+# TYPE howdah_member_running gauge
+howdah_member_running{cls="demo",ins="demo-1"} 1
+howdah_member_running{cls="demo",ins="demo-3"} 0
+# HELP howdah_member_leader Value is 1 if the member holds the leader key, 0 otherwise.
+# TYPE howdah_member_leader gauge
+howdah_member_leader{cls="demo",ins="demo-1"} 1
+# HELP howdah_member_streaming Value is 1 if the member leads or streams, 0 otherwise.
+# TYPE howdah_member_streaming gauge
+howdah_member_streaming{cls="demo",ins="demo-1"} 1
+# HELP howdah_member_timeline Timeline of the member.
+# TYPE howdah_member_timeline gauge
+howdah_member_timeline{cls="demo",ins="demo-1"} 2
+# HELP howdah_member_lag_bytes Bytes of WAL that the member does not have.
+# TYPE howdah_member_lag_bytes gauge
+howdah_member_lag_bytes{cls="demo",ins="demo-1"} 0
+# HELP howdah_problem A problem that status shows; docs/problems.md has its code.
+# TYPE howdah_problem gauge
+howdah_problem{cls="demo",ins="demo-1",code="disk-full"} 1
+`
+	got := string(Metrics([]Sighting{{Cluster: "demo", Status: st}, {Cluster: "gone", Err: errors.New("no answer")}}))
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}

@@ -1,0 +1,35 @@
+package control
+
+import (
+	"howdah/dcs/etcd"
+	"howdah/pki"
+	"howdah/spec"
+)
+
+// Watch returns the clusters that the node n observes, as they are reached from
+// there. Close each.
+func Watch(n spec.Node) ([]*Cluster, error) {
+	config, err := pki.ClientConfig(n.TLS)
+	if err != nil {
+		return nil, err
+	}
+	var all []*Cluster
+	for _, o := range n.Observe.Clusters {
+		// A node of that cluster, with as much of it as one needs who only looks.
+		of := spec.Node{
+			Cluster: o.Cluster, Namespace: o.Namespace, Member: n.Member, Host: n.Host, Address: n.Address,
+			Paths: n.Paths, Etcd: n.Etcd, TLS: n.TLS, Backup: spec.Backup{Members: o.Holders},
+		}
+		store, err := etcd.OpenNode(of)
+		if err != nil {
+			for _, c := range all {
+				c.Close()
+			}
+			return nil, err
+		}
+		c := On(o.Cluster, store, of)
+		c.tls = config
+		all = append(all, c)
+	}
+	return all, nil
+}

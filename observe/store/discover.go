@@ -1,0 +1,73 @@
+package store
+
+import (
+	"context"
+	"maps"
+	"sync"
+	"time"
+
+	"howdah/cluster"
+	"howdah/dcs"
+	"howdah/dcs/etcd"
+	"howdah/latest"
+	"howdah/logkey"
+	"howdah/observe/target"
+	"howdah/spec"
+)
+
+// discovery keeps the targets: those of the inventory, and what the stores of the
+// clusters add to them.
+type discovery struct {
+	Options
+	targets latest.Value[[]spec.Target]
+
+	mu     sync.Mutex
+	states map[string]cluster.State // by cluster
+}
+
+// settle is how long changes are gathered: a position is published every second,
+// and is no reason to think about targets more often than they are asked.
+const settle = 5 * time.Second
+
+// Run watches every cluster until ctx ends.
+func (d *discovery) Run(ctx context.Context) error {
+	d.states = map[string]cluster.State{}
+	d.targets.Set(target.Of(d.Node.Observe.Targets, nil))
+	var wg sync.WaitGroup
+	for _, c := range d.Node.Observe.Clusters {
+		wg.Go(func() { d.watch(ctx, c) })
+	}
+	wg.Wait()
+	return nil
+}
+
+func (d *discovery) watch(ctx context.Context, c spec.Observed) {
+	store, err := etcd.OpenBase(d.Node, c.Namespace+"/"+c.Cluster+"/")
+	if err != nil { // of its addresses or files: nothing that waiting mends
+		d.Log.Error("cluster not watched", logkey.Cluster, c.Cluster, logkey.Error, err)
+		return
+	}
+	defer store.Close()
+	var snapshot latest.Value[dcs.Snapshot]
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_ = store.Watch(ctx, &snapshot, func(error) {}) // it begins again by itself; until then what was known stays
+	})
+	defer wg.Wait()
+	for seen := uint64(0); ; {
+		snap, version, err := snapshot.Wait(ctx, seen)
+		if err != nil {
+			return
+		}
+		seen = version
+		d.mu.Lock()
+		d.states[c.Cluster] = cluster.Parse(snap.Revision, snap.Keys)
+		d.targets.Set(target.Of(d.Node.Observe.Targets, maps.Clone(d.states)))
+		d.mu.Unlock()
+		select {
+		case <-time.After(settle):
+		case <-ctx.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,58 @@
+package place
+
+import (
+	"path"
+	"strings"
+	"time"
+
+	"howdah/spec"
+)
+
+// Ports of the store of metrics: Prometheus's, and the one of its successor in
+// the stack that dashboards come from.
+const (
+	prometheus = 9090
+	victoria   = 8428
+)
+
+// Observe has nodes[i] keep the metrics of all of them, and no other; if i is
+// negative none does. The nodes are all there are.
+func Observe(nodes []spec.Node, i int) {
+	for j := range nodes {
+		nodes[j].Observe = spec.Observe{}
+	}
+	if i < 0 || i >= len(nodes) {
+		return
+	}
+	n := &nodes[i]
+	o := spec.Observe{
+		Listen: []string{at(n.Address, prometheus), at(n.Address, victoria)},
+		Data:   path.Join(n.Paths.Dir, "metrics"), Rules: path.Join(n.Paths.Dir, "rules"),
+		Every: 10 * time.Second, Keep: 15 * 24 * time.Hour, Size: 4 << 30,
+	}
+	seen := map[string]bool{}
+	for _, of := range nodes {
+		add := func(job, address string, tls bool) {
+			if address != "" {
+				o.Targets = append(o.Targets, spec.Target{Job: job, Cluster: of.Cluster, Member: of.Member, IP: of.Host, Address: address, TLS: tls})
+			}
+		}
+		add(spec.JobServer, of.Agent.Listen, of.Agent.REST.TLS || of.Agent.REST.Cert != "")
+		add(spec.JobServer, of.Jobs.Exporter, false)
+		add(spec.JobNode, of.Gateway.Listen, false)
+		if m, ok := of.Etcd.Self(); ok {
+			add(spec.JobStore, hostport(m.Client), true)
+		}
+		if of.Postgres.Data != "" && !seen[of.Base()] {
+			seen[of.Base()] = true
+			o.Clusters = append(o.Clusters, spec.Observed{Cluster: of.Cluster, Namespace: of.Namespace, Holders: of.Backup.Members})
+		}
+	}
+	n.Observe = o
+}
+
+// hostport is that of a URL.
+func hostport(url string) string {
+	_, rest, _ := strings.Cut(url, "://")
+	return rest
+}
