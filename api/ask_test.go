@@ -211,6 +211,10 @@ func TestScheduled(t *testing.T) {
 	is("POST", "/restart", `{"restart_pending":true}`, 503, "restart conditions are not satisfied")
 	w.hear(func(s *ha.Shown) { s.Job = "clone" })
 	is("POST", "/restart", `{}`, 503, "clone already in progress")
+	// Work of a moment is waited for: here nobody is there to carry the request out.
+	w.hear(func(s *ha.Shown) { s.Job = "synchronize" })
+	is("POST", "/restart", `{"timeout": 1}`, 503, "restart failed")
+	w.drop(cluster.DirRequests + "demo-1")
 	w.hear()
 	scheduled := func(body string) (int, string) {
 		done := make(chan string)

@@ -113,14 +113,26 @@ func (s *Server) schedule(w http.ResponseWriter, r *http.Request, q cluster.Requ
 	}
 }
 
+// passing is work of a moment that leaves the server the one that it is: a request waits
+// for its end, as the agent carries it out after it.
+var passing = []string{"admit", "checkpoint", "configure", "follow", "slots", "synchronize", "whole"}
+
+// occupied is the work beside which nothing else can be asked of the server; "" is none.
+func (m moment) occupied() string {
+	if slices.Contains(passing, m.Job) {
+		return ""
+	}
+	return m.Job
+}
+
 func (s *Server) restartNow(w http.ResponseWriter, r *http.Request, m moment, q cluster.Request) verdict {
 	no := func(said string) verdict { return verdict{http.StatusServiceUnavailable, said} }
 	version, _ := pg.VersionNum(q.Version)
 	switch {
 	case q.Role != "" && q.Role != m.role(), q.Version != "" && version <= m.Server.Version, q.Pending && !m.Member.PendingRestart:
 		return no("restart conditions are not satisfied")
-	case m.Job != "":
-		return no(m.Job + " already in progress")
+	case m.occupied() != "":
+		return no(m.occupied() + " already in progress")
 	case m.Server.PID == 0:
 		return no("restart failed") // there is nothing to restart; the agent starts it by itself
 	}
@@ -191,8 +203,8 @@ func (s *Server) reinitialize(w http.ResponseWriter, r *http.Request) {
 	case m.leads() || m.State.LeaderName() == s.Node.Member:
 		no("I am the leader, can not reinitialize")
 		return
-	case m.Job != "" && !force:
-		no(m.Job + " already in progress")
+	case m.occupied() != "" && !force:
+		no(m.occupied() + " already in progress")
 		return
 	}
 	long(w)
