@@ -99,6 +99,9 @@ func secondsOf(v any) int64 {
 	return 0
 }
 
+// published is how long an answer waits for the agent to say in the store what it rests on.
+const published = time.Second
+
 func (s *Server) schedule(w http.ResponseWriter, r *http.Request, q cluster.Request) {
 	q.By = r.RemoteAddr
 	rev, ok, err := s.Cluster.Ask(r.Context(), s.Node.Member, q)
@@ -109,6 +112,11 @@ func (s *Server) schedule(w http.ResponseWriter, r *http.Request, q cluster.Requ
 		text(w, http.StatusConflict, "Another restart is already scheduled")
 	default:
 		s.seen(r, rev)
+		// patronictl flush asks the store whether there is one: it should be there by then.
+		s.await(r.Context(), published, func(shown ha.Shown) bool {
+			m, _ := shown.State.Member(s.Node.Member)
+			return len(m.ScheduledRestart) > 0
+		})
 		text(w, http.StatusAccepted, "Restart scheduled")
 	}
 }
