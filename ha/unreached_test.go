@@ -22,6 +22,8 @@ func TestUnreached(t *testing.T) {
 		{"a promotion whose right is another's before it ended", standby, func(v *View) {
 			v.Job = Job{Action: Promote{}}
 		}, "job=promote right=lost -> kill"},
+		{"the virtual address is held", leader, func(v *View) { v.VIP.Held = true }, "leader=self server=primary vip=held -> nothing"},
+		{"a leader without it", leader, func(v *View) { v.VIP.Address = "10.10.10.2/24" }, "leader=self server=primary vip=missing -> nothing"},
 		{"a server started past its agent, while its key was on offer", leader, func(v *View) {
 			v.State.Handover = &cluster.Handover{Mod: 45, From: "a", Epoch: epoch, Timeline: 2, LSN: 1000}
 		}, "leader=self server=primary offer=stale -> put howdah/handover"},

@@ -142,13 +142,13 @@ func (s *server) lost() {
 		return
 	}
 	s.broken = s.w.now
-	link, life := s.link, 0
+	since, life := s.broken, 0
 	if s.stream != nil {
 		life = s.stream.life
 	}
 	s.w.after(5*time.Second, func() {
 		switch u := s.stream; {
-		case s.link != link || u == nil:
+		case s.broken != since || u == nil: // another connection by now
 		case s.w.reach(s.n, u.n) && u.n.up && u.proc == pg.ProcessRunning && u.life == life: // one that runs anew knows nothing of the connection
 			s.broken = 0
 			s.pump()

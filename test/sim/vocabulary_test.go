@@ -30,6 +30,8 @@ var unreached = map[string]string{
 	"server=stopping":    "the end of a shutdown is waited for as work, or made a fast one; what is left is a recovery that a dead agent left behind",
 	"data=%s server=%s":  "nothing runs on the data of a member before there is a cluster: what its initdb runs is work, which is waited for",
 	"release=refused":    "no remedy gives the key up while a server runs; it is the last bolt of law 5",
+	"vip=held":           "nobody has a virtual address",
+	"vip=missing":        "nobody has a virtual address",
 	"right=lost":         "a key is taken with a lease that was confirmed just before, so a promotion is longer than it most seldom",
 	"system=unknown":     "the model's control file can always be read once initdb has ended",
 	"offer=stale":        "an offer is seen to be withdrawn before the server starts; only a person who starts it past the agent can leave one",
