@@ -8,7 +8,10 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"howdah/logkey"
 )
@@ -35,7 +38,7 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) bind(ctx context.Context) (net.Listener, error) {
 	said := ""
 	for {
-		l, err := new(net.ListenConfig).Listen(ctx, "tcp", s.Node.Agent.Listen)
+		l, err := (&net.ListenConfig{Control: deferred}).Listen(ctx, "tcp", s.Node.Agent.Listen)
 		if err == nil {
 			return l, nil
 		}
@@ -49,6 +52,15 @@ func (s *Server) bind(ctx context.Context) (net.Listener, error) {
 		case <-time.After(retryBind):
 		}
 	}
+}
+
+// deferred has the kernel keep a connection to itself until something is said on
+// it (tcp(7), TCP_DEFER_ACCEPT): other members knock three times a second to learn
+// whether this machine is there, and that wakes nobody here.
+func deferred(_, _ string, c syscall.RawConn) error {
+	return c.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, int(headWithin/time.Second))
+	})
 }
 
 // Serve answers on l until ctx ends.

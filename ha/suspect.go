@@ -8,7 +8,7 @@ import (
 )
 
 // suspectAfter is how long a leader's machine may answer nothing at all before a
-// voter says so: four beats. Only how soon rests on it, never whether anything
+// voter says so: two beats that are lost. Only how soon rests on it, never whether anything
 // is lost.
 const suspectAfter = 800 * time.Millisecond
 
