@@ -51,9 +51,6 @@ func (t *turn) turns() bool {
 		next, term := *r, t.reign(cluster.KindRestore)
 		next.Phase = cluster.RestoreTurned
 		term.Timeline = r.Timeline
-		if t.State.Sync.Active() {
-			term.Reserved = max(term.Reserved, r.Timeline)
-		}
 		if t.lockDue(t.Timers.Renew / 4) {
 			t.ask(Revert{Lease: t.m.Lease.ID, Epoch: t.m.Right.Epoch, Over: r.Mod, Record: next.Encode(), Term: term.Encode()})
 		}
