@@ -52,7 +52,7 @@ func (t *turn) lead() {
 // promotion is to the timeline that was reserved with the key. The answer to who
 // took it comes before the watch tells of it, perhaps.
 func (t *turn) promotion() Promote {
-	if t.m.Reserved > 0 {
+	if t.m.Taken == t.m.Right.Epoch { // else it was learned from the store
 		return Promote{Timeline: t.m.Reserved}
 	}
 	if term := t.State.Term; term != nil && term.Leader == t.Self.Name {
@@ -70,6 +70,8 @@ func reservedBy(a Action) pg.Timeline {
 	case Take:
 		text = a.Term
 	case Retake:
+		text = a.Term
+	case Revert:
 		text = a.Term
 	}
 	term, err := cluster.ParseTerm([]byte(text))

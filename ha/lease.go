@@ -66,8 +66,7 @@ func (t *turn) lease() {
 		return
 	}
 	// While another leads, no right is taken soon: nobody needs to confirm that the
-	// lease lives, which takes a majority of the store. A third of it is old for one
-	// who takes a key.
+	// lease lives, which takes a majority of the store. It is kept three times over at least.
 	bare := epoch == 0 && t.Known && t.State.Leader != nil
 	every, last := t.Timers.Renew, m.Lease.Sent
 	if bare {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"howdah/cluster"
+	"howdah/pg"
 )
 
 func TestLease(t *testing.T) {
@@ -80,6 +81,38 @@ func TestRight(t *testing.T) {
 				t.Errorf("right %+v, lease %d; want %+v, %d", m.Right, m.Lease.ID, tt.right, tt.lease)
 			}
 		})
+	}
+}
+
+// The timeline of a promotion is the one that was reserved with the key that is
+// held, not with one that was held before.
+func TestTheReservedTimeline(t *testing.T) {
+	term := func(mod int64, who string, tl pg.Timeline) *cluster.Term {
+		return &cluster.Term{Mod: mod, Leader: who, Reserved: tl}
+	}
+	for _, tt := range []struct {
+		name     string
+		taken    int64
+		reserved pg.Timeline
+		term     *cluster.Term
+		want     pg.Timeline
+	}{
+		{"the answer came before the watch", 50, 7, term(40, "a", 6), 7},
+		{"the answer was lost, and the watch tells", 30, 5, term(50, "b", 7), 7},
+		{"the agent is another one since", 0, 0, term(50, "b", 7), 7},
+		{"a real Patroni reserves nothing", 0, 0, nil, 0},
+	} {
+		v := standby()
+		v.State.Term = tt.term
+		v.Memory.Taken, v.Memory.Reserved, v.Memory.Right = tt.taken, tt.reserved, Right{Epoch: 50, Sent: now, TTL: 5 * time.Second}
+		if got := (&turn{View: v, m: v.Memory}).promotion().Timeline; got != tt.want {
+			t.Errorf("%s: timeline %d, want %d", tt.name, got, tt.want)
+		}
+	}
+	for _, a := range []Action{Acquire{Term: term(0, "b", 7).Encode()}, Take{Term: term(0, "b", 7).Encode()}, Retake{Term: term(0, "b", 7).Encode()}, Revert{Term: term(0, "b", 7).Encode()}} {
+		if got := reservedBy(a); got != 7 {
+			t.Errorf("%s reserved %d", a, got)
+		}
 	}
 }
 

@@ -27,8 +27,8 @@ type Memory struct {
 	Wrote     int64         // revision of our last publication: older snapshots do not show it yet
 
 	Paused    bool          // the predecessor's last word was maintenance
-	Reserved  pg.Timeline   // that the server is to begin when it is promoted
 	Taken     int64         // epoch that this agent took itself, rather than found
+	Reserved  pg.Timeline   // with it: what the server begins when it is promoted
 	Promoting bool          // a promotion was asked for, and the server was not seen primary, or down, since
 	Silenced  time.Time     // since when the server, which could write, may not answer; zero: it may
 	Under     int64         // epoch under which the server last wrote by right
