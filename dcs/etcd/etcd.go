@@ -114,7 +114,9 @@ func (s *Store) Do(ctx context.Context, r dcs.Request) (resp dcs.Response, err e
 	case dcs.Renew:
 		resp, err = s.renew(ctx, r)
 	case dcs.Keep:
-		resp, _, err = s.keep(ctx, r.Lease)
+		var k kept
+		k, _, err = s.keep(ctx, r.Lease)
+		resp = dcs.Response{OK: true, TTL: k.ttl}
 	case dcs.Revoke:
 		resp, err = s.revoke(ctx, r.Lease)
 	default:
@@ -182,13 +184,13 @@ func (s *Store) revoke(ctx context.Context, id dcs.LeaseID) (dcs.Response, error
 	return dcs.Response{OK: true, Revision: got.Header.Revision}, nil
 }
 
-// keep keeps a lease alive, and tells which member of the store says so, in which term.
-func (s *Store) keep(ctx context.Context, id dcs.LeaseID) (dcs.Response, leader, error) {
+// keep keeps a lease alive, and tells which member of the store says so.
+func (s *Store) keep(ctx context.Context, id dcs.LeaseID) (kept, *member, error) {
 	alive, m, err := first(ctx, s, func(ctx context.Context, m *member) (kept, error) {
 		return m.keepAlive(ctx, id)
 	})
 	if err != nil {
-		return dcs.Response{}, leader{}, fmt.Errorf("renew lease %x: %w", int64(id), err)
+		return kept{}, nil, fmt.Errorf("renew lease %x: %w", int64(id), err)
 	}
 	if alive.ttl <= 0 {
 		// The member that says so may no longer lead: believe it only if a
@@ -196,34 +198,28 @@ func (s *Store) keep(ctx context.Context, id dcs.LeaseID) (dcs.Response, leader,
 		got, err := m.client.Get(ctx, s.base, clientv3.WithCountOnly())
 		switch {
 		case err != nil:
-			return dcs.Response{}, leader{}, fmt.Errorf("lease %x said to be gone, not confirmed: %w", int64(id), err)
+			return kept{}, nil, fmt.Errorf("lease %x said to be gone, not confirmed: %w", int64(id), err)
 		case got.Header.RaftTerm != alive.term:
-			return dcs.Response{}, leader{}, fmt.Errorf("lease %x said to be gone: %w", int64(id), errTerm)
+			return kept{}, nil, fmt.Errorf("lease %x said to be gone: %w", int64(id), errTerm)
 		}
-		return dcs.Response{}, leader{}, fmt.Errorf("renew lease %x: %w", int64(id), dcs.ErrLease)
+		return kept{}, nil, fmt.Errorf("renew lease %x: %w", int64(id), dcs.ErrLease)
 	}
-	return dcs.Response{OK: true, TTL: alive.ttl}, leader{m, alive.term}, nil
-}
-
-// leader is who claims to lead the store, or to know who does.
-type leader struct {
-	*member
-	term uint64
+	return alive, m, nil
 }
 
 // renew keeps the lease alive, then commits in the same term.
 func (s *Store) renew(ctx context.Context, r dcs.Request) (dcs.Response, error) {
-	alive, by, err := s.keep(ctx, r.Lease)
+	alive, m, err := s.keep(ctx, r.Lease)
 	if err != nil {
 		return dcs.Response{}, err
 	}
-	resp, term, err := s.transact(ctx, by.member, r)
-	resp.TTL = alive.TTL
+	resp, term, err := s.transact(ctx, m, r)
+	resp.TTL = alive.ttl
 	switch {
 	case err != nil:
 		// The lease may live longer now, so this is not "nothing was sent".
 		return dcs.Response{}, fmt.Errorf("confirm lease %x: %w", int64(r.Lease), sent(err))
-	case term != by.term:
+	case term != alive.term:
 		return dcs.Response{}, fmt.Errorf("confirm lease %x: %w", int64(r.Lease), errTerm)
 	}
 	return resp, nil

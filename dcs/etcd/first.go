@@ -67,7 +67,7 @@ func (s *Store) leave(first *member) {
 	now := time.Now()
 	switch {
 	case first == s.home:
-		s.away = 0
+		s.away, s.back = 0, time.Time{}
 	case !now.Before(s.back):
 		s.away = min(max(2*s.away, awayMin), awayMax)
 		s.back = now.Add(s.away)

@@ -55,8 +55,13 @@ func TestTheNearestIsAskedAgain(t *testing.T) {
 			t.Error("who watches the one that is not asked any more goes on")
 		}
 		asks("near")
-		s.demote(near)
+		s.demote(near) // soon after it was away for long
 		asks("far")
+		pass(awayMin)
+		asks("near")
+		s.prefer(far)  // in vain, for longer now
+		s.prefer(near) // which answers before it was due
+		s.prefer(far)
 		pass(awayMin)
 		asks("near")
 	})

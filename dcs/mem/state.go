@@ -85,10 +85,7 @@ func (s *State) Apply(now time.Duration, r dcs.Request) (dcs.Response, error) {
 		}
 		l.due = now + l.ttl
 		s.leases[r.Lease] = l
-		resp, err := dcs.Response{OK: true, Revision: s.revision}, error(nil)
-		if r.Kind == dcs.Renew {
-			resp, err = s.commit(r)
-		}
+		resp, err := s.commit(r) // of a Keep nothing
 		resp.TTL = l.ttl
 		return resp, err
 	case dcs.Revoke:
