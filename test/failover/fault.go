@@ -20,7 +20,7 @@ type fault struct {
 	mayLose bool          // rows that no replica had received
 	watch   time.Duration // look so long, even if all seems well
 	bound   func(spec.Timers) bound
-	lease   *fault // what it is instead where commits wait for nobody
+	leased  func(spec.Timers) bound // instead, where commits wait for nobody; rows may be lost then
 }
 
 // settled is how long rows must have flowed again before a try is over.
@@ -41,11 +41,8 @@ var faults = []fault{
 	{name: "switchover", does: []string{"switchover", "--yes"}, bound: median(1500 * time.Millisecond)},
 	{
 		name: "kill-node", does: []string{"fault", "kill-node"}, back: true,
-		bound: func(spec.Timers) bound { return bound{most: 2 * time.Second} },
-		lease: &fault{
-			name: "kill-node", does: []string{"fault", "kill-node"}, back: true, mayLose: true,
-			bound: func(t spec.Timers) bound { return bound{most: t.Lease + 2*time.Second} },
-		},
+		bound:  func(spec.Timers) bound { return bound{most: 2 * time.Second} },
+		leased: func(t spec.Timers) bound { return bound{most: t.Lease + 2*time.Second} },
 	},
 }
 
@@ -67,8 +64,8 @@ func pick(names string, waiting bool) ([]fault, error) {
 			return nil, fmt.Errorf("-faults: there is no %q", name)
 		}
 		f := faults[i]
-		if !waiting && f.lease != nil {
-			f = *f.lease
+		if !waiting && f.leased != nil {
+			f.bound, f.mayLose = f.leased, true
 		}
 		picked = append(picked, f)
 	}
