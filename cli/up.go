@@ -126,7 +126,7 @@ func parseMaxLoss(text string) (int64, error) {
 	if text == "" {
 		return 0, nil
 	}
-	const most = 1 << 53 // what an inventory may say
+	const most = 1 << 53 // what a number of the dynamic configuration holds exactly
 	m := maxLossText.FindStringSubmatch(text)
 	if m == nil {
 		return 0, usage("--max-loss %s: give a size, like 1MB, 512kB, or 0", text)
