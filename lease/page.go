@@ -132,7 +132,6 @@ type Writer struct {
 	path string
 	boot [2]uint64
 	m    *mapping
-	last Page // that was set here
 }
 
 // ErrHeld says that another process writes the page.
@@ -205,21 +204,27 @@ func writeAll(f *os.File, b []byte) error {
 func (w *Writer) Set(p Page) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	told := !w.last.worth(p)
-	w.last = p
-	if w.m == nil || !w.m.current() || w.m.store(p, w.boot) != nil {
-		if w.m != nil {
-			w.m.close()
-			w.m = nil
-		}
-		if err := w.open(); err != nil {
-			return err
-		}
-		if err := w.m.store(p, w.boot); err != nil {
-			return err
-		}
+	if w.m != nil && w.m.current() && w.put(p) == nil {
+		return nil
 	}
-	if !told {
+	if w.m != nil {
+		w.m.close()
+		w.m = nil
+	}
+	if err := w.open(); err != nil {
+		return err
+	}
+	return w.put(p)
+}
+
+// put writes p into the mapping, and tells who watches if it says something else
+// than what was there, whoever wrote that.
+func (w *Writer) put(p Page) error {
+	was, _ := w.m.load(w.boot)
+	if err := w.m.store(p, w.boot); err != nil {
+		return err
+	}
+	if was.worth(p) {
 		w.m.tell()
 	}
 	return nil

@@ -80,6 +80,18 @@ func TestAWatchTellsOfChanges(t *testing.T) {
 		t.Error("a renewal was told")
 	case <-time.After(100 * time.Millisecond):
 	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	next, err := Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.Close()
+	if err := next.Set(Page{}); err != nil {
+		t.Fatal(err)
+	}
+	expect("the end of a right that another writer gave")
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
