@@ -7,6 +7,7 @@
 package names
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -43,14 +44,14 @@ func Make(views []View, records []string) Table {
 			continue // told when the inventory was read
 		}
 		for _, name := range fields[1:] {
-			name = Plain(name)
+			name = plain(name)
 			if !slices.Contains(t.names[name], a) {
 				t.names[name] = append(t.names[name], a)
 			}
 		}
 	}
 	for _, v := range views {
-		t.clusters = append(t.clusters, Plain(v.Zone.Cluster))
+		t.clusters = append(t.clusters, plain(v.Zone.Cluster))
 		for _, m := range v.Zone.Members {
 			t.put(m.Name, parsed(m.Address))
 			t.put(m.Name+v.Zone.Suffix, parsed(m.Address))
@@ -74,8 +75,8 @@ func Make(views []View, records []string) Table {
 	return t
 }
 
-// Plain is a name as the table has it.
-func Plain(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
+// plain is a name as the table has it.
+func plain(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
 
 func parsed(text string) []netip.Addr {
 	a, err := netip.ParseAddr(text)
@@ -86,7 +87,7 @@ func parsed(text string) []netip.Addr {
 }
 
 func (t Table) put(name string, addrs []netip.Addr) {
-	name = Plain(name)
+	name = plain(name)
 	if _, ok := t.names[name]; !ok {
 		t.names[name] = addrs
 	}
@@ -134,7 +135,7 @@ const (
 
 // Find says what name is now.
 func (t Table) Find(name string) ([]netip.Addr, Kind) {
-	name = Plain(name)
+	name = plain(name)
 	addrs, ok := t.names[name]
 	switch {
 	case ok && len(addrs) > 0:
@@ -152,14 +153,5 @@ func (t Table) Find(name string) ([]netip.Addr, Kind) {
 
 // Equal says that two tables answer alike.
 func (t Table) Equal(o Table) bool {
-	if len(t.names) != len(o.names) || !slices.Equal(t.clusters, o.clusters) {
-		return false
-	}
-	for name, addrs := range t.names {
-		other, ok := o.names[name]
-		if !ok || !slices.Equal(addrs, other) {
-			return false
-		}
-	}
-	return true
+	return slices.Equal(t.clusters, o.clusters) && maps.EqualFunc(t.names, o.names, slices.Equal)
 }
