@@ -235,20 +235,20 @@ func Decide(f Facts) Decision {
 		d.Problem = disputedBy(f.Rival)
 		wake(m.Disputed + disputed)
 	}
-	pause := slowly
-	if m.Said < len(burst) {
-		pause = burst[m.Said]
-	}
-	if m.Said == 0 || f.Now >= m.SaidAt+pause {
+	if m.Said == 0 || f.Now >= m.SaidAt+pause(m.Said) {
 		m.Said, m.SaidAt = m.Said+1, f.Now
 		do(Act{Do: Announce})
-		pause = slowly
-		if m.Said < len(burst) {
-			pause = burst[m.Said]
-		}
 	}
-	wake(m.SaidAt + pause)
+	wake(m.SaidAt + pause(m.Said))
 	return d
+}
+
+// pause is how long after so many announcements the next one follows.
+func pause(said int) time.Duration {
+	if said < len(burst) {
+		return burst[said]
+	}
+	return slowly
 }
 
 func since(at *time.Duration, now time.Duration) {
