@@ -1,6 +1,7 @@
 package vip
 
 import (
+	"encoding/hex"
 	"math/rand/v2"
 	"net/netip"
 	"strings"
@@ -193,7 +194,7 @@ func TestFrames(t *testing.T) {
 		{"reply", Announcements(addresses[0], mac)[0], "ffffffffffff 02686f776401 0806 0001080006040002 02686f776401 0a0a0a02 ffffffffffff 0a0a0a02"},
 		{"request", Announcements(addresses[0], mac)[1], "ffffffffffff 02686f776401 0806 0001080006040001 02686f776401 0a0a0a02 000000000000 0a0a0a02"},
 	} {
-		if got, want := hexed(tt.frame), strings.ReplaceAll(tt.want, " ", ""); got != want {
+		if got, want := hex.EncodeToString(tt.frame), strings.ReplaceAll(tt.want, " ", ""); got != want {
 			t.Errorf("%s:\ngot  %s\nwant %s", tt.name, got, want)
 		}
 	}
@@ -213,16 +214,6 @@ func TestFrames(t *testing.T) {
 			t.Errorf("the length of %x is wrong", frame)
 		}
 	}
-}
-
-func hexed(b []byte) string {
-	const digits = "0123456789abcdef"
-	var s strings.Builder
-	for _, x := range b {
-		s.WriteByte(digits[x>>4])
-		s.WriteByte(digits[x&15])
-	}
-	return s.String()
 }
 
 func FuzzClaimant(f *testing.F) {
