@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -81,9 +82,6 @@ func Run(ctx context.Context, n spec.Node, log *slog.Logger) error {
 		}
 		h.say(d, f, errors.Join(looked, acted))
 		if stopping {
-			if acted == nil {
-				return nil
-			}
 			return acted
 		}
 		timer.Reset(d.Wake - lease.Now())
@@ -192,12 +190,9 @@ func (h *holder) lend(d time.Duration) error {
 
 // say logs a decision and leaves a report when they change.
 func (h *holder) say(d vip.Decision, f vip.Facts, err error) {
-	r := nodefile.VIP{Address: h.node.VIP.Address, Held: d.Memory.Held > 0 && err == nil, Problem: d.Problem}
-	for _, t := range d.Trail {
-		if r.Trail != "" {
-			r.Trail += " "
-		}
-		r.Trail += t
+	r := nodefile.VIP{
+		Address: h.node.VIP.Address, Held: d.Memory.Held > 0 && err == nil,
+		Trail: strings.Join(d.Trail, " "), Problem: d.Problem,
 	}
 	if err != nil {
 		if r.Problem = problem.Plain(err); r.Problem.Code == "" {
