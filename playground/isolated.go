@@ -237,21 +237,7 @@ func makeNet(path string) error {
 	if mounted(path) {
 		return nil
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o444)
-	if err != nil {
-		return err
-	}
-	f.Close()
-	return process.OnThread(func() error {
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			return fmt.Errorf("new network namespace: %w", err)
-		}
-		self := "/proc/self/task/" + strconv.Itoa(unix.Gettid()) + "/ns/net"
-		if err := unix.Mount(self, path, "", unix.MS_BIND, ""); err != nil {
-			return fmt.Errorf("mount namespace at %s: %w", path, err)
-		}
-		return nil
-	})
+	return process.NewNet(path)
 }
 
 // shareNet mounts the namespace at from at path too.

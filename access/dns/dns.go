@@ -64,15 +64,14 @@ func Run(ctx context.Context, n spec.Node, log *slog.Logger) error {
 		return err
 	}
 
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	defer stop(servers)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	for i, z := range n.DNS.Zones {
 		store, err := etcd.OpenBase(n, z.Namespace+"/"+z.Cluster+"/")
 		if err != nil {
-			cancel()
-			stop(servers)
 			return err
 		}
 		wg.Go(func() {
@@ -99,11 +98,10 @@ func Run(ctx context.Context, n spec.Node, log *slog.Logger) error {
 	}
 	select {
 	case <-ctx.Done():
-	case err = <-failed:
+		return nil
+	case err := <-failed:
+		return err
 	}
-	cancel()
-	stop(servers)
-	return err
 }
 
 // stop ends servers; one that was not serving yet loses its socket all the same.

@@ -2,7 +2,9 @@ package process
 
 import (
 	"fmt"
+	"os"
 	"runtime"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,5 +39,24 @@ func InNet(path string, f func() error) error {
 			return fmt.Errorf("enter namespace %s: %w", path, err)
 		}
 		return f()
+	})
+}
+
+// NewNet mounts a new network namespace at path, for InNet.
+func NewNet(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o444)
+	if err != nil {
+		return err
+	}
+	f.Close()
+	return OnThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("new network namespace: %w", err)
+		}
+		self := "/proc/self/task/" + strconv.Itoa(unix.Gettid()) + "/ns/net"
+		if err := unix.Mount(self, path, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("mount namespace at %s: %w", path, err)
+		}
+		return nil
 	})
 }

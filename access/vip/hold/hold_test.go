@@ -70,7 +70,7 @@ func newGround(t *testing.T, address string) *ground {
 	g := &ground{t: t, vip: netip.MustParsePrefix(address)}
 	dir := t.TempDir()
 	hub := filepath.Join(dir, "hub")
-	if err := makeNet(hub); err != nil {
+	if err := process.NewNet(hub); err != nil {
 		t.Skip("network namespaces can not be made here: ", err)
 	}
 	t.Cleanup(func() { unix.Unmount(hub, unix.MNT_DETACH) })
@@ -93,7 +93,7 @@ func newGround(t *testing.T, address string) *ground {
 		h.Paths.Run, h.Paths.Page = h.Paths.Dir, filepath.Join(h.Paths.Dir, "lease")
 		g.check(os.Mkdir(h.Paths.Dir, 0o700))
 		g.check(nodefile.Write(h.Node, -1, -1))
-		g.check(makeNet(h.net))
+		g.check(process.NewNet(h.net))
 		t.Cleanup(func() { unix.Unmount(h.net, unix.MNT_DETACH) })
 		g.check(h.connect(hub, i))
 		var err error
@@ -110,18 +110,6 @@ func (g *ground) check(err error) {
 	if err != nil {
 		g.t.Fatal(err)
 	}
-}
-
-func makeNet(path string) error {
-	if err := os.WriteFile(path, nil, 0o444); err != nil {
-		return err
-	}
-	return process.OnThread(func() error {
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			return err
-		}
-		return unix.Mount("/proc/self/task/"+strconv.Itoa(unix.Gettid())+"/ns/net", path, "", unix.MS_BIND, "")
-	})
 }
 
 // connect puts the host onto the bridge, by its address.
