@@ -252,7 +252,7 @@ func (d Desk) Backup(ctx context.Context, b take.Backup, keep *retain.Policy) (r
 		return done, because(ctx, err)
 	}
 	if _, err := d.expire(ctx, d.Stanzas[0], *keep, "", false); err != nil {
-		return done, repo.Errorf(repo.CommandFailed, "the backup is complete, but what it replaces could not be removed: %w", err)
+		return done, repo.Errorf(repo.CommandFailed, "the backup is complete, but what it replaces could not be removed: %w", because(ctx, err))
 	}
 	return done, nil
 }

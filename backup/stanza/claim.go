@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -45,9 +44,7 @@ func (s *Stanza) Claim(ctx context.Context, voice Voice) (claimed context.Contex
 		return ctx, func() {}, nil
 	}
 	host, _ := os.Hostname()
-	var id [8]byte
-	_, _ = rand.Read(id[:])
-	h := &holder{store: store, name: s.claimName(), mine: claim{ID: hex.EncodeToString(id[:]), Host: host, PID: os.Getpid(), From: time.Now().UTC()}}
+	h := &holder{store: store, name: s.claimName(), mine: claim{ID: rand.Text(), Host: host, PID: os.Getpid(), From: time.Now().UTC()}}
 	err = h.take(ctx)
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):

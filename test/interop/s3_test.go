@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"howdah/backup/repo"
 	"howdah/test/tests3"
 )
 
@@ -97,7 +98,8 @@ func TestBucketBlocks(t *testing.T) {
 // Two repositories, a directory and a bucket: WAL goes to both, a backup to the
 // one that is named, and what one has lost comes from the other.
 func TestSeveralRepositories(t *testing.T) {
-	l := newLab(t, setting{compress: "zst", lines: bucket(tests3.Start(t, "pgsql"), 2) + "repo2-bundle=y\nrepo2-cipher-type=aes-256-cbc\nrepo2-cipher-pass=another\nrepo2-retention-full=2\n"})
+	server := tests3.Start(t, "pgsql")
+	l := newLab(t, setting{compress: "zst", lines: bucket(server, 2) + "repo2-bundle=y\nrepo2-cipher-type=aes-256-cbc\nrepo2-cipher-pass=another\nrepo2-retention-full=2\n"})
 	l.with(ours, "stanza-create")
 	l.with(theirs, "check")
 	l.with(ours, "check")
@@ -120,8 +122,11 @@ func TestSeveralRepositories(t *testing.T) {
 		t.Errorf("restored %s, want %s, or at least %s", got, want, atBackup)
 	}
 	// And the bucket the rest: then there is nothing, and it is said of both.
-	out, code := l.code(ours, "--set=20200101-000000F", "restore")
-	if code == 0 {
-		t.Errorf("a restore of nothing ends well:\n%s", out)
+	if err := os.RemoveAll(filepath.Join(server.Objects, "pgsql/pgbackrest")); err != nil {
+		t.Fatal(err)
+	}
+	out, code := r.try(ours, "--config="+r.conf, "--stanza=t", "restore")
+	if code != int(repo.BackupSetInvalid) || !strings.Contains(out, "repo1: ") || !strings.Contains(out, "repo2: ") {
+		t.Errorf("a restore of nothing ends with %d, want %d, and a word on either repository:\n%s", code, repo.BackupSetInvalid, out)
 	}
 }

@@ -111,6 +111,9 @@ func (s *Store) RemoveAll(_ context.Context, dir string) error {
 
 // Swap stores an object if another one has not been stored meanwhile.
 func (s *Store) Swap(ctx context.Context, name, was string, data []byte) (string, error) {
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if have, ok := s.objects[name]; ok != (was != "") || ok && tag(have.data) != was {
@@ -120,7 +123,7 @@ func (s *Store) Swap(ctx context.Context, name, was string, data []byte) (string
 		s.objects = map[string]object{}
 	}
 	s.objects[name] = object{bytes.Clone(data), time.Now()}
-	return tag(data), ctx.Err()
+	return tag(data), nil
 }
 
 // Tagged reads an object with its tag.

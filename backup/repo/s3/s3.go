@@ -12,6 +12,7 @@ import (
 	"cmp"
 	"context"
 	"io/fs"
+	"iter"
 	"net"
 	"net/url"
 	"path"
@@ -178,13 +179,7 @@ func (s *Store) Remove(ctx context.Context, names ...string) error {
 	if len(keys) == 1 {
 		return s.failed(ctx, "remove", names[0], s.core.RemoveObject(ctx, s.bucket, keys[0], minio.RemoveObjectOptions{}))
 	}
-	return s.remove(ctx, func(yield func(string) bool) {
-		for _, key := range keys {
-			if !yield(key) {
-				return
-			}
-		}
-	})
+	return s.remove(ctx, slices.Values(keys))
 }
 
 // RemoveAll deletes everything below a prefix.
@@ -214,7 +209,7 @@ func (s *Store) RemoveAll(ctx context.Context, dir string) error {
 }
 
 // remove deletes keys, a thousand in each request.
-func (s *Store) remove(ctx context.Context, keys func(func(string) bool)) error {
+func (s *Store) remove(ctx context.Context, keys iter.Seq[string]) error {
 	ctx, cancel := context.WithCancel(ctx)
 	work := make(chan minio.ObjectInfo)
 	listed := make(chan struct{})

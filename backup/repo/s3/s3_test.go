@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -71,24 +72,13 @@ func noise(n int) []byte {
 
 func put(ctx context.Context, s *Store, name string, data []byte) error {
 	return s.Put(ctx, name, func(w io.Writer) error {
-		for piece := range slicesOf(data, 100_000) { // nobody writes in parts
+		for piece := range slices.Chunk(data, 100_000) { // nobody writes in parts
 			if _, err := w.Write(piece); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-}
-
-func slicesOf(data []byte, n int) func(func([]byte) bool) {
-	return func(yield func([]byte) bool) {
-		for len(data) > 0 {
-			some := data[:min(n, len(data))]
-			if data = data[len(some):]; !yield(some) {
-				return
-			}
-		}
-	}
 }
 
 func get(t *testing.T, s *Store, name string) ([]byte, error) {
