@@ -399,7 +399,7 @@ func (r *Restoration) follow(ctx context.Context, c *Cluster, tell func(RestoreS
 			return m.Name != r.Leader && (!m.Running() || m.Timeline < r.Record.Timeline || m.ReplicationState != cluster.ReplicationStreaming)
 		})
 	}); err != nil {
-		return cmpErr(context.Cause(ctx), err)
+		return err
 	}
 	tell(RestoreStep{Does: "making a full backup", Began: time.Now()})
 	plan, err := c.PlanBackup(ctx, repo.Full)
@@ -407,13 +407,6 @@ func (r *Restoration) follow(ctx context.Context, c *Cluster, tell func(RestoreS
 		_, err = c.Backup(ctx, plan, func(run keep.Run) { tell(RestoreStep{run.Does, run.Done, run.Total, run.Began}) })
 	}
 	return err
-}
-
-func cmpErr(first, second error) error {
-	if first != nil {
-		return first
-	}
-	return second
 }
 
 // lost says that the restored data are not there any more, and never were in place:
