@@ -207,7 +207,7 @@ const (
 // Apply does it.
 func (r *Restoration) Apply(ctx context.Context, tell func(RestoreStep)) error {
 	c := r.cluster
-	lock, err := r.lock()
+	lock, err := c.lockRestore(r.node)
 	if err != nil {
 		return err
 	}
@@ -231,17 +231,13 @@ func (r *Restoration) Apply(ctx context.Context, tell func(RestoreStep)) error {
 	return r.follow(ctx, c, tell)
 }
 
-// lock keeps a second command out. Nothing that is started inherits it.
-func (r *Restoration) lock() (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(r.node.Paths.Dir, "restore.lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
+// lockRestore keeps a second command out.
+func (c *Cluster) lockRestore(n spec.Node) (*os.File, error) {
+	f, err := node.Lock(filepath.Join(n.Paths.Dir, "restore.lock"))
+	if errors.Is(err, node.ErrLocked) {
+		err = c.refuseRestore("restore-refused", "another command is at it", "wait for its end")
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		_ = f.Close()
-		return nil, r.cluster.refuseRestore("restore-refused", "another command is at it", "wait for its end")
-	}
-	return f, nil
+	return f, err
 }
 
 // record puts the record over the one that was seen, while this member leads.
