@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,6 +20,7 @@ import (
 	"howdah/dcs"
 	"howdah/node"
 	"howdah/pg"
+	"howdah/postgres"
 	"howdah/problem"
 	"howdah/spec"
 )
@@ -341,22 +341,17 @@ func (r *Restoration) restore(ctx context.Context, data string, owner node.User,
 	return nil
 }
 
-// idle waits for the server of a command that was killed: it goes with that.
+// idle waits for the server of a command that was killed: it goes with that, and
+// may leave its pid file.
 func idle(ctx context.Context, data string) error {
-	pid := filepath.Join(data, "postmaster.pid")
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		text, err := os.ReadFile(pid)
-		if errors.Is(err, fs.ErrNotExist) {
+		if _, runs := postgres.Postmaster(data); !runs {
+			if err := os.Remove(filepath.Join(data, "postmaster.pid")); !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
 			return nil
-		}
-		if err != nil {
-			return err
-		}
-		var of int
-		if _, err := fmt.Sscan(string(text), &of); err != nil || errors.Is(syscall.Kill(of, 0), syscall.ESRCH) {
-			return os.Remove(pid)
 		}
 		select {
 		case <-tick.C:
