@@ -144,8 +144,9 @@ func (s *Store) take(ctx context.Context) (give func(), err error) {
 	}
 }
 
-// within bounds what a request may take: its own timeout, if that is shorter.
-func within(r *http.Request) (context.Context, context.CancelFunc, error) {
+// turn waits for a request's turn, and bounds what it may take: its own timeout,
+// if that is shorter than ours. The returned function ends both.
+func (s *Store) turn(r *http.Request) (context.Context, func(), error) {
 	limit := queryTime
 	if t := r.FormValue("timeout"); t != "" {
 		d, err := duration(t)
@@ -155,7 +156,12 @@ func within(r *http.Request) (context.Context, context.CancelFunc, error) {
 		limit = min(limit, d)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), limit)
-	return ctx, cancel, nil
+	give, err := s.take(ctx)
+	if err != nil {
+		cancel()
+		return nil, nil, err
+	}
+	return ctx, func() { give(); cancel() }, nil
 }
 
 func (s *Store) query(r *http.Request) (answer, error) {
@@ -195,16 +201,11 @@ func (s *Store) queryRange(r *http.Request) (answer, error) {
 
 func (s *Store) ask(r *http.Request, begin func(context.Context, string) (promql.Query, error)) (answer, error) {
 	text := r.FormValue("query")
-	ctx, cancel, err := within(r)
+	ctx, done, err := s.turn(r)
 	if err != nil {
 		return answer{}, err
 	}
-	defer cancel()
-	give, err := s.take(ctx)
-	if err != nil {
-		return answer{}, err
-	}
-	defer give()
+	defer done()
 	q, err := begin(ctx, text)
 	if err != nil {
 		return answer{}, bad("invalid query: %w", err)
@@ -322,16 +323,11 @@ func (s *Store) look(r *http.Request, needed bool, do func(context.Context, sele
 	if err != nil {
 		return answer{}, err
 	}
-	ctx, cancel, err := within(r)
+	ctx, done, err := s.turn(r)
 	if err != nil {
 		return answer{}, err
 	}
-	defer cancel()
-	give, err := s.take(ctx)
-	if err != nil {
-		return answer{}, err
-	}
-	defer give()
+	defer done()
 	q, err := s.db.Querier(sel.from, sel.until)
 	if err != nil {
 		return answer{}, err
