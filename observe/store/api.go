@@ -187,8 +187,8 @@ func (s *Store) queryRange(r *http.Request) (answer, error) {
 	switch {
 	case err != nil:
 		return answer{}, bad("step: %w", err)
-	case step <= 0:
-		return answer{}, bad("step: must be more than zero")
+	case step < time.Millisecond: // in which the engine counts: it would divide by zero
+		return answer{}, bad("step: must be a millisecond at least")
 	case end.Before(start):
 		return answer{}, bad("end: is before start")
 	case end.Sub(start)/step > maxPoints:

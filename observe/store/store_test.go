@@ -86,6 +86,7 @@ func TestAnswers(t *testing.T) {
 		{"/api/v1/query", url.Values{"query": {`pg_up`}, "time": {"NaN"}}, 400, `time: NaN is out of range`},
 		{"/api/v1/series", nil, 400, `no match[] was given`},
 		{"/api/v1/query_range", url.Values{"query": {`pg_up`}, "start": {"0"}, "end": {at}, "step": {"1"}}, 400, `ask for a longer step or a shorter range`},
+		{"/api/v1/query_range", url.Values{"query": {`pg_up`}, "start": {at}, "end": {at}, "step": {"0.0001"}}, 400, `step: must be a millisecond at least`},
 		{"/api/v1/admin/tsdb/snapshot", nil, 400, `is not served here`},
 	} {
 		code, got := get(t, s, tt.path, tt.form)
