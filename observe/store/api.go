@@ -284,6 +284,9 @@ type selection struct {
 	limit int
 }
 
+// more is what to ask for, so that one sees whether the limit left something out.
+func (sel selection) more() int { return sel.limit + 1 }
+
 func (s *Store) selection(r *http.Request, needed bool) (selection, error) {
 	sel := selection{limit: maxSeries}
 	end, err := moment(r, "end", s.now())
@@ -342,12 +345,12 @@ func (s *Store) look(r *http.Request, needed bool, do func(context.Context, sele
 
 func (s *Store) series(r *http.Request) (answer, error) {
 	return s.look(r, true, func(ctx context.Context, sel selection, q storage.Querier) (answer, error) {
-		hints := &storage.SelectHints{Start: sel.from, End: sel.until, Func: "series", Limit: sel.limit} // no samples are read
+		hints := &storage.SelectHints{Start: sel.from, End: sel.until, Func: "series", Limit: sel.more()} // no samples are read
 		var sets []storage.SeriesSet
 		for _, set := range sel.sets {
 			sets = append(sets, q.Select(ctx, true, hints, set...))
 		}
-		merged := storage.NewMergeSeriesSet(sets, sel.limit, storage.ChainedSeriesMerge)
+		merged := storage.NewMergeSeriesSet(sets, sel.more(), storage.ChainedSeriesMerge)
 		all := []labels.Labels{}
 		a := answer{}
 		for merged.Next() {
@@ -387,7 +390,7 @@ func (s *Store) words(r *http.Request, of func(context.Context, storage.Querier,
 		var a answer
 		all := []string{}
 		for _, set := range sel.sets {
-			some, warnings, err := of(ctx, q, &storage.LabelHints{Limit: sel.limit}, set)
+			some, warnings, err := of(ctx, q, &storage.LabelHints{Limit: sel.more()}, set)
 			if err != nil {
 				return a, err
 			}
