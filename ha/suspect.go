@@ -37,8 +37,11 @@ func (t *turn) suspected() bool {
 		t.ballot(l.Mod)
 		return true
 	}
-	if m.Epoch != l.Mod || m.Flushed != t.Server.Flushed {
+	switch {
+	case m.Epoch != l.Mod:
 		*m = Suspicion{Epoch: l.Mod, Flushed: t.Server.Flushed, Moved: t.ServerAt}
+	case m.Flushed != t.Server.Flushed: // not when that was seen: when it came
+		m.Flushed, m.Moved = t.Server.Flushed, max(m.Moved, t.ServerAt-t.Server.Silence)
 	}
 	heard := max(t.Heard, m.Moved)
 	if t.Heard == 0 || t.Now-heard < suspectAfter {

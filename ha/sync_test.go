@@ -283,6 +283,14 @@ func TestSuspicion(t *testing.T) {
 		{"a leader that is heard is followed", standby, quorumOn, "leader=a server=standby -> nothing"},
 		{"one whose machine is silent is suspected", standby, silent, "leader=a leader=silent suspected=0/2 server=standby -> put howdah/suspects/b"},
 		{"not while log comes", standby, func(v *View) { silent(v); v.Memory.Suspicion.Flushed = 900 }, "leader=a server=standby -> nothing"},
+		{"log that came long ago is no sign of life for being seen now", standby, func(v *View) {
+			silent(v)
+			v.Memory.Suspicion.Flushed, v.Server.Silence = 900, suspectAfter
+		}, "leader=a leader=silent suspected=0/2 server=standby -> put howdah/suspects/b"},
+		{"log that came lately is", standby, func(v *View) {
+			silent(v)
+			v.Memory.Suspicion.Flushed, v.Server.Silence = 900, suspectAfter-1
+		}, "leader=a server=standby -> nothing"},
 		{"nor if it was never heard", standby, func(v *View) { silent(v); v.Heard = 0 }, "leader=a server=standby -> nothing"},
 		{"when as many say so as it takes, a voter takes nothing more from it", standby, func(v *View) {
 			silent(v)

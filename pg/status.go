@@ -134,9 +134,10 @@ type Status struct {
 	Flushed    LSN      // primary: flushed; standby: received and flushed, at least replayed
 	Replayed   LSN      // standby
 	Replaying  time.Time
-	Streaming  bool   // standby: the WAL receiver streams
-	Upstream   string // standby: host:port of primary_conninfo
-	Slot       string // standby: primary_slot_name
+	Streaming  bool          // standby: the WAL receiver streams
+	Silence    time.Duration // standby: since its upstream said anything; 0: not known
+	Upstream   string        // standby: host:port of primary_conninfo
+	Slot       string        // standby: primary_slot_name
 	Replicas   []Replica
 	Slots      []string // physical slots, sorted
 	History    History  // primary: of its timeline

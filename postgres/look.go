@@ -114,7 +114,7 @@ SELECT pg_is_in_recovery(), current_setting('server_version_num'), pg_conf_load_
   CASE WHEN NOT pg_is_in_recovery() THEN ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int END,
   current_setting('primary_conninfo'), current_setting('primary_slot_name'),
   CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() END, current_setting('synchronous_standby_names');
-SELECT status, received_tli FROM pg_stat_wal_receiver WHERE pid IS NOT NULL;
+SELECT status, received_tli, (extract(epoch FROM clock_timestamp() - last_msg_receipt_time) * 1000000)::bigint FROM pg_stat_wal_receiver WHERE pid IS NOT NULL;
 SELECT application_name, state, flush_lsn, replay_lsn, sync_state, usename, host(client_addr), sync_priority FROM pg_stat_replication ORDER BY 1, pid;
 SELECT slot_name FROM pg_replication_slots WHERE slot_type = 'physical' AND NOT temporary ORDER BY 1`
 
@@ -220,7 +220,7 @@ func (s *Server) fill(ctx context.Context, st *pg.Status, all []*pgconn.Result) 
 		}
 		st.Slot = string(row[8])
 		for _, r := range all[1].Rows {
-			st.Streaming = string(r[0]) == "streaming"
+			st.Streaming, st.Silence = string(r[0]) == "streaming", max(0, time.Duration(number(string(r[2])))*time.Microsecond)
 			if tl := timeline(r[1]); tl > s.look.received {
 				s.look.received = tl
 			}

@@ -75,7 +75,7 @@ func (s *server) attach() bool {
 		return false // "requested starting point is not in this server's history"
 	}
 	s.newest = max(s.newest, u.newest)
-	s.stream, s.acked, s.broken = u, s.end, 0
+	s.stream, s.acked, s.heard, s.broken = u, s.end, s.w.now, 0
 	u.sends(s)
 	s.position(u.branch, s.end)
 	s.pump()
@@ -129,7 +129,7 @@ func (s *server) pump() {
 		if s.frozen {
 			return
 		}
-		s.acked = s.end
+		s.acked, s.heard = s.end, s.w.now
 		s.position(b, max(end, s.end))
 		u.confirm(s)
 		s.w.after(0, s.pump)

@@ -55,7 +55,8 @@ type server struct {
 	link    int // changes with every connection
 	stream  *server
 	pumping bool
-	acked   pg.LSN // what the upstream has heard of end
+	acked   pg.LSN        // what the upstream has heard of end
+	heard   time.Duration // when the upstream last said something
 	broken  time.Duration
 }
 
@@ -108,6 +109,9 @@ func (s *server) look() pg.Status {
 		}
 	}
 	if s.recovering {
+		if s.stream != nil {
+			st.Silence = s.w.now - s.heard
+		}
 		st.Replayed, st.Streaming, st.Upstream, st.Slot = s.end, s.stream != nil, s.up.Addr(), s.up.Slot
 	} else {
 		st.History = s.branch.history()
