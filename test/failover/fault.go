@@ -112,12 +112,16 @@ func (t Try) String() string {
 
 // try breaks the primary once, waits until the cluster is whole again, and
 // reads back every row.
-func try(ctx context.Context, c *cluster, w *outside.Writer, f fault) (Try, error) {
+func try(ctx context.Context, c *cluster, w *outside.Writer, f fault, through string) (Try, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, fmt.Errorf("the cluster was not whole again in 2m; its directory is %s", c.Dir))
 	defer cancel()
 	before, err := c.Whole(ctx)
 	if err != nil {
 		return Try{}, err
+	}
+	if f.back && through != "" {
+		w.Shun(c.Door(before)) // a client there would have to be lost with it
+		defer w.Shun("")
 	}
 	if err := w.Flowing(ctx, time.Now(), settled); err != nil {
 		return Try{}, err

@@ -127,7 +127,7 @@ func measure(ctx context.Context, c *cluster, faults []fault, n int, through, lo
 		}
 		for i := range n {
 			for k, f := range group {
-				t, err := try(ctx, c, w, f)
+				t, err := try(ctx, c, w, f, through)
 				if err != nil {
 					return results, fmt.Errorf("%s, try %d: %w", f.name, i+1, err)
 				}

@@ -218,6 +218,16 @@ func (c *Cluster) doors(ctx context.Context, port func(spec.Node) int) ([]*pgcon
 	return hosts, nil
 }
 
+// Door is the host at which clients find a node; "" for none of ours.
+func (c *Cluster) Door(member string) string {
+	for _, n := range c.Nodes {
+		if n.Member == member {
+			return playground.Door(n)
+		}
+	}
+	return ""
+}
+
 // Process is that of a node's role; "node" is the supervisor, "postgres" the postmaster.
 func Process(n spec.Node, role string) (process.ID, bool) {
 	switch role {

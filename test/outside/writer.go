@@ -26,8 +26,9 @@ type Writer struct {
 	stop  func()
 
 	mu    sync.Mutex
-	acked []ack // by time, so by number too
-	since int   // of acked, what Check has not seen yet
+	shun  string // a host that is not asked
+	acked []ack  // by time, so by number too
+	since int    // of acked, what Check has not seen yet
 }
 
 type ack struct {
@@ -73,6 +74,19 @@ func (c *Cluster) WriteInto(ctx context.Context, table, service string) (*Writer
 	return w, nil
 }
 
+// Shun keeps the writer away from a host, which it leaves if it is there; "": from none.
+func (w *Writer) Shun(host string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.shun = host
+}
+
+func (w *Writer) shuns(host string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.shun == host
+}
+
 // Stop ends the writing.
 func (w *Writer) Stop() { w.stop() }
 
@@ -82,6 +96,11 @@ func (w *Writer) run(ctx context.Context, row int64) {
 	var conn *pgconn.PgConn
 	host := 0
 	for ; ctx.Err() == nil; row++ {
+		if w.shuns(w.hosts[host].Host) {
+			hangUp(conn)
+			conn = nil
+			host = (host + 1) % len(w.hosts)
+		}
 		if conn == nil {
 			conn = Connect(ctx, w.hosts[host])
 		}
@@ -90,7 +109,7 @@ func (w *Writer) run(ctx context.Context, row int64) {
 			w.mu.Lock()
 			w.acked = append(w.acked, ack{row: row, sent: sent, at: time.Now(), timeline: timeline})
 			w.mu.Unlock()
-		} else {
+		} else if conn == nil || conn.IsClosed() { // otherwise only the transaction is undone
 			hangUp(conn)
 			conn = nil
 			host = (host + 1) % len(w.hosts)
