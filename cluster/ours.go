@@ -209,7 +209,7 @@ func (p FailoverPage) Key() string { return DirFailovers + strconv.FormatInt(p.E
 
 // Outage is how long nobody wrote: from the first sign of what was not planned,
 // or from the end of the checkpoint before what was, until the first answer to a
-// write. It is 0 where there was nothing to interrupt.
+// write: to that of a client, where one waited. It is 0 where there was nothing to interrupt.
 func (p FailoverPage) Outage() time.Duration {
 	if p.Kind == KindBootstrap {
 		return 0
@@ -219,8 +219,8 @@ func (p FailoverPage) Outage() time.Duration {
 		switch ph.Name {
 		case PhaseCheckpointed:
 			begin = ph.After
-		case PhaseWrites:
-			end = ph.After
+		case PhaseWrites, PhaseRouted:
+			end = max(end, ph.After)
 		}
 	}
 	return max(end-begin, 0)
@@ -229,7 +229,8 @@ func (p FailoverPage) Outage() time.Duration {
 // The phases that Outage goes by.
 const (
 	PhaseCheckpointed = "checkpointed" // the last of a planned change before clients are cut off
-	PhaseWrites       = "writes"       // somebody writes again
+	PhaseWrites       = "writes"       // what is written can be acknowledged again
+	PhaseRouted       = "routed"       // and a client of a gateway had an answer
 )
 
 // A Phase ended so long after the first sign.
@@ -337,6 +338,8 @@ type Gateway struct {
 	// Open how many transactions were going on then that it knows of.
 	Held int64 `json:"held,omitempty"`
 	Open int   `json:"open,omitempty"`
+	// Served is the newest reign whose leader has answered a client through it.
+	Served int64 `json:"served,omitempty"`
 }
 
 // Encode is the value to put.

@@ -67,7 +67,7 @@ func drawView(t *rapid.T) View {
 		v.State.Failover = cluster.Failover{Mod: 48, Leader: rapid.SampledFrom([]string{"", "a"}).Draw(t, "from"), Member: rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "to")}
 	}
 	if odd("gateways") {
-		v.State.Gateways = []cluster.Gateway{{Host: "h", Held: int64(rapid.IntRange(50, 51).Draw(t, "held")), Open: rapid.IntRange(0, 1).Draw(t, "open")}, {Host: "i"}}
+		v.State.Gateways = []cluster.Gateway{{Host: "h", Held: int64(rapid.IntRange(50, 51).Draw(t, "held")), Open: rapid.IntRange(0, 1).Draw(t, "open"), Served: int64(rapid.IntRange(39, 41).Draw(t, "served"))}, {Host: "i"}}
 		v.State.Drain = &cluster.Drain{Mod: 50, From: "a", To: rapid.SampledFrom([]string{"b", "c"}).Draw(t, "to"), Epoch: int64(rapid.IntRange(39, 41).Draw(t, "of")), Hold: !odd("told")}
 	}
 	if odd("restore") {

@@ -244,6 +244,7 @@ type Story struct {
 
 	Served time.Duration // since then this server is a primary that lets clients in
 	End    pg.LSN        // where its log ended at that moment
+	Wrote  time.Duration // since then what is written can be acknowledged
 }
 
 // phase notes the end of a phase, once.

@@ -257,7 +257,7 @@ func (t *turn) history() {
 // begin opens the story of a change of leader, unless one of that kind is open.
 func (t *turn) begin(kind, from, reason string) {
 	s := &t.m.Story
-	if s.Kind != "" && s.From == from {
+	if s.Kind != "" && s.From == from && !s.reached(cluster.PhaseWrites) {
 		return
 	}
 	*s = Story{Kind: kind, From: from, Reason: []string{reason}, Begun: t.Wall}
@@ -277,11 +277,26 @@ func (t *turn) told() {
 	if !s.reached(cluster.PhaseWrites) && !t.acknowledges() {
 		return
 	}
-	s.phase(cluster.PhaseWrites, t.Wall)
+	if !s.reached(cluster.PhaseWrites) {
+		s.phase(cluster.PhaseWrites, t.Wall)
+		s.Wrote = t.Now
+	}
+	waited := t.Now < s.Wrote+routedIn
+	if waited && slices.ContainsFunc(t.State.Gateways, func(g cluster.Gateway) bool { return g.Served == t.m.Right.Epoch }) {
+		s.phase(cluster.PhaseRouted, t.Wall)
+	}
 	next := int64(1)
 	for _, p := range t.State.Failovers {
 		if p.Epoch == t.m.Right.Epoch && p.To == t.Self.Name && p.At.Equal(s.Begun) {
-			*s = Story{} // seen: only now it is told for certain
+			switch {
+			case len(p.Phases) < len(s.Phases):
+				p.Phases = s.Phases
+				t.put(cluster.PageKey(p.Number), p.Encode(), p.Mod)
+			case waited && len(t.State.Gateways) > 0 && !s.reached(cluster.PhaseRouted):
+				t.wakeBy(s.Wrote + routedIn)
+			default:
+				*s = Story{} // seen: only now it is told for certain
+			}
 			return
 		}
 		next = max(next, p.Number+1)
@@ -298,6 +313,10 @@ func (t *turn) told() {
 		t.do(Drop{Key: cluster.PageKey(t.State.Failovers[0].Number), Over: t.State.Failovers[0].Mod})
 	}
 }
+
+// routedIn is how long after the new primary writes a gateway may say that its
+// clients hear it. One that says it later had nobody who waited.
+const routedIn = time.Second
 
 // pageWaits is how long the page of a change waits for standbys.
 const pageWaits = 10 * time.Second

@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -275,6 +276,69 @@ func TestPositionsArePutOnce(t *testing.T) {
 			})
 			if put != tt.want {
 				t.Errorf("put: %v, want %v", put, tt.want)
+			}
+		})
+	}
+}
+
+// A page ends with the first answer that a client of a gateway had, if one waited.
+func TestAPageEndsWhenClientsAreAnswered(t *testing.T) {
+	written := []cluster.Phase{{Name: cluster.PhaseWrites, After: 300 * time.Millisecond}}
+	seen := func(v *View) {
+		v.Memory.Story.Phases, v.Memory.Story.Wrote = written, now-100*time.Millisecond
+		v.State.Failovers = []cluster.FailoverPage{{
+			Number: 3, Mod: 31, Epoch: epoch, Kind: cluster.KindCrash, From: "z", To: v.Self.Name, At: v.Memory.Story.Begun, Phases: written, LostBytes: new(int64),
+		}}
+	}
+	serves := func(v *View, epoch int64) {
+		v.State.Gateways = []cluster.Gateway{{Host: "h"}, {Host: "i", Served: epoch}}
+	}
+	for _, tt := range []struct {
+		name string
+		with func(*View)
+		want string
+		open bool // the story may still change
+	}{
+		{"there is no gateway", func(*View) {}, "000001 over 0: writes", true},
+		{"and the page is seen", seen, "", false},
+		{"nobody was answered yet", func(v *View) { seen(v); serves(v, epoch-1) }, "", true},
+		{"one was at once", func(v *View) { serves(v, epoch) }, "000001 over 0: writes routed", true},
+		{"one was since, and what others added stays", func(v *View) { seen(v); serves(v, epoch) }, "000003 over 31: writes routed lost", true},
+		{"one that is answered late did not wait", func(v *View) {
+			seen(v)
+			serves(v, epoch)
+			v.Memory.Story.Wrote = now - routedIn
+		}, "", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			v := leader()
+			v.State.Failovers = nil
+			v.Memory.Story = Story{Kind: cluster.KindCrash, From: "z", Begun: v.Wall.Add(-time.Second)}
+			tt.with(&v)
+			d := Decide(v)
+			got := ""
+			for _, a := range d.Actions {
+				p, ok := a.(Put)
+				if !ok || !strings.HasPrefix(p.Key, cluster.DirFailovers) {
+					continue
+				}
+				page, err := cluster.ParseFailoverPage([]byte(p.Value))
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = fmt.Sprintf("%s over %d:", strings.TrimPrefix(p.Key, cluster.DirFailovers), p.Over)
+				for _, ph := range page.Phases {
+					got += " " + ph.Name
+				}
+				if page.LostBytes != nil {
+					got += " lost"
+				}
+			}
+			if got != tt.want {
+				t.Errorf("put %q, want %q", got, tt.want)
+			}
+			if open := d.Memory.Story.Kind != ""; open != tt.open {
+				t.Errorf("the story is open: %v, want %v", open, tt.open)
 			}
 		})
 	}

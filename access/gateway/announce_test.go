@@ -55,6 +55,16 @@ func TestAGatewayAnnouncesItself(t *testing.T) {
 	if follows(8) == lease || time.Since(began) > 2*announceEvery {
 		t.Error("it is not there with a new lease")
 	}
+	// What the leader says that it followed before is nothing new; the first answer of
+	// the present one is.
+	f := w.g.fronts[0]
+	(&gate{always{}, 8, f}).pass()
+	(&gate{always{}, 7, f}).pass()
+	(&gate{never{}, 9, f}).pass()
+	eventually(t, "the reign that answers clients is shown", func() bool {
+		g, _, ok := shown()
+		return ok && g.Served == 8 && g.Epoch == 8
+	})
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
@@ -63,3 +73,8 @@ func TestAGatewayAnnouncesItself(t *testing.T) {
 		t.Error("it is there after it has ended")
 	}
 }
+
+type always struct{}
+
+func (always) open(int64) bool          { return true }
+func (always) changed() <-chan struct{} { return nil }

@@ -25,6 +25,8 @@ type standing struct {
 	epoch int64 // the newest that the routes follow
 	held  int64 // generation of the drain for which clients are held; 0: none
 	open  int   // transactions that were going on when they first were, or 0
+
+	served int64 // the newest reign whose leader has answered a client here
 }
 
 // A draining is the drain that is being obeyed.

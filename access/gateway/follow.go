@@ -32,6 +32,7 @@ type front struct {
 	draining draining
 	standMu  sync.Mutex
 	standing latest.Value[standing]
+	served   atomic.Int64 // newest reign whose leader has answered a client
 
 	reader cluster.Reader
 	blind  atomic.Bool // the watch is lost, and no snapshot came since

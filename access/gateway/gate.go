@@ -26,9 +26,21 @@ import (
 type gate struct {
 	source right
 	epoch  int64
+	front  *front
 }
 
 func (g *gate) open() bool { return g.source.open(g.epoch) }
+
+// pass opens for something that the primary said.
+func (g *gate) pass() bool { return g.open() && g.front.serves(g.epoch) }
+
+// serves notes that a client hears the leader of epoch, and is true.
+func (f *front) serves(epoch int64) bool {
+	if was := f.served.Load(); was < epoch && f.served.CompareAndSwap(was, epoch) {
+		f.stand(func(s *standing) { s.served = max(s.served, epoch) })
+	}
+	return true
+}
 
 // A right is where a gate looks.
 type right interface {

@@ -267,7 +267,7 @@ func (w *way) gate(b route.Backend) (open func() bool, let func(), err error) {
 		return nil, func() {}, nil
 	}
 	from, let, err := w.port.front.right(b)
-	return func() bool { return from.open(b.Epoch) }, let, err
+	return (&gate{from, b.Epoch, w.port.front}).pass, let, err
 }
 
 // opened counts a connection to b, until what it returns is called.
@@ -384,7 +384,7 @@ func (p *port) gateOf(s route.Service) func(tag any) func() bool {
 				return false
 			}
 			defer let()
-			return from.open(b.Epoch)
+			return (&gate{from, b.Epoch, p.front}).pass()
 		}
 	}
 }

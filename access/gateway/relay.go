@@ -129,7 +129,7 @@ func (p pump) write(to interface {
 		var sent error
 		err := to.Write(func(fd uintptr) bool {
 			if p.gate != nil {
-				if g := p.gate.Load(); g != nil && !g.open() {
+				if g := p.gate.Load(); g != nil && !g.pass() {
 					shut = true
 					return true
 				}

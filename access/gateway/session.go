@@ -228,7 +228,7 @@ func (x *session) attempt(ctx context.Context, s route.Service, tried map[string
 			tried[b.Member] = true
 			return retryDial, err
 		}
-		guard = &gate{from, b.Epoch}
+		guard = &gate{from, b.Epoch, p.front}
 		x.keep(guard, let)
 		if !guard.open() {
 			if from.changed() != nil {
@@ -300,7 +300,7 @@ func (x *session) rise(b route.Backend) {
 		from, let = never{}, func() {}
 	}
 	x.lets = append(x.lets, let)
-	x.gate.Store(&gate{from, b.Epoch})
+	x.gate.Store(&gate{from, b.Epoch, x.port.front})
 }
 
 // wanted is closed when the proof that the session waits for may have changed.

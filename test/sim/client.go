@@ -33,6 +33,7 @@ func (c *client) write(life int) {
 				w.laws.acks = append(w.laws.acks, a)
 				w.Stats.Acknowledged++
 				w.acknowledged(n, a)
+				w.gateways.answered(n)
 			}, nil)
 		}
 	}

@@ -22,6 +22,9 @@ type gateway struct {
 	host string
 	dead bool
 	held int64 // generation that it has acknowledged, or is about to
+	open int
+
+	served int64 // the reign that has answered its clients
 }
 
 func (w *World) openGateways() {
@@ -38,7 +41,8 @@ func (w *World) openGateways() {
 }
 
 func (g *gateways) put(x *gateway, open int) {
-	value := cluster.Gateway{Node: x.host, Listen: x.host + ":9101", Held: x.held, Open: open}.Encode()
+	x.open = open
+	value := cluster.Gateway{Node: x.host, Listen: x.host + ":9101", Held: x.held, Open: open, Served: x.served}.Encode()
 	if !g.w.store.outage {
 		_, _ = g.w.store.apply(dcs.Request{Kind: dcs.Commit, Ops: []dcs.Op{dcs.Put(cluster.DirGateways+x.host, value, 0)}})
 	}
@@ -70,6 +74,21 @@ func (g *gateways) see(p *picture) {
 				}
 			})
 		}
+	}
+}
+
+// answered has the gateways say that the leader has answered somebody.
+func (g *gateways) answered(by *node) {
+	if g == nil {
+		return
+	}
+	holder, kv := g.w.holder()
+	for _, x := range g.all {
+		if holder != by || x.dead || x.served >= kv.Mod {
+			continue
+		}
+		x.served = kv.Mod
+		g.w.after(time.Duration(g.rng.Int64N(int64(200*time.Millisecond))), func() { g.put(x, x.open) })
 	}
 }
 
