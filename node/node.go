@@ -49,6 +49,7 @@ type Role struct {
 	Env   []string // beside the few variables that every role gets
 	OOM   int
 	Low   bool          // it gives way to every other for processor and disk
+	Slack time.Duration // of the watcher of its runtime
 	Grace time.Duration // from SIGTERM to SIGKILL
 	Caps  []uintptr     // capabilities that it keeps, if the supervisor is root
 	// Listen are the sockets that the supervisor keeps for the role.
@@ -92,7 +93,7 @@ func Roles(n spec.Node) []Role {
 			// does not count. The tracing, a line every 24 days, is there for what it
 			// stops: docs/decisions/2026-11-21-an-idle-store.md.
 			Env: []string{"GOMEMLIMIT=64MiB", "GOGC=50", "GOMAXPROCS=1", "GODEBUG=schedtrace=2147483647"},
-			OOM: oomRole, Grace: 10 * time.Second,
+			OOM: oomRole, Slack: 20 * time.Millisecond, Grace: 10 * time.Second,
 		})
 	}
 	if n.Serves() {
@@ -315,7 +316,7 @@ func (r Role) job(n spec.Node, a User) process.Job {
 		User: a.Credential, Owner: [2]int{a.UID, a.GID},
 		Log: filepath.Join(n.Paths.Log, r.Name+".log"),
 		PID: RoleFile(n, r.Name),
-		OOM: r.OOM, Low: r.Low, Grace: r.Grace,
+		OOM: r.OOM, Low: r.Low, Slack: r.Slack, Grace: r.Grace,
 	}
 }
 

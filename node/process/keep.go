@@ -32,6 +32,9 @@ type Job struct {
 	NetNS string // network namespace to run in; "" is ours
 	OOM   int    // oom_score_adj, where we may set it
 	Low   bool   // processor and disk are for others first
+	// Slack is how much later than it asks to the watcher of a Go program may be woken,
+	// where we may say so.
+	Slack time.Duration
 	// Caps are capabilities that it keeps although it is not root. To give them
 	// away we must have them.
 	Caps  []uintptr
@@ -178,6 +181,9 @@ func (k *Keeper) start(j Job) (ID, <-chan syscall.WaitStatus, error) {
 		if err := lower(id); err != nil {
 			k.Log.Warn("priority not lowered", logkey.Role, j.Name, logkey.Error, err)
 		}
+	}
+	if j.Slack > 0 {
+		time.AfterFunc(young, func() { _ = sleepIn(id, j.Slack) })
 	}
 	if err := j.PID.Write(id); err != nil {
 		// It runs and will be found by its arguments.
