@@ -17,7 +17,8 @@ type World struct {
 	Clusters []Cluster `json:"clusters"`
 	Stores   []Store   `json:"etcd"`
 	Others   []Other   `json:"others"`
-	Names    []Names   `json:"dns"` // the name servers
+	Names    []Names   `json:"dns"`   // the name servers
+	Hosts    []Host    `json:"hosts"` // the machines that carry any of it, in the order of the file
 	Findings []Finding `json:"findings"`
 }
 
@@ -87,6 +88,14 @@ type Store struct {
 	Client int    `json:"client"`
 	Peer   int    `json:"peer"`
 	Origin string `json:"origin"`
+}
+
+// A Host is a machine, and how a person comes to it by SSH.
+type Host struct {
+	Host    string `json:"host"`              // as everything else names it
+	Address string `json:"address,omitempty"` // of its SSH server; "": the host's own
+	Port    int    `json:"port,omitempty"`    // 0: 22
+	User    string `json:"user,omitempty"`    // "": that of whoever asks
 }
 
 // A Names is the name server of one host.

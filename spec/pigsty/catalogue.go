@@ -65,6 +65,8 @@ cidr      pg_vip_address
 bool      dns_enabled
 port      dns_port
 strings   dns_records
+word      ansible_host ansible_user
+port      ansible_port
 suffix    pg_dns_suffix
 target    pg_dns_target
 link      pg_vip_interface

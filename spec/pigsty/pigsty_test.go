@@ -86,6 +86,21 @@ func find(t *testing.T, list []spec.Setting, name string) spec.Setting {
 	return spec.Setting{}
 }
 
+// How a person comes to a host is the host's own, or what counts for all.
+func TestHosts(t *testing.T) {
+	w := read(t, strings.Replace(strings.Replace(base, "vars: { pg_cluster: pg-test }", "vars: { pg_cluster: pg-test, ansible_user: ops, ansible_port: 2222 }", 1),
+		"10.10.10.12: { pg_seq: 2,", "10.10.10.12: { ansible_host: db2.example, ansible_port: 22, pg_seq: 2,", 1))
+	want := []spec.Host{
+		{Host: "10.10.10.11", Port: 2222, User: "ops"}, {Host: "10.10.10.12", Address: "db2.example", Port: 22, User: "ops"}, {Host: "10.10.10.13", Port: 2222, User: "ops"},
+	}
+	if !slices.Equal(w.Hosts, want) {
+		t.Errorf("got %+v, want %+v", w.Hosts, want)
+	}
+	if w := Read("x.yml", []byte(strings.Replace(base, "vars: { pg_cluster: pg-test }", "vars: { pg_cluster: pg-test, ansible_port: none }", 1))); w.Err() == nil {
+		t.Error("a port that is none is no problem")
+	}
+}
+
 func TestPrecedence(t *testing.T) {
 	w := read(t, `all:
   vars: { pg_weight: 10, pg_port: 5001, pg_conf: tiny.yml }

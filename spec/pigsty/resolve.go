@@ -55,6 +55,7 @@ func (r *reader) resolve(inv *inventory, w *spec.World) {
 	beat(w.Clusters)
 	r.stores(inv, w)
 	r.others(inv, w)
+	r.logins(inv, w)
 	r.names(inv, servers, w)
 	r.listeners(w)
 	if len(names) == 0 && !r.failed() && len(inv.hosts) > 0 {
@@ -619,6 +620,25 @@ func (r *reader) others(inv *inventory, w *spec.World) {
 	for _, c := range w.Clusters {
 		for i, host := range c.Carriers {
 			add(host, c.Provider, c.Provider+"-"+strconv.Itoa(i+1))
+		}
+	}
+}
+
+// logins says of the hosts that carry something how a person comes to them.
+func (r *reader) logins(inv *inventory, w *spec.World) {
+	carries := map[string]bool{}
+	for _, c := range w.Clusters {
+		for _, m := range c.Members {
+			carries[m.Host] = true
+		}
+	}
+	for _, o := range w.Others {
+		carries[o.Host] = true
+	}
+	for _, h := range inv.hosts {
+		if carries[h.name] {
+			s := r.scope(inv, h, nil)
+			w.Hosts = append(w.Hosts, spec.Host{Host: h.name, Address: s.text("ansible_host"), Port: s.int("ansible_port"), User: s.text("ansible_user")})
 		}
 	}
 }
