@@ -26,7 +26,7 @@ var floors = []floor{
 		"the standard library without I/O, and words",
 	},
 	{
-		"brains", "access/admin access/hba access/login access/names access/pool access/route access/userlist access/vip backup/repo backup/retain backup/schedule ha ha/quorum observe/alert observe/collector observe/target postgres/conf spec spec/patroni spec/pigsty spec/place spec/plan",
+		"brains", "access/admin access/hba access/login access/names access/pool access/route access/userlist access/vip backup/repo backup/retain backup/schedule ha ha/quorum machine/install observe/alert observe/collector observe/target postgres/conf spec spec/patroni spec/pigsty spec/place spec/plan",
 		"words, brains of their wing, YAML and JMESPath; no clock, randomness, files, sockets, logging, goroutines",
 	},
 	{
@@ -34,7 +34,7 @@ var floors = []floor{
 		"words, brains and tools: small hands for whoever stands above",
 	},
 	{
-		"hands", "access/vip/hold backup/repo/mem backup/repo/peer backup/repo/posix backup/repo/s3 backup/server backup/stanza dcs dcs/embed dcs/etcd dcs/mem ha/watchdog postgres postgres/probe",
+		"hands", "access/vip/hold backup/repo/mem backup/repo/peer backup/repo/posix backup/repo/s3 backup/server backup/stanza dcs dcs/embed dcs/etcd dcs/mem ha/watchdog machine/ssh postgres postgres/probe",
 		"words, brains, tools, and hands of their own family",
 	},
 	{

@@ -32,6 +32,10 @@ import (
 type Inventory struct {
 	World spec.World
 	Dir   string // of the file: what it names is beside it
+	Text  []byte
+
+	Beside    []string // files that it names by a path from Dir on, which must come along when it is copied
+	Elsewhere []string // what it names that no copy of it would find: env:NAME, file:/absolute
 }
 
 // ReadInventory reads what clusters are declared in a file, and what it names:
@@ -53,13 +57,14 @@ func ReadInventory(path string) (Inventory, error) {
 	if err != nil {
 		return Inventory{}, err
 	}
-	inv := Inventory{World: pigsty.Read(path, text), Dir: dir}
+	inv := Inventory{World: pigsty.Read(path, text), Dir: dir, Text: text}
 	if err := inv.World.Err(); err != nil {
 		return inv, err
 	}
 	var missing []string
 	find := func(of string, secrets map[string]secret.Text) {
 		for name, value := range secrets {
+			inv.names(value)
 			found, err := lookUp(value, dir)
 			if err != nil {
 				missing = append(missing, fmt.Sprintf("%s, %s: %s", of, name, err))
@@ -78,10 +83,14 @@ func ReadInventory(path string) (Inventory, error) {
 			if d.Baseline == "" || filepath.IsAbs(d.Baseline) {
 				continue
 			}
+			beside := d.Baseline
 			file := filepath.Join(dir, "files", d.Baseline)
 			if _, err := os.Stat(file); err != nil {
 				file = filepath.Join(dir, d.Baseline)
+			} else {
+				beside = filepath.Join("files", d.Baseline)
 			}
+			inv.beside(beside)
 			if _, err := os.Stat(file); err != nil {
 				missing = append(missing, fmt.Sprintf("cluster %s, database %s: its baseline %s is neither in %s nor in %s", c.Name, d.Name, d.Baseline, filepath.Join(dir, "files"), dir))
 			}
@@ -96,6 +105,27 @@ func ReadInventory(path string) (Inventory, error) {
 		}
 	}
 	return inv, nil
+}
+
+// names notes what a secret is a reference to.
+func (inv *Inventory) names(s secret.Text) {
+	if strings.HasPrefix(s.Reveal(), "env:") {
+		inv.Elsewhere = append(inv.Elsewhere, s.Reveal())
+	}
+	if path, ok := strings.CutPrefix(s.Reveal(), "file:"); ok {
+		inv.beside(path)
+	}
+}
+
+// beside notes a file that must be where the inventory is.
+func (inv *Inventory) beside(path string) {
+	to := &inv.Beside
+	if !filepath.IsLocal(path) {
+		to, path = &inv.Elsewhere, "file:"+path
+	}
+	if !slices.Contains(*to, path) {
+		*to = append(*to, path)
+	}
 }
 
 // lookUp finds a secret that the inventory only names.

@@ -35,10 +35,15 @@ const authority = "ca"
 // pgDbsu makes place name each server's user as the inventory does.
 const pgDbsu = "pg_dbsu"
 
+// Authority are the files of the authority in dir.
+func Authority(dir string) (cert, key string) {
+	return filepath.Join(dir, authority, "ca.pem"), filepath.Join(dir, authority, "ca.key")
+}
+
 // Keys makes in dir what every machine must have alike, the authority and the
 // secrets of each cluster, and returns their paths. What is there is kept.
 func Keys(dir string, w spec.World) ([]string, error) {
-	if err := vacant(dir, w); err != nil {
+	if err := Vacant(dir, w); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -49,7 +54,7 @@ func Keys(dir string, w spec.World) ([]string, error) {
 	}
 	paths := []string{filepath.Join(dir, authority)}
 	for _, c := range w.Clusters {
-		path := secretsOf(dir, c.Name)
+		path := SecretsOf(dir, c.Name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return nil, fmt.Errorf("keys: %w", err)
 		}
@@ -64,7 +69,7 @@ func Keys(dir string, w spec.World) ([]string, error) {
 // Take writes to dir what host runs, and returns its node. Given again it
 // changes only what the inventory now has otherwise.
 func Take(dir, host string, w spec.World) (spec.Node, error) {
-	if err := vacant(dir, w); err != nil {
+	if err := Vacant(dir, w); err != nil {
 		return spec.Node{}, err
 	}
 	n, err := plan(dir, host, w)
@@ -114,6 +119,36 @@ func Take(dir, host string, w spec.World) (spec.Node, error) {
 	}
 	_, err = nodefile.Update(n, owner.UID, owner.GID)
 	return n, err
+}
+
+// Hosts are the nodes of the machines of w, one each, with what is the same
+// wherever they are looked at from: names, ports and paths below dir and run. What
+// depends on the machine itself, its PostgreSQL and its size, is not in them.
+func Hosts(dir, run string, w spec.World) ([]spec.Node, error) {
+	small := conf.Machine{CPU: 1, MemoryMB: 1 << 10, DiskSize: 1 << 34}
+	at := place.Site{Dir: dir, Run: run, User: pgDbsu, Machine: small, Programs: map[int]spec.Postgres{}}
+	for _, c := range w.Clusters {
+		at.Programs[c.Major] = spec.Postgres{Major: c.Major}
+	}
+	nodes := place.Nodes(w, at)
+	for i, n := range nodes {
+		if n.User == pgDbsu {
+			nodes[i].User = spec.Superuser
+		}
+		if j := slices.IndexFunc(nodes[:i], func(o spec.Node) bool { return o.Host == n.Host }); j >= 0 {
+			return nil, several("cannot use the inventory "+w.File, n.Host, nodes[j].Member+" and "+n.Member)
+		}
+	}
+	return nodes, nil
+}
+
+// several refuses a host that would carry more than one node.
+func several(what, host, names string) error {
+	return &problem.Error{
+		Code: "host-several", What: what,
+		Why: host + " has " + names + ", and this version runs one node on a machine",
+		Do:  "give each a host of its own; `howdah up` runs them side by side on one machine, to try",
+	}
 }
 
 // Preview is the node that Take would write, with the certificate that is there;
@@ -171,11 +206,7 @@ func plan(dir, host string, w spec.World) (spec.Node, error) {
 			Why: "the inventory has the hosts " + strings.Join(slices.Compact(hosts), ", "), Do: "name one of these with --host",
 		}
 	case len(here) > 1:
-		return spec.Node{}, &problem.Error{
-			Code: "host-several", What: what,
-			Why: "it has " + strings.Join(names, " and ") + ", and this version runs one node on a machine",
-			Do:  "give each a host of its own; `howdah up` runs them side by side on one machine, to try",
-		}
+		return spec.Node{}, several(what, host, strings.Join(names, " and "))
 	}
 	n := here[0]
 	if n.User == pgDbsu { // no server that names one
@@ -301,8 +332,8 @@ func directories(n spec.Node, owner node.User) error {
 	return nil
 }
 
-// vacant refuses a playground's directory: its nodes are others.
-func vacant(dir string, w spec.World) error {
+// Vacant refuses a playground's directory: its nodes are others.
+func Vacant(dir string, w spec.World) error {
 	why := "there is a playground in it"
 	if _, err := playground.Load(dir); problem.Code(err) == "playground-none" {
 		why = ""
@@ -320,7 +351,8 @@ func vacant(dir string, w spec.World) error {
 	}
 }
 
-func secretsOf(dir, cluster string) string { return filepath.Join(dir, cluster, "secrets.json") }
+// SecretsOf is the file of a cluster's passwords in dir.
+func SecretsOf(dir, cluster string) string { return filepath.Join(dir, cluster, "secrets.json") }
 
 // runDir is in tmpfs where there is one of ours, and short: a socket's path has
 // 107 bytes.

@@ -105,11 +105,11 @@ func TestTakeKeepsToItsHost(t *testing.T) {
 	if err != nil || len(paths) != 3 {
 		t.Fatalf("Keys = %v, %v", paths, err)
 	}
-	before, _ := os.ReadFile(secretsOf(dir, "pg-a"))
+	before, _ := os.ReadFile(SecretsOf(dir, "pg-a"))
 	if _, err := Keys(dir, w); err != nil {
 		t.Fatal(err)
 	}
-	if now, _ := os.ReadFile(secretsOf(dir, "pg-a")); string(now) != string(before) {
+	if now, _ := os.ReadFile(SecretsOf(dir, "pg-a")); string(now) != string(before) {
 		t.Error("keys made other passwords the second time")
 	}
 	n, err := plan(dir, "10.10.10.11", w)

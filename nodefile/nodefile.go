@@ -122,15 +122,37 @@ func Secrets(n spec.Node) (map[string]secret.Text, error) {
 
 // WriteSecrets writes secrets to path, readable by their owner alone.
 func WriteSecrets(path string, secrets map[string]secret.Text, uid, gid int) error {
+	b, err := EncodeSecrets(secrets)
+	if err != nil {
+		return err
+	}
+	return WriteFile(path, b, 0o600, uid, gid)
+}
+
+// EncodeSecrets is what a file of secrets holds.
+func EncodeSecrets(secrets map[string]secret.Text) ([]byte, error) {
 	m := make(map[string]string, len(secrets))
 	for name, value := range secrets {
 		m[name] = value.Reveal()
 	}
 	b, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
-		return fmt.Errorf("secrets file: %w", err)
+		return nil, fmt.Errorf("secrets file: %w", err)
 	}
-	return WriteFile(path, append(b, '\n'), 0o600, uid, gid)
+	return append(b, '\n'), nil
+}
+
+// DecodeSecrets reads what a file of secrets holds.
+func DecodeSecrets(b []byte) (map[string]secret.Text, error) {
+	var m map[string]string
+	if err := json.Unmarshal(b, &m); err != nil { // which quotes keys and types only
+		return nil, fmt.Errorf("secrets file: %w", err)
+	}
+	secrets := make(map[string]secret.Text, len(m))
+	for name, value := range m {
+		secrets[name] = secret.Text(value)
+	}
+	return secrets, nil
 }
 
 func read(path string, into any) error {
