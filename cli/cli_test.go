@@ -113,6 +113,8 @@ func TestExitCodes(t *testing.T) {
 		{"install x.yml --wait 0s", Usage, "no time to wait"},
 		{"install nowhere.yml", NotDone, "[inventory-unreadable]"},
 		{"deploy", Usage, "perhaps `howdah install` is meant"},
+		{"doctor a b", Usage, "doctor takes one inventory"},
+		{"doctor --host 10.0.0.1", Usage, "--host is for a host of an inventory"},
 		{"list", NotDone, "[cluster-which]"},
 		{"list nosuch", NotDone, "[cluster-unknown]"},
 		{"switchover nosuch", NotDone, "[cluster-unknown]"},

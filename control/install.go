@@ -563,7 +563,7 @@ func (i *Installer) rise(ctx context.Context, c spec.Cluster) (as InstalledAs, o
 		}
 		return as, true, &problem.Error{
 			Code: "install-unhealthy", What: "cluster " + c.Name + " does not become healthy", Why: strings.Join(why, "\n"),
-			Do: "mend what is named; everything is installed, and the same command waits again",
+			Do: "mend what is named; everything is installed, and the same command waits again. `howdah doctor " + i.inv.World.File + "` looks for the causes",
 		}
 	}
 	as = InstalledAs{Cluster: c.Name, Leader: last.Picture.Leader, Made: []string{}}

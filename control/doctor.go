@@ -1,0 +1,211 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"howdah/machine"
+	"howdah/machine/doctor"
+	"howdah/machine/install"
+	"howdah/machine/ssh"
+	"howdah/nodefile"
+	"howdah/playground"
+	"howdah/problem"
+	"howdah/spec"
+)
+
+// Doctor says how this machine is, for the nodes that are set up on it.
+func (h House) Doctor(ctx context.Context) ([]doctor.Finding, error) {
+	files, _ := filepath.Glob(filepath.Join(h.Dir, "*", "*", nodefile.Name)) // only a malformed pattern is an error
+	_, err := playground.Load(h.Dir)
+	plays := err == nil
+	subjects := []doctor.Subject{}
+	for _, file := range files {
+		n, err := nodefile.Load(filepath.Dir(file))
+		if err != nil {
+			return nil, err
+		}
+		s := machine.Subject(h.Dir, n)
+		if plays { // its nodes have networks of their own
+			s.Host, s.Ports = "", nil
+		}
+		subjects = append(subjects, s)
+	}
+	if len(subjects) == 0 {
+		subjects = append(subjects, doctor.Subject{Dir: h.Dir})
+	}
+	all := []doctor.Finding{}
+	for _, s := range subjects {
+		f := machine.Look(ctx, s)
+		for _, found := range doctor.Judge(f) {
+			if !slices.Contains(all, found) { // of several nodes, what is the machine's once
+				all = append(all, found)
+			}
+		}
+	}
+	return all, nil
+}
+
+// Look reads a subject and writes what is seen of it on this machine: it is what
+// DoctorAll runs on each.
+func Look(ctx context.Context, in io.Reader, out io.Writer) error {
+	var s doctor.Subject
+	if err := json.NewDecoder(in).Decode(&s); err != nil {
+		return fmt.Errorf("what to look at: %w", err)
+	}
+	f := machine.Look(ctx, s)
+	return json.NewEncoder(out).Encode(f)
+}
+
+// An Examination is what is asked for.
+type Examination struct {
+	Hosts    []string // none: all of the inventory
+	Login    Login
+	Progress func(Step) // one call at a time
+}
+
+// DoctorAll says how the machines of an inventory are, one by one and together. It
+// looks with this very program: with the one that is installed there if it is the
+// same, else with a copy that is removed again.
+func (h House) DoctorAll(ctx context.Context, inv Inventory, o Examination) ([]doctor.Finding, error) {
+	hosts, err := inv.chosen(o.Hosts)
+	if err != nil {
+		return nil, err
+	}
+	nodes, err := machine.Hosts(install.State, install.Run, inv.World)
+	if err != nil {
+		return nil, err
+	}
+	sum, err := sumOf(self)
+	if err != nil {
+		return nil, fmt.Errorf("this program: %w", err)
+	}
+	facts, errs := make([]doctor.Facts, len(hosts)), make([]error, len(hosts))
+	var told sync.Mutex
+	say := func(host, what string, percent int) {
+		told.Lock()
+		defer told.Unlock()
+		if o.Progress != nil {
+			o.Progress(Step{Member: host, State: what, Copied: percent})
+		}
+	}
+	together(len(hosts), func(i int) {
+		n := nodes[slices.IndexFunc(nodes, func(n spec.Node) bool { return n.Host == hosts[i].Host })]
+		say(hosts[i].Host, "looking", -1)
+		facts[i], errs[i] = examine(ctx, o.Login, hosts[i], machine.Subject(install.State, n), sum, func(percent int) { say(hosts[i].Host, "looking, with a copy of this program", percent) })
+		say(hosts[i].Host, "looked", -1)
+	})
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	all, seen := []doctor.Finding{}, []doctor.Facts{}
+	for i, host := range hosts {
+		if errs[i] != nil {
+			p := problem.Plain(errs[i])
+			if p.Code == "" {
+				p.What, p.Do = errs[i].Error(), "look at it on the machine itself: `howdah doctor`"
+			} else if p.Why != "" {
+				p.What += ": " + p.Why
+			}
+			all = append(all, doctor.Finding{Host: host.Host, Check: "login", Grade: doctor.Fail, Evidence: p.What, Do: p.Do})
+			continue
+		}
+		all, seen = append(all, doctor.Judge(facts[i])...), append(seen, facts[i])
+	}
+	return append(all, doctor.Compare(seen)...), nil
+}
+
+// examine has this program look at one machine.
+func examine(ctx context.Context, l Login, host spec.Host, s doctor.Subject, sum string, copied func(int)) (f doctor.Facts, err error) {
+	m, err := l.dial(ctx, host)
+	if err != nil {
+		return f, err
+	}
+	defer m.Close()
+	offset, unsure, err := clockOf(ctx, m)
+	if err != nil {
+		return f, err
+	}
+	subject, err := json.Marshal(s)
+	if err != nil {
+		return f, err
+	}
+	there, err := m.Run(ctx, "sha256sum "+install.Program+" 2>/dev/null | cut -c1-64", nil)
+	if err != nil {
+		return f, err
+	}
+	var out string
+	if strings.TrimSpace(there) == sum {
+		out, err = m.Run(ctx, install.Program+" doctor --look", bytes.NewReader(subject))
+	} else {
+		out, err = lent(ctx, m, subject, copied)
+	}
+	if err != nil {
+		return f, err
+	}
+	if err := json.Unmarshal([]byte(out), &f); err != nil {
+		return f, fmt.Errorf("what %s says of itself: %w", host.Host, err)
+	}
+	f.Offset, f.Uncertainty = &offset, unsure
+	f.Login = "logged in as " + m.String() + ", who is root"
+	if m.Sudo() {
+		f.Login = "logged in as " + m.String() + ", who may use sudo"
+	}
+	return f, nil
+}
+
+// lent has a machine run a copy of this program that is not to stay there. The
+// subject comes first, as a line.
+func lent(ctx context.Context, m *ssh.Machine, subject []byte, copied func(int)) (string, error) {
+	program, err := self()
+	if err != nil {
+		return "", err
+	}
+	defer program.Close()
+	content := io.Reader(program)
+	if size, err := sizeOf(program); err == nil && size > 0 {
+		content = &counted{from: program, size: size, tell: copied}
+	}
+	const script = `set -e
+umask 077
+IFS= read -r subject
+d=$(mktemp -d /var/tmp/howdah-doctor.XXXXXX)
+trap 'rm -rf "$d"' EXIT
+trap 'exit 1' HUP INT TERM
+cat >"$d/howdah"
+chmod 700 "$d/howdah"
+printf '%s' "$subject" | "$d/howdah" doctor --look
+`
+	return m.Run(ctx, script, io.MultiReader(bytes.NewReader(subject), strings.NewReader("\n"), content))
+}
+
+// clockOf asks what time it is there, and says how far that is from here. The answer
+// was given at some moment of the question's way: what is unsure is half of it.
+func clockOf(ctx context.Context, m *ssh.Machine) (offset, unsure time.Duration, err error) {
+	const times = 3
+	for i := range times {
+		began := time.Now()
+		out, err := m.Run(ctx, "date +%s%N", nil)
+		took := time.Since(began)
+		if err != nil {
+			return 0, 0, err
+		}
+		ns, err := strconv.ParseInt(strings.TrimSpace(out), 10, 64)
+		if err != nil {
+			return 0, 0, fmt.Errorf("the time of %s: %w", m.Host, err)
+		}
+		if i == 0 || took/2 < unsure {
+			offset, unsure = time.Unix(0, ns).Sub(began.Add(took/2)), took/2
+		}
+	}
+	return offset, unsure, nil
+}
