@@ -1,0 +1,277 @@
+package e2e
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/crypto/ssh"
+
+	"howdah/node/process"
+	"howdah/postgres"
+	"howdah/test/outside"
+)
+
+// bare makes a root file system of its own over the one of this machine, with none of
+// what an installation brings, and an SSH server in it. It ends with its input, and all
+// that runs in it ends with it.
+const bare = `set -e
+mount --make-rprivate /
+mount -t tmpfs -o mode=755 machine "$DIR"
+mkdir "$DIR/upper" "$DIR/work" "$DIR/root"
+mount -t overlay -o "lowerdir=/,upperdir=$DIR/upper,workdir=$DIR/work" machine "$DIR/root"
+cd "$DIR/root"
+mount -t proc proc proc
+mount --rbind /sys sys
+mount --rbind /dev dev
+mount -t tmpfs -o mode=755 run run
+mount -t tmpfs -o mode=1777 tmp tmp
+rm -rf var/lib/howdah etc/howdah usr/bin/howdah root/.ssh etc/systemd/system/howdah.service
+mkdir -p run/sshd run/keys var/tmp .$SSHD
+mount --rbind "$SSHD" ".$SSHD"
+grep -q ^sshd: etc/passwd || echo 'sshd:x:64999:65534::/run/sshd:/usr/sbin/nologin' >>etc/passwd
+echo "$HOST" >run/keys/host
+chmod 600 run/keys/host
+echo "$MINE" >run/keys/mine
+cat >run/keys/config <<-END
+	ListenAddress 0.0.0.0
+	HostKey /run/keys/host
+	AuthorizedKeysFile /run/keys/mine
+	StrictModes no
+	UsePAM no
+	PasswordAuthentication no
+	PermitRootLogin prohibit-password
+	PidFile none
+END
+chroot . "$SSHD/bin/sshd" -D -e -r -f /run/keys/config &
+cat
+`
+
+const threeBare = `---
+all:
+  vars: { pg_conf: tiny.yml, pg_libs: '', ansible_user: root }
+  children:
+    etcd: { hosts: { 10.78.0.11: { etcd_seq: 1 }, 10.78.0.12: { etcd_seq: 2 }, 10.78.0.13: { etcd_seq: 3 } } }
+    pg-bare:
+      hosts:
+        10.78.0.11: { pg_seq: 1, pg_role: primary }
+        10.78.0.12: { pg_seq: 2, pg_role: replica }
+        10.78.0.13: { pg_seq: 3, pg_role: replica }
+      vars:
+        pg_cluster: pg-bare
+        pg_version: %d
+        pg_users: [ { name: app, password: 'file:secrets/app', roles: [ dbrole_admin ] } ]
+        pg_databases: [ { name: app, owner: app } ]
+        pg_parameters: { shared_buffers: 64MB, maintenance_work_mem: 32MB, max_connections: 100, min_wal_size: 80MB, max_wal_size: 160MB }
+`
+
+// newKey makes a key of SSH: as a file holds it, and its public half as a line.
+func (w *world) newKey() (private []byte, public string) {
+	w.t.Helper()
+	_, secret, err := ed25519.GenerateKey(rand.Reader)
+	w.check(err)
+	block, err := ssh.MarshalPrivateKey(secret, "")
+	w.check(err)
+	signer, err := ssh.NewSignerFromKey(secret)
+	w.check(err)
+	return pem.EncodeToMemory(block), string(ssh.MarshalAuthorizedKey(signer.PublicKey()))
+}
+
+// boot starts the machine, and returns when its SSH server answers.
+func (m *machine) boot(sshd, mine string) {
+	m.w.t.Helper()
+	host, _ := m.w.newKey()
+	log, err := os.Create(filepath.Join(filepath.Dir(m.dir), m.member+".log"))
+	m.w.check(err)
+	m.w.t.Cleanup(func() {
+		if m.w.t.Failed() {
+			text, _ := os.ReadFile(log.Name())
+			m.w.t.Logf("%s: %s", m.member, text[max(0, len(text)-2000):])
+		}
+		log.Close()
+	})
+	// Its first process is ours to end, in a namespace where all others end with it.
+	cmd := exec.Command("unshare", "--mount", "--pid", "--ipc", "--fork", "--kill-child", "sh", "-c", bare)
+	cmd.Env = append(os.Environ(), "DIR="+m.dir, "SSHD="+sshd, "MINE="+mine, "HOST="+string(host))
+	cmd.Stdout, cmd.Stderr = log, log
+	in, err := cmd.StdinPipe() // open as long as this process lives
+
+	m.w.check(err)
+	m.w.check(process.InNet(m.net, cmd.Start))
+	m.w.t.Cleanup(func() {
+		in.Close()
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	m.w.until("no SSH server on "+m.host, func() bool {
+		conn, err := net.DialTimeout("tcp", m.host+":22", time.Second)
+		if err != nil {
+			return false
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(time.Second))
+		hello := make([]byte, 4)
+		_, err = io.ReadFull(conn, hello)
+		return err == nil && string(hello) == "SSH-"
+	})
+}
+
+// Three machines with nothing on them but an SSH server become a cluster by one
+// command; given again, it changes nothing.
+func TestInstall(t *testing.T) {
+	switch {
+	case os.Getenv("NIGHTLY") == "":
+		t.Skip("three programs through SSH and a cluster take longer than there is time by day: NIGHTLY=1")
+	case os.Geteuid() != 0:
+		t.Skip("only root makes machines")
+	}
+	sshd := filepath.Join(os.Getenv("HOWDAH_PEERS"), "sshd")
+	if _, err := os.Stat(filepath.Join(sshd, "bin", "sshd")); os.Getenv("HOWDAH_PEERS") == "" || err != nil {
+		t.Skip("no SSH server: scripts/getpeers sshd fetches one, and HOWDAH_PEERS says where to")
+	}
+	major := 0
+	for _, p := range postgres.FindAll() {
+		if strings.HasPrefix(p.Bin, "/usr/") { // the machines are not told of others
+			major = p.Major
+		}
+	}
+	if major == 0 {
+		t.Skip("the distribution's PostgreSQL is not installed")
+	}
+	w := own(t)
+	br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "bare"}}
+	w.check(netlink.LinkAdd(br))
+	t.Cleanup(func() { _ = netlink.LinkDel(br) }) // the namespace of the tests ends with them
+	w.check(netlink.LinkSetUp(br))
+	w.check(netlink.AddrAdd(br, &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(10, 78, 0, 1), Mask: net.CIDRMask(24, 32)}}))
+
+	home := filepath.Join(w.Dir, "home")
+	w.check(os.MkdirAll(filepath.Join(home, ".ssh"), 0o700))
+	private, public := w.newKey()
+	w.check(os.WriteFile(filepath.Join(home, ".ssh", "id_ed25519"), private, 0o600))
+	file := filepath.Join(w.Dir, "site", "pigsty.yml")
+	w.check(os.MkdirAll(filepath.Join(w.Dir, "site", "secrets"), 0o755))
+	w.check(os.WriteFile(file, []byte(fmt.Sprintf(threeBare, major)), 0o600))
+	w.check(os.WriteFile(filepath.Join(w.Dir, "site", "secrets", "app"), []byte("secret of app\n"), 0o600))
+
+	var all []*machine
+	for i := 1; i <= 3; i++ {
+		m := &machine{w: w, member: fmt.Sprintf("pg-bare-%d", i), host: fmt.Sprintf("10.78.0.1%d", i), dir: filepath.Join(w.Dir, fmt.Sprintf("machine%d", i))}
+		w.check(os.Mkdir(m.dir, 0o755))
+		m.connected(i, br)
+		m.boot(sshd, public)
+		all = append(all, m)
+	}
+
+	w.Env = append(os.Environ(), "HOME="+home, "SSH_AUTH_SOCK=", "USER=ann")
+	run := func(want int, args ...string) outside.Answer {
+		t.Helper()
+		a, err := w.Run(w.ctx, args...)
+		w.check(err)
+		if a.Code != want {
+			t.Fatalf("howdah %s: exit %d, want %d\n%s%s", strings.Join(args, " "), a.Code, want, a.Out, a.Err)
+		}
+		return a
+	}
+	install := func(want int, args ...string) outside.Answer {
+		t.Helper()
+		return run(want, append([]string{"install", file, "--init", "none", "--wait", "3m"}, args...)...)
+	}
+
+	// Nobody who is not known is trusted; nothing is begun.
+	a := install(1)
+	for _, part := range []string{"[ssh-host-unknown]", "SHA256:", all[0].host, all[2].host, "nothing was changed"} {
+		if !strings.Contains(a.Err, part) {
+			t.Errorf("%q does not say %s", a.Err, part)
+		}
+	}
+	a = install(0, "--dry-run", "--accept-new")
+	if n := strings.Count(a.Out, "copy the program to /usr/bin/howdah (it is not there)"); n != 3 {
+		t.Errorf("the preview says %d times that the program is copied:\n%s", n, a.Out)
+	}
+	if _, err := os.Stat(filepath.Join(w.Dir, "ca")); err == nil {
+		t.Error("a preview made an authority")
+	}
+
+	// What doctor sees before: no keys, a PostgreSQL, free ports.
+	var before struct {
+		Findings []struct{ Host, Check, Grade, Evidence string }
+	}
+	answer, err := w.Run(w.ctx, "doctor", file, "--json")
+	w.check(err)
+	w.check(json.Unmarshal([]byte(answer.Out), &before))
+	good := map[string]int{}
+	for _, f := range before.Findings {
+		if f.Grade == "ok" {
+			good[f.Check]++
+		}
+	}
+	for check, n := range map[string]int{"login": 3, "address": 3, "ports": 3, "postgres": 3, "clocks": 1} {
+		if good[check] != n {
+			t.Errorf("%s is well %d times, want %d:\n%s%s", check, good[check], n, answer.Out, answer.Err)
+		}
+	}
+
+	began := time.Now()
+	a = install(0)
+	t.Logf("installed in %s\n%s", time.Since(began).Round(100*time.Millisecond), a.Out)
+	for _, part := range []string{"cluster pg-bare is healthy", "pg-bare: made role"} {
+		if !strings.Contains(a.Out, part) {
+			t.Errorf("it does not say %q:\n%s", part, a.Out)
+		}
+	}
+
+	// Given again it changes nothing, and says so.
+	began = time.Now()
+	a = install(0)
+	t.Logf("and again in %s", time.Since(began).Round(100*time.Millisecond))
+	if !strings.Contains(a.Out, "nothing was changed") || strings.Count(a.Out, "nothing to do") != 3 {
+		t.Errorf("the second time:\n%s%s", a.Out, a.Err)
+	}
+
+	// It is a cluster, with the user and the password of the inventory.
+	on := func(m *machine, command string) string {
+		t.Helper()
+		cmd := exec.CommandContext(w.ctx, "ssh", "-F", "none", "-o", "UserKnownHostsFile="+filepath.Join(home, ".ssh", "known_hosts"), "-o", "BatchMode=yes",
+			"-i", filepath.Join(home, ".ssh", "id_ed25519"), "root@"+m.host, command)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Errorf("%s on %s: %v\n%s", command, m.host, err, out)
+		}
+		return string(out)
+	}
+	if _, err := exec.LookPath("ssh"); err == nil {
+		if out := on(all[2], "howdah psql pg-bare -- -AtX -d \"user=app password='secret of app' dbname=app\" -c \"SELECT 'at ' || current_database()\""); !strings.Contains(out, "at app") {
+			t.Errorf("psql says %s", out)
+		}
+		if out := on(all[0], "stat -c '%a %U' /etc/howdah/pigsty.yml /var/lib/howdah/ca/ca.key /var/lib/howdah/pg-bare/secrets.json /etc/howdah/secrets/app"); out != "600 root\n600 root\n600 postgres\n600 root\n" {
+			t.Errorf("whose files are they?\n%s", out)
+		}
+	}
+
+	// A changed inventory is brought, and what it means is left to plan and apply.
+	text, err := os.ReadFile(file)
+	w.check(err)
+	w.check(os.WriteFile(file, []byte(strings.Replace(string(text), "max_wal_size: 160MB", "max_wal_size: 160MB, work_mem: 7MB", 1)), 0o600))
+	a = install(0, "--host", all[1].host)
+	if !strings.Contains(a.Out, "copy the inventory") || !strings.Contains(a.Err, "howdah apply") || strings.Contains(a.Out, all[0].host) {
+		t.Errorf("a changed inventory:\n%s%s", a.Out, a.Err)
+	}
+
+	// Another authority is not put over the one that is there.
+	w.check(os.RemoveAll(filepath.Join(w.Dir, "ca")))
+	if a = install(1); !strings.Contains(a.Err, "[keys-other]") {
+		t.Errorf("another authority: %s", a.Err)
+	}
+}
