@@ -194,11 +194,12 @@ type Gateway struct {
 // A Pool is the way into this node's own server for clients that share its
 // connections.
 type Pool struct {
-	Listen string       `json:"listen"` // host:port; "": there is none
-	Mode   string       `json:"mode"`   // pool_mode: transaction, session, statement
-	TLS    bool         `json:"tls"`    // clients in clear are refused
-	Ignore []string     `json:"ignore"` // startup parameters that are accepted and dropped
-	HBA    []AccessRule `json:"hba"`    // none: everybody, by password
+	Listen     string            `json:"listen"`               // host:port; "": there is none
+	Mode       string            `json:"mode"`                 // pool_mode: transaction, session, statement
+	Parameters map[string]string `json:"parameters,omitempty"` // other settings, by PgBouncer's names
+	TLS        bool              `json:"tls"`                  // clients in clear are refused
+	Ignore     []string          `json:"ignore"`               // startup parameters that are accepted and dropped
+	HBA        []AccessRule      `json:"hba"`                  // none: everybody, by password
 }
 
 // A VIP is the cluster's virtual address, which follows its leader from one

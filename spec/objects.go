@@ -71,6 +71,13 @@ type Database struct {
 	Baseline   string            `json:"baseline,omitempty"` // SQL file, run once after its creation
 	Comment    string            `json:"comment,omitempty"`
 	Pool       bool              `json:"pool,omitempty"` // reached through the pooler too
+
+	// Of its pools; nil and "" are what all have.
+	PoolMode    string `json:"pool_mode,omitempty"`
+	PoolSize    *int   `json:"pool_size,omitempty"`
+	PoolSizeMin *int   `json:"pool_size_min,omitempty"`
+	PoolReserve *int   `json:"pool_reserve,omitempty"`
+	PoolLimit   *int   `json:"pool_connlimit,omitempty"` // max_db_connections
 }
 
 // A Schema of a database.

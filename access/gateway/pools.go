@@ -37,11 +37,8 @@ type pools struct {
 	rolls  []*pooler.Roll
 }
 
-// Settings of pools that no inventory changes.
-const (
-	maxPrepared = 200 // max_prepared_statements of PgBouncer since 1.24
-	resetQuery  = "DISCARD ALL"
-)
+// resetQuery is PgBouncer's server_reset_query, which no inventory changes.
+const resetQuery = "DISCARD ALL"
 
 // openPools opens the pools of n. Its own server is reached by its socket, whose
 // directory only PostgreSQL's own user may enter, as whoever has proven to be that
@@ -57,27 +54,27 @@ func (g *Gateway) openPools(n spec.Node) (*pools, error) {
 	p.rolls = append(p.rolls, roll)
 	var doors []*pooler.Door
 	door := func(name string, log *slog.Logger) *pooler.Door {
-		settings := pool.Defaults()
-		if mode, ok := pool.ParseMode(n.Pool.Mode); ok && mode != pool.Inherit {
-			settings.PoolMode = mode
-		}
 		d := &pooler.Door{
-			Name: name, Settings: settings, Users: users(n.Objects.Roles), Prepared: maxPrepared, ResetQuery: resetQuery, Ignore: n.Pool.Ignore,
-			Secret: roll.Secret, Rules: rules(n.Pool.HBA, log), TLS: g.server, OnlyTLS: n.Pool.TLS, Log: log, Outlive: true,
+			Name: name, Settings: settings(n.Pool, log), Databases: databases(n.Objects.Databases), Users: users(n.Objects.Roles),
+			ResetQuery: resetQuery, Ignore: n.Pool.Ignore, Secret: roll.Secret, Rules: rules(n.Pool.HBA, log),
+			TLS: g.server, OnlyTLS: n.Pool.TLS, Log: log, Outlive: true,
+			Admins: []string{spec.Superuser}, // with those below as Pigsty's pgbouncer.ini has it
+		}
+		if n.Objects.Admin != "" {
+			d.Admins = append(d.Admins, n.Objects.Admin)
+		}
+		if n.Objects.Monitor != "" {
+			d.Watchers = append(d.Watchers, n.Objects.Monitor)
 		}
 		doors = append(doors, d)
 		return d
 	}
+	config, err := pki.ClientConfig(n.TLS)
+	if err != nil {
+		return nil, err
+	}
 	if n.Pool.Listen != "" {
 		p.own = door("pool", g.log.With("pool", n.Pool.Listen))
-		// As Pigsty's pgbouncer.ini has it.
-		p.own.Admins = []string{spec.Superuser}
-		if n.Objects.Admin != "" {
-			p.own.Admins = append(p.own.Admins, n.Objects.Admin)
-		}
-		if n.Objects.Monitor != "" {
-			p.own.Watchers = append(p.own.Watchers, n.Objects.Monitor)
-		}
 		local := pooler.Local(n.Paths.Sockets, n.Postgres.Port)
 		p.own.Dial = func(ctx context.Context) (pooler.Backend, error) {
 			if postgres.Shut(n) {
@@ -90,10 +87,6 @@ func (g *Gateway) openPools(n spec.Node) (*pools, error) {
 				f.own = p.own
 			}
 		}
-	}
-	config, err := pki.ClientConfig(n.TLS)
-	if err != nil {
-		return nil, err
 	}
 	secrets, err := nodefile.Secrets(n)
 	if err != nil {
@@ -131,6 +124,43 @@ func (p *pools) close() {
 	for _, r := range p.rolls {
 		r.Close()
 	}
+}
+
+// settings are what the inventory says of all pools, over PgBouncer's defaults.
+func settings(p spec.Pool, log *slog.Logger) pool.Settings {
+	s := pool.Defaults()
+	if mode, ok := pool.ParseMode(p.Mode); ok && mode != pool.Inherit {
+		s.PoolMode = mode
+	}
+	for name, value := range p.Parameters {
+		if err := s.Set(name, value); err != nil { // of a description that another release wrote
+			log.Warn("setting of the pool is ignored", logkey.Error, err)
+		}
+	}
+	return s
+}
+
+// databases are what the inventory says of single databases' pools.
+func databases(all []spec.Database) map[string]pool.Override {
+	own := map[string]pool.Override{}
+	for _, d := range all {
+		o := pool.Override{
+			PoolSize: limit(d.PoolSize), MinPoolSize: limit(d.PoolSizeMin), ReservePoolSize: limit(d.PoolReserve), MaxConnections: limit(d.PoolLimit),
+		}
+		o.PoolMode, _ = pool.ParseMode(d.PoolMode)
+		if o != (pool.Override{}) && d.State != spec.Absent {
+			own[d.Name] = o
+		}
+	}
+	return own
+}
+
+// limit is n, unless it is Pigsty's word for "as everywhere", which is less than 0.
+func limit(n *int) *int {
+	if n == nil || *n < 0 {
+		return nil
+	}
+	return n
 }
 
 // users are what the inventory says of single users' pools.

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -66,6 +67,23 @@ func (b *Book) Retire(s Server, now time.Duration) {
 func (b *Book) Paused(database string) bool {
 	o := b.dbs[database]
 	return b.paused || o != nil && o.paused
+}
+
+// Disable lets no new clients of the database in, or lets them in again. Those
+// that are there stay.
+func (b *Book) Disable(database string, on bool) { b.owner(b.dbs, database).shut = on }
+
+// Disabled says that nobody is let in to the database.
+func (b *Book) Disabled(database string) bool {
+	o := b.dbs[database]
+	return o != nil && o.shut
+}
+
+// Stale says that a server of the database waits to be closed.
+func (b *Book) Stale(database string) bool {
+	return slices.ContainsFunc(b.servers, func(v server) bool {
+		return v.state != free && v.stale && (database == "" || b.pools[v.pool].key.Database == database)
+	})
 }
 
 // Quiet says that no server of the database is in use: a pause is complete.
@@ -136,6 +154,38 @@ func (b *Book) Rows(now time.Duration) []Row {
 	})
 	return rows
 }
+
+// An Account is what a database or a user has, over all its pools.
+type Account struct {
+	Name             string
+	Set              Override
+	Servers, Clients int
+	Paused, Disabled bool
+}
+
+// Databases are those that have pools, settings of their own, or orders; sorted.
+func (b *Book) Databases() []Account { return accounts(b.dbs) }
+
+// Users are those that have pools, or settings of their own; sorted.
+func (b *Book) Users() []Account { return accounts(b.users) }
+
+func accounts(owners map[string]*owner) []Account {
+	all := make([]Account, 0, len(owners))
+	for _, o := range owners {
+		all = append(all, Account{o.name, o.set, o.servers, o.clients, o.paused, o.shut})
+	}
+	slices.SortFunc(all, func(x, y Account) int { return strings.Compare(x.Name, y.Name) })
+	return all
+}
+
+// Waits says since when the client waits for a server, if it does.
+func (b *Book) Waits(c Client) (since time.Duration, waits bool) {
+	r := &b.clients[c]
+	return r.since, r.waiting
+}
+
+// Closing says that a server is closed as soon as it is free.
+func (b *Book) Closing(s Server) bool { return b.servers[s].stale }
 
 // ModeOf is how clients of k share servers.
 func (b *Book) ModeOf(k Key) Mode { return b.pools[b.pool(k)].mode }

@@ -12,7 +12,6 @@
 package pool
 
 import (
-	"slices"
 	"time"
 )
 
@@ -48,8 +47,9 @@ type Action struct {
 	Client Client
 	Server Server
 	Key    Key
-	Code   string // SQLSTATE of a refusal
-	Text   string // of a refusal or a notice; why a server is closed
+	Code   string        // SQLSTATE of a refusal
+	Text   string        // of a refusal or a notice; why a server is closed
+	Wait   time.Duration // of a link: how long the client has waited
 }
 
 // A State is where a server is in its life.
@@ -138,6 +138,7 @@ type owner struct {
 	servers int
 	clients int
 	paused  bool
+	shut    bool // nobody else is let in
 }
 
 // A Book is all pools.
@@ -259,7 +260,7 @@ func (b *Book) forget(p *pool) {
 		all map[string]*owner
 		*owner
 	}{{b.dbs, p.db}, {b.users, p.user}} {
-		if o.clients == 0 && o.servers == 0 && !o.paused && o.set == (Override{}) && !b.owns(o.owner) {
+		if o.clients == 0 && o.servers == 0 && !o.paused && !o.shut && o.set == (Override{}) && !b.owns(o.owner) {
 			delete(o.all, o.name)
 		}
 	}
@@ -437,7 +438,7 @@ func (b *Book) rest(p *pool, s Server, now time.Duration) {
 		c := Client(p.waiting.head)
 		b.unwait(p, c)
 		b.link(p, c, s, now)
-		b.do(Action{Kind: Link, Client: c, Server: s})
+		b.do(Action{Kind: Link, Client: c, Server: s, Wait: now - b.clients[c].since})
 		return
 	}
 	v.state, v.since = Idle, now
@@ -710,14 +711,19 @@ func (b *Book) Tick(now time.Duration) {
 
 // expire ends who has waited for too long, and tells who has for long.
 func (b *Book) expire(p *pool, now time.Duration) {
-	if t := b.set.QueryWaitTimeout; t > 0 {
-		for p.waiting.len > 0 && now-b.clients[p.waiting.head].since > t {
-			b.refuse(p, Client(p.waiting.head), ProtocolViolation, "query_wait_timeout")
-		}
-	}
-	if t := b.set.DownWait; t > 0 && p.down && p.servers == p.logins {
-		for p.waiting.len > 0 && now-b.clients[p.waiting.head].since > t {
-			b.refuse(p, Client(p.waiting.head), CannotConnectNow, p.text)
+	for _, t := range [...]struct {
+		limit      time.Duration
+		counts     bool
+		code, text string
+	}{
+		{b.set.QueryTimeout, true, ProtocolViolation, "query_timeout"},
+		{b.set.QueryWaitTimeout, true, ProtocolViolation, "query_wait_timeout"},
+		// What the first client of a pool is greeted with, only a server can say.
+		{b.set.ClientLoginTimeout, p.cold, ProtocolViolation, "client_login_timeout (server down)"},
+		{b.set.DownWait, p.down && p.servers == p.logins, CannotConnectNow, p.text},
+	} {
+		for t.limit > 0 && t.counts && p.waiting.len > 0 && now-b.clients[p.waiting.head].since > t.limit {
+			b.refuse(p, Client(p.waiting.head), t.code, t.text)
 		}
 	}
 	if t := b.set.QueryWaitNotify; t > 0 {
@@ -745,14 +751,4 @@ func (b *Book) unlist(l *list, s Server)  { take(l, b.servers, int32(s)) }
 func (b *Book) listed(l *list, s Server) bool {
 	v := &b.servers[s]
 	return v.prev >= 0 || v.next >= 0 || l.head == int32(s)
-}
-
-// Names are the databases of all pools, sorted.
-func (b *Book) Names() []string {
-	var names []string
-	for p := range b.each {
-		names = append(names, p.key.Database)
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
 }

@@ -16,7 +16,8 @@ type client struct {
 	scan
 	door     *Door
 	counts   *stats
-	joined   time.Duration // on the loop's clock
+	joined   time.Duration // when it connected, on the loop's clock
+	last     time.Duration // when it last said something, or gave a server back
 	from     netip.AddrPort
 	key      pool.Key
 	id       pool.Client
@@ -93,6 +94,7 @@ func (c *client) read() {
 			return
 		}
 		c.counts.received += uint64(n)
+		c.last = c.loop.now
 		c.feed(c.loop.in[:n])
 		if c.hup || c.tls == nil || c.events&unix.EPOLLIN == 0 {
 			return
@@ -181,7 +183,7 @@ func (c *client) feed(b []byte) {
 			}
 		}
 		c.kind, c.left = kind, n
-		if c.mode != pool.Session && c.door.Prepared > 0 && (kind == 'P' || kind == 'B' || kind == 'D' || kind == 'C') {
+		if c.mode != pool.Session && c.door.Settings.MaxPreparedStatements > 0 && (kind == 'P' || kind == 'B' || kind == 'D' || kind == 'C') {
 			whole := b[:min(n, len(b))]
 			switch v, used := c.understand(kind, whole, n); v {
 			case more:
@@ -292,13 +294,7 @@ func (c *client) deliver(pieces [][]byte) {
 // ask notes what the server will have to answer.
 func (c *client) ask(kind byte) act {
 	s := c.server
-	if !s.busy {
-		s.busy = true
-		c.counts.queries++
-		if s.status == 'I' {
-			c.counts.xacts++
-		}
-	}
+	c.busy()
 	switch kind {
 	case 'S':
 		s.skipping = false

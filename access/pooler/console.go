@@ -76,10 +76,41 @@ func (p *Pooler) command(ctx context.Context, d *Door, text string, isAdmin bool
 	switch c.Verb {
 	case admin.Show:
 		return admin.AppendShow(nil, c, facts)
+	case admin.Set:
+		if c.Tag() == "SET" { // what drivers say to any server
+			break
+		}
+		order(func(string, time.Duration) {
+			s := d.Settings
+			if err = s.Set(strings.ToLower(c.Arg), c.Value); err == nil {
+				d.configure(s)
+			}
+		})
+		if err != nil {
+			d.log.Warn("SET failed", "error", err)
+			return admin.AppendError(nil, admin.ErrSet)
+		}
+		d.log.Info("set until the gateway ends", "setting", c.Arg, "value", c.Value)
 	case admin.Pause:
 		order(d.book.Pause)
-		if !p.quiet(ctx, d, c.Arg) {
+		quiet := func() bool { return d.book.Quiet(c.Arg) || !d.book.Paused(c.Arg) }
+		if !p.await(ctx, quiet) {
 			return nil // the gateway ends
+		}
+	case admin.Kill:
+		order(func(database string, now time.Duration) {
+			d.book.Pause(database, now)
+			for _, x := range d.clients {
+				if x != nil && (database == "" || x.key.Database == database) {
+					x.fail(pool.WhyKilled)
+				}
+			}
+		})
+	case admin.Disable, admin.Enable:
+		order(func(database string, _ time.Duration) { d.book.Disable(database, c.Verb == admin.Disable) })
+	case admin.WaitClose:
+		if !p.await(ctx, func() bool { return !d.book.Stale(c.Arg) }) {
+			return nil
 		}
 	case admin.Resume:
 		order(d.book.Resume)
@@ -99,20 +130,20 @@ func (p *Pooler) command(ctx context.Context, d *Door, text string, isAdmin bool
 	return admin.AppendDone(nil, c)
 }
 
-// quietEvery is how often a pause looks whether it is complete.
-const quietEvery = 20 * time.Millisecond
+// awaitEvery is how often a command that waits looks whether it is done.
+const awaitEvery = 20 * time.Millisecond
 
-// quiet waits until no server of the database is in use.
-func (p *Pooler) quiet(ctx context.Context, d *Door, database string) bool {
-	ctx = context.WithoutCancel(ctx) // a pause takes as long as transactions do
-	tick := time.NewTicker(quietEvery)
+// await waits until so, which is asked on the loop; false: that has ended.
+func (p *Pooler) await(ctx context.Context, so func() bool) bool {
+	ctx = context.WithoutCancel(ctx) // it takes as long as transactions do
+	tick := time.NewTicker(awaitEvery)
 	defer tick.Stop()
 	for {
-		quiet := false
-		if !p.loop.call(func() { quiet = d.book.Quiet(database) || !d.book.Paused(database) }) {
+		done := false
+		if !p.loop.call(func() { done = so() }) {
 			return false
 		}
-		if quiet {
+		if done {
 			return true
 		}
 		select {
@@ -140,7 +171,6 @@ func (d *Door) facts() admin.Facts {
 		f.Port = int(d.Addr.Port())
 	}
 	at := func(since time.Duration) time.Time { return d.pooler.loop.began.Add(since) }
-	connections, clients := map[string]int{}, map[string]int{}
 	for _, r := range d.book.Rows(now) {
 		f.Pools = append(f.Pools, admin.Pool{
 			Database: r.Key.Database, User: r.Key.User, Mode: r.Mode.String(), MaxWait: r.MaxWait,
@@ -148,23 +178,33 @@ func (d *Door) facts() admin.Facts {
 			BeingCanceled: r.Servers[pool.BeingCanceled], Idle: r.Servers[pool.Idle], Used: r.Servers[pool.Used],
 			Tested: r.Servers[pool.Tested], Login: r.Servers[pool.Login],
 		})
-		for _, n := range r.Servers {
-			connections[r.Key.Database] += n
-		}
-		clients[r.Key.Database] += r.Clients + r.Waiting
 	}
-	for _, name := range d.book.Names() {
+	for _, a := range d.book.Databases() {
 		f.Databases = append(f.Databases, admin.DatabaseFact{
-			Name: name, Database: name, PoolSize: set.DefaultPoolSize, MinPoolSize: set.MinPoolSize, ReservePoolSize: set.ReservePoolSize,
-			ServerLifetime: set.ServerLifetime, MaxConnections: set.MaxDBConnections, Connections: connections[name],
-			MaxClients: set.MaxDBClientConnections, ClientConnections: clients[name], Paused: d.book.Paused(name),
+			Name: a.Name, Database: a.Name, PoolMode: a.Set.PoolMode.String(),
+			PoolSize: or(a.Set.PoolSize, set.DefaultPoolSize), MinPoolSize: or(a.Set.MinPoolSize, set.MinPoolSize),
+			ReservePoolSize: or(a.Set.ReservePoolSize, set.ReservePoolSize), ServerLifetime: or(a.Set.ServerLifetime, set.ServerLifetime),
+			MaxConnections: or(a.Set.MaxConnections, set.MaxDBConnections), Connections: a.Servers,
+			MaxClients: or(a.Set.MaxClients, set.MaxDBClientConnections), ClientConnections: a.Clients,
+			Paused: a.Paused, Disabled: a.Disabled,
 		})
-		if n := d.counts[name]; n != nil {
-			f.Stats = append(f.Stats, admin.Stat{Database: name, Total: admin.Totals{
-				ServerAssignments: n.assigned, Xacts: n.xacts, Queries: n.queries, Received: n.received, Sent: n.sent,
-				ClientParses: n.parses, ServerParses: n.serverParses, Binds: n.binds,
-			}})
+		if n := d.counts[a.Name]; n != nil {
+			f.Stats = append(f.Stats, d.window.Stat(a.Name, n.totals()))
 		}
+	}
+	for _, a := range d.book.Users() {
+		f.Users = append(f.Users, admin.User{
+			Name: a.Name, PoolMode: a.Set.PoolMode.String(), PoolSize: or(a.Set.PoolSize, 0), ReservePoolSize: or(a.Set.ReservePoolSize, 0),
+			MaxConnections: or(a.Set.MaxConnections, set.MaxUserConnections), Connections: a.Servers,
+			MaxClients: or(a.Set.MaxClients, set.MaxUserClientConnections), ClientConnections: a.Clients,
+		})
+	}
+	defaults := map[string]string{}
+	for name, value := range pool.Defaults().Each {
+		defaults[name] = value
+	}
+	for name, value := range set.Each {
+		f.Settings = append(f.Settings, admin.Setting{Key: name, Value: value, Default: defaults[name], Changeable: true})
 	}
 	for _, c := range d.clients {
 		if c == nil {
@@ -172,7 +212,7 @@ func (d *Door) facts() admin.Facts {
 		}
 		x := admin.Socket{
 			ID: clientID(c), User: c.key.User, Database: c.key.Database, State: "idle", Addr: "unix", Connected: at(c.joined),
-			Requested: at(c.joined), Application: c.params[slices.Index(tracked[:], "application_name")],
+			Requested: at(c.last), Application: c.params[slices.Index(tracked[:], "application_name")],
 			Prepared: len(c.names), Buffered: len(c.pend) + len(c.hold), Pending: len(c.out) - c.sent, Remain: c.left,
 		}
 		if c.from.IsValid() {
@@ -183,8 +223,8 @@ func (d *Door) facts() admin.Facts {
 		}
 		if s := c.server; s != nil {
 			x.State, x.Link = "active", serverID(s)
-		} else if c.pend != nil || !c.welcomed {
-			x.State = "waiting"
+		} else if since, waits := d.book.Waits(c.id); waits {
+			x.State, x.Wait = "waiting", now-since
 		}
 		f.Clients = append(f.Clients, x)
 	}
@@ -193,16 +233,25 @@ func (d *Door) facts() admin.Facts {
 			continue
 		}
 		x := admin.Socket{
-			ID: serverID(s), User: s.key.User, Database: s.key.Database, Addr: "unix", Connected: at(s.joined), Requested: at(s.joined),
+			ID: serverID(s), User: s.key.User, Database: s.key.Database, Addr: "unix", Connected: at(s.joined), Requested: at(max(s.joined, s.began)),
 			State: [...]string{"", "new", "idle", "used", "tested", "active", "being_canceled"}[d.book.StateOf(s.id)],
 			PID:   int(s.cancel[0])<<24 | int(s.cancel[1])<<16 | int(s.cancel[2])<<8 | int(s.cancel[3]), Prepared: len(s.has), Pending: len(s.out) - s.sent, Remain: s.left,
 		}
+		x.CloseNeeded = d.book.Closing(s.id)
 		if c := s.client; c != nil {
 			x.Link = clientID(c)
 		}
 		f.Servers = append(f.Servers, x)
 	}
 	return f
+}
+
+// or is what is set, else what all have.
+func or[T any](set *T, all T) T {
+	if set != nil {
+		return *set
+	}
+	return all
 }
 
 // listens remembers where the door is.

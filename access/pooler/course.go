@@ -125,7 +125,7 @@ func (d *Door) Warm(dial func(context.Context) (Backend, error)) {
 		d.cool()
 		d.warmth++
 		d.warmed = d.pooler.loop.now
-		warmth, free := d.warmth, make(chan struct{}, warmLogins)
+		warmth, free, limit := d.warmth, make(chan struct{}, warmLogins), d.Settings.ServerConnectTimeout
 		for _, r := range d.book.Rows(d.warmed) {
 			n := 0
 			for state, all := range r.Servers {
@@ -139,7 +139,7 @@ func (d *Door) Warm(dial func(context.Context) (Backend, error)) {
 				go func() {
 					free <- struct{}{}
 					defer func() { <-free }()
-					ctx, stop := context.WithTimeout(context.Background(), connectWithin)
+					ctx, stop := within(context.Background(), limit)
 					defer stop()
 					w, fd, err := s.enter(ctx, dial, credential)
 					if err != nil {

@@ -5,10 +5,12 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"howdah/access/admin"
 	"howdah/access/hba"
 	"howdah/access/login"
 	"howdah/access/pool"
@@ -21,7 +23,6 @@ type Door struct {
 	Settings    pool.Settings
 	Databases   map[string]pool.Override
 	Users       map[string]pool.Override
-	Prepared    int      // statements that a server holds at most; 0: they are not followed (max_prepared_statements)
 	ResetQuery  string   // server_reset_query
 	ResetAlways bool     // server_reset_query_always
 	CheckQuery  string   // server_check_query
@@ -64,6 +65,10 @@ type Door struct {
 	credentials map[string]login.Credential        // of users that proved themselves: with these we log in for them
 	statements  statements
 	counts      map[string]*stats // by database
+	loginWithin atomic.Int64      // client_login_timeout in nanoseconds, for whoever is greeted
+	idleNext    time.Duration     // when a client may have been idle for too long; not before
+	window      admin.Window
+	turned      time.Duration // when the last stats_period ended
 }
 
 // A welcome is what a server says of itself to whoever logs in.
@@ -78,6 +83,8 @@ type parameter struct{ name, value string }
 type stats struct {
 	queries, xacts, received, sent        uint64
 	assigned, parses, serverParses, binds uint64
+
+	queryTime, xactTime, waitTime time.Duration
 }
 
 // act carries out what the book decided, until it decides nothing more.
@@ -108,6 +115,7 @@ func (d *Door) perform(a pool.Action) {
 		d.servers[a.Server].clear(d.CheckQuery)
 	case pool.Link:
 		c, s := d.clients[a.Client], d.servers[a.Server]
+		c.counts.waitTime += a.Wait
 		if !c.welcomed {
 			c.server, s.client = s, c
 			c.welcome()
@@ -149,7 +157,7 @@ func (d *Door) enter(c *client, fd int) error {
 	if d.counts[c.key.Database] == nil {
 		d.counts[c.key.Database] = &stats{}
 	}
-	c.counts, c.joined = d.counts[c.key.Database], c.loop.now
+	c.counts = d.counts[c.key.Database]
 	if d.welcomes[c.key] == nil { // nobody has ever asked for this pool's
 		id, ok := d.book.Want(c.id, c.loop.now)
 		if !ok {
@@ -195,7 +203,7 @@ func (c *client) welcome() {
 	}
 	b = append(appendHead(b, 'K', len(c.secret)), c.secret[:]...)
 	b = append(b, 'Z', 0, 0, 0, 5, 'I')
-	c.welcomed = true
+	c.welcomed, c.last = true, c.loop.now
 	c.deliver([][]byte{b})
 	c.listen(!c.pending())
 	c.want(c.events | unix.EPOLLRDHUP)

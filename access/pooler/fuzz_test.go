@@ -32,9 +32,9 @@ func newBench(t testing.TB, mode pool.Mode) *bench {
 		t.Fatal(err)
 	}
 	settings := pool.Defaults()
-	settings.PoolMode = mode
+	settings.PoolMode, settings.MaxPreparedStatements = mode, 3
 	d := &Door{
-		Name: "bench", Settings: settings, Prepared: 3, ResetQuery: "DISCARD ALL", Log: slog.New(slog.DiscardHandler),
+		Name: "bench", Settings: settings, ResetQuery: "DISCARD ALL", Log: slog.New(slog.DiscardHandler),
 		Dial: func(context.Context) (Backend, error) { return Backend{}, errors.New("there is no other") },
 	}
 	p := &Pooler{loop: l, doors: []*Door{d}, keys: map[cancelKey]*client{}}

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -31,6 +32,7 @@ type guest struct {
 	door *Door
 	conn net.Conn // encrypted, if she wanted that
 	raw  net.Conn
+	at   time.Time // when she came
 	tls  *tls.Conn
 	wire *wire
 	in   []byte // read ahead
@@ -65,8 +67,8 @@ var errSilent = errors.New("nothing to say")
 
 // greet is the beginning of a session: the first packet, encryption, the proof.
 func (p *Pooler) greet(ctx context.Context, d *Door, conn net.Conn) {
-	g := &guest{door: d, conn: conn, raw: conn, life: ctx}
-	ctx, stop := context.WithTimeout(ctx, greetWithin)
+	g := &guest{door: d, conn: conn, raw: conn, life: ctx, at: time.Now()}
+	ctx, stop := within(ctx, time.Duration(d.loginWithin.Load()))
 	defer stop()
 	if t, ok := conn.(*net.TCPConn); ok {
 		_ = t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3})
@@ -74,8 +76,6 @@ func (p *Pooler) greet(ctx context.Context, d *Door, conn net.Conn) {
 			g.from, g.port = a.AddrPort().Addr().Unmap(), a.AddrPort().Port()
 		}
 	}
-	deadline, _ := ctx.Deadline()
-	_ = conn.SetDeadline(deadline)
 	defer context.AfterFunc(ctx, func() {
 		if !g.inside.Load() {
 			_ = conn.SetDeadline(time.Unix(1, 0))
@@ -84,6 +84,9 @@ func (p *Pooler) greet(ctx context.Context, d *Door, conn net.Conn) {
 	err := p.admit(ctx, g)
 	if err == nil {
 		return
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) && errors.Is(context.Cause(ctx), context.DeadlineExceeded) && !g.inside.Load() {
+		err = refused("client_login_timeout")
 	}
 	defer conn.Close()
 	if errors.Is(context.Cause(ctx), errFull) {
@@ -129,11 +132,12 @@ func (p *Pooler) admit(ctx context.Context, g *guest) error {
 	if g.key.Database == admin.Database && len(d.Admins)+len(d.Watchers) > 0 {
 		return p.console(ctx, g)
 	}
-	c := &client{door: d, key: g.key, params: g.params, from: netip.AddrPortFrom(g.from, g.port)}
+	c := &client{door: d, key: g.key, params: g.params, from: netip.AddrPortFrom(g.from, g.port), joined: g.at.Sub(p.loop.began)}
 	var joined error
+	disabled := false
 	if !p.loop.call(func() {
 		if c.id, joined = d.book.Join(g.key); joined == nil {
-			c.mode = d.book.ModeOf(g.key)
+			c.mode, disabled = d.book.ModeOf(g.key), d.book.Disabled(g.key.Database)
 		}
 	}) {
 		return errSilent
@@ -141,7 +145,9 @@ func (p *Pooler) admit(ctx context.Context, g *guest) error {
 	if joined != nil {
 		return refused("%s", joined)
 	}
-	err = g.prove(ctx)
+	if err = g.prove(ctx); err == nil && disabled { // which is nobody's business who is not proven
+		err = refused("database \"%s\" is disabled", g.key.Database)
+	}
 	var fd int
 	if err == nil {
 		if len(g.negotiate) > 0 {

@@ -39,7 +39,7 @@ type Backend struct {
 func (d *Door) login(id pool.Server, key pool.Key) {
 	p := d.pooler
 	credential := d.credentials[key.User]
-	ctx, stop := context.WithTimeout(context.Background(), connectWithin)
+	ctx, stop := within(context.Background(), d.Settings.ServerConnectTimeout)
 	if d.entering == nil {
 		d.entering = map[pool.Server]context.CancelFunc{}
 	}
@@ -106,8 +106,6 @@ func (s *server) enter(ctx context.Context, dial func(context.Context) (Backend,
 	}
 	s.backend = b
 	conn := b.Conn
-	deadline, _ := ctx.Deadline()
-	_ = conn.SetDeadline(deadline)
 	called := context.AfterFunc(ctx, func() { _ = b.Conn.SetDeadline(time.Unix(1, 0)) })
 	defer called()
 	var under *wire

@@ -48,7 +48,7 @@ func runChild(args string) error {
 		return err
 	}
 	s := pool.Defaults()
-	d := &Door{Name: "bench", Settings: s, Prepared: 200, ResetQuery: "DISCARD ALL", Dial: Local(sockets, 5432), Secret: roll.Secret}
+	d := &Door{Name: "bench", Settings: s, ResetQuery: "DISCARD ALL", Dial: Local(sockets, 5432), Secret: roll.Secret}
 	p, err := New(slog.New(slog.DiscardHandler), d)
 	if err != nil {
 		return err

@@ -48,12 +48,9 @@ type cancelKey [8]byte
 
 // Limits of the beginning of a session.
 const (
-	greetAtOnce    = 4096             // clients that have not proven themselves
-	greetWithin    = time.Minute      // client_login_timeout
-	connectWithin  = 15 * time.Second // server_connect_timeout
-	cancelWithin   = 10 * time.Second // cancel_wait_timeout
-	startupMost    = 128              // parameters
-	nameMax        = 127              // of a user; a database has 63
+	greetAtOnce    = 4096 // clients that have not proven themselves
+	startupMost    = 128  // parameters
+	nameMax        = 127  // of a user; a database has 63
 	acceptPause    = 10 * time.Millisecond
 	refusePatience = 50 * time.Millisecond
 )
@@ -71,7 +68,9 @@ func New(log *slog.Logger, doors ...*Door) (*Pooler, error) {
 	}
 	l.tick = func(now time.Duration) {
 		for _, d := range p.doors {
+			d.expire(now)
 			d.book.Tick(now)
+			d.turn(now)
 			if len(d.warm)+d.claimed > 0 && now-d.warmed > warmFor {
 				d.cool()
 			}
@@ -92,10 +91,19 @@ func (d *Door) open(p *Pooler) {
 		d.log = p.log
 	}
 	d.book = pool.New(d.Settings)
-	d.book.Configure(d.Settings, d.Databases, d.Users)
+	d.configure(d.Settings)
 	d.welcomes = map[pool.Key]*welcome{}
 	d.counts = map[string]*stats{}
 	d.credentials = map[string]login.Credential{}
+	d.window.Turn(p.loop.began, nil)
+}
+
+// configure has s hold from now on; on the loop, or before there is one.
+func (d *Door) configure(s pool.Settings) {
+	d.Settings = s
+	d.book.Configure(s, d.Databases, d.Users)
+	d.loginWithin.Store(int64(s.ClientLoginTimeout))
+	d.idleNext = 0
 }
 
 // Run moves bytes until ctx ends; then every session ends.
@@ -174,11 +182,13 @@ func refuse(c net.Conn, why string) {
 // cancel has the server of the session that key names cancel what it does.
 func (p *Pooler) cancel(ctx context.Context, key cancelKey) {
 	var s *server
+	var limit time.Duration
 	p.loop.call(func() {
 		c := p.keys[key]
 		if c == nil || c.server == nil || c.server.job != 0 {
 			return
 		}
+		limit = c.door.Settings.CancelWaitTimeout
 		if _, ok := c.door.book.Cancel(c.id); ok {
 			s = c.server
 		}
@@ -186,7 +196,7 @@ func (p *Pooler) cancel(ctx context.Context, key cancelKey) {
 	if s == nil {
 		return
 	}
-	ctx, stop := context.WithTimeout(ctx, cancelWithin)
+	ctx, stop := within(ctx, limit)
 	defer stop()
 	s.ask(ctx)
 	// Until the server has closed, the signal may still be on its way.
@@ -197,6 +207,14 @@ func (p *Pooler) cancel(ctx context.Context, key cancelKey) {
 	})
 }
 
+// within ends ctx after a time; 0: it does not.
+func within(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	if limit <= 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, limit)
+}
+
 // ask sends a cancel request for what s does.
 func (s *server) ask(ctx context.Context) {
 	conn, err := s.backend.Again(ctx)
@@ -205,8 +223,7 @@ func (s *server) ask(ctx context.Context) {
 		return
 	}
 	defer conn.Close()
-	deadline, _ := ctx.Deadline()
-	_ = conn.SetDeadline(deadline)
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	b := append([]byte{0, 0, 0, 16, 4, 210, 22, 46}, s.cancel[:]...) // 1234, 5678
 	if _, err := conn.Write(b); err == nil {
 		_, _ = conn.Read(b[:1])

@@ -49,7 +49,7 @@ func (w *world) open(with func(*Door)) {
 		t.Fatal(err)
 	}
 	w.door = &Door{
-		Name: "test", Settings: pool.Defaults(), Prepared: 200, ResetQuery: "DISCARD ALL", Ignore: []string{"extra_float_digits"},
+		Name: "test", Settings: pool.Defaults(), ResetQuery: "DISCARD ALL", Ignore: []string{"extra_float_digits"},
 		Dial: Local(n.Paths.Sockets, n.Postgres.Port), Secret: roll.Secret,
 	}
 	if with != nil {

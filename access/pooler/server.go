@@ -27,12 +27,15 @@ type server struct {
 	parked   bool          // out of the epoll, which would only tell that it has gone
 	asked    queue
 	job      job
-	status   byte // of the last ReadyForQuery: I, T or E
-	busy     bool // a query is going on
-	half     bool // its last client left in the middle of a message
-	skipping bool // after an error, until the client's Sync
-	copying  bool // it takes the data of a COPY, and ignores Sync
-	said     bool // the series that is being answered has had its error
+	status   byte          // of the last ReadyForQuery: I, T or E
+	busy     bool          // a query is going on
+	began    time.Duration // that query, or the last one; on the loop's clock
+	opened   time.Duration // the transaction that it is of
+	rested   time.Duration // the end of the last query
+	half     bool          // its last client left in the middle of a message
+	skipping bool          // after an error, until the client's Sync
+	copying  bool          // it takes the data of a COPY, and ignores Sync
+	said     bool          // the series that is being answered has had its error
 	cutoff   cutoff
 	greeting *welcome // of one that was made ahead of time
 	has      map[*statement]prepared
@@ -473,10 +476,25 @@ func (s *server) idle(status byte) {
 		return
 	}
 	s.advance()
-	if s.busy = !s.asked.empty(); !s.busy {
-		s.skipping, s.copying = false, false
+	if !s.asked.empty() {
+		s.busy = true
+	} else {
+		s.account()
+		s.busy, s.skipping, s.copying = false, false, false
 	}
 	s.settle()
+}
+
+// account counts the time of a query that has ended.
+func (s *server) account() {
+	now := s.loop.now
+	s.rested = now
+	if c := s.client; c != nil && s.busy {
+		c.counts.queryTime += now - s.began
+		if s.status == 'I' {
+			c.counts.xactTime += now - s.opened
+		}
+	}
 }
 
 // settle gives the server back when its client's mode says so.
@@ -523,7 +541,7 @@ func (s *server) give(fate pool.Fate, why string) {
 	c := s.client
 	s.half = s.interrupted()
 	s.client, c.server = nil, nil
-	s.busy = false
+	s.busy, c.last = false, s.loop.now
 	switch s.door.book.Release(c.id, fate, s.loop.now) {
 	case pool.Drop:
 		if why == "" {

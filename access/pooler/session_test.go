@@ -72,7 +72,7 @@ func TestManyClientsShareOneServer(t *testing.T) {
 }
 
 func TestPreparedStatementsFollowTheirClients(t *testing.T) {
-	w := newWorld(t, func(d *Door) { d.Settings.DefaultPoolSize, d.Prepared = 2, 3 })
+	w := newWorld(t, func(d *Door) { d.Settings.DefaultPoolSize, d.Settings.MaxPreparedStatements = 2, 3 })
 	a, b := w.connect(), w.connect()
 	for i := range 10 { // more than a server may keep
 		name := fmt.Sprintf("s%d", i)

@@ -162,9 +162,10 @@ func (c *client) broken(text string) (verdict, int) {
 // busy counts a query that begins.
 func (c *client) busy() {
 	if s := c.server; !s.busy {
-		s.busy = true
+		s.busy, s.began = true, c.loop.now
 		c.counts.queries++
 		if s.status == 'I' {
+			s.opened = s.began
 			c.counts.xacts++
 		}
 	}
@@ -211,7 +212,7 @@ func (c *client) makeRoom(x *statement) {
 	if _, has := s.has[x]; has {
 		c.forget(x)
 	}
-	for len(s.has) >= c.door.Prepared {
+	for len(s.has) >= max(c.door.Settings.MaxPreparedStatements, 1) {
 		var oldest *statement
 		for y, p := range s.has {
 			if oldest == nil || p.used < s.has[oldest].used {

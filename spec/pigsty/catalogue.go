@@ -41,6 +41,7 @@ databases pg_databases
 services  pg_services pg_default_services
 hba       pg_hba_rules pg_default_hba_rules pgb_hba_rules pgb_default_hba_rules
 poolmode  pgbouncer_poolmode
+poolsettings pgbouncer_parameters
 sslmode   pgbouncer_sslmode
 text      pgbouncer_ignore_param pg_dbsu pg_replication_username pg_admin_username pg_monitor_username pg_libs pg_service_provider
 account   patroni_username haproxy_admin_username

@@ -182,6 +182,8 @@ func (r *reader) database(v *value) spec.Database {
 	if p := flag(v, "pgbouncer"); p != nil {
 		d.Pool = *p
 	}
+	d.PoolMode = v.field("pool_mode").String()
+	d.PoolSize, d.PoolSizeMin, d.PoolReserve, d.PoolLimit = number(v, "pool_size"), number(v, "pool_size_min"), number(v, "pool_reserve"), number(v, "pool_connlimit")
 	if p := flag(v, "revokeconn"); p != nil {
 		d.RevokeConn = *p
 	}

@@ -195,7 +195,7 @@ var ofCluster = []string{
 	"pg_default_service_dest", "pg_service_provider", "pg_default_roles", "pg_default_privileges", "pg_rpo", "pg_rto",
 	"pg_replication_password", "pg_admin_password", "pg_monitor_password", "pg_dbsu_password",
 	"pg_default_schemas", "pg_default_extensions", "pg_provision", "pgbouncer_enabled", "pgbouncer_port",
-	"pgbouncer_poolmode", "pgbouncer_sslmode", "pgbouncer_ignore_param",
+	"pgbouncer_poolmode", "pgbouncer_parameters", "pgbouncer_sslmode", "pgbouncer_ignore_param",
 	"patroni_ssl_enabled", "patroni_username", "patroni_password", "admin_ip",
 	"haproxy_admin_username", "haproxy_admin_password", "haproxy_auth_enabled",
 	"pgbackrest_enabled", "pgbackrest_init_backup", "pg_crontab", "pg_vip_enabled", "pg_vip_address",
@@ -231,6 +231,7 @@ func (r *reader) cluster(inv *inventory, name string, members []*server) spec.Cl
 	if first.bool("pgbouncer_enabled") {
 		c.PoolPort = first.int("pgbouncer_port")
 		c.Pool = spec.Pool{Mode: first.text("pgbouncer_poolmode"), TLS: slices.Contains([]string{"require", "verify-ca", "verify-full"}, first.text("pgbouncer_sslmode"))}
+		c.Pool.Parameters = settings(first.get("pgbouncer_parameters"))
 		for name := range strings.SplitSeq(first.text("pgbouncer_ignore_param"), ",") {
 			if name = strings.TrimSpace(name); name != "" {
 				c.Pool.Ignore = append(c.Pool.Ignore, name)

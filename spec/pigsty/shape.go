@@ -2,6 +2,7 @@ package pigsty
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
 	"regexp"
@@ -88,6 +89,17 @@ var lists = map[shape]shape{
 	"roles": "membership", "schemas": "schema", "extensions": "extension",
 }
 
+// poolSettings are what pgbouncer_parameters may set, by PgBouncer's names.
+var poolSettings = map[string]shape{
+	"cancel_wait_timeout": "seconds", "client_idle_timeout": "seconds", "client_login_timeout": "seconds", "default_pool_size": "seq",
+	"idle_transaction_timeout": "seconds", "max_client_conn": "seq", "max_db_client_connections": "seq", "max_db_connections": "seq",
+	"max_prepared_statements": "seq", "max_user_client_connections": "seq", "max_user_connections": "seq", "min_pool_size": "seq",
+	"query_timeout": "seconds", "query_wait_notify": "seconds", "query_wait_timeout": "seconds", "reserve_pool_size": "seq",
+	"reserve_pool_timeout": "seconds", "server_check_delay": "period", "server_connect_timeout": "seconds", "server_idle_timeout": "seconds",
+	"server_lifetime": "seconds", "server_login_retry": "seconds", "server_round_robin": "bool", "stats_period": "period",
+	"transaction_timeout": "seconds",
+}
+
 // byName are the objects that may be written as their name alone.
 var byName = map[shape]bool{"membership": true, "schema": true, "extension": true}
 
@@ -132,6 +144,25 @@ func (r *reader) fits(f field, is shape) bool {
 				r.bad(p.line, "%s names the parameter %s, and none is called so", f.name, quote(p.name))
 				good = false
 			}
+		}
+		return good
+	case "poolsettings":
+		if v.kind != mapKind {
+			return v.null() || wrong("a map")
+		}
+		good := true
+		for _, p := range v.fields {
+			of, ok := poolSettings[p.name]
+			if !ok {
+				do := ""
+				if near := nearest(p.name, slices.Sorted(maps.Keys(poolSettings))); near != "" {
+					do = "did you mean " + near + "?"
+				}
+				r.find(spec.Problem, p.line, f.name+" has "+quote(p.name)+", which is no setting of pools", do)
+				good = false
+				continue
+			}
+			good = r.fits(field{f.name + "." + p.name, p.line, p.value}, of) && good
 		}
 		return good
 	case "instances":
@@ -210,6 +241,11 @@ func (r *reader) fits(f field, is shape) bool {
 			return true
 		}
 		return between(20, 262143)
+	case "seconds", "period":
+		s, err := strconv.ParseFloat(text, 64)
+		if err != nil || !(s >= 0 && s <= 1e9) || is == "period" && s == 0 { // nor NaN
+			return wrong("a number of seconds")
+		}
 	case "ratio":
 		f, err := strconv.ParseFloat(text, 64)
 		if err != nil || f < 0.1 || f > 0.4 {

@@ -48,7 +48,7 @@ func Node(was *spec.Node, want spec.Node, contexts map[string]string) Plan {
 	}{
 		{"services", &gateway, was.Gateway, want.Gateway},
 		{"pool", &gateway, pool, want.Pool},
-		{"users of the pool", &gateway, Pooled(was.Objects), Pooled(want.Objects)},
+		{"users and databases of the pool", &gateway, Pooled(was.Objects), Pooled(want.Objects)},
 		{"jobs", &jobs, was.Jobs, want.Jobs},
 		{"name server", &jobs, was.DNS, want.DNS},
 		{"backup", &jobs, was.Backup, want.Backup},
@@ -95,13 +95,19 @@ func rest(n spec.Node) spec.Node {
 	return n
 }
 
-// Pooled is what a gateway has of roles: whose limits differ from the pool's, and
-// who may look at it.
+// Pooled is what a gateway has of roles and databases: whose limits differ from the
+// pool's, and who may look at it.
 func Pooled(o spec.Objects) []string {
 	all := []string{o.Admin, o.Monitor}
 	for _, r := range Merged(o.Roles) {
 		if r.PoolMode != "" || r.PoolLimit != 0 {
 			all = append(all, r.Name, r.PoolMode, strconv.Itoa(r.PoolLimit))
+		}
+	}
+	for _, d := range o.Databases {
+		own := spec.Database{Name: d.Name, PoolMode: d.PoolMode, PoolSize: d.PoolSize, PoolSizeMin: d.PoolSizeMin, PoolReserve: d.PoolReserve, PoolLimit: d.PoolLimit}
+		if d.State != spec.Absent && text(own) != text(spec.Database{Name: d.Name}) {
+			all = append(all, text(own))
 		}
 	}
 	return all
