@@ -57,7 +57,7 @@ func (g *Gateway) openPools(n spec.Node) (*pools, error) {
 		d := &pooler.Door{
 			Name: name, Settings: settings(n.Pool, log), Databases: databases(n.Objects.Databases), Users: users(n.Objects.Roles),
 			ResetQuery: resetQuery, Ignore: n.Pool.Ignore, Secret: roll.Secret, Rules: rules(n.Pool.HBA, log),
-			TLS: g.server, OnlyTLS: n.Pool.TLS, Log: log, Outlive: true,
+			TLS: g.server, OnlyTLS: n.Pool.TLS, Log: log, Outlive: true, Tag: tagOf(n.Member),
 			Admins: []string{spec.Superuser}, // with those below as Pigsty's pgbouncer.ini has it
 		}
 		if n.Objects.Admin != "" {
@@ -85,6 +85,8 @@ func (g *Gateway) openPools(n spec.Node) (*pools, error) {
 		for _, f := range g.fronts {
 			if f.Cluster == n.Cluster && f.Namespace == n.Namespace {
 				f.own = p.own
+				_, port, _ := net.SplitHostPort(n.Pool.Listen)
+				p.own.Elsewhere = f.elsewhere(port, config)
 			}
 		}
 	}
@@ -99,6 +101,7 @@ func (g *Gateway) openPools(n spec.Node) (*pools, error) {
 		d := door(port.name, port.front.log.With("service", port.name))
 		d.Settings.DownWait = g.wait
 		d.Settings.MaxClientConn = port.service.MaxConn
+		d.Elsewhere = port.front.elsewhere(strconv.Itoa(port.service.Port), config)
 		d.Excuse = func() string { message, _ := port.excuse(); return message }
 		way := &way{
 			port: port, node: n, config: config, local: pooler.Local(n.Paths.Sockets, n.Postgres.Port),

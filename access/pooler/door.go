@@ -44,6 +44,11 @@ type Door struct {
 	Outlive bool
 	Log     *slog.Logger
 	Addr    netip.AddrPort // where it listens; Serve says so
+	// Tag stands in the third and fourth byte of every key that a client gets for her
+	// cancel requests (PgBouncer's peer_id, little endian); 0: nothing does. Elsewhere is
+	// told of a request whose key nobody here has: it is another's.
+	Tag       uint16
+	Elsewhere func(ctx context.Context, key [8]byte)
 
 	// Admins may order on the console, Watchers may look; nobody: there is none.
 	Admins, Watchers []string

@@ -118,7 +118,7 @@ func (p *Pooler) admit(ctx context.Context, g *guest) error {
 	}
 	if first.Code == pgwire.CancelRequest {
 		if len(first.Body) == len(cancelKey{}) {
-			p.cancel(ctx, cancelKey(first.Body))
+			p.cancel(ctx, g.door, cancelKey(first.Body))
 		}
 		return errSilent
 	}
@@ -153,7 +153,7 @@ func (p *Pooler) admit(ctx context.Context, g *guest) error {
 		if len(g.negotiate) > 0 {
 			_, err = g.conn.Write(g.negotiate)
 		}
-		_, _ = rand.Read(c.secret[:])
+		c.secret = d.key()
 		if err == nil {
 			_ = g.raw.SetDeadline(time.Time{})
 			fd, err = detach(g.raw)

@@ -18,6 +18,7 @@ package pooler
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"log/slog"
 	"net"
@@ -179,25 +180,47 @@ func refuse(c net.Conn, why string) {
 	c.Close()
 }
 
-// cancel has the server of the session that key names cancel what it does.
-func (p *Pooler) cancel(ctx context.Context, key cancelKey) {
+// passedOn is set in the last byte of a key that another gateway has passed on,
+// and in none that is given to a client: nobody passes it on again.
+const passedOn = 1
+
+// key is a new one for a client of d.
+func (d *Door) key() (k cancelKey) {
+	_, _ = rand.Read(k[:])
+	if d.Tag != 0 {
+		binary.LittleEndian.PutUint16(k[2:], d.Tag)
+	}
+	k[7] &^= passedOn
+	return k
+}
+
+// cancel has the server of the session that key names cancel what it does, or
+// whoever else has such a session.
+func (p *Pooler) cancel(ctx context.Context, d *Door, key cancelKey) {
+	own := key
+	own[7] &^= passedOn
 	var s *server
 	var limit time.Duration
+	here := false
 	p.loop.call(func() {
-		c := p.keys[key]
-		if c == nil || c.server == nil || c.server.job != 0 {
+		limit = d.Settings.CancelWaitTimeout
+		c := p.keys[own]
+		if here = c != nil; !here || c.server == nil || c.server.job != 0 {
 			return
 		}
-		limit = c.door.Settings.CancelWaitTimeout
 		if _, ok := c.door.book.Cancel(c.id); ok {
 			s = c.server
 		}
 	})
+	ctx, stop := within(ctx, limit)
+	defer stop()
+	if !here && key == own && d.Elsewhere != nil {
+		key[7] |= passedOn
+		d.Elsewhere(ctx, key)
+	}
 	if s == nil {
 		return
 	}
-	ctx, stop := within(ctx, limit)
-	defer stop()
 	s.ask(ctx)
 	// Until the server has closed, the signal may still be on its way.
 	p.loop.call(func() {
