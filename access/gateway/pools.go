@@ -289,7 +289,7 @@ func (w *way) dial(ctx context.Context) (pooler.Backend, error) {
 		p.failed(b.Member)
 		return back, err
 	}
-	back.Gate, back.Tag = open, reign{b.Member, b.Epoch}
+	back.Gate, back.Tag, back.Reads = open, reign{b.Member, b.Epoch}, b.Epoch == 0
 	back.Done = w.opened(b, time.Since(began), let)
 	return back, nil
 }

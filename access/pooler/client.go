@@ -33,6 +33,7 @@ type client struct {
 	owed     bool // its server ended in its transaction, of which it has not been told
 	unnamed  class
 	gate     func() bool // of the server that said what is in out
+	again    bool        // what it asks was lost once, and is asked anew
 }
 
 // look asks for a place in the kernel's buffer again, once the gate is open.
@@ -121,6 +122,7 @@ func (c *client) feed(b []byte) {
 	l := c.loop
 	l.batch, l.notes = l.batch[:0], l.notes[:0]
 	l.back, l.backing = l.back[:0], l.backing[:0]
+	c.keep(b)
 	for len(b) > 0 {
 		if c.left > 0 {
 			n := min(c.left, len(b))
@@ -181,6 +183,8 @@ func (c *client) feed(b []byte) {
 				}
 				return
 			}
+			c.keep(head[:headSize])
+			c.keep(b)
 		}
 		c.kind, c.left = kind, n
 		if c.mode != pool.Session && c.door.Settings.MaxPreparedStatements > 0 && (kind == 'P' || kind == 'B' || kind == 'D' || kind == 'C') {
@@ -283,10 +287,15 @@ func (c *client) deliver(pieces [][]byte) {
 		c.counts.sent += uint64(len(p))
 	}
 	c.send(pieces)
+	c.again = false
+	s := c.server
+	if s != nil {
+		s.keeps = false
+	}
 	if c.pending() {
 		c.listen(false)
-		if c.server != nil {
-			c.server.stop()
+		if s != nil {
+			s.stop()
 		}
 	}
 }
@@ -341,6 +350,7 @@ func (c *client) acquire() bool {
 func (c *client) link(s *server) bool {
 	c.server, s.client = s, c
 	c.counts.assigned++
+	s.keeps = s.backend.Reads && c.door.Outlive && c.mode != pool.Session
 	if c.pending() {
 		s.stop()
 	}

@@ -133,6 +133,11 @@ func (s *server) fell(body []byte) bool {
 	default:
 		return false
 	}
+	if s.repeatable() {
+		s.loop.back, s.loop.backing = s.loop.back[:0], s.loop.backing[:0] // what it began to say with its end
+		s.repeat("server is shutting down")
+		return true
+	}
 	s.deliver()
 	if s.job != syncing && !s.survived() {
 		return false
@@ -168,6 +173,10 @@ func (s *server) cut(why string) {
 	if !s.survived() {
 		s.give(pool.Drop, why)
 		c.fail(why)
+		return
+	}
+	if s.repeatable() {
+		s.repeat(why)
 		return
 	}
 	code, text := serializationFailure, "the server ended before the transaction was committed"
@@ -210,6 +219,48 @@ func (s *server) cut(why string) {
 		c.deliver([][]byte{b})
 	}
 	c.listen(!c.pending())
+	c.retry()
+}
+
+// keptMax is how much of what a client has asked is kept for another server.
+const keptMax = 16 << 10
+
+// keep keeps what the client says to a server that only reads.
+func (c *client) keep(b []byte) {
+	s := c.server
+	if s == nil || !s.keeps {
+		return
+	}
+	if s.keeps = len(s.kept)+len(b) <= keptMax; s.keeps {
+		s.kept = append(s.kept, b...)
+	}
+}
+
+// rose says that the server may have become one that writes.
+func (s *server) rose() bool {
+	keep := s.door.course.Keep
+	return keep != nil && keep(s.backend.Tag) == Retire
+}
+
+// repeatable says that what the client has asked may be asked of another server.
+func (s *server) repeatable() bool {
+	c := s.client
+	return s.keeps && len(s.kept) > 0 && s.job == 0 && c.left == 0 && !c.again && s.survived() && !s.rose()
+}
+
+// repeat asks of another server what this one, which only reads, has not answered
+// a word of. It is done once: a query that ends its server shall not end them all.
+func (s *server) repeat(why string) {
+	c, d := s.client, s.door
+	for !s.asked.empty() {
+		if r := s.asked.pop(); extended(r.kind) {
+			s.undo(r)
+		}
+	}
+	d.log.Info("a standby ended under a client, and another is asked", "client", c.String(), "why", why)
+	c.pend, s.kept = s.kept, nil
+	s.give(pool.Drop, why)
+	c.again, c.portals, c.gate = true, false, nil
 	c.retry()
 }
 

@@ -310,6 +310,100 @@ func TestNothingIsSaidToAServerThatHasEnded(t *testing.T) {
 	}
 }
 
+// What a standby has not answered is asked of another, once, and without a word to
+// the client; what it has begun to answer is not.
+func TestAStandbysQueryIsAskedOfAnother(t *testing.T) {
+	w, k := newCutWorld(t, func(d *Door) {
+		dial := d.Dial
+		d.Dial = func(ctx context.Context) (Backend, error) {
+			b, err := dial(ctx)
+			b.Reads = true
+			return b, err
+		}
+	})
+	for protocol, prepare := range protocols {
+		conn := w.connect().PgConn()
+		ask := prepare(t.Context(), conn, "SELECT 'x'")
+		for _, tt := range []struct {
+			name string
+			cut  func()
+			code string
+		}{
+			{"the request is lost", k.request, ""},
+			{"the answer is lost", func() { k.answer(0) }, ""},
+			{"a part of the answer has come", func() { k.answer(16) }, "08007"},
+		} {
+			tt.cut()
+			if got := code(ask()); got != tt.code && (tt.code == "" || got == "") {
+				t.Errorf("%s, %s: %q, want %q", protocol, tt.name, got, tt.code)
+			}
+			k.set(false, -1)
+			if conn.IsClosed() { // in the middle of a message
+				conn = w.connect().PgConn()
+				ask = prepare(t.Context(), conn, "SELECT 'x'")
+			}
+		}
+		// In a transaction that has seen something nothing is asked again.
+		if err := say(t.Context(), conn, "BEGIN"); err != nil {
+			t.Fatal(err)
+		}
+		k.answer(0)
+		if got := code(ask()); got != "40001" {
+			t.Errorf("%s: in a transaction %q", protocol, got)
+		}
+		k.set(false, -1)
+	}
+	// A server that is told to end flushes what it has to say so far: that is not said.
+	again := w.connect().PgConn()
+	w.direct("SELECT pg_advisory_lock(1)")
+	p := again.StartPipeline(t.Context())
+	p.SendPrepare("named", "SELECT 'through' FROM (SELECT pg_advisory_xact_lock(1)) q", nil)
+	p.SendQueryPrepared("named", nil, nil, nil)
+	if err := p.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	waiting := func(but string) (pid string) {
+		until(t, "it waits", func() bool {
+			pid = w.server.Query("SELECT coalesce(min(pid)::text, '') FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND pid <> " + but)
+			return pid != ""
+		})
+		return pid
+	}
+	first := waiting("0")
+	w.server.Query("SELECT pg_terminate_backend(" + first + ")")
+	waiting(first)
+	w.direct("SELECT pg_advisory_unlock(1)")
+	for _, want := range []string{"*pgconn.StatementDescription", "*pgconn.ResultReader", "*pgconn.PipelineSync"} {
+		got, err := p.GetResults()
+		if is := fmt.Sprintf("%T", got); err != nil || is != want {
+			t.Fatalf("a pipeline: %s, %v; want %s", is, err, want)
+		}
+		if r, ok := got.(*pgconn.ResultReader); ok {
+			if read := r.Read(); read.Err != nil || len(read.Rows) != 1 || string(read.Rows[0][0]) != "through" {
+				t.Errorf("a pipeline: %q, %v", read.Rows, read.Err)
+			}
+		}
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	if r := again.ExecPrepared(t.Context(), "named", nil, nil, nil).Read(); r.Err != nil {
+		t.Errorf("what was prepared: %v", r.Err)
+	}
+	// A query that ends every server ends two of them.
+	conn := w.connect().PgConn()
+	ended := make(chan error, 1)
+	go func() { ended <- say(context.WithoutCancel(t.Context()), conn, "SELECT pg_sleep(60)") }()
+	for range 2 {
+		until(t, "it sleeps", func() bool {
+			return w.server.Query("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") == "1"
+		})
+	}
+	if got := code(<-ended); got != "08007" {
+		t.Errorf("the third time: %q", got)
+	}
+}
+
 // waits says that there is something to read.
 func waits(fd int) bool { return (&server{socket: socket{fd: fd}}).spoke() }
 

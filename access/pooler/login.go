@@ -27,8 +27,11 @@ type Backend struct {
 	Again func(context.Context) (net.Conn, error)
 	// Gate says whether what the server says now may be passed on; nil: always.
 	Gate func() bool
-	Tag  any    // the caller's, for Follow
-	Done func() // called once, when the connection has ended; nil: nobody is to know
+	Tag  any // the caller's, for Follow
+	// Reads says that it is a standby's: what is lost there has changed nothing, and may
+	// be asked of another.
+	Reads bool
+	Done  func() // called once, when the connection has ended; nil: nobody is to know
 	// Rise makes one that was made ahead of time (Door.Warm) one like the others:
 	// its Gate, Tag and Done from now on. ok is false while it is too early.
 	Rise func() (gate func() bool, tag any, done func(), ok bool)

@@ -37,6 +37,8 @@ type server struct {
 	copying  bool          // it takes the data of a COPY, and ignores Sync
 	said     bool          // the series that is being answered has had its error
 	cutoff   cutoff
+	kept     []byte   // what its client has asked, if it may be asked of another; else empty
+	keeps    bool     // that is all since it has the server, and nothing was answered
 	greeting *welcome // of one that was made ahead of time
 	has      map[*statement]prepared
 	uses     uint64
@@ -540,6 +542,7 @@ func (s *server) deliver() {
 func (s *server) give(fate pool.Fate, why string) {
 	c := s.client
 	s.half = s.interrupted()
+	s.keeps, s.kept = false, s.kept[:0]
 	s.client, c.server = nil, nil
 	s.busy, c.last = false, s.loop.now
 	switch s.door.book.Release(c.id, fate, s.loop.now) {

@@ -50,8 +50,11 @@ func (c *client) understand(kind byte, body []byte, n int) (v verdict, used int)
 		if s.skipping {
 			return gone, 0
 		}
-		if _, exists := c.names[string(name)]; exists {
-			return c.broken("prepared statement name is already in use")
+		if x, exists := c.names[string(name)]; exists {
+			if !c.again { // else the server that is gone had answered that, and she has not heard of it
+				return c.broken("prepared statement name is already in use")
+			}
+			c.door.statements.let(x)
 		}
 		x := c.door.statements.get(rest)
 		x.users++
