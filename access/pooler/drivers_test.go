@@ -1,0 +1,34 @@
+package pooler
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+
+	"howdah/test/testpg"
+)
+
+// Drivers of other languages do through a pool of one server what they do with a
+// server of their own; the scripts say what. Those that are not installed are left
+// out (scripts/test-setup installs psycopg2).
+func TestDrivers(t *testing.T) {
+	var scripts []string
+	for module, script := range map[string]string{"psycopg2": "testdata/psycopg2_session.py", "psycopg": "testdata/psycopg_session.py"} {
+		if exec.Command("/usr/bin/python3", "-c", "import "+module).Run() == nil {
+			scripts = append(scripts, script)
+		} else if module == "psycopg2" && os.Getenv("REQUIRE_PG") != "" {
+			t.Fatal("there is no psycopg2: scripts/test-setup installs it")
+		}
+	}
+	if len(scripts) == 0 {
+		t.Skip("neither psycopg2 nor psycopg is installed")
+	}
+	w := newWorld(t, small)
+	for _, script := range scripts {
+		cmd := exec.CommandContext(t.Context(), "/usr/bin/python3", script, w.conninfo())
+		cmd.Env = append(os.Environ(), "PGPASSWORD="+testpg.Password)
+		if out, err := cmd.CombinedOutput(); err != nil || string(out) != "done\n" {
+			t.Errorf("%s: %v\n%s", script, err, out)
+		}
+	}
+}
