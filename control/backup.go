@@ -38,10 +38,11 @@ type Backups struct {
 	Leader  string       `json:"leader"` // who makes backups now; "": nobody says that it leads
 	Backups []HeldBackup `json:"backups"`
 	Members []keep.State `json:"members"`
-	Copies  int          `json:"copies"` // so many members are to hold each backup
+	Copies  int          `json:"copies"`           // so many members are to hold each backup
+	Bucket  string       `json:"bucket,omitempty"` // that all members share, and that alone holds them
 }
 
-// A HeldBackup is a backup and who holds it.
+// A HeldBackup is a backup and who holds it: members, or the bucket.
 type HeldBackup struct {
 	keep.Backup
 	Members []string `json:"members"`
@@ -133,7 +134,9 @@ func (c *Cluster) backups(ctx context.Context, within time.Duration) (Backups, e
 			s, err := c.keeper(h).State(ctx)
 			if err != nil {
 				s = keep.State{Member: h.Member, Backups: []keep.Backup{}, Unwell: "does not answer"}
-				if n, ok := c.node(h.Member); ok && readable(n.Backup.Repo) {
+				if n, ok := c.node(h.Member); ok && n.Backup.Shared() {
+					s.Bucket = n.Backup.Bucket.String()
+				} else if ok && readable(n.Backup.Repo) {
 					s = keep.Look(context.WithoutCancel(ctx), n)
 					s.Unwell = cmp.Or(s.Unwell, "does not answer; this is what its disk has")
 				}
@@ -142,6 +145,17 @@ func (c *Cluster) backups(ctx context.Context, within time.Duration) (Backups, e
 		})
 	}
 	wg.Wait()
+	if bucketOf(b.Members) != "" {
+		b.Copies = 1
+		c.lookInto(context.WithoutCancel(ctx), b.Members)
+	}
+	b.gather()
+	return b, nil
+}
+
+// gather makes one list of what the members say that they, or the bucket, have.
+func (b *Backups) gather() {
+	b.Bucket = bucketOf(b.Members)
 	for _, s := range b.Members {
 		if s.Leads {
 			b.Leader = s.Member
@@ -151,11 +165,40 @@ func (c *Cluster) backups(ctx context.Context, within time.Duration) (Backups, e
 			if i < 0 {
 				i, b.Backups = len(b.Backups), append(b.Backups, HeldBackup{Backup: one})
 			}
-			b.Backups[i].Members = append(b.Backups[i].Members, s.Member)
+			if holder := cmp.Or(b.Bucket, s.Member); !slices.Contains(b.Backups[i].Members, holder) {
+				b.Backups[i].Members = append(b.Backups[i].Members, holder)
+			}
 		}
 	}
 	slices.SortStableFunc(b.Backups, func(x, y HeldBackup) int { return repo.Later(x.Label, y.Label) })
-	return b, nil
+}
+
+// bucketOf names the bucket that all members share; "": there is none.
+func bucketOf(members []keep.State) string {
+	for _, s := range members {
+		if s.Bucket != "" {
+			return s.Bucket
+		}
+	}
+	return ""
+}
+
+// lookInto looks into the bucket itself, with the keys of a member of this machine,
+// where no leader has said what is in it.
+func (c *Cluster) lookInto(ctx context.Context, members []keep.State) {
+	if slices.ContainsFunc(members, func(s keep.State) bool { return s.Leads }) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, repositoryWithin)
+	defer cancel()
+	for i, s := range members {
+		if n, ok := c.node(s.Member); ok && n.Backup.Shared() {
+			seen := keep.Look(ctx, n)
+			seen.Running, seen.Failed, seen.Unwell = s.Running, s.Failed, cmp.Or(seen.Unwell, s.Unwell)
+			members[i] = seen
+			return
+		}
+	}
 }
 
 func readable(dir string) bool {
@@ -171,13 +214,16 @@ type BackupPlan struct {
 	Cluster string    `json:"cluster"`
 	Member  string    `json:"member"` // that makes it
 	Type    repo.Type `json:"type"`
-	Holders []string  `json:"holders"` // who will have it
+	Holders []string  `json:"holders"` // who will have it: members, or the bucket
 	from    keep.Client
 }
 
 // String says what it would do.
 func (p BackupPlan) String() string {
 	text := fmt.Sprintf("take %s %s backup of %s on %s", article(string(p.Type)), p.Type, p.Cluster, p.Member)
+	if len(p.Holders) == 1 && p.Holders[0] != p.Member {
+		text += ", into " + p.Holders[0]
+	}
 	if len(p.Holders) > 1 {
 		text += ", to be copied to " + strings.Join(p.Holders[1:], " and ")
 	}
@@ -224,7 +270,11 @@ func (c *Cluster) PlanBackup(ctx context.Context, kind repo.Type) (BackupPlan, e
 	if len(state.Backups) == 0 {
 		kind = repo.Full
 	}
-	return BackupPlan{c.Name, leader, kind, spec.Backup{Members: members, Copies: copies}.Holders(leader), client}, nil
+	holders := spec.Backup{Members: members, Copies: copies}.Holders(leader)
+	if state.Bucket != "" {
+		holders = []string{state.Bucket}
+	}
+	return BackupPlan{c.Name, leader, kind, holders, client}, nil
 }
 
 // Backup makes it, and tells how it goes.

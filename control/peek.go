@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -17,14 +16,12 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sys/unix"
 
 	"howdah/backup"
 	"howdah/backup/keep"
 	"howdah/backup/repo"
 	"howdah/backup/restore"
-	"howdah/backup/server"
 	"howdah/node"
 	"howdah/pg"
 	"howdah/problem"
@@ -37,7 +34,7 @@ import (
 type Peek struct {
 	Cluster string    `json:"cluster"`
 	To      Moment    `json:"to"`
-	Member  string    `json:"member"` // whose repository is read
+	Member  string    `json:"member"` // whose repository is read, or which bucket
 	Backup  string    `json:"backup"` // from which the log is replayed
 	Type    repo.Type `json:"type"`
 	Stop    time.Time `json:"stop"`             // when the backup ended
@@ -59,7 +56,7 @@ type Peek struct {
 
 // A source is a repository that may have what is wanted.
 type source struct {
-	member string
+	member string // or bucket
 	stanza *backup.Stanza
 	config string // of pgBackRest's commands, if it is on this machine; "": another member is asked
 }
@@ -116,7 +113,11 @@ func (c *Cluster) plan(ctx context.Context, n spec.Node, at Moment, set, what st
 	p.flushed(ctx, c, b)
 	r := restore.Restore{Set: set, Type: at.restoreType(), Target: at.Value}
 	var refusals []error
-	for _, from := range c.sources(b) {
+	sources, err := c.sources(n, b)
+	if err != nil {
+		return nil, err
+	}
+	for _, from := range sources {
 		p.found = nil
 		if p.plan, err = r.Plan(ctx, from.stanza); err == nil && (at.Kind == restore.Name || at.Kind == restore.XID) {
 			err = p.seek(ctx, r, from.stanza)
@@ -139,8 +140,11 @@ func (c *Cluster) plan(ctx context.Context, n spec.Node, at Moment, set, what st
 				return nil, e
 			}
 		}
-		why := "there is no backup yet, or no repository can be read"
+		why := "no repository can be read"
 		switch {
+		case len(b.Backups) == 0:
+			return nil, unreachable("there is no backup of it yet, or none where anybody answers",
+				"`howdah backup "+c.Name+"` makes one: what is committed after its end can be brought back; `howdah backups "+c.Name+"` says who answers")
 		case len(b.Backups) > 0 && at.Kind == restore.Time && !at.At.After(b.Backups[0].Stop):
 			why = "the oldest backup ended at " + b.Backups[0].Stop.Local().Format(time.DateTime) + ", and before its end nothing can be reached"
 		case len(refusals) > 0:
@@ -157,13 +161,22 @@ func (c *Cluster) plan(ctx context.Context, n spec.Node, at Moment, set, what st
 
 // sources are the repositories: the leader's first, then by how far their
 // archives go, a later timeline being further; of equals those on this machine.
-func (c *Cluster) sources(b Backups) []source {
+// One that all members share stands alone, and is asked with the keys of n.
+func (c *Cluster) sources(n spec.Node, b Backups) ([]source, error) {
+	if n.Backup.Shared() {
+		at, err := keep.Open(n)
+		return []source{{member: n.Backup.Bucket.String(), stanza: at, config: n.Backup.Config}}, err
+	}
 	var all []source
 	members, _ := c.repositories()
 	for _, h := range members {
 		s := source{member: h.Member}
 		if n, ok := c.node(h.Member); ok && readable(n.Backup.Repo) {
-			s.stanza, s.config = keep.DeskOf(n, nil).Stanzas[0], n.Backup.Config
+			at, err := keep.Open(n)
+			if err != nil {
+				return nil, err
+			}
+			s.stanza, s.config = at, n.Backup.Config
 		} else if len(b.Of(h.Member).Backups) > 0 {
 			s.stanza = &backup.Stanza{Storage: c.keeper(h).Storage(), Name: c.Name, Repo: 1}
 		} else {
@@ -178,7 +191,7 @@ func (c *Cluster) sources(b Backups) []source {
 			cmp.Compare(not(x.config != ""), not(y.config != "")),
 		)
 	})
-	return all
+	return all, nil
 }
 
 func not(is bool) int {
@@ -253,15 +266,10 @@ func (t Moment) restoreType() string {
 
 // A Peeked is an open peek.
 type Peeked struct {
-	Host     string    `json:"host"` // directory of the socket
-	Port     int       `json:"port"`
-	User     string    `json:"user"`
-	Database string    `json:"database"`
-	LSN      string    `json:"lsn"`             // how far the log was replayed
-	Commit   time.Time `json:"commit,omitzero"` // the last transaction that is in it
-	dir      string
-	postgres *exec.Cmd
-	ended    chan struct{}
+	scratch
+	LSN    string    `json:"lsn"`             // how far the log was replayed
+	Commit time.Time `json:"commit,omitzero"` // the last transaction that is in it
+	dir    string
 }
 
 // Env are the variables by which libpq finds it.
@@ -278,7 +286,7 @@ func (p *Peek) Open(ctx context.Context, step func(string)) (_ *Peeked, err erro
 		return nil, err
 	}
 	sweep(filepath.Dir(n.Paths.Dir))
-	open := &Peeked{Port: n.Postgres.Port, User: spec.Superuser, Database: "postgres", ended: make(chan struct{})}
+	open := &Peeked{}
 	if open.dir, err = os.MkdirTemp(filepath.Dir(n.Paths.Dir), peekDir+strconv.Itoa(os.Getpid())+"-"); err != nil {
 		return nil, err
 	}
@@ -287,15 +295,12 @@ func (p *Peek) Open(ctx context.Context, step func(string)) (_ *Peeked, err erro
 			open.Close()
 		}
 	}()
-	if open.Host, err = os.MkdirTemp("", "howdah-"+peekDir); err != nil { // short: a socket's path has 107 bytes
-		return nil, err
-	}
 	data := filepath.Join(open.dir, "data")
 	if err := os.Mkdir(data, 0o700); err != nil {
 		return nil, err
 	}
 	if owner.UID >= 0 {
-		for _, dir := range []string{open.dir, open.Host, data} {
+		for _, dir := range []string{open.dir, data} {
 			if err := os.Lchown(dir, owner.UID, owner.GID); err != nil {
 				return nil, err
 			}
@@ -315,15 +320,7 @@ func (p *Peek) Open(ctx context.Context, step func(string)) (_ *Peeked, err erro
 	}
 	// What the server was told to be, it must not be here: not its sockets, its
 	// archive, its memory. Arguments win over every file that was restored.
-	control, err := server.ReadControl(data)
-	if err != nil {
-		return nil, err
-	}
 	if err := os.WriteFile(filepath.Join(data, "postgresql.conf"), nil, 0o600); err != nil {
-		return nil, err
-	}
-	hba := filepath.Join(open.dir, "pg_hba.conf")
-	if err := os.WriteFile(hba, []byte("local all all trust\n"), 0o644); err != nil {
 		return nil, err
 	}
 	if owner.UID >= 0 {
@@ -331,43 +328,14 @@ func (p *Peek) Open(ctx context.Context, step func(string)) (_ *Peeked, err erro
 			return nil, err
 		}
 	}
-	settings := map[string]string{
-		"listen_addresses": "", "port": strconv.Itoa(open.Port), "unix_socket_directories": open.Host, "hba_file": hba, "ident_file": filepath.Join(open.dir, "pg_ident.conf"),
-		"archive_mode": "off", "ssl": "off", "hot_standby": "on", "logging_collector": "off", "log_destination": "stderr", "log_min_messages": "warning",
-		"shared_buffers": "32MB", "huge_pages": "off", "fsync": "off", "full_page_writes": "off", "autovacuum": "off", "synchronous_standby_names": "",
-		"default_transaction_read_only": "on", "primary_conninfo": "", "primary_slot_name": "", "recovery_min_apply_delay": "0", "lc_messages": "C",
-		"shared_preload_libraries": n.Postgres.Parameters["shared_preload_libraries"],
-	}
-	for name, least := range control.Least {
-		value, _ := strconv.Atoi(n.Postgres.Parameters[name])
-		settings[name] = strconv.Itoa(max(least, value))
-	}
-	args := []string{"-D", data}
-	for name, value := range settings {
-		args = append(args, "-c", name+"="+value)
-	}
 	log := filepath.Join(open.dir, "postgres.log")
-	out, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	defer out.Close()
 	step(fmt.Sprintf("replaying WAL from %s to %s", p.First, p.To))
-	open.postgres = exec.Command(filepath.Join(n.Postgres.Bin, "postgres"), args...)
-	open.postgres.Dir, open.postgres.Env, open.postgres.Stdout, open.postgres.Stderr = data, owner.Env(), out, out
-	open.postgres.SysProcAttr = &syscall.SysProcAttr{Credential: owner.Credential, Setpgid: true, Pdeathsig: syscall.SIGQUIT} // Ctrl-C is for us, who stop it
-	if err := open.postgres.Start(); err != nil {
-		open.postgres = nil
+	if err := open.start(n, owner, data, log, map[string]string{
+		"archive_mode": "off", "shared_buffers": "32MB", "fsync": "off", "full_page_writes": "off",
+	}); err != nil {
 		return nil, err
 	}
-	go func() {
-		defer close(open.ended)
-		_ = open.postgres.Wait()
-	}()
-	if err := p.await(ctx, open, log); err != nil {
-		return nil, err
-	}
-	return open, nil
+	return open, open.arrive(ctx, func() error { return p.died(log) })
 }
 
 // restore is the restore into a directory, with WAL by that configuration.
@@ -376,7 +344,10 @@ func (p *Peek) restore(data, config string) restore.Restore {
 	r := restore.Restore{
 		Path: data, Set: p.Backup, Type: p.To.restoreType(), Target: p.To.Value, Workers: 2,
 		Command: fmt.Sprintf(`%s pgbackrest --config=%s --stanza=%s --pg1-path=%s --log-level-console=off --log-level-stderr=off archive-get %%f "%%p"`,
-			shellWord(n.Paths.Binary), shellWord(config), shellWord(n.Cluster), shellWord(data)),
+			shellWord(n.Paths.Binary), shellWord(config), shellWord(p.Cluster), shellWord(data)),
+	}
+	if n.Backup.Shared() {
+		r.Workers = 8 // a request is mostly waited for
 	}
 	if p.To.Kind == Latest && p.flush.LSN != "" {
 		r.Type, r.Target = restore.LSN, p.flush.LSN
@@ -405,52 +376,20 @@ func (p *Peek) fetch(ctx context.Context, dir string, owner node.User, step func
 	})
 }
 
-// await returns when the server stands at the moment.
-func (p *Peek) await(ctx context.Context, open *Peeked, log string) error {
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-open.ended:
-			return p.died(log)
-		case <-tick.C:
-			if there, err := open.look(ctx); err == nil && there {
-				return nil
-			}
+// arrive returns when the server stands at the moment: recovery stands still
+// there, or has come to the end of the log.
+func (open *Peeked) arrive(ctx context.Context, died func() error) error {
+	return open.await(ctx, `select case when pg_is_in_recovery() then pg_get_wal_replay_pause_state() = 'paused' else true end,
+		coalesce(pg_last_wal_replay_lsn()::text, ''), coalesce(extract(epoch from pg_last_xact_replay_timestamp())::text, '')`, func(row []string) bool {
+		if row[0] != "t" {
+			return false
 		}
-	}
-}
-
-// look asks the server whether it has arrived: recovery stands still there, or
-// has come to the end of the log.
-func (open *Peeked) look(ctx context.Context) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	config, err := pgconn.ParseConfig(pg.DSN{{"host", open.Host}, {"port", strconv.Itoa(open.Port)}, {"user", open.User}, {"dbname", open.Database}, {"sslmode", "disable"}}.String())
-	if err != nil {
-		return false, err
-	}
-	conn, err := pgconn.ConnectConfig(ctx, config)
-	if err != nil {
-		return false, err
-	}
-	defer conn.Close(ctx)
-	r := conn.ExecParams(ctx, `select case when pg_is_in_recovery() then pg_get_wal_replay_pause_state() = 'paused' else true end,
-		coalesce(pg_last_wal_replay_lsn()::text, ''), coalesce(extract(epoch from pg_last_xact_replay_timestamp())::text, '')`, nil, nil, nil, nil).Read()
-	if r.Err != nil || len(r.Rows) != 1 {
-		return false, cmp.Or(r.Err, errors.New("no answer"))
-	}
-	row := r.Rows[0]
-	if string(row[0]) != "t" {
-		return false, nil
-	}
-	open.LSN = string(row[1])
-	if s, err := strconv.ParseFloat(string(row[2]), 64); err == nil {
-		open.Commit = time.UnixMicro(int64(s * 1e6)).UTC()
-	}
-	return true, nil
+		open.LSN = row[1]
+		if s, err := strconv.ParseFloat(row[2], 64); err == nil {
+			open.Commit = time.UnixMicro(int64(s * 1e6)).UTC()
+		}
+		return true
+	}, died)
 }
 
 // died says why the server ended.
@@ -482,19 +421,9 @@ func peekFailed(p *Peek, why string, err error) error {
 
 // Close stops the server and removes what was restored.
 func (open *Peeked) Close() {
-	if open.postgres != nil {
-		_ = open.postgres.Process.Signal(syscall.SIGQUIT) // nothing of it is to be kept
-		select {
-		case <-open.ended:
-		case <-time.After(10 * time.Second):
-			_ = syscall.Kill(-open.postgres.Process.Pid, syscall.SIGKILL)
-			<-open.ended
-		}
-	}
-	for _, dir := range []string{open.dir, open.Host} {
-		if dir != "" {
-			_ = os.RemoveAll(dir) // what stays is swept by the next
-		}
+	open.stop()
+	if open.dir != "" {
+		_ = os.RemoveAll(open.dir) // what stays is swept by the next
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"howdah/cluster"
+	"howdah/pg"
 	"howdah/problem"
 )
 
@@ -89,6 +90,7 @@ func (c *Cluster) Status(ctx context.Context) (Status, error) {
 	st.Faults, st.Access = c.Faults(), access
 	judge(st.Access, st.Picture)
 	if st.Backup = kept; kept != nil {
+		st.Exposure = inBucket(st.Exposure, s, *kept)
 		st.Problems = append(st.Problems, kept.problems(st.At)...)
 	}
 	return st, nil
@@ -170,6 +172,18 @@ func exposure(s cluster.State, p cluster.Picture) *int64 {
 		}
 	}
 	return &best
+}
+
+// inBucket is the exposure where WAL is archived into a bucket: what is there is
+// not lost with the leader's host either.
+func inBucket(lost *int64, s cluster.State, b Backups) *int64 {
+	leader, ok := s.Member(b.Leader)
+	there, err := pg.ParseLSN(b.Of(b.Leader).Archived)
+	if lost == nil || b.Bucket == "" || !ok || err != nil {
+		return lost
+	}
+	least := min(*lost, there.Behind(max(leader.XlogLocation, s.Status.Optime)))
+	return &least
 }
 
 // survives counts the hosts that may go while somebody could still be elected:

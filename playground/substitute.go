@@ -28,7 +28,7 @@ func (s *State) site(o Options, user string) (place.Site, error) {
 	share := conf.Machine{CPU: max(1, machine.CPU/max(servers, 1)), MemoryMB: machine.MemoryMB / max(servers, 1)}
 	at := place.Site{
 		Dir: s.Dir, Run: s.Run, Binary: s.Binary, User: user, Machine: share,
-		Programs: map[int]spec.Postgres{}, Addresses: map[string]string{},
+		Programs: map[int]spec.Postgres{}, Addresses: map[string]string{}, Apart: map[string]bool{},
 		// A disk is not divided as memory is: what each server keeps of its log is kept small.
 		Instead: map[string]string{"min_wal_size": "80MB", "max_wal_size": "1GB"},
 		Bind:    true, Loopback: s.Ground == Loopback, LowPorts: os.Geteuid() != 0,
@@ -48,6 +48,13 @@ func (s *State) site(o Options, user string) (place.Site, error) {
 			s.note("the virtual address %s of cluster %s is not taken: all nodes share this machine's loopback", c.VIP, c.Name)
 		default:
 			s.note("the virtual address %s of cluster %s is on eth0 of its leader's network, whatever pg_vip_interface says", c.VIP, c.Name)
+		}
+	}
+	for _, c := range o.World.Clusters {
+		if c.Backup.On && c.Backup.Shared() && (s.Ground != Loopback || !c.Backup.Bucket.Here()) {
+			// The same name in the same bucket is somebody's production.
+			at.Apart[c.Name] = true
+			s.note("cluster %s keeps its backups below %s, not in %s, which is left alone", c.Name, s.Dir, c.Backup.Bucket)
 		}
 	}
 	s.note("each server counts on %d processors and %d MB of memory, its share of this machine", share.CPU, share.MemoryMB)

@@ -1,7 +1,9 @@
 package spec
 
 import (
+	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,14 +12,63 @@ import (
 
 // Backup is a member's repository of backups and WAL, in pgBackRest's format.
 type Backup struct {
-	Repo    string   `json:"repo"`    // its directory; "": the member keeps none
+	Repo    string   `json:"repo"`    // its directory, on the member's disk or in Bucket; "": the member keeps none
 	Config  string   `json:"config"`  // file for pgBackRest's commands on it
 	Listen  string   `json:"listen"`  // host:port where other members read it and backups are asked for
 	First   bool     `json:"first"`   // a cluster without a backup makes one by itself
-	Copies  int      `json:"copies"`  // members that hold each backup, the one that made it among them
-	Full    int      `json:"full"`    // full backups that are kept, with what depends on them; 0: all
+	Copies  int      `json:"copies"`  // members that hold each backup, the one that made it among them; of a bucket 1
 	Times   []string `json:"times"`   // when more are made; BackupTime reads a line
 	Members []Holder `json:"members"` // every member with a repository, by pg_seq
+	Repository
+}
+
+// A Repository is what is said of the place where backups and WAL are kept, and
+// of what stays there.
+type Repository struct {
+	Bucket      Bucket `json:"bucket,omitzero"`        // one for all members; zero: each has its own, on its disk
+	Cipher      string `json:"cipher,omitempty"`       // of the objects, by the secret SecretCipher; "": none
+	Full        int    `json:"full"`                   // full backups that are kept, with what depends on them; 0: all
+	ByTime      bool   `json:"by_time,omitempty"`      // Full is days
+	BundleSize  int64  `json:"bundle_size,omitempty"`  // bytes of a bundle of small files; 0: as usual
+	BundleLimit int64  `json:"bundle_limit,omitempty"` // bytes up to which a file is small; 0: as usual
+}
+
+// Shared says that all members have the same repository, which none of them
+// takes along when its host is lost.
+func (r Repository) Shared() bool { return r.Bucket.Name != "" }
+
+// A Bucket is where objects are kept by a server that speaks S3. What opens it
+// are the secrets SecretBucketKey and SecretBucketPass.
+type Bucket struct {
+	Name      string `json:"name"`
+	Endpoint  string `json:"endpoint"` // host or host:port; with http:// before it there is no TLS
+	Region    string `json:"region"`
+	PathStyle bool   `json:"path_style,omitempty"` // requests name the bucket in their path, not in the host's name
+	Host      string `json:"host,omitempty"`       // to connect to in the endpoint's stead
+	Port      int    `json:"port,omitempty"`       // 0: the endpoint's
+	CAFile    string `json:"ca_file,omitempty"`    // who signs its certificate; "": whom the machine trusts
+	CAPath    string `json:"ca_path,omitempty"`
+	NoVerify  bool   `json:"no_verify,omitempty"` // any certificate will do
+}
+
+// String names the bucket to a person.
+func (b Bucket) String() string { return "bucket " + b.Name + " at " + cmp.Or(b.Host, b.Endpoint) }
+
+// Here says that the bucket's server is on this machine's loopback.
+func (b Bucket) Here() bool {
+	host := cmp.Or(b.Host, b.Endpoint)
+	if _, rest, ok := strings.Cut(host, "://"); ok {
+		host = rest
+	}
+	host = strings.TrimSuffix(host, "/")
+	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
+		host = host[:i]
+	}
+	if host == "localhost" {
+		return true
+	}
+	a, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil && a.IsLoopback()
 }
 
 // A Holder is a member as others reach its repository.
@@ -184,8 +235,9 @@ type Backups struct {
 	On     bool     `json:"on"`
 	First  bool     `json:"first"`
 	Copies int      `json:"copies"`
-	Full   int      `json:"full"`
 	Times  []string `json:"times"`
+	Path   string   `json:"path,omitempty"` // in the bucket
+	Repository
 }
 
 // BackupTimes are the default: a full one on Sundays, on other days what has

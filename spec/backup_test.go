@@ -70,3 +70,14 @@ func TestHolders(t *testing.T) {
 		t.Errorf("more copies than members: %v", got)
 	}
 }
+
+func TestBucketIsHere(t *testing.T) {
+	for at, want := range map[spec.Bucket]bool{
+		{Endpoint: "localhost"}: true, {Endpoint: "http://127.0.0.1:9000/"}: true, {Endpoint: "[::1]:9000"}: true, {Endpoint: "s3.lab", Host: "127.10.10.11"}: true,
+		{Endpoint: "sss.pigsty"}: false, {Endpoint: "https://10.10.10.10:9000"}: false, {Endpoint: "localhost", Host: "10.10.10.10"}: false, {}: false, {Endpoint: "localhost.example.com"}: false,
+	} {
+		if got := at.Here(); got != want {
+			t.Errorf("%+v: %t", at, got)
+		}
+	}
+}

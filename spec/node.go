@@ -383,4 +383,8 @@ const (
 	SecretReplicate = "replicator"
 	SecretGateway   = "gateway" // of the user of the gateway's statistics page
 	SecretREST      = "rest"    // of the user of the agents' REST API
+	// Of a repository in a bucket.
+	SecretBucketKey  = "bucket_key"
+	SecretBucketPass = "bucket_key_secret"
+	SecretCipher     = "cipher_pass"
 )

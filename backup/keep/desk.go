@@ -17,6 +17,8 @@ import (
 	"howdah/backup/repo"
 	"howdah/backup/retain"
 	"howdah/backup/stanza"
+	"howdah/nodefile"
+	"howdah/secret"
 	"howdah/spec"
 )
 
@@ -33,34 +35,103 @@ const (
 	bundleLimit = 2 << 20
 )
 
+// Open opens a node's repository: on its disk, or in a bucket, by the keys among
+// its cluster's secrets.
+func Open(n spec.Node) (*stanza.Stanza, error) { return OpenAs(n, n.Cluster) }
+
+// OpenAs is Open under the name of another cluster.
+func OpenAs(n spec.Node, name string) (*stanza.Stanza, error) {
+	b := n.Backup
+	if !b.Shared() {
+		return backup.Posix(1, b.Repo, name, ""), nil
+	}
+	secrets, err := nodefile.Secrets(n)
+	if err != nil {
+		return nil, err
+	}
+	at := b.Bucket
+	return backup.S3(1, backup.Bucket{
+		Bucket: at.Name, Endpoint: at.Endpoint, Region: at.Region, Key: secrets[spec.SecretBucketKey], KeySecret: secrets[spec.SecretBucketPass],
+		PathStyle: at.PathStyle, Path: b.Repo, Host: at.Host, Port: at.Port, CAFile: at.CAFile, CAPath: at.CAPath, NoVerify: at.NoVerify,
+	}, name, pass(b, secrets))
+}
+
+// pass is the phrase by which the repository is encrypted; "": it is not.
+func pass(b spec.Backup, secrets map[string]secret.Text) secret.Text {
+	if b.Cipher == "" {
+		return ""
+	}
+	return secrets[spec.SecretCipher]
+}
+
 // DeskOf is the desk of a node's own repository.
-func DeskOf(n spec.Node, voice stanza.Voice) backup.Desk {
+func DeskOf(n spec.Node, voice stanza.Voice) (backup.Desk, error) {
+	at, err := Open(n)
 	return backup.Desk{
-		Stanza: n.Cluster, Stanzas: []*backup.Stanza{backup.Posix(1, n.Backup.Repo, n.Cluster, "")},
+		Stanza: n.Cluster, Stanzas: []*backup.Stanza{at},
 		Server: backup.Server{
 			Path: n.Postgres.Data, Socket: n.Paths.Sockets, Port: n.Postgres.Port, User: spec.Superuser, Database: "postgres",
 		},
 		Locks: filepath.Join(n.Paths.Run, "backup"), Voice: voice,
-	}
+	}, err
 }
 
 // policy is what stays.
-func policy(n spec.Node) retain.Policy { return retain.Policy{Full: n.Backup.Full, History: -1} }
+func policy(n spec.Node) retain.Policy {
+	return retain.Policy{Full: n.Backup.Full, ByTime: n.Backup.ByTime, History: -1}
+}
 
 // workers leave most of the processors to others.
 func workers() int { return min(max(runtime.GOMAXPROCS(0)/4, 1), 8) }
 
 // ConfigText is the file by which pgBackRest's commands, ours and the real
-// one's, find the node's repository. PostgreSQL's archive_command names it.
-func ConfigText(n spec.Node) string {
-	var b strings.Builder
-	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+// one's, find the node's repository. PostgreSQL's archive_command names it. With
+// what opens a bucket it is for its owner alone.
+func ConfigText(n spec.Node, secrets map[string]secret.Text) string {
+	b := n.Backup
+	var text strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&text, format+"\n", args...) }
 	line("# Written by howdah at every start: edits here are lost.")
 	line("[global]")
-	line("repo1-path=%s", n.Backup.Repo)
+	line("repo1-path=%s", b.Repo)
+	if at := b.Bucket; b.Shared() {
+		line("repo1-type=s3")
+		line("repo1-s3-bucket=%s", at.Name)
+		line("repo1-s3-endpoint=%s", at.Endpoint)
+		line("repo1-s3-region=%s", at.Region)
+		line("repo1-s3-key=%s", secrets[spec.SecretBucketKey].Reveal())
+		line("repo1-s3-key-secret=%s", secrets[spec.SecretBucketPass].Reveal())
+		if at.PathStyle {
+			line("repo1-s3-uri-style=path")
+		}
+		for _, o := range [][2]string{{"host", at.Host}, {"ca-file", at.CAFile}, {"ca-path", at.CAPath}} {
+			if o[1] != "" {
+				line("repo1-storage-%s=%s", o[0], o[1])
+			}
+		}
+		if at.Port != 0 {
+			line("repo1-storage-port=%d", at.Port)
+		}
+		if at.NoVerify {
+			line("repo1-storage-verify-tls=n")
+		}
+	}
+	if b.Cipher != "" {
+		line("repo1-cipher-type=%s", b.Cipher)
+		line("repo1-cipher-pass=%s", secrets[spec.SecretCipher].Reveal())
+	}
 	line("repo1-bundle=y")
-	if n.Backup.Full > 0 {
-		line("repo1-retention-full=%d", n.Backup.Full)
+	if b.BundleSize > 0 {
+		line("repo1-bundle-size=%d", b.BundleSize)
+	}
+	if b.BundleLimit > 0 {
+		line("repo1-bundle-limit=%d", b.BundleLimit)
+	}
+	if b.Full > 0 {
+		line("repo1-retention-full=%d", b.Full)
+		if b.ByTime {
+			line("repo1-retention-full-type=time")
+		}
 	}
 	line("lock-path=%s", filepath.Join(n.Paths.Run, "backup"))
 	line("log-level-file=off")
@@ -76,5 +147,5 @@ func ConfigText(n spec.Node) string {
 	line("pg1-socket-path=%s", n.Paths.Sockets)
 	line("pg1-port=%d", n.Postgres.Port)
 	line("pg1-user=%s", spec.Superuser)
-	return b.String()
+	return text.String()
 }

@@ -18,7 +18,6 @@ import (
 
 	"howdah/backup/repo"
 	"howdah/backup/repo/peer"
-	"howdah/backup/repo/posix"
 	"howdah/spec"
 )
 
@@ -69,7 +68,7 @@ func (k *Keeper) handler() http.Handler {
 		write(w, f)
 	})
 	m.HandleFunc("POST "+pathBackup, k.takeFor)
-	m.Handle("GET "+pathRepo, http.StripPrefix(strings.TrimSuffix(pathRepo, "/"), peer.Handler(posix.Store{Root: k.node.Backup.Repo})))
+	m.Handle("GET "+pathRepo, http.StripPrefix(strings.TrimSuffix(pathRepo, "/"), peer.Handler(k.stanza().Storage)))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// Other clusters of the inventory have the same authority.
 		if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 || !slices.ContainsFunc(k.node.Backup.Members, func(h spec.Holder) bool {

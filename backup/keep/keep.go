@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -29,7 +30,10 @@ import (
 	"howdah/lease"
 	"howdah/lifecycle"
 	"howdah/logkey"
+	"howdah/nodefile"
+	"howdah/pg"
 	"howdah/pki"
+	"howdah/secret"
 	"howdah/spec"
 )
 
@@ -37,6 +41,10 @@ import (
 // costs is a few small files, and for a standby one request over a connection
 // that is there.
 const turn = 5 * time.Second
+
+// sharedTurn is how often it looks into a repository that all members share,
+// where every look costs requests; after a step of its own it looks anyway.
+const sharedTurn = time.Minute
 
 // archiveWait is how long a backup waits for its WAL.
 const archiveWait = 2 * time.Minute
@@ -51,6 +59,7 @@ type Keeper struct {
 	server *tls.Config
 	leads  func() bool
 	wake   chan struct{}
+	listed listed // only turns use it
 
 	mu     sync.Mutex
 	state  state
@@ -71,6 +80,19 @@ type state struct {
 	last    time.Time         // of a failure
 	seen    map[string]string // marks of others whose repository was copied whole
 	dirs    map[string]string // directories of theirs that were
+
+	glance struct { // of a shared repository: what was last seen, for whoever asks
+		at    time.Time // zero: it is another now
+		state State
+	}
+	changed int // how often this member has changed what is there
+}
+
+// listed is what was last seen of a shared repository, for the next turns.
+type listed struct {
+	at      time.Time
+	backups []repo.Backup
+	ok      bool
 }
 
 // A question is a person's wish for a backup.
@@ -89,7 +111,10 @@ func New(n spec.Node, log *slog.Logger) (*Keeper, error) {
 			return ok && p.Role == lease.Primary
 		},
 	}
-	k.desk = DeskOf(n, k.voice)
+	var err error
+	if k.desk, err = DeskOf(n, k.voice); err != nil {
+		return nil, err
+	}
 	for _, line := range n.Backup.Times {
 		t, err := spec.ParseBackupTime(line)
 		if err != nil {
@@ -134,14 +159,20 @@ func (k *Keeper) Run(ctx context.Context) error {
 
 // configure writes the file that archive_command names.
 func (k *Keeper) configure() error {
-	path, text := k.node.Backup.Config, ConfigText(k.node)
+	var secrets map[string]secret.Text
+	mode := os.FileMode(0o640)
+	if k.node.Backup.Shared() {
+		mode = 0o600
+		var err error
+		if secrets, err = nodefile.Secrets(k.node); err != nil {
+			return err
+		}
+	}
+	path, text := k.node.Backup.Config, ConfigText(k.node, secrets)
 	if old, err := os.ReadFile(path); err == nil && string(old) == text {
 		return nil
 	}
-	if err := os.WriteFile(path+".new", []byte(text), 0o640); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
+	return nodefile.WriteFile(path, []byte(text), mode, -1, -1)
 }
 
 func (k *Keeper) turns(ctx context.Context) error {
@@ -166,13 +197,12 @@ func (k *Keeper) turns(ctx context.Context) error {
 
 // next looks, and decides.
 func (k *Keeper) next(ctx context.Context) schedule.Step {
-	v := schedule.View{Now: time.Now(), First: k.node.Backup.First, Times: k.times}
+	v := schedule.View{Now: time.Now(), First: k.node.Backup.First, Times: k.times, Shared: k.node.Backup.Shared()}
 	control, err := server.ReadControl(k.node.Postgres.Data)
 	if err != nil {
 		k.answer(repo.Backup{}, errNotLeader)
 		return schedule.Step{Do: schedule.Rest} // there is no database yet
 	}
-	v.Backups, v.Stanza = k.own(ctx, control.DB)
 	k.mu.Lock()
 	switch leads := k.leads(); {
 	case !leads:
@@ -190,8 +220,14 @@ func (k *Keeper) next(ctx context.Context) schedule.Step {
 	seen := k.state.seen
 	v.Looked = k.state.looked
 	k.mu.Unlock()
+	if v.Shared && v.Leads.IsZero() {
+		k.listed = listed{} // what there is then is not this member's doing
+	} else {
+		v.Backups, v.Stanza = k.own(ctx, control.DB, v.Now)
+	}
 	pausing := v.Now.Before(v.Failed.Add(schedule.Pause))
 	switch {
+	case v.Leads.IsZero() && v.Shared:
 	case v.Leads.IsZero():
 		if pausing {
 			return schedule.Step{Do: schedule.Rest}
@@ -204,7 +240,7 @@ func (k *Keeper) next(ctx context.Context) schedule.Step {
 		}
 		v.Source = schedule.Source(false, nil, seen, offers)
 	case v.Now.Before(v.Leads.Add(schedule.Settle)) || pausing:
-	case !v.Looked:
+	case !v.Looked && !v.Shared:
 		v.Source, v.Looked = schedule.Source(true, v.Backups, nil, k.ask(ctx, k.others()...)), true
 		k.mu.Lock()
 		k.state.looked = v.Source == ""
@@ -255,7 +291,13 @@ var errNotLeader = errors.New("this member does not lead any more; ask again")
 
 // own lists the backups of a database in the node's repository; ok is false if
 // that does not know it.
-func (k *Keeper) own(ctx context.Context, db repo.DB) (all []repo.Backup, ok bool) {
+func (k *Keeper) own(ctx context.Context, db repo.DB, now time.Time) (all []repo.Backup, ok bool) {
+	if k.node.Backup.Shared() {
+		if l := k.listed; now.Sub(l.at) < sharedTurn {
+			return l.backups, l.ok
+		}
+		defer func() { k.listed = listed{now, all, ok} }()
+	}
 	info, err := k.stanza().BackupInfo(ctx)
 	if err != nil || !info.DB.Same(db) {
 		return nil, false
@@ -368,6 +410,7 @@ func (k *Keeper) do(ctx context.Context, step schedule.Step) {
 	case schedule.Take:
 		var done repo.Backup
 		done, err = k.take(ctx, step.Type, progress)
+		k.forget()
 		if ctx.Err() == nil {
 			k.answer(done, err)
 		}
@@ -379,6 +422,7 @@ func (k *Keeper) do(ctx context.Context, step schedule.Step) {
 		runtime.GC()
 		debug.FreeOSMemory()
 	}
+	k.forget()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.state.running = nil
@@ -391,6 +435,15 @@ func (k *Keeper) do(ctx context.Context, step schedule.Step) {
 		}
 		k.state.failed, k.state.last = &Failure{Does: does, At: time.Now().UTC(), Error: err.Error()}, time.Now()
 	}
+}
+
+// forget has a shared repository looked at again.
+func (k *Keeper) forget() {
+	k.listed = listed{}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.state.glance.at = time.Time{}
+	k.state.changed++
 }
 
 // answer tells whoever asked.
@@ -407,7 +460,14 @@ func (k *Keeper) answer(b repo.Backup, err error) {
 // introduce makes the stanza, or tells it that the database is another one now:
 // what there is of the former stays.
 func (k *Keeper) introduce(ctx context.Context) error {
-	_, err := k.stanza().BackupInfo(ctx)
+	info, err := k.stanza().BackupInfo(ctx)
+	if err == nil && k.node.Backup.Shared() {
+		// Whose it is nobody here knows: a cluster of that name elsewhere, or the one
+		// that this took the place of.
+		return fmt.Errorf("%s has backups of another database under the name %s (system identifier %s, PostgreSQL %s), and they are left as they are: "+
+			"give this cluster another name, path or bucket; or, if it takes that one's place, run `howdah pgbackrest --config=%s --stanza=%s stanza-upgrade`",
+			k.node.Backup.Bucket, k.desk.Stanza, info.DB.System, info.DB.Version, k.node.Backup.Config, k.desk.Stanza)
+	}
 	if err == nil {
 		k.log.Warn("the repository's database is another one now", "repository", k.node.Backup.Repo)
 		return k.desk.Upgrade(ctx, false)
@@ -423,7 +483,7 @@ func (k *Keeper) take(ctx context.Context, kind repo.Type, progress func(done, t
 	return k.desk.Backup(ctx, take.Backup{
 		Type: kind, Coding: codingBackup, Workers: workers(), Fast: true,
 		Annotation: map[string]string{"howdah": k.node.Member},
-		Bundle:     true, BundleSize: bundleSize, BundleLimit: bundleLimit,
+		Bundle:     true, BundleSize: cmp.Or(k.node.Backup.BundleSize, bundleSize), BundleLimit: cmp.Or(k.node.Backup.BundleLimit, bundleLimit),
 		ArchiveCheck: true, ArchiveCommand: true, Wait: archiveWait, Progress: progress,
 	}, &keep)
 }
@@ -473,8 +533,9 @@ func (k *Keeper) copy(ctx context.Context, from string, progress func(done, tota
 
 // State is what the keeper says of the repository.
 func (k *Keeper) State(ctx context.Context) State {
-	s := Look(ctx, k.node)
-	s.Leads = k.leads()
+	leads := k.leads()
+	s := k.look(ctx, leads)
+	s.Leads = leads
 	k.mu.Lock()
 	if r := k.state.running; r != nil {
 		run := *r
@@ -483,7 +544,7 @@ func (k *Keeper) State(ctx context.Context) State {
 	s.Failed, s.Hole = k.state.failed, k.state.hole
 	k.mu.Unlock()
 	if s.Leads {
-		s.Archive = k.pending()
+		s.Archive, s.Archived = k.pending(), k.archived(s.Newest)
 		if next := schedule.Soonest(schedule.View{Now: time.Now(), Times: k.times}); !next.IsZero() {
 			s.Next = next.Format(time.RFC3339)
 		}
@@ -491,10 +552,72 @@ func (k *Keeper) State(ctx context.Context) State {
 	return s
 }
 
+// look is what there is in the repository. Of one that all share the leader says
+// it, and not at every question.
+func (k *Keeper) look(ctx context.Context, leads bool) State {
+	if !k.node.Backup.Shared() {
+		return Look(ctx, k.node)
+	}
+	if !leads {
+		return unseen(k.node)
+	}
+	k.mu.Lock()
+	last, changed := k.state.glance, k.state.changed
+	k.mu.Unlock()
+	now := time.Now()
+	if now.Sub(last.at) < sharedTurn/3 {
+		return last.state
+	}
+	s := lookAt(ctx, k.node, k.stanza())
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if s.Unwell == "" && changed == k.state.changed {
+		k.state.glance.at, k.state.glance.state = now, s
+	}
+	return s
+}
+
+// unseen says of a node's repository where it is.
+func unseen(n spec.Node) State {
+	s := State{Member: n.Member, Backups: []Backup{}, Path: n.Backup.Repo}
+	if n.Backup.Shared() {
+		s.Bucket = n.Backup.Bucket.String()
+	}
+	return s
+}
+
+// archived is up to where WAL of the server's timeline is archived, if its
+// newest segment is of that.
+func (k *Keeper) archived(newest string) string {
+	c, err := server.ReadControl(k.node.Postgres.Data)
+	if err != nil || len(newest) != 24 || c.Segment <= 0 {
+		return ""
+	}
+	var parts [3]uint64
+	for i := range parts {
+		if parts[i], err = strconv.ParseUint(newest[8*i:8*i+8], 16, 32); err != nil {
+			return ""
+		}
+	}
+	if pg.Timeline(parts[0]) != c.Timeline {
+		return ""
+	}
+	return pg.LSN(parts[1]<<32 + (parts[2]+1)*uint64(c.Segment)).String()
+}
+
 // Look is what there is in a node's repository, whether its jobs run or not.
 func Look(ctx context.Context, n spec.Node) State {
-	s := State{Member: n.Member, Backups: []Backup{}, Path: n.Backup.Repo}
-	at := DeskOf(n, nil).Stanzas[0]
+	at, err := Open(n)
+	if err != nil {
+		s := unseen(n)
+		s.Unwell = err.Error()
+		return s
+	}
+	return lookAt(ctx, n, at)
+}
+
+func lookAt(ctx context.Context, n spec.Node, at *stanza.Stanza) State {
+	s := unseen(n)
 	view, err := backup.Look(ctx, at)
 	switch {
 	case err != nil:

@@ -22,6 +22,9 @@ type State struct {
 	Newest  string   `json:"newest,omitempty"` // the last segment in the archive
 	Oldest  string   `json:"oldest,omitempty"` // the first
 	Path    string   `json:"path,omitempty"`   // of the repository, on that member
+	Bucket  string   `json:"bucket,omitempty"` // where it is, if all members share it: then only the leader says what it has
+
+	Archived string `json:"archived,omitempty"` // LSN up to where the leader's WAL is in the archive
 }
 
 // A Backup is one that is complete.

@@ -24,6 +24,7 @@ type View struct {
 	Stanza  bool          // the repository knows the server's database
 	Filled  bool          // since this member leads, the archive was given what a predecessor owed it
 	Backups []repo.Backup // of the database, in this repository
+	Shared  bool          // the repository is all members': what one stores, all have
 	Wanted  bool          // this member is to hold the leader's backups
 	Source  string        // a member whose repository has what this one lacks; "": there is none
 	Looked  bool          // a leader has asked the others what they have
@@ -62,7 +63,7 @@ const (
 // Next is the next step.
 func Next(v View) Step {
 	if v.Leads.IsZero() {
-		if v.Wanted && v.Source != "" {
+		if v.Wanted && v.Source != "" && !v.Shared {
 			return Step{Do: Copy, From: v.Source, Why: "the leader's backups have a second home"}
 		}
 		return Step{Do: Rest}
@@ -77,9 +78,9 @@ func Next(v View) Step {
 		return Step{Do: Fill}
 	case v.Asked != "":
 		return Step{Do: Take, Type: v.Asked, Why: "a person asked"}
-	case rest || !settled || !v.Looked:
+	case rest || !settled || !v.Looked && !v.Shared:
 		return Step{Do: Rest}
-	case v.Source != "":
+	case v.Source != "" && !v.Shared:
 		return Step{Do: Copy, From: v.Source, Why: "another member has newer backups"}
 	}
 	if t, why := due(v); t != "" {

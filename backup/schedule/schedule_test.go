@@ -50,6 +50,10 @@ func TestNext(t *testing.T) {
 		{"what the predecessor owes comes before a backup", func(v *schedule.View) { v.Filled, v.Asked = false, repo.Full }, schedule.Fill, "", ""},
 		{"a standby makes none", func(v *schedule.View) { v.Leads, v.Backups, v.Asked = time.Time{}, nil, repo.Full }, schedule.Rest, "", ""},
 		{"a standby that is to hold them", func(v *schedule.View) { v.Leads, v.Wanted, v.Source = time.Time{}, true, "a" }, schedule.Copy, "", "a"},
+		{"of a bucket there is no second copy", func(v *schedule.View) {
+			v.Leads, v.Wanted, v.Source, v.Shared = time.Time{}, true, "a", true
+		}, schedule.Rest, "", ""},
+		{"nobody has another bucket", func(v *schedule.View) { v.Backups, v.Looked, v.Source, v.Shared = nil, false, "b", true }, schedule.Take, repo.Full, ""},
 		{"a standby that is not", func(v *schedule.View) { v.Leads, v.Source = time.Time{}, "a" }, schedule.Rest, "", ""},
 	} {
 		v := base()

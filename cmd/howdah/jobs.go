@@ -30,11 +30,13 @@ func runJobs(ctx context.Context, dir string) error {
 		parts = append(parts, exporterJob(n, log))
 	}
 	if n.Backup.Repo != "" {
-		k, err := keep.New(n, log)
-		if err != nil {
-			return err
-		}
-		parts = append(parts, lifecycle.Part{Name: "backup", Run: k.Run, Grace: 3 * time.Second})
+		parts = append(parts, lifecycle.Part{Name: "backup", Grace: 3 * time.Second, Run: func(ctx context.Context) error {
+			k, err := keep.New(n, log)
+			if err != nil {
+				return err
+			}
+			return k.Run(ctx)
+		}})
 	}
 	if len(parts) == 0 {
 		return &problem.Error{

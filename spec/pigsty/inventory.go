@@ -409,12 +409,17 @@ func masked(name string, v *value) any {
 				m[f.name] = walk(f.name, f.value)
 			}
 			return m
-		case strings.Contains(key, "password") && v.String() != "":
+		case hidden(key) && v.String() != "":
 			return "***"
 		}
 		return v.plain()
 	}
 	return walk(name, v)
+}
+
+// hidden says that what has the name is a secret.
+func hidden(key string) bool {
+	return strings.Contains(key, "password") || slices.Contains([]string{"s3_key", "s3_key_secret", "s3_token", "cipher_pass"}, key)
 }
 
 func quote(s string) string { return strconv.Quote(shorten(s)) }

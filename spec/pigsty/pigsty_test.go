@@ -467,6 +467,9 @@ func TestATypoInEveryParameter(t *testing.T) {
 		}
 		// A map where none belongs, and a list where none does, are problems that name it.
 		for _, wrong := range []string{"{ a: { b: 1 } }", "[ [ 1 ] ]"} {
+			if p.is == "repositories" { // which is a map of maps
+				wrong = strings.Replace(wrong, "{ b: 1 }", "[ 1 ]", 1)
+			}
 			w := Read("x.yml", []byte(with(name+": "+wrong)))
 			if err := w.Err(); err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "x.yml:7") {
 				t.Errorf("%s: %s: got %v", name, wrong, err)

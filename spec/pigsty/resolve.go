@@ -198,7 +198,7 @@ var ofCluster = []string{
 	"pgbouncer_poolmode", "pgbouncer_parameters", "pgbouncer_sslmode", "pgbouncer_ignore_param",
 	"patroni_ssl_enabled", "patroni_username", "patroni_password", "admin_ip",
 	"haproxy_admin_username", "haproxy_admin_password", "haproxy_auth_enabled",
-	"pgbackrest_enabled", "pgbackrest_init_backup", "pg_crontab", "pg_vip_enabled", "pg_vip_address",
+	"pgbackrest_enabled", "pgbackrest_init_backup", "pgbackrest_method", "pgbackrest_repo", "pg_crontab", "pg_vip_enabled", "pg_vip_address",
 	"pg_dns_suffix", "pg_dns_target",
 }
 
@@ -244,7 +244,7 @@ func (r *reader) cluster(inv *inventory, name string, members []*server) spec.Cl
 	c.Objects = r.objects(first, &c)
 	c.REST, c.Page = r.rest(inv, first, c.Secrets), r.page(first, c.Secrets)
 	c.Carriers = r.carriers(inv, first, members, &c)
-	c.Backup = r.backups(first)
+	c.Backup = r.backups(first, c.Secrets)
 	c.VIP = r.virtual(first, members)
 	c.Suffix, c.Target = first.text("pg_dns_suffix"), first.text("pg_dns_target")
 	if c.Target == "vip" && c.VIP == "" {
@@ -351,26 +351,6 @@ func (r *reader) promise(first *server, members []*server, c *spec.Cluster) {
 	default:
 		first.derive("pg_rpo", c.Timers.MaxLag, "default: our own")
 	}
-}
-
-// backups are kept on every member, unless pgbackrest_enabled is off; the lines
-// of pg_crontab that make one say when.
-func (r *reader) backups(s *server) spec.Backups {
-	b := spec.Backups{On: s.bool("pgbackrest_enabled"), First: s.bool("pgbackrest_init_backup"), Copies: 2, Full: 2}
-	if list := s.get("pg_crontab"); list != nil {
-		for _, v := range list.list {
-			if line, ok := spec.CronBackup(v.String()); ok {
-				b.Times = append(b.Times, line)
-			} else {
-				r.find(spec.Later, v.line, "pg_crontab: "+quote(v.String())+" makes no backup, and nothing else is run in this version", "put it into the crontab of the machine")
-			}
-		}
-	}
-	if b.On && len(b.Times) == 0 {
-		b.Times = spec.BackupTimes()
-		s.derive("pg_crontab", strings.Join(b.Times, "; "), "default: our own")
-	}
-	return b
 }
 
 // beat gives the store that the clusters share the pace of the fastest.

@@ -27,6 +27,9 @@ var words = map[shape][]string{
 	"dbstate":  {"create", "absent", "recreate"},
 	"grant":    {"grant", "revoke", "absent"},
 	"poolmode": {"transaction", "session", "statement"},
+	"style":    {"host", "path"},
+	"cipher":   {"none", "aes-256-cbc"},
+	"counted":  {"count", "time"},
 	"sslmode":  {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"},
 	"hbarole":  {"default", "common", "primary", "replica", "offline", "standby", "delayed"},
 	"auth": {
@@ -51,6 +54,7 @@ var patterns = map[shape]struct {
 	"interval": {regexp.MustCompile(`^(0|[0-9]+ ?(us|ms|s|min|h|d|)|[0-9]+ ?(sec|secs|second|seconds|minute|minutes|mins|hour|hours|hr|hrs|day|days))$`), "a time, like 1h or 30min"},
 	"suffix":   {regexp.MustCompile(`^[a-zA-Z0-9.-]{0,100}$`), "letters, digits, dashes and dots"},
 	"link":     {regexp.MustCompile(`^[^\s/]{1,15}$`), "an interface, or auto"},
+	"size":     {regexp.MustCompile(`^[0-9]{1,15} ?([kKmMgGtT]?[bB]?|[kKmMgGtT]i[bB])$`), "a size, like 20MiB"},
 	"word":     {regexp.MustCompile(`^[A-Za-z0-9_.-]{1,63}$`), "one word"},
 }
 
@@ -78,6 +82,7 @@ var objects = map[shape]map[string]shape{
 		"name": "name!", "port": "port!", "ip": "text", "dest": "destination", "check": "check", "selector": "selector!", "backup": "selector",
 		"maxconn": "int", "balance": "balance", "options": "text",
 	},
+	"repository": repositoryKeys,
 	"rule": {
 		"title": "text", "role": "hbarole", "order": "int", "user": "text", "db": "text", "addr": "text", "auth": "auth", "rules": "strings",
 	},
@@ -165,6 +170,17 @@ func (r *reader) fits(f field, is shape) bool {
 			good = r.fits(field{f.name + "." + p.name, p.line, p.value}, of) && good
 		}
 		return good
+	case "repositories":
+		if v.kind != mapKind {
+			return v.null() || wrong("a map of repositories")
+		}
+		good := true
+		for _, p := range v.fields {
+			if t := p.value.field("type").String(); p.value.kind != mapKind || slices.Contains(repositoryTypes, t) {
+				good = r.fits(field{f.name + "." + p.name, p.line, p.value}, "repository") && good
+			}
+		}
+		return good
 	case "instances":
 		if v.kind != mapKind {
 			return v.null() || wrong("a map of ports")
@@ -212,7 +228,11 @@ func (r *reader) fits(f field, is shape) bool {
 	}
 	switch is {
 	case "text", "secret":
-		if strings.ContainsAny(text, "\x00") || is == "secret" && strings.ContainsAny(text, "\r\n") {
+		if is == "secret" && strings.ContainsAny(text, "\r\n\x00") {
+			r.bad(max(v.line, f.line), "%s must be one line of text", f.name) // and is not shown
+			return false
+		}
+		if strings.ContainsAny(text, "\x00") {
 			return wrong("one line of text")
 		}
 		return true

@@ -37,6 +37,7 @@ type Site struct {
 	Bind      bool              // wildcard listeners bind the node's address
 	Loopback  bool              // every client and every member comes from 127.0.0.0/8
 	LowPorts  bool              // ports below 1024 may not be bound: they move up
+	Apart     map[string]bool   // clusters whose bucket is left alone: each member keeps a repository on its disk
 }
 
 // Wait is how long a client of the gateway waits for a primary.
@@ -137,7 +138,13 @@ func (s Site) backup(c spec.Cluster, m spec.Member, n *spec.Node) {
 	}
 	n.Backup = spec.Backup{
 		Repo: path.Join(n.Paths.Dir, "backup"), Config: path.Join(n.Paths.Dir, "pgbackrest.conf"), Listen: at(n.Address, port(m)),
-		First: c.Backup.First, Copies: c.Backup.Copies, Full: c.Backup.Full, Times: c.Backup.Times,
+		First: c.Backup.First, Copies: c.Backup.Copies, Times: c.Backup.Times, Repository: c.Backup.Repository,
+	}
+	switch b := &n.Backup; {
+	case b.Shared() && s.Apart[c.Name]:
+		b.Bucket, b.Cipher = spec.Bucket{}, ""
+	case b.Shared():
+		b.Repo, b.Copies = c.Backup.Path, 1
 	}
 	for _, o := range c.Members {
 		if archives(o) {

@@ -96,6 +96,31 @@ func TestVirtualAddress(t *testing.T) {
 	}
 }
 
+// A bucket is all members', on machines; in a playground only one on the loopback.
+func TestBucket(t *testing.T) {
+	w := pigsty.Read("x", []byte(`all:
+  children:
+    pg-a:
+      vars: { pg_cluster: pg-a, pgbackrest_method: minio }
+      hosts: { 10.10.10.11: { pg_seq: 1, pg_role: primary }, 10.10.10.12: { pg_seq: 2, pg_role: replica } }
+`))
+	if err := w.Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name, want string
+		site       Site
+	}{
+		{"machines", "/pgbackrest bucket pgsql at sss.pigsty aes-256-cbc 1 14 true", Site{Dir: "/d"}},
+		{"left alone", "/d/pg-a/pg-a-2/backup bucket  at   2 14 true", Site{Dir: "/d", Apart: map[string]bool{"pg-a": true}}},
+	} {
+		b := Nodes(w, tt.site)[1].Backup
+		if got := fmt.Sprint(b.Repo, " ", b.Bucket, " ", b.Cipher, " ", b.Copies, " ", b.Full, " ", b.ByTime); got != tt.want {
+			t.Errorf("%s: got %s, want %s", tt.name, got, tt.want)
+		}
+	}
+}
+
 func TestCertify(t *testing.T) {
 	files := spec.TLS{CA: "ca", Cert: "cert", Key: "key"}
 	for _, tt := range []struct{ rest, want spec.REST }{

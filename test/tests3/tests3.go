@@ -3,7 +3,8 @@
 //
 // The server itself listens on a unix socket; what is in front of it is ours,
 // and can lose a connection in the middle of an answer. Without the program,
-// which scripts/test-setup --s3 builds, a test is skipped.
+// which scripts/test-setup --s3 builds, a test is skipped; it fails instead where
+// REQUIRE_S3 is set.
 package tests3
 
 import (
@@ -51,6 +52,9 @@ func Program(t testing.TB) string {
 	t.Helper()
 	program := filepath.Join(os.Getenv("HOWDAH_PEERS"), "versitygw/bin/versitygw")
 	if _, err := os.Stat(program); os.Getenv("HOWDAH_PEERS") == "" || err != nil {
+		if os.Getenv("REQUIRE_S3") != "" {
+			t.Fatal("REQUIRE_S3 is set, and HOWDAH_PEERS has no versitygw: scripts/test-setup --s3 builds it")
+		}
 		t.Skip("no S3 server: scripts/test-setup --s3 builds one, and HOWDAH_PEERS says where to")
 	}
 	return program

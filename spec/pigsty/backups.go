@@ -1,0 +1,149 @@
+package pigsty
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"howdah/secret"
+	"howdah/spec"
+)
+
+// backups are kept on every member, unless pgbackrest_enabled is off; the lines
+// of pg_crontab that make one say when.
+func (r *reader) backups(s *server, secrets map[string]secret.Text) spec.Backups {
+	b := spec.Backups{On: s.bool("pgbackrest_enabled"), First: s.bool("pgbackrest_init_backup"), Copies: 2}
+	b.Full = 2
+	if list := s.get("pg_crontab"); list != nil {
+		for _, v := range list.list {
+			if line, ok := spec.CronBackup(v.String()); ok {
+				b.Times = append(b.Times, line)
+			} else {
+				r.find(spec.Later, v.line, "pg_crontab: "+quote(v.String())+" makes no backup, and nothing else is run in this version", "put it into the crontab of the machine")
+			}
+		}
+	}
+	if b.On && len(b.Times) == 0 {
+		b.Times = spec.BackupTimes()
+		s.derive("pg_crontab", strings.Join(b.Times, "; "), "default: our own")
+	}
+	if b.On {
+		r.repository(s, &b, secrets)
+	}
+	return b
+}
+
+// What a repository of pgbackrest_repo may have. Pigsty hands each key to
+// pgBackRest as it is: repo1-KEY with dashes.
+var (
+	repositoryKeys = map[string]shape{
+		"type": "text", "path": "path", "s3_bucket": "text", "s3_endpoint": "text", "s3_region": "text", "s3_key": "secret", "s3_key_secret": "secret",
+		"s3_uri_style": "style", "storage_host": "text", "storage_port": "port", "storage_ca_file": "path", "storage_ca_path": "path",
+		"storage_verify_tls": "bool", "cipher_type": "cipher", "cipher_pass": "secret", "retention_full_type": "counted", "retention_full": "int",
+		"bundle": "bool", "bundle_size": "size", "bundle_limit": "size", "block": "bool",
+		// Read, and not kept to.
+		"retention_diff": "int", "retention_archive": "int", "retention_archive_type": "text", "retention_history": "int",
+		"s3_token": "secret", "s3_key_type": "text", "s3_role": "text", "s3_kms_key_id": "text", "s3_sse_customer_key": "secret",
+		"storage_tag": "text", "storage_upload_chunk_size": "size", "hardlink": "bool", "symlink": "bool",
+	}
+	repositoryTypes = []string{"", "posix", "s3"}
+	// defaultPath is pgBackRest's.
+	defaultPath = "/var/lib/pgbackrest"
+)
+
+// repository is the one that pgbackrest_method chooses of pgbackrest_repo: a
+// bucket for all members, or, with type posix, each member's own directory.
+func (r *reader) repository(s *server, b *spec.Backups, secrets map[string]secret.Text) {
+	method, all := s.text("pgbackrest_method"), s.get("pgbackrest_repo")
+	at := all.field(method)
+	if at.null() || at.kind != mapKind {
+		var have []string
+		for _, f := range all.fields {
+			have = append(have, f.name)
+		}
+		switch text := "pgbackrest_repo of cluster " + s.cluster + " has no " + quote(method) + " (it has " + strings.Join(have, ", ") + ")"; {
+		case s.given("pgbackrest_method"):
+			r.find(spec.Problem, s.line("pgbackrest_method"), text, "pgbackrest_method names one of its keys; a pgbackrest_repo stands in place of the default, with nothing of it")
+		default:
+			r.find(spec.Warning, s.line("pgbackrest_repo"), text+", so every member keeps a repository on its own disk", "name one of them with pgbackrest_method")
+		}
+		return
+	}
+	line := s.line("pgbackrest_repo")
+	if line == 0 {
+		line = s.line("pgbackrest_method")
+	}
+	what := "repository " + quote(method) + " of cluster " + s.cluster
+	bad := func(why, do string) { r.find(spec.Problem, line, what+" "+why, do) }
+	text := func(key string) string { return at.field(key).String() }
+	number := func(key string) int {
+		n, _ := whole(at.field(key))
+		return int(n)
+	}
+	if !at.field("retention_full").null() {
+		b.Full, b.ByTime = number("retention_full"), text("retention_full_type") == "time"
+	}
+	b.BundleSize, b.BundleLimit = size(text("bundle_size")), size(text("bundle_limit"))
+	if s.given("pgbackrest_repo") {
+		for _, key := range []string{"retention_diff", "retention_archive", "retention_history", "s3_token", "s3_key_type", "s3_role", "s3_kms_key_id", "s3_sse_customer_key", "storage_tag", "storage_upload_chunk_size"} {
+			if !at.field(key).null() {
+				r.find(spec.Later, at.field(key).line, what+": "+key+" has no effect in this version", "")
+			}
+		}
+		if is, _ := truth(at.field("block")); is {
+			r.find(spec.Later, at.field("block").line, what+": files are stored whole, not in blocks", "")
+		}
+		if is, ok := truth(at.field("bundle")); ok && !is {
+			r.find(spec.Warning, at.field("bundle").line, what+": small files are bundled all the same", "")
+		}
+	}
+	encrypted := text("cipher_type") == "aes-256-cbc"
+	switch kind := text("type"); kind {
+	case "", "posix":
+		if encrypted {
+			bad("is encrypted, and this version encrypts only what is in a bucket", "take cipher_type out, or give the cluster a bucket (type: s3)")
+		}
+		if s.given("pgbackrest_repo") && text("path") != "" && text("path") != "/pg/backup" {
+			r.find(spec.Later, line, what+" is in each member's directory, not in "+text("path"), "")
+		}
+		return
+	case "s3":
+	default:
+		bad("has type "+quote(kind)+", and this version has posix and s3", "use a bucket that speaks S3, or the members' own disks (pgbackrest_method: local)")
+		return
+	}
+	for _, key := range []string{"s3_bucket", "s3_endpoint", "s3_region", "s3_key", "s3_key_secret"} {
+		if text(key) == "" {
+			bad("has no "+key, "write it; secrets also as env:NAME or file:PATH")
+		}
+	}
+	b.Path = text("path")
+	if b.Path == "" {
+		b.Path = defaultPath
+	}
+	verify, given := truth(at.field("storage_verify_tls"))
+	b.Bucket = spec.Bucket{
+		Name: text("s3_bucket"), Endpoint: text("s3_endpoint"), Region: text("s3_region"), PathStyle: text("s3_uri_style") == "path",
+		Host: text("storage_host"), Port: number("storage_port"), CAFile: text("storage_ca_file"), CAPath: text("storage_ca_path"),
+		NoVerify: given && !verify,
+	}
+	secrets[spec.SecretBucketKey], secrets[spec.SecretBucketPass] = secret.Text(text("s3_key")), secret.Text(text("s3_key_secret"))
+	if encrypted {
+		if text("cipher_pass") == "" {
+			bad("is to be encrypted, and has no cipher_pass", "write it, and keep it where it is not lost with the inventory: without it no backup is worth anything")
+		}
+		b.Cipher, secrets[spec.SecretCipher] = "aes-256-cbc", secret.Text(text("cipher_pass"))
+	}
+}
+
+// size is what a text like 20MiB stands for, in bytes; K, KB and KiB are the same
+// to pgBackRest.
+func size(text string) int64 {
+	digits := strings.TrimRight(text, " kKmMgGtTiIbB")
+	n, _ := strconv.ParseInt(digits, 10, 64) // its shape was seen before
+	unit := strings.ToLower(strings.TrimSpace(text[len(digits):]))
+	if i := slices.Index([]string{"k", "m", "g", "t"}, unit[:min(1, len(unit))]); i >= 0 {
+		n <<= 10 * (i + 1)
+	}
+	return n
+}

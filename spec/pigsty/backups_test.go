@@ -1,0 +1,109 @@
+package pigsty
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"howdah/spec"
+)
+
+const lab = `{ lab: { type: s3, path: /pgbackrest, s3_bucket: pgsql, s3_endpoint: s3.lab, s3_region: r, s3_key: KEY1, s3_key_secret: SECRET2, s3_uri_style: path,
+            storage_port: 9000, storage_ca_file: /etc/ca.crt, cipher_type: aes-256-cbc, cipher_pass: 'PASS3.${pg_cluster}', retention_full_type: time, retention_full: 14, bundle: y, bundle_size: 128MiB } }`
+
+// What pgbackrest_method chooses is where everything goes; what opens it is among
+// the secrets, and shown nowhere.
+func TestRepository(t *testing.T) {
+	w := Read("x.yml", []byte(with("pgbackrest_method: lab", "pgbackrest_repo: "+lab)))
+	if err := w.Err(); err != nil {
+		t.Fatal(err)
+	}
+	c := w.Clusters[0]
+	want := spec.Backups{On: true, First: true, Copies: 2, Path: "/pgbackrest", Times: spec.BackupTimes()}
+	want.Repository = spec.Repository{
+		Bucket: spec.Bucket{Name: "pgsql", Endpoint: "s3.lab", Region: "r", PathStyle: true, Port: 9000, CAFile: "/etc/ca.crt"},
+		Cipher: "aes-256-cbc", Full: 14, ByTime: true, BundleSize: 128 << 20,
+	}
+	if got := fmt.Sprintf("%+v", c.Backup); got != fmt.Sprintf("%+v", want) {
+		t.Errorf("got  %s\nwant %+v", got, want)
+	}
+	for name, want := range map[string]string{spec.SecretBucketKey: "KEY1", spec.SecretBucketPass: "SECRET2", spec.SecretCipher: "PASS3.pg-test"} {
+		if got := c.Secrets[name].Reveal(); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+	shown, err := json.Marshal(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{"KEY1", "SECRET2", "PASS3"} {
+		if strings.Contains(string(shown), secret) {
+			t.Errorf("%s is shown in %s", secret, shown)
+		}
+	}
+}
+
+// Pigsty's own definitions are there without being written.
+func TestRepositoryByDefault(t *testing.T) {
+	for method, want := range map[string]string{
+		"local": "false 2 false",
+		"minio": "true 14 true",
+	} {
+		w := Read("x.yml", []byte(with("pgbackrest_method: "+method)))
+		if err := w.Err(); err != nil {
+			t.Fatal(err)
+		}
+		b := w.Clusters[0].Backup
+		if got := fmt.Sprint(b.Shared(), b.Full, b.ByTime); got != want {
+			t.Errorf("%s: %s, want %s", method, got, want)
+		}
+	}
+}
+
+func TestRepositoriesThatAreNone(t *testing.T) {
+	edit := func(old, new string) string {
+		if !strings.Contains(lab, old) {
+			t.Fatalf("%q is not in it", old)
+		}
+		return with("pgbackrest_method: lab", "pgbackrest_repo: "+strings.Replace(lab, old, new, 1))
+	}
+	for _, tt := range []struct{ name, text, kind, want string }{
+		{"a method of nothing", with("pgbackrest_method: minoi"), spec.Problem, `has no "minoi" (it has local, minio)`},
+		{"an override that lost local", with("pgbackrest_repo: " + lab), spec.Warning, "on its own disk"},
+		{"an override that lost the method", with("pgbackrest_method: minio", "pgbackrest_repo: "+lab), spec.Problem, `has no "minio" (it has lab)`},
+		{"another store", edit("type: s3", "type: azure"), spec.Problem, `type "azure"`},
+		{"no key", edit("s3_key: KEY1, ", ""), spec.Problem, "has no s3_key"},
+		{"no phrase", edit("cipher_pass: 'PASS3.${pg_cluster}', ", ""), spec.Problem, "no cipher_pass"},
+		{"an encrypted disk", with("pgbackrest_repo: { local: { cipher_type: aes-256-cbc, cipher_pass: x } }"), spec.Problem, "encrypts only what is in a bucket"},
+		{"a key with a typo", edit("s3_uri_style", "s3_uristyle"), spec.Warning, "did you mean s3_uri_style?"},
+		{"a cipher", edit("aes-256-cbc", "aes-256-gcm"), spec.Problem, "did you mean aes-256-cbc?"},
+		{"a size", edit("128MiB", "much"), spec.Problem, "must be a size"},
+		{"blocks", edit("bundle: y", "block: y"), spec.Later, "not in blocks"},
+		{"what is not kept to", edit("bundle: y", "retention_diff: 3"), spec.Later, "retention_diff has no effect"},
+		{"another place", with("pgbackrest_repo: { local: { path: /nfs } }"), spec.Later, "not in /nfs"},
+	} {
+		w := Read("x.yml", []byte(tt.text))
+		var all []string
+		found := false
+		for _, f := range w.Findings {
+			text := f.Text + "; " + f.Do
+			all = append(all, f.Kind+"| "+text)
+			found = found || f.Kind == tt.kind && strings.Contains(text, tt.want)
+			if strings.Contains(text, "SECRET2") || strings.Contains(text, "PASS3") {
+				t.Errorf("%s: a secret is shown: %s", tt.name, text)
+			}
+		}
+		if !found {
+			t.Errorf("%s: nobody says %q, but\n%s", tt.name, tt.want, strings.Join(all, "\n"))
+		}
+	}
+}
+
+func TestSize(t *testing.T) {
+	for text, want := range map[string]int64{"": 0, "7": 7, "7B": 7, "1k": 1 << 10, "20MiB": 20 << 20, "20 MB": 20 << 20, "1g": 1 << 30, "2TiB": 2 << 40} {
+		if got := size(text); got != want {
+			t.Errorf("%q is %d, want %d", text, got, want)
+		}
+	}
+}
