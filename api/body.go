@@ -3,11 +3,16 @@ package api
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 )
 
 // bodyBytes is more than anyone has to say; Patroni reads whatever comes.
 const bodyBytes = 256 << 10
+
+// drained is how much of a body that is too large is read all the same, within
+// the time that any request has.
+const drained = 64 << 20
 
 // object reads the body, a JSON object. If it may be left out, nothing is an
 // empty object. What is wrong with it was answered when ok is false.
@@ -20,6 +25,9 @@ func object(w http.ResponseWriter, r *http.Request, optional bool) (body map[str
 	case r.ContentLength > bodyBytes:
 		w.Header().Set("Connection", "close")
 		text(w, http.StatusRequestEntityTooLarge, "the body is too large")
+		// Who writes all of it before reading would hear of a reset connection instead.
+		_ = http.NewResponseController(w).Flush()
+		_, _ = io.CopyN(io.Discard, r.Body, drained)
 		return nil, false
 	case r.ContentLength == 0 && optional:
 		return map[string]any{}, true

@@ -87,6 +87,9 @@ func (ch *Change) check() error {
 		return m.Name == ch.From || ch.To != "" && m.Name != ch.To || sync && !s.Sync.Has(m.Name)
 	})
 	switch {
+	case s.Unknown(cluster.KeySync):
+		return ch.refuse("sync-unreadable", "/sync, which says whom commits wait for, can not be read, and who may lead is decided by it",
+			"put it right in the store (`howdah status "+c.Name+"` shows what is there); while the leader runs it may be deleted, and is written again")
 	case ch.To != "" && ch.To == ch.From:
 		return ch.refuse("candidate-leads", ch.To+" is the leader already", "name another member, or leave --to out")
 	case ch.To != "" && !slices.Contains(s.Names(), ch.To):

@@ -99,6 +99,7 @@ func TestPlansAreChecked(t *testing.T) {
 			w.put(cluster.DirRecorded+"demo-4", `{"host":"10.10.10.14","joined":"2026-11-20T12:00:00Z"}`)
 		}, switchTo("demo-4", time.Time{}), "candidate-away"},
 		{"no leader", func(w *world) { w.drop("leader") }, switchTo("demo-2", time.Time{}), "leader-none"},
+		{"whom commits wait for can not be read", func(w *world) { w.put("sync", "{") }, switchTo("", time.Time{}), "sync-unreadable"},
 		{"paused, to any", func(w *world) { w.put("config", `{"pause":true}`) }, switchTo("", time.Time{}), "switchover-paused"},
 		{"paused, to one", func(w *world) { w.put("config", `{"pause":true}`) }, switchTo("demo-2", time.Time{}), ""},
 		{"paused, later", func(w *world) { w.put("config", `{"pause":true}`) }, switchTo("demo-2", soon), "switchover-paused"},

@@ -242,6 +242,10 @@ func TestHandover(t *testing.T) {
 	check(t, []row{
 		{"a checkpoint first", leader, asked, "leader=self server=primary switchover=c -> checkpoint"},
 		{"then the shutdown", leader, func(v *View) { asked(v); v.Memory.Switch = Switch{Key: 48, Checkpointed: true, Since: now} }, "leader=self server=primary switchover=c -> stop"},
+		{"while nobody can read whom commits wait for", leader, func(v *View) {
+			v.State.Failover = cluster.Failover{Mod: 48, Leader: "a", Member: "b"}
+			v.State.Problems = append(v.State.Problems, cluster.Problem{Key: cluster.KeySync})
+		}, "leader=self server=primary switchover=refused(sync-unreadable) -> put failover"},
 		{"to somebody who is not there", leader, func(v *View) { v.State.Failover = cluster.Failover{Mod: 48, Leader: "a", Member: "x"} }, "leader=self server=primary switchover=refused(no-candidate) -> put failover"},
 		{"to anybody, and nobody streams yet", leader, func(v *View) {
 			v.State.Failover = cluster.Failover{Mod: 48, Leader: "a"}
@@ -274,6 +278,13 @@ func TestHandover(t *testing.T) {
 			v.Server.Control.State = pg.ControlShutDown
 			v.Memory.Switch = Switch{Key: 48, To: "c", Stopped: true}
 		}, "leader=self server=down(planned) offer=made -> put howdah/handover"},
+		{"nobody took it while it was out", leader, func(v *View) {
+			asked(v)
+			down(&v.Server)
+			v.Server.Control.State = pg.ControlShutDown
+			v.Memory.Switch = Switch{Key: 48, To: "c", Stopped: true}
+			v.Memory.Offer = Offer{Closed: true}
+		}, "leader=self server=down(planned) handover=refused -> nothing"},
 		{"the successor takes it", standby, offered, "leader=a server=standby handover=mine -> take(epoch 40, handover 49)"},
 		{"it is behind", standby, func(v *View) { offered(v); v.Server.Flushed = 999 }, "leader=a server=standby handover=behind(1) -> nothing"},
 		{"it is for another", standby, func(v *View) { offered(v); v.State.Handover.To = "c" }, "leader=a server=standby -> nothing"},

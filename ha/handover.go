@@ -116,6 +116,9 @@ func (t *turn) candidate(f cluster.Failover) (pg.Replica, string) {
 	if f.Leader != "" && f.Leader != t.Self.Name {
 		return pg.Replica{}, "not-leader"
 	}
+	if t.State.Unknown(cluster.KeySync) {
+		return pg.Replica{}, "sync-unreadable" // nobody would take the key
+	}
 	if f.Member == t.Self.Name {
 		return pg.Replica{}, "is-leader"
 	}

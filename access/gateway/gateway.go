@@ -140,8 +140,10 @@ func New(n spec.Node, log *slog.Logger) (*Gateway, error) {
 	}
 	for _, s := range n.Gateway.Fronts {
 		f := &front{Front: s, gateway: g, log: log.With("front", s.Cluster)}
-		if f.table, err = route.Compile(s); err != nil {
+		if f.table, err = route.Compile(s); f.table == nil {
 			return nil, err
+		} else if err != nil {
+			f.log.Error("service out of use", logkey.Error, err)
 		}
 		for i, service := range s.Services {
 			p := newPort(f, i, service)

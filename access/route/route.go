@@ -15,6 +15,7 @@ package route
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -41,6 +42,7 @@ type service struct {
 	in       selector
 	backup   selector // zero: none
 	fallback bool     // there is a backup selector
+	bad      string   // why nobody serves it
 }
 
 type member struct {
@@ -48,14 +50,16 @@ type member struct {
 	vars map[string]any
 }
 
-// Compile reads a front's services and members. Its error names the service
-// and the field that is wrong.
+// Compile reads a front's services and members. Its error names each service that
+// is wrong, and the field. Nobody serves that one; the table has the others.
 func Compile(f spec.Front) (*Table, error) {
 	t := &Table{cluster: f.Cluster, dest: f.Dest, pool: f.PoolPort}
+	var wrongs error
 	for _, s := range f.Services {
 		c, err := compile(f, s)
 		if err != nil {
-			return nil, err
+			c.bad = err.Error()
+			wrongs = errors.Join(wrongs, err)
 		}
 		t.services = append(t.services, c)
 	}
@@ -71,7 +75,7 @@ func Compile(f spec.Front) (*Table, error) {
 		}
 		t.members = append(t.members, member{m.Name, vars})
 	}
-	return t, nil
+	return t, wrongs
 }
 
 func compile(f spec.Front, s cluster.Service) (service, error) {
@@ -281,7 +285,10 @@ func (c candidate) weight() int {
 }
 
 func (s service) route(t *Table, all []candidate, v View) Service {
-	out := Service{Name: s.Name, Leading: s.check.leading(), Balance: s.Balance()}
+	out := Service{Name: s.Name, Leading: s.check.leading(), Balance: s.Balance(), Err: s.bad}
+	if s.bad != "" {
+		return out
+	}
 	in, err := s.in.members(all)
 	if err != nil {
 		out.Err = "selector: " + err.Error()

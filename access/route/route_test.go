@@ -265,14 +265,21 @@ func TestBadServicesAreNamed(t *testing.T) {
 	} {
 		f, _ := demo()
 		tt.with(&f.Services[2])
-		_, err := Compile(f)
+		table, err := Compile(f)
 		if problem.Code(err) != "service-invalid" || !strings.Contains(err.Error(), "service default") || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("Compile = %v; want service-invalid with service default and %q", err, tt.want)
+		}
+		// The others are served, and that one says why it is not.
+		_, p := demo()
+		for i, s := range table.Routes(View{Known: true, Picture: p}) {
+			if i == 2 && (len(s.Backends) > 0 || !strings.Contains(s.Err, tt.want)) || i != 2 && (len(s.Usable()) == 0 || s.Err != "") {
+				t.Errorf("%s leads to %v, %q", s.Name, s.Usable(), s.Err)
+			}
 		}
 	}
 	f, _ := demo()
 	f.Members[0].Vars["odd"] = func() {}
-	if _, err := Compile(f); problem.Code(err) != "service-invalid" || !strings.Contains(err.Error(), "member a") {
+	if table, err := Compile(f); table != nil || problem.Code(err) != "service-invalid" || !strings.Contains(err.Error(), "member a") {
 		t.Errorf("Compile = %v; want the member's name", err)
 	}
 }

@@ -374,6 +374,7 @@ func TestWhatIsSaid(t *testing.T) {
 		{"a version", edit("16", "13"), spec.Problem, "x.yml:2: pg_version must be a whole number from 14 to 19, and is the number 13"},
 		{"19", edit("16", "19"), spec.Problem, "PostgreSQL 14 to 18"},
 		{"a port", with("pg_port: 70000"), spec.Problem, "x.yml:7: pg_port must be"},
+		{"a selector that is none", with("pg_services: [ { name: x, port: 5440, selector: '[?', check: /replica } ]"), spec.Problem, "a JMESPath expression"},
 		{"a service port twice", with("pg_services: [ { name: x, port: 5433, selector: '[]', check: /replica } ]"), spec.Problem, "services primary and x of cluster pg-test have the same port 5433"},
 		{"the server's port", with("pg_services: [ { name: x, port: 5432, selector: '[]', check: /replica } ]"), spec.Problem, "port 5432 of host"},
 		{"a user without a name", with("pg_users: [ { password: x } ]"), spec.Problem, "x.yml:7: pg_users[0] has no name"},

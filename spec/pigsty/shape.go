@@ -10,8 +10,12 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/jmespath-community/go-jmespath"
+
 	"howdah/spec"
 )
+
+var literal = regexp.MustCompile("`(\\\\`|[^`])*`")
 
 // words are the shapes that are one of a few words.
 var words = map[shape][]string{
@@ -291,6 +295,10 @@ func (r *reader) fits(f field, is shape) bool {
 	case "selector":
 		if !strings.Contains(text, "[") {
 			return wrong("a selector over the list of members, like []")
+		}
+		// A literal in backticks may be anything: what is no JSON stands for its text (access/route).
+		if _, err := jmespath.Compile(literal.ReplaceAllString(text, `"x"`)); err != nil {
+			return wrong("a JMESPath expression (" + err.Error() + ")")
 		}
 	case "encoding":
 		if text != "UTF8" {

@@ -29,6 +29,7 @@ var unreached = map[string]string{
 	"drain=failed(%s)":   "nobody sets howdah.undrained",
 	"server=stopping":    "the end of a shutdown is waited for as work, or made a fast one; what is left is a recovery that a dead agent left behind",
 	"data=%s server=%s":  "nothing runs on the data of a member before there is a cluster: what its initdb runs is work, which is waited for",
+	"handover=refused":   "a candidate takes its offer, or dies; the offer is closed meanwhile most seldom",
 	"release=refused":    "no remedy gives the key up while a server runs; it is the last bolt of law 5",
 	"vip=held":           "nobody has a virtual address",
 	"vip=missing":        "nobody has a virtual address",
