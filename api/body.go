@@ -5,14 +5,18 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"time"
 )
 
 // bodyBytes is more than anyone has to say; Patroni reads whatever comes.
 const bodyBytes = 256 << 10
 
-// drained is how much of a body that is too large is read all the same, within
-// the time that any request has.
-const drained = 64 << 20
+// drained is how much of a body that is too large is read all the same, and drainFor
+// how long.
+const (
+	drained  = 64 << 20
+	drainFor = 2 * time.Second
+)
 
 // object reads the body, a JSON object. If it may be left out, nothing is an
 // empty object. What is wrong with it was answered when ok is false.
@@ -26,7 +30,9 @@ func object(w http.ResponseWriter, r *http.Request, optional bool) (body map[str
 		w.Header().Set("Connection", "close")
 		text(w, http.StatusRequestEntityTooLarge, "the body is too large")
 		// Who writes all of it before reading would hear of a reset connection instead.
-		_ = http.NewResponseController(w).Flush()
+		c := http.NewResponseController(w)
+		_ = c.Flush()
+		_ = c.SetReadDeadline(time.Now().Add(drainFor))
 		_, _ = io.CopyN(io.Discard, r.Body, drained)
 		return nil, false
 	case r.ContentLength == 0 && optional:
