@@ -26,8 +26,9 @@ test:
 # The real pgBackRest and ours on the same repositories: every compression, cipher and direction; S3.
 test-interop:
 	@scripts/test-setup --s3
-	HOWDAH_PEERS=$$(scripts/test-setup --peers) HOWDAH_PG=$$(scripts/test-setup --trees) REQUIRE_PG=1 go test -timeout 60m ./test/interop -interop
-	HOWDAH_PEERS=$$(scripts/test-setup --peers) go test ./backup/repo/s3
+	HOWDAH_PEERS=$$(scripts/test-setup --peers) HOWDAH_PG=$$(scripts/test-setup --trees) REQUIRE_PG=1 REQUIRE_S3=1 go test -timeout 60m ./test/interop -interop
+	HOWDAH_PEERS=$$(scripts/test-setup --peers) REQUIRE_S3=1 go test ./backup/repo/s3
+	HOWDAH_PEERS=$$(scripts/test-setup --peers) REQUIRE_PG=1 REQUIRE_S3=1 go test -timeout 20m -run '^TestBucket$$' ./test/e2e
 
 lint:
 	@test -z "$$(go tool gofumpt -l .)" || { go tool gofumpt -l .; echo 'run: go tool gofumpt -w .'; exit 1; }
@@ -65,7 +66,7 @@ bench-access:
 SEEDS ?= 20000
 nightly: lint
 	@scripts/test-setup --s3
-	HOWDAH_PG=$$(scripts/test-setup --trees) HOWDAH_PEERS=$$(scripts/test-setup --peers) REQUIRE_PG=1 NIGHTLY=1 CGO_ENABLED=1 go test -race -timeout 4h -p 2 ./...
+	HOWDAH_PG=$$(scripts/test-setup --trees) HOWDAH_PEERS=$$(scripts/test-setup --peers) REQUIRE_PG=1 REQUIRE_S3=1 NIGHTLY=1 CGO_ENABLED=1 go test -race -timeout 4h -p 2 ./...
 	HOWDAH_PG=$$(scripts/test-setup --trees) REQUIRE_PG=1 go test -timeout 1h -run '^TestAgentNeverComesBack$$' ./test/e2e -fences 20
 	go test -timeout 0 -v -run '^TestSimulation$$' ./test/sim -runs $(SEEDS)
 	scripts/fuzz 120

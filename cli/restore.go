@@ -6,23 +6,29 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"howdah/control"
+	"howdah/spec"
 )
 
 func (a *app) restore() *cobra.Command {
-	var to, set string
+	var to, set, as, inventory string
 	var peek, confirm, undo bool
 	cmd := &cobra.Command{
-		Use: "restore [CLUSTER] --to MOMENT [--peek [-- COMMAND]]", Short: "Bring the cluster back to a moment, or look at it as it was",
+		Use: "restore [CLUSTER] --to MOMENT [--as NAME | --peek [-- COMMAND]]", Short: "Bring the cluster back to a moment, make a new one of it, or look at it as it was",
 		Long: `Restore brings a cluster back to a moment, from a backup and the WAL after it. The
 data are made beside the leader's while the cluster goes on; then the leader turns
 to them, on a new timeline, and the others follow. What was committed after the
 moment is there no more; what the leader had is kept until --confirm removes it, or
 --undo goes back to it. Interrupted, the command is given again and goes on.
+
+Restore --as NAME makes a new cluster of it in the playground, with members, keys and
+an archive of its own, and leaves the other alone. What it is like --inventory says:
+it declares a cluster NAME, on hosts of its own. Of the demo there is another without.
 
 Restore --peek starts a server of its own that shows the cluster at that moment. It
 is read-only, listens on a socket alone, and is removed when this command ends. The
@@ -36,6 +42,7 @@ With a COMMAND, the command finds the server by PGHOST and PGPORT, and the serve
 goes when the command ends.`,
 		Example: `  howdah restore --to '10 minutes ago' --peek
   howdah restore demo --to '2026-11-21 14:30:00'
+  howdah restore demo --to latest --as demo-2
   howdah restore demo --to 14:30 --peek -- pg_dump -t orders demo`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if n := cmd.ArgsLenAtDash(); n > 1 || n < 0 && len(args) > 1 {
@@ -48,6 +55,10 @@ goes when the command ends.`,
 			switch {
 			case confirm && undo || (confirm || undo) && (to != "" || set != "" || peek):
 				return usage("--confirm and --undo stand alone")
+			case as != "" && (confirm || undo || peek):
+				return usage("--as makes a new cluster, and stands without --peek, --confirm and --undo")
+			case inventory != "" && as == "":
+				return usage("--inventory says what the new cluster is like that --as names")
 			case to == "" && !confirm && !undo:
 				return usage("restore needs --to MOMENT")
 			case !peek && cmd.ArgsLenAtDash() >= 0:
@@ -71,6 +82,8 @@ goes when the command ends.`,
 					return err
 				}
 				return a.bringBack(cmd.Context(), r)
+			case as != "":
+				return a.restoreAs(cmd.Context(), c, to, set, as, inventory)
 			case !peek:
 				r, err := c.PlanRestore(cmd.Context(), to, set)
 				if err != nil {
@@ -133,6 +146,8 @@ goes when the command ends.`,
 	}
 	cmd.Flags().StringVar(&to, "to", "", "the moment")
 	cmd.Flags().StringVar(&set, "set", "", "label of the backup to begin with, instead of the newest from which the moment can be reached")
+	cmd.Flags().StringVar(&as, "as", "", "make a new cluster of this name of it, in the playground")
+	cmd.Flags().StringVar(&inventory, "inventory", "", "file that declares the new cluster")
 	cmd.Flags().BoolVar(&peek, "peek", false, "show it in a server of its own, and change nothing")
 	cmd.Flags().BoolVar(&confirm, "confirm", false, "remove what the last restore of the cluster moved aside")
 	cmd.Flags().BoolVar(&undo, "undo", false, "go back to what the last restore moved aside, or give up one that has not come so far")
@@ -154,17 +169,7 @@ func (a *app) bringBack(ctx context.Context, r *control.Restoration) error {
 	if ok, err := a.sure(r.String(), destructive); !ok {
 		return err
 	}
-	tell, last := a.progress(), ""
-	err := r.Apply(ctx, func(s control.RestoreStep) {
-		if s.Does != last && !a.json {
-			last = s.Does
-			a.printf("%s\n", sentence(s.Does))
-		}
-		if s.Total > 0 {
-			tell(control.BackupRun{Does: s.Does, Done: s.Done, Total: s.Total, Began: s.Began})
-		}
-	})
-	if err != nil {
+	if err := r.Apply(ctx, a.steps()); err != nil {
 		return err
 	}
 	if a.json {
@@ -179,23 +184,80 @@ func (a *app) bringBack(ctx context.Context, r *control.Restoration) error {
 	return nil
 }
 
-// confirmRestore removes what a restore has kept.
-func (a *app) confirmRestore(ctx context.Context, c *control.Cluster) error {
-	r, dir, err := c.PlanConfirm(ctx)
+// steps prints what a restore does, one after the other.
+func (a *app) steps() func(control.RestoreStep) {
+	tell, last := a.progress(), ""
+	return func(s control.RestoreStep) {
+		if s.Does != last && !a.json {
+			last = s.Does
+			a.printf("%s\n", sentence(s.Does))
+		}
+		if s.Total > 0 {
+			tell(control.BackupRun{Does: s.Does, Done: s.Done, Total: s.Total, Began: s.Began})
+		}
+	}
+}
+
+// restoreAs makes a new cluster of a moment of another.
+func (a *app) restoreAs(ctx context.Context, c *control.Cluster, to, set, name, file string) error {
+	var inv control.Inventory
+	if file != "" {
+		var err error
+		if inv, err = control.ReadInventory(file); err != nil {
+			return err
+		}
+		a.findings(inv.World, spec.Warning)
+	}
+	p, err := c.PlanRestoreAs(ctx, to, set, name, inv)
 	if err != nil {
 		return err
 	}
-	if ok, err := a.sure("remove what cluster "+c.Name+" had before it was brought back to "+r.To+", in "+dir, destructive); !ok {
-		return err
+	if !a.json && p.Peek != nil {
+		for _, note := range p.Notes {
+			a.warnf("%s\n", note)
+		}
 	}
-	if err := c.Confirm(ctx, r, dir); err != nil {
-		return err
-	}
-	if !a.json {
-		a.printf("removed %s\n", a.home(dir))
+	if a.dry && a.json {
+		a.printJSON(a.Out, map[string]any{"dry_run": true, "would": p.String(), "plan": p})
 		return nil
 	}
-	a.printJSON(a.Out, map[string]any{"removed": dir})
+	if ok, err := a.sure(p.String(), harmless); !ok {
+		return err
+	}
+	if err := p.Apply(ctx, a.steps()); err != nil {
+		return err
+	}
+	if a.json {
+		a.printJSON(a.Out, p)
+		return nil
+	}
+	a.printf("Cluster %s is there: `howdah psql %s`, `howdah list %s`. Its roles have the passwords of %s.\n", name, name, name, c.Name)
+	return nil
+}
+
+// confirmRestore removes what a restore has kept.
+func (a *app) confirmRestore(ctx context.Context, c *control.Cluster) error {
+	p, err := c.PlanConfirm(ctx)
+	if err != nil {
+		return err
+	}
+	var dirs []string
+	for _, dir := range p.Remove {
+		dirs = append(dirs, a.home(dir))
+	}
+	if ok, err := a.sure("remove what cluster "+c.Name+" had before it was brought back to "+p.To+", in "+strings.Join(dirs, ", "), destructive); !ok {
+		return err
+	}
+	if err := c.Confirm(ctx, p); err != nil {
+		return err
+	}
+	if a.json {
+		a.printJSON(a.Out, map[string]any{"removed": p.Remove})
+		return nil
+	}
+	for _, dir := range dirs {
+		a.printf("removed %s\n", dir)
+	}
 	return nil
 }
 

@@ -280,7 +280,7 @@ func (r *Restoration) make(ctx context.Context, tell func(RestoreStep)) error {
 	p := &Peek{Cluster: r.cluster.Name, node: r.node, what: "cannot undo the restore of cluster " + r.cluster.Name}
 	if !r.Undoes {
 		p = r.Peek
-		if err := r.restore(ctx, data, owner, tell); err != nil {
+		if err := p.into(ctx, data, owner, tell); err != nil {
 			return err
 		}
 		tell(RestoreStep{Does: fmt.Sprintf("replaying WAL from %s to %s", r.First, r.To), Began: time.Now()})
@@ -296,9 +296,8 @@ func (r *Restoration) make(ctx context.Context, tell func(RestoreStep)) error {
 	return nil
 }
 
-// restore brings the backup into data; what is right there already stays.
-func (r *Restoration) restore(ctx context.Context, data string, owner node.User, tell func(RestoreStep)) error {
-	p := r.Peek
+// into brings the backup into data; what is right there already stays.
+func (p *Peek) into(ctx context.Context, data string, owner node.User, tell func(RestoreStep)) error {
 	_, err := os.Stat(filepath.Join(data, "PG_VERSION"))
 	delta := err == nil
 	if !delta {
@@ -434,38 +433,6 @@ func (r *Restoration) abandon(ctx context.Context) error {
 		return err
 	}
 	return os.RemoveAll(data)
-}
-
-// PlanConfirm names what is removed when the last restore is confirmed.
-func (c *Cluster) PlanConfirm(ctx context.Context) (*Restored, string, error) {
-	s, err := c.State(ctx)
-	if err != nil {
-		return nil, "", err
-	}
-	old := s.Restore
-	if old == nil || old.Phase != cluster.RestoreDone || old.Aside == "" {
-		return nil, "", c.refuseRestore("restore-none", "no restore waits to be confirmed", "see `howdah history "+c.Name+"`")
-	}
-	n, here := c.node(old.Member)
-	if !here || n.Postgres.Data == "" {
-		return nil, "", c.refuseRestore("restore-refused", "what is kept lies on "+old.Member, "run this there")
-	}
-	return old, filepath.Join(n.Paths.Dir, old.Aside), nil
-}
-
-// Confirm removes what a restore moved aside. It is removed first: a record that
-// still names it is confirmed again.
-func (c *Cluster) Confirm(ctx context.Context, r *Restored, dir string) error {
-	if err := os.RemoveAll(dir); err != nil {
-		return err
-	}
-	next := *r
-	next.Aside = ""
-	_, ok, err := c.commit(ctx, []dcs.Op{dcs.Put(cluster.KeyRestore, next.Encode(), 0)}, unless(cluster.KeyRestore, r.Mod))
-	if err == nil && !ok {
-		err = c.refuseRestore("restore-refused", "its record was changed meanwhile", "give the command again")
-	}
-	return err
 }
 
 // timelineOf is that of the last checkpoint of a data directory.

@@ -78,6 +78,14 @@ func (o *Options) complete() (err error) {
 	return o.World.Err()
 }
 
+// Demo is the world without an inventory, for a playground that is there already:
+// one more cluster like it.
+func Demo(name string, first netip.Addr, count int) spec.World {
+	w := demo(Options{Cluster: name, First: first, Count: count})
+	w.File = "(the demo, as " + name + ")"
+	return w
+}
+
 // demo is the world without an inventory: an inventory too.
 func demo(o Options) spec.World {
 	first, count := o.First, cmp.Or(o.Count, 3)
@@ -293,19 +301,22 @@ func (s State) only(o Options, nodes []spec.Node) ([]spec.Node, error) {
 	if err != nil && problem.Code(err) != "playground-none" {
 		return nil, err
 	}
+	at := func(list []spec.Node, dir string) int {
+		return slices.IndexFunc(list, func(n spec.Node) bool { return n.Paths.Dir == dir })
+	}
+	// Those that are there come first, in their order: the network has it, too.
 	var all []spec.Node
-	for _, n := range nodes {
-		i := slices.IndexFunc(was, func(w spec.Node) bool { return w.Paths.Dir == n.Paths.Dir })
-		switch {
-		case o.counts(n.Cluster, n.Member):
-			all = append(all, n)
-		case i >= 0:
-			all = append(all, was[i])
+	for _, w := range was {
+		switch i := at(nodes, w.Paths.Dir); {
+		case i >= 0 && o.counts(w.Cluster, w.Member):
+			all = append(all, nodes[i])
+		case i >= 0 || o.Keep:
+			all = append(all, w)
 		}
 	}
-	for _, w := range was {
-		if o.Keep && !slices.ContainsFunc(nodes, func(n spec.Node) bool { return n.Paths.Dir == w.Paths.Dir }) {
-			all = append(all, w)
+	for _, n := range nodes {
+		if at(was, n.Paths.Dir) < 0 && o.counts(n.Cluster, n.Member) {
+			all = append(all, n)
 		}
 	}
 	return all, nil
