@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"strconv"
-
 	"github.com/spf13/cobra"
 
 	"howdah/cluster"
@@ -12,7 +10,8 @@ import (
 func (a *app) history() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "history [CLUSTER]", Short: "Every change of timeline",
-		Long:    `History prints what "patronictl history" prints, and with --json what it prints with -f json.`,
+		Long: `History prints what "patronictl history" prints, but LSNs as PostgreSQL writes them;
+with --json what that prints with -f json.`,
 		Example: `  howdah history`,
 		Args:    takes(0), ValidArgsFunction: a.completeCluster,
 		RunE: a.on(func(cmd *cobra.Command, c *control.Cluster) error {
@@ -38,7 +37,7 @@ func historyTable(h cluster.History) string {
 		right:   map[string]bool{"TL": true, "LSN": true},
 	}
 	for _, r := range h {
-		t.rows = append(t.rows, []string{r.Timeline.String(), strconv.FormatUint(uint64(r.LSN), 10), r.Reason, r.At, r.Leader})
+		t.rows = append(t.rows, []string{r.Timeline.String(), r.LSN.String(), r.Reason, r.At, r.Leader})
 	}
 	return t.String()
 }

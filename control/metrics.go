@@ -76,13 +76,21 @@ func (e *exposition) status(cls string, st Status) {
 			for i := len(b.Backups) - 1; i >= 0; i-- {
 				if h := b.Backups[i]; of.so(h) {
 					gauge("howdah_backup_last_completion_seconds", "When the newest backup of a type was complete, since the epoch.", float64(h.Stop.Unix()), "backup_type", of.kind)
-					gauge("howdah_backup_last_holders", "Members that hold the newest backup of a type.", float64(len(h.Members)), "backup_type", of.kind)
+					gauge("howdah_backup_last_duration_seconds", "How long the newest backup of a type took.", h.Stop.Sub(h.Start).Seconds(), "backup_type", of.kind)
+					gauge("howdah_backup_last_size_bytes", "Bytes of the cluster in the newest backup of a type.", float64(h.Size), "backup_type", of.kind)
+					gauge("howdah_backup_last_stored_bytes", "Bytes that the newest backup of a type takes by itself.", float64(h.Stored), "backup_type", of.kind)
+					gauge("howdah_backup_last_holders", "Members that hold the newest backup of a type; a bucket counts as one.", float64(len(h.Members)), "backup_type", of.kind)
 					gauge("howdah_backup_last_error", "Value is 1 if pages of the newest backup of a type had a wrong checksum, 0 otherwise.", truth(h.PageError), "backup_type", of.kind)
 					break
 				}
 			}
 		}
+		if len(b.Backups) > 0 {
+			gauge("howdah_backup_reach_seconds", "The oldest moment that the cluster can be brought back to, since the epoch.", float64(b.Backups[0].Stop.Unix()))
+		}
 		for _, s := range b.Members {
+			gauge("howdah_backup_running", "Value is 1 while the member makes or copies a backup, 0 otherwise.", truth(s.Running != nil), "ins", s.Member)
+			gauge("howdah_backup_failed", "Value is 1 if the member's last attempt came to nothing, 0 otherwise.", truth(s.Failed != nil), "ins", s.Member)
 			gauge("howdah_repository_well", "Value is 1 if the member can say what its repository has, 0 otherwise.", truth(s.Unwell == ""), "ins", s.Member)
 			if s.Leads {
 				gauge("howdah_archive_pending_files", "Segments of WAL that wait for the archive.", float64(s.Archive.Pending), "ins", s.Member)

@@ -2,8 +2,12 @@ package control
 
 import (
 	"errors"
+	"strings"
 	"testing"
+	"time"
 
+	"howdah/backup/keep"
+	"howdah/backup/repo"
 	"howdah/cluster"
 	"howdah/problem"
 )
@@ -62,5 +66,30 @@ howdah_problem{cls="demo",ins="demo-1",code="disk-full"} 1
 	got := string(Metrics([]Sighting{{Cluster: "demo", Status: st}, {Cluster: "gone", Err: errors.New("no answer")}}))
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// Of backups it is told how old, how large and how long the newest are, how far
+// back they reach, and who is at it.
+func TestBackupMetrics(t *testing.T) {
+	held := func(kind repo.Type, start, took, size int64) HeldBackup {
+		return HeldBackup{Backup: keep.Backup{Type: kind, Start: time.Unix(start, 0), Stop: time.Unix(start+took, 0), Size: size, Stored: size / 4}, Members: []string{"bucket x"}}
+	}
+	st := Status{Backup: &Backups{
+		Backups: []HeldBackup{held(repo.Full, 1000, 5, 400), held(repo.Full, 2000, 7, 800), held(repo.Incr, 3000, 2, 804)},
+		Members: []keep.State{{Member: "demo-1", Leads: true, Running: &keep.Run{}}, {Member: "demo-2", Failed: &keep.Failure{}}},
+	}}
+	got := string(Metrics([]Sighting{{Cluster: "demo", Status: st}}))
+	for _, want := range []string{
+		`howdah_backups{cls="demo"} 3`, `howdah_backup_reach_seconds{cls="demo"} 1005`,
+		`howdah_backup_last_completion_seconds{cls="demo",backup_type="any"} 3002`, `howdah_backup_last_completion_seconds{cls="demo",backup_type="full"} 2007`,
+		`howdah_backup_last_duration_seconds{cls="demo",backup_type="full"} 7`, `howdah_backup_last_size_bytes{cls="demo",backup_type="any"} 804`,
+		`howdah_backup_last_stored_bytes{cls="demo",backup_type="full"} 200`, `howdah_backup_last_holders{cls="demo",backup_type="any"} 1`,
+		`howdah_backup_running{cls="demo",ins="demo-1"} 1`, `howdah_backup_running{cls="demo",ins="demo-2"} 0`,
+		`howdah_backup_failed{cls="demo",ins="demo-1"} 0`, `howdah_backup_failed{cls="demo",ins="demo-2"} 1`,
+	} {
+		if !strings.Contains(got, want+"\n") {
+			t.Errorf("%s is not in\n%s", want, got)
+		}
 	}
 }
