@@ -156,7 +156,8 @@ func (a *Anew) vacant(ctx context.Context, refuse func(code, why, do string) err
 	if !a.founder.Backup.Shared() {
 		return nil
 	}
-	at, err := keep.OpenAs(a.founder, a.Name)
+	i := slices.IndexFunc(a.options.World.Clusters, func(c spec.Cluster) bool { return c.Name == a.Name })
+	at, err := keep.OpenWith(a.founder, a.options.World.Clusters[i].Secrets)
 	if err != nil {
 		return err
 	}

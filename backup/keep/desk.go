@@ -37,23 +37,28 @@ const (
 
 // Open opens a node's repository: on its disk, or in a bucket, by the keys among
 // its cluster's secrets.
-func Open(n spec.Node) (*stanza.Stanza, error) { return OpenAs(n, n.Cluster) }
-
-// OpenAs is Open under the name of another cluster.
-func OpenAs(n spec.Node, name string) (*stanza.Stanza, error) {
-	b := n.Backup
-	if !b.Shared() {
-		return backup.Posix(1, b.Repo, name, ""), nil
+func Open(n spec.Node) (*stanza.Stanza, error) {
+	if !n.Backup.Shared() {
+		return OpenWith(n, nil)
 	}
 	secrets, err := nodefile.Secrets(n)
 	if err != nil {
 		return nil, err
 	}
+	return OpenWith(n, secrets)
+}
+
+// OpenWith is Open with secrets that need not be in their place yet.
+func OpenWith(n spec.Node, secrets map[string]secret.Text) (*stanza.Stanza, error) {
+	b := n.Backup
+	if !b.Shared() {
+		return backup.Posix(1, b.Repo, n.Cluster, ""), nil
+	}
 	at := b.Bucket
 	return backup.S3(1, backup.Bucket{
 		Bucket: at.Name, Endpoint: at.Endpoint, Region: at.Region, Key: secrets[spec.SecretBucketKey], KeySecret: secrets[spec.SecretBucketPass],
 		PathStyle: at.PathStyle, Path: b.Repo, Host: at.Host, Port: at.Port, CAFile: at.CAFile, CAPath: at.CAPath, NoVerify: at.NoVerify,
-	}, name, pass(b, secrets))
+	}, n.Cluster, pass(b, secrets))
 }
 
 // pass is the phrase by which the repository is encrypted; "": it is not.
