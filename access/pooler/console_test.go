@@ -8,6 +8,7 @@ import (
 )
 
 func TestTheConsole(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, func(d *Door) { small(d); d.Admins = []string{"demo"} })
 	busy, idle := w.connect("application_name=busy"), w.connect()
 	one(t, idle, "SELECT 'seen'")

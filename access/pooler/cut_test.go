@@ -313,6 +313,7 @@ func TestNothingIsSaidToAServerThatHasEnded(t *testing.T) {
 // What a standby has not answered is asked of another, once, and without a word to
 // the client; what it has begun to answer is not.
 func TestAStandbysQueryIsAskedOfAnother(t *testing.T) {
+	t.Parallel()
 	w, k := newCutWorld(t, func(d *Door) {
 		dial := d.Dial
 		d.Dial = func(ctx context.Context) (Backend, error) {

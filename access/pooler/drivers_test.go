@@ -12,6 +12,7 @@ import (
 // server of their own; the scripts say what. Those that are not installed are left
 // out (scripts/test-setup installs psycopg2).
 func TestDrivers(t *testing.T) {
+	t.Parallel()
 	var scripts []string
 	for module, script := range map[string]string{"psycopg2": "testdata/psycopg2_session.py", "psycopg": "testdata/psycopg_session.py"} {
 		if exec.Command("/usr/bin/python3", "-c", "import "+module).Run() == nil {

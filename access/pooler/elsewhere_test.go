@@ -11,6 +11,7 @@ import (
 // A cancel request that comes to another gateway than its session reaches it, and is
 // passed on once.
 func TestACancelFromElsewhere(t *testing.T) {
+	t.Parallel()
 	var here, there *world
 	var passed atomic.Int64
 	tell := func(to **world) func(context.Context, [8]byte) {

@@ -92,6 +92,7 @@ func TestTimeouts(t *testing.T) {
 // On a real server: the transaction that was cut is rolled back, and who says nothing
 // does not stay.
 func TestTimeoutsOfRealSessions(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, func(d *Door) { d.Admins = []string{"demo"} })
 	slow, idle, quiet := w.in(), w.in(), w.in()
 	idle.ask(t, "CREATE TABLE t (n int)")
