@@ -284,6 +284,7 @@ setsid `+command+` </dev/null >>`+Log+` 2>&1 &
 `, true)
 		p.Notes = append(p.Notes, "nobody starts it when the machine starts: have that done by whatever starts things there: "+command)
 	case init == None:
+	case !f.Systemd && f.Active: // somebody starts it in another way
 	case !f.Systemd:
 		p.lack(&problem.Error{
 			Code: "init-missing", What: "cannot install on " + w.Host, Why: "no systemd runs there that could start the supervisor",

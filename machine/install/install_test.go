@@ -71,7 +71,8 @@ func TestDecide(t *testing.T) {
 		{"another program, where it runs", func(w *Want, f *Facts) { has(Program, theirs)(w, f); f.Running = theirs }, "copy the program to /usr/bin/howdah\nnote: systemctl restart"},
 		{"the program was copied before", func(_ *Want, f *Facts) { f.Running = theirs }, "note: systemctl restart"},
 		{"it does not run", func(_ *Want, f *Facts) { f.Active, f.Running = false, "" }, "start howdah.service"},
-		{"no systemd", func(_ *Want, f *Facts) { f.Systemd = false }, "[init-missing]"},
+		{"no systemd", func(_ *Want, f *Facts) { f.Systemd, f.Enabled, f.Active = false, false, false }, "[init-missing]"},
+		{"no systemd, and it was started before", func(_ *Want, f *Facts) { f.Systemd, f.Enabled = false, false }, ""},
 		{"no systemd, which is known", func(w *Want, f *Facts) {
 			w.Init, f.Systemd, f.Enabled, f.Active = None, false, false, false
 			delete(f.Files, UnitFile)

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/json"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -54,6 +56,46 @@ cat >run/keys/config <<-END
 	PermitRootLogin prohibit-password
 	PidFile none
 END
+if [ -n "$SYSTEMD" ]; then
+	# As much of systemd as an installation sees, of one unit.
+	mkdir -p run/systemd/system
+	rm -f usr/bin/systemctl usr/bin/journalctl
+	cat >usr/bin/systemctl <<-'END'
+		#!/bin/sh
+		pid=$(cat /run/unit.pid 2>/dev/null)
+		runs() { [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; }
+		case $1 in
+		daemon-reload) cp /etc/systemd/system/howdah.service /run/unit ;;
+		enable) touch /run/enabled ;;
+		is-enabled) [ -e /run/enabled ] ;;
+		is-active) runs ;;
+		show) if runs; then echo "$pid"; else echo 0; fi ;;
+		start)
+			setsid $(sed -n 's/^ExecStart=//p' /run/unit) </dev/null >/run/unit.log 2>&1 &
+			echo $! >/run/unit.pid
+			;;
+		*) exit 1 ;;
+		esac
+	END
+	printf '#!/bin/sh\ncat /run/unit.log\n' >usr/bin/journalctl
+	chmod 755 usr/bin/systemctl usr/bin/journalctl
+else
+	# PostgreSQL is not there before it is installed, and not before somebody
+	# has said that no cluster is to be made with it.
+	mkdir run/empty
+	mount --bind run/empty usr/lib/postgresql
+	rm -f usr/bin/apt-get etc/postgresql-common/createcluster.d/*
+	cat >usr/bin/apt-get <<-'END'
+		#!/bin/sh
+		case "$*" in
+		*" update") ;;
+		*" install "*" postgresql-$MAJOR") grep -q 'create_main_cluster = false' /etc/postgresql-common/createcluster.d/howdah.conf && umount /usr/lib/postgresql ;;
+		*) exit 1 ;;
+		esac
+	END
+	sed -i "s/\$MAJOR/$MAJOR/" usr/bin/apt-get
+	chmod 755 usr/bin/apt-get
+fi
 chroot . "$SSHD/bin/sshd" -D -e -r -f /run/keys/config &
 cat
 `
@@ -88,8 +130,9 @@ func (w *world) newKey() (private []byte, public string) {
 	return pem.EncodeToMemory(block), string(ssh.MarshalAuthorizedKey(signer.PublicKey()))
 }
 
-// boot starts the machine, and returns when its SSH server answers.
-func (m *machine) boot(sshd, mine string) {
+// boot starts the machine, and returns when its SSH server answers. It has something
+// like systemd, or lacks PostgreSQL.
+func (m *machine) boot(sshd, mine string, systemd bool, major int) {
 	m.w.t.Helper()
 	host, _ := m.w.newKey()
 	log, err := os.Create(filepath.Join(filepath.Dir(m.dir), m.member+".log"))
@@ -103,7 +146,10 @@ func (m *machine) boot(sshd, mine string) {
 	})
 	// Its first process is ours to end, in a namespace where all others end with it.
 	cmd := exec.Command("unshare", "--mount", "--pid", "--ipc", "--fork", "--kill-child", "sh", "-c", bare)
-	cmd.Env = append(os.Environ(), "DIR="+m.dir, "SSHD="+sshd, "MINE="+mine, "HOST="+string(host))
+	cmd.Env = append(os.Environ(), "DIR="+m.dir, "SSHD="+sshd, "MINE="+mine, "HOST="+string(host), "MAJOR="+strconv.Itoa(major))
+	if systemd {
+		cmd.Env = append(cmd.Env, "SYSTEMD=yes")
+	}
 	cmd.Stdout, cmd.Stderr = log, log
 	in, err := cmd.StdinPipe() // open as long as this process lives
 
@@ -150,6 +196,9 @@ func TestInstall(t *testing.T) {
 		t.Skip("the distribution's PostgreSQL is not installed")
 	}
 	w := own(t)
+	var cancel context.CancelFunc
+	w.ctx, cancel = context.WithTimeout(t.Context(), 3*forTest) // it installs three machines, where others start a cluster
+	t.Cleanup(cancel)
 	br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "bare"}}
 	w.check(netlink.LinkAdd(br))
 	t.Cleanup(func() { _ = netlink.LinkDel(br) }) // the namespace of the tests ends with them
@@ -170,7 +219,7 @@ func TestInstall(t *testing.T) {
 		m := &machine{w: w, member: fmt.Sprintf("pg-bare-%d", i), host: fmt.Sprintf("10.78.0.1%d", i), dir: filepath.Join(w.Dir, fmt.Sprintf("machine%d", i))}
 		w.check(os.Mkdir(m.dir, 0o755))
 		m.connected(i, br)
-		m.boot(sshd, public)
+		m.boot(sshd, public, i < 3, major)
 		all = append(all, m)
 	}
 
@@ -186,7 +235,7 @@ func TestInstall(t *testing.T) {
 	}
 	install := func(want int, args ...string) outside.Answer {
 		t.Helper()
-		return run(want, append([]string{"install", file, "--init", "none", "--wait", "3m"}, args...)...)
+		return run(want, append([]string{"install", file, "--wait", "3m"}, args...)...)
 	}
 
 	// Nobody who is not known is trusted; nothing is begun.
@@ -196,7 +245,11 @@ func TestInstall(t *testing.T) {
 			t.Errorf("%q does not say %s", a.Err, part)
 		}
 	}
-	a = install(0, "--dry-run", "--accept-new")
+	a = install(1, "--accept-new") // the third has no systemd, so nothing is begun anywhere
+	if !strings.Contains(a.Err, "[init-missing]") || strings.Contains(a.Out, "step") && strings.Contains(a.Out, " s  "+all[0].host+": copy") {
+		t.Errorf("a machine without systemd:\n%s%s", a.Out, a.Err)
+	}
+	a = install(0, "--dry-run", "--init", "none")
 	if n := strings.Count(a.Out, "copy the program to /usr/bin/howdah (it is not there)"); n != 3 {
 		t.Errorf("the preview says %d times that the program is copied:\n%s", n, a.Out)
 	}
@@ -217,23 +270,32 @@ func TestInstall(t *testing.T) {
 			good[f.Check]++
 		}
 	}
-	for check, n := range map[string]int{"login": 3, "address": 3, "ports": 3, "postgres": 3, "clocks": 1} {
+	for check, n := range map[string]int{"login": 3, "address": 3, "ports": 3, "postgres": 2, "clocks": 1} {
 		if good[check] != n {
 			t.Errorf("%s is well %d times, want %d:\n%s%s", check, good[check], n, answer.Out, answer.Err)
 		}
 	}
 
-	began := time.Now()
-	a = install(0)
-	t.Logf("installed in %s\n%s", time.Since(began).Round(100*time.Millisecond), a.Out)
-	for _, part := range []string{"cluster pg-bare is healthy", "pg-bare: made role"} {
-		if !strings.Contains(a.Out, part) {
-			t.Errorf("it does not say %q:\n%s", part, a.Out)
+	// Two by their units, and one that is started this once and has no PostgreSQL yet.
+	for _, step := range []struct {
+		args []string
+		says []string
+	}{
+		{[]string{"--host", all[0].host, "--host", all[1].host}, []string{"cluster pg-bare is healthy", "pg-bare: made role", "have howdah.service started with the machine"}},
+		{[]string{"--host", all[2].host, "--init", "none"}, []string{"cluster pg-bare is healthy", "install PostgreSQL " + strconv.Itoa(major), "start the supervisor, this once"}},
+	} {
+		began := time.Now()
+		a = install(0, step.args...)
+		t.Logf("installed in %s\n%s", time.Since(began).Round(100*time.Millisecond), a.Out)
+		for _, part := range step.says {
+			if !strings.Contains(a.Out, part) {
+				t.Errorf("it does not say %q:\n%s", part, a.Out)
+			}
 		}
 	}
 
 	// Given again it changes nothing, and says so.
-	began = time.Now()
+	began := time.Now()
 	a = install(0)
 	t.Logf("and again in %s", time.Since(began).Round(100*time.Millisecond))
 	if !strings.Contains(a.Out, "nothing was changed") || strings.Count(a.Out, "nothing to do") != 3 {
