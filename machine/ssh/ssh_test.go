@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/pem"
@@ -14,167 +13,27 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 
 	"howdah/problem"
+	"howdah/test/testssh"
 )
 
-// A server is an SSH server that runs commands as whoever runs the tests.
-type server struct {
-	t    *testing.T
-	at   *net.TCPAddr
-	path string       // a directory of programs that go before the machine's own
-	cut  atomic.Int64 // the connection is cut after so many bytes of a command's input; 0: never
-	busy sync.WaitGroup
-}
-
-// key makes a private key and its file.
-func key(t *testing.T, path string) ssh.Signer {
-	t.Helper()
-	_, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, err := ssh.MarshalPrivateKey(private, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if path != "" {
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s, err := ssh.NewSignerFromKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-// rsaKey is a key of another kind.
-func rsaKey(t *testing.T) ssh.Signer {
-	t.Helper()
-	private, err := rsa.GenerateKey(rand.Reader, 1024) // small: it is made in every run
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := ssh.NewSignerFromKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-// serve starts a server that shows the host keys and takes whom it knows.
-func serve(t *testing.T, takes ssh.PublicKey, host ...ssh.Signer) *server {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &server{t: t, at: l.Addr().(*net.TCPAddr), path: t.TempDir()}
-	config := &ssh.ServerConfig{PublicKeyCallback: func(_ ssh.ConnMetadata, k ssh.PublicKey) (*ssh.Permissions, error) {
-		if !bytes.Equal(k.Marshal(), takes.Marshal()) {
-			return nil, errors.New("nobody's key")
-		}
-		return nil, nil
-	}}
-	for _, h := range host {
-		config.AddHostKey(h)
-	}
-	s.program("id", "echo 0") // root, unless a test says otherwise
-	s.busy.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			s.busy.Go(func() { s.converse(conn, config) })
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		s.busy.Wait()
-	})
-	return s
-}
-
-// program puts a shell script into the server's path.
-func (s *server) program(name, script string) {
-	s.t.Helper()
-	if err := os.WriteFile(filepath.Join(s.path, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
-		s.t.Fatal(err)
-	}
-}
-
-func (s *server) converse(conn net.Conn, config *ssh.ServerConfig) {
-	defer conn.Close()
-	c, chans, reqs, err := ssh.NewServerConn(conn, config)
-	if err != nil {
-		return
-	}
-	s.busy.Go(func() { ssh.DiscardRequests(reqs) })
-	for ch := range chans {
-		channel, requests, err := ch.Accept()
-		if err != nil {
-			continue
-		}
-		s.busy.Go(func() {
-			defer channel.Close()
-			for r := range requests {
-				if r.Type != "exec" {
-					_ = r.Reply(false, nil)
-					continue
-				}
-				_ = r.Reply(true, nil)
-				var command struct{ Text string }
-				_ = ssh.Unmarshal(r.Payload, &command)
-				_, _ = channel.SendRequest("exit-status", false, ssh.Marshal(struct{ Code uint32 }{s.exec(c, channel, command.Text)}))
-				return
-			}
-		})
-	}
-}
-
-// exec runs a command and, like sshd, closes its input when the connection ends.
-func (s *server) exec(c ssh.Conn, channel ssh.Channel, text string) uint32 {
-	cmd := exec.Command("sh", "-c", text)
-	cmd.Env = append(os.Environ(), "PATH="+s.path+":"+os.Getenv("PATH"))
-	cmd.Stdout, cmd.Stderr = channel, channel.Stderr()
-	in, err := cmd.StdinPipe()
-	if err != nil || cmd.Start() != nil {
-		return 255
-	}
-	s.busy.Go(func() {
-		defer in.Close()
-		if s.cut.Load() == 0 {
-			_, _ = io.Copy(in, channel)
-			return
-		}
-		_, _ = io.CopyN(in, channel, s.cut.Load())
-		c.Close()
-	})
-	_ = cmd.Wait()
-	return uint32(cmd.ProcessState.ExitCode())
-}
-
 // A person who knows the server and is known to it.
-func known(t *testing.T) (*server, Target, Person) {
+func known(t *testing.T) (*testssh.Server, Target, Person) {
 	t.Helper()
 	dir := t.TempDir()
 	mine := filepath.Join(dir, "id_ed25519")
-	host := key(t, "")
-	s := serve(t, key(t, mine).PublicKey(), host)
+	host := testssh.Key(t, "")
+	s := testssh.Serve(t, testssh.Key(t, mine).PublicKey(), host)
 	p := Person{Keys: []string{mine}, Known: []string{filepath.Join(dir, "ssh", "known_hosts")}}
-	target := Target{Host: "127.0.0.1", Port: s.at.Port, User: "ann"}
+	target := Target{Host: "127.0.0.1", Port: s.At.Port, User: "ann"}
 	if err := record(p.Known[0], target.addr(), host.PublicKey()); err != nil {
 		t.Fatal(err)
 	}
@@ -268,7 +127,7 @@ func TestHostKeys(t *testing.T) {
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	if err := record(file, target.addr(), key(t, "").PublicKey()); err != nil {
+	if err := record(file, target.addr(), testssh.Key(t, "").PublicKey()); err != nil {
 		t.Fatal(err)
 	}
 	before, _ := os.ReadFile(file)
@@ -282,11 +141,11 @@ func TestHostKeys(t *testing.T) {
 func TestTheKnownKindOfKeyIsAskedFor(t *testing.T) {
 	dir := t.TempDir()
 	mine := filepath.Join(dir, "key")
-	first := key(t, "")
-	second := rsaKey(t)
-	s := serve(t, key(t, mine).PublicKey(), first, second)
+	first := testssh.Key(t, "")
+	second := testssh.RSAKey(t)
+	s := testssh.Serve(t, testssh.Key(t, mine).PublicKey(), first, second)
 	p := Person{Keys: []string{mine}, Known: []string{filepath.Join(dir, "known_hosts")}}
-	target := Target{Host: "127.0.0.1", Port: s.at.Port, User: "ann"}
+	target := Target{Host: "127.0.0.1", Port: s.At.Port, User: "ann"}
 	if err := record(p.Known[0], target.addr(), second.PublicKey()); err != nil {
 		t.Fatal(err)
 	}
@@ -296,7 +155,7 @@ func TestTheKnownKindOfKeyIsAskedFor(t *testing.T) {
 func TestRefusedAtTheDoor(t *testing.T) {
 	_, target, p := known(t)
 	other := filepath.Join(t.TempDir(), "other")
-	key(t, other)
+	testssh.Key(t, other)
 	locked := filepath.Join(t.TempDir(), "locked")
 	block := &pem.Block{Type: "RSA PRIVATE KEY", Headers: map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-128-CBC,00"}, Bytes: []byte("locked")}
 	if err := os.WriteFile(locked, pem.EncodeToMemory(block), 0o600); err != nil {
@@ -356,18 +215,18 @@ func TestTheAgentsKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	host := key(t, "")
-	s := serve(t, signer.PublicKey(), host)
+	host := testssh.Key(t, "")
+	s := testssh.Serve(t, signer.PublicKey(), host)
 	p := Person{Agent: l.Addr().String(), Known: []string{filepath.Join(t.TempDir(), "known_hosts")}, Accept: true}
-	dial(t, Target{Host: "127.0.0.1", Port: s.at.Port, User: "ann"}, p)
+	dial(t, Target{Host: "127.0.0.1", Port: s.At.Port, User: "ann"}, p)
 }
 
 func TestSudo(t *testing.T) {
 	s, target, p := known(t)
-	s.program("id", "echo 1000")
-	s.program("sudo", "echo sudo: a password is required >&2; exit 1")
+	s.Program("id", "echo 1000")
+	s.Program("sudo", "echo sudo: a password is required >&2; exit 1")
 	refuses(t, target, p, "sudo-missing", "a password is required", "ann ALL=(ALL) NOPASSWD: ALL")
-	s.program("sudo", `[ "$1" = -n ] || exit 1; shift; AS=root exec "$@"`)
+	s.Program("sudo", `[ "$1" = -n ] || exit 1; shift; AS=root exec "$@"`)
 	m := dial(t, target, p)
 	if out, err := m.Run(t.Context(), `echo "as $AS"`, nil); err != nil || out != "as root\n" || !m.Sudo() {
 		t.Errorf("got %q, %v", out, err)
@@ -428,13 +287,13 @@ func TestACutConnectionLeavesTheOldFile(t *testing.T) {
 	}
 	content := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
 	m := dial(t, target, p)
-	s.cut.Store(int64(len(content) / 3))
+	s.Cut.Store(int64(len(content) / 3))
 	err := m.Put(t.Context(), File{Path: path, Mode: 0o755, Sum: sumOf(content)}, bytes.NewReader(content))
 	if problem.Code(err) != "ssh-lost" {
 		t.Errorf("cut: %v", err)
 	}
 	m.Close()
-	s.cut.Store(0)
+	s.Cut.Store(0)
 	again := dial(t, target, p)
 	// What was under way there ends when it has no input any more.
 	if _, err := again.Run(t.Context(), fmt.Sprintf("for i in $(seq 600); do [ \"$(ls %s)\" = program ] && exit; sleep 0.1; done; exit 1", Quote(dir)), nil); err != nil {
