@@ -218,7 +218,7 @@ func (t *turn) reign(kind string) cluster.Term {
 	// Whatever becomes of this reign, no other begins its timeline: two servers
 	// that wrote under one number could not be told apart.
 	term.Reserved = t.State.Reserved()
-	if s.Standby || !s.Control.WasPrimary() {
+	if s.Standby || !s.Control.WasPrimary() || t.outdated() {
 		term.Reserved++ // it is to be promoted
 	}
 	return term

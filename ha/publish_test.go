@@ -343,3 +343,19 @@ func TestAPageEndsWhenClientsAreAnswered(t *testing.T) {
 		})
 	}
 }
+
+// Whoever promotes the data of an old primary begins a timeline, and reserves it with the key.
+func TestAnOldPrimaryReservesATimeline(t *testing.T) {
+	for _, tt := range []struct {
+		leader string // of the timeline after its own
+		want   pg.Timeline
+	}{{"a", 3}, {"b", 4}} {
+		v := leader()
+		down(&v.Server)
+		v.State.History = append(v.State.History, cluster.HistoryRow{Timeline: 2, LSN: 900, Leader: tt.leader})
+		v.State.Term.Reserved = 3
+		if got := (&turn{View: v}).reign(cluster.KindCrash).Reserved; got != tt.want {
+			t.Errorf("after a reign of %s timeline %d is reserved, want %d", tt.leader, got, tt.want)
+		}
+	}
+}
