@@ -1,13 +1,9 @@
 package control
 
 import (
-	"bytes"
-	"fmt"
-	"strconv"
-	"strings"
-
 	"howdah/backup/repo"
 	"howdah/cluster"
+	"howdah/exposition"
 )
 
 // A Sighting is what one look at a cluster found.
@@ -20,20 +16,21 @@ type Sighting struct {
 // Metrics tells what `status` shows of clusters in Prometheus's text format. What
 // was not seen has no series, but for that itself.
 func Metrics(all []Sighting) []byte {
-	var e exposition
+	var e exposition.Text
 	for _, s := range all {
-		e.say("howdah_cluster_seen", "gauge", "Value is 1 if the cluster's store answered, 0 otherwise.", truth(s.Err == nil), "cls", s.Cluster)
+		e.Gauge("howdah_cluster_seen", "Value is 1 if the cluster's store answered, 0 otherwise.", exposition.Truth(s.Err == nil), "cls", s.Cluster)
 		if s.Err == nil {
-			e.status(s.Cluster, s.Status)
+			tell(&e, s.Cluster, s.Status)
 		}
 	}
-	return e.text()
+	return e.Bytes()
 }
 
-func (e *exposition) status(cls string, st Status) {
+func tell(e *exposition.Text, cls string, st Status) {
+	truth := exposition.Truth
 	p := st.Picture
 	gauge := func(name, help string, value float64, labels ...string) {
-		e.say(name, "gauge", help, value, append([]string{"cls", cls}, labels...)...)
+		e.Gauge(name, help, value, append([]string{"cls", cls}, labels...)...)
 	}
 	gauge("howdah_cluster_leader", "Value is 1 if somebody holds the leader key, 0 otherwise.", truth(p.Leader != ""))
 	gauge("howdah_cluster_paused", "Value is 1 if automatic failover is paused, 0 otherwise.", truth(p.Paused))
@@ -106,48 +103,4 @@ func (e *exposition) status(cls string, st Status) {
 			gauge("howdah_problem", "A problem that status shows; docs/problems.md has its code.", 1, "ins", m.Member, "code", m.Code)
 		}
 	}
-}
-
-// An exposition is Prometheus's text format being written: the series of a name
-// stand together.
-type exposition struct {
-	names []string
-	of    map[string]*bytes.Buffer
-}
-
-func (e *exposition) say(name, kind, help string, value float64, labels ...string) {
-	b := e.of[name]
-	if b == nil {
-		if e.of == nil {
-			e.of = map[string]*bytes.Buffer{}
-		}
-		b = &bytes.Buffer{}
-		e.of[name], e.names = b, append(e.names, name)
-		fmt.Fprintf(b, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind)
-	}
-	b.WriteString(name)
-	for i := 0; i+1 < len(labels); i += 2 {
-		fmt.Fprintf(b, "%c%s=\"%s\"", "{,"[min(i, 1)], labels[i], labelValue.Replace(labels[i+1]))
-	}
-	if len(labels) > 0 {
-		b.WriteByte('}')
-	}
-	fmt.Fprintf(b, " %s\n", strconv.FormatFloat(value, 'g', -1, 64))
-}
-
-func (e *exposition) text() []byte {
-	var b bytes.Buffer
-	for _, name := range e.names {
-		b.Write(e.of[name].Bytes())
-	}
-	return b.Bytes()
-}
-
-var labelValue = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
-
-func truth(yes bool) float64 {
-	if yes {
-		return 1
-	}
-	return 0
 }

@@ -15,6 +15,9 @@ const Stats = "stats"
 // Pool is the name of the socket of the node's own pool.
 const Pool = "pool"
 
+// PoolMetrics is the name of the socket where the pools' metrics are.
+const PoolMetrics = "pool metrics"
+
 // Name is what the listener of a service is called: demo-primary.
 func Name(f spec.Front, s cluster.Service) string { return f.Cluster + "-" + s.Name }
 
@@ -30,7 +33,7 @@ func Gateway(n spec.Node) []Place {
 			all = append(all, Place{Name(f, s), s.IP, s.Port})
 		}
 	}
-	for _, at := range []struct{ name, addr string }{{Pool, n.Pool.Listen}, {Stats, n.Gateway.Listen}} {
+	for _, at := range []struct{ name, addr string }{{Pool, n.Pool.Listen}, {Stats, n.Gateway.Listen}, {PoolMetrics, n.Pool.Exporter}} {
 		if host, port, err := net.SplitHostPort(at.addr); err == nil {
 			if number, err := strconv.Atoi(port); err == nil {
 				all = append(all, Place{at.name, host, number})

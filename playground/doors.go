@@ -47,11 +47,10 @@ func doorPorts(n spec.Node) []int {
 	if m, ok := n.Etcd.Self(); ok {
 		ports = append(ports, portIn(m.Client))
 	}
-	if n.Jobs.Exporter != "" {
-		ports = append(ports, portIn(n.Jobs.Exporter))
-	}
-	if n.Backup.Listen != "" {
-		ports = append(ports, portIn(n.Backup.Listen))
+	for _, l := range []string{n.Jobs.Exporter, n.Jobs.Backups, n.Jobs.Host, n.Backup.Listen} {
+		if l != "" {
+			ports = append(ports, portIn(l))
+		}
 	}
 	for _, l := range n.Observe.Listen {
 		ports = append(ports, portIn(l))

@@ -200,6 +200,8 @@ type Pool struct {
 	TLS        bool              `json:"tls"`                  // clients in clear are refused
 	Ignore     []string          `json:"ignore"`               // startup parameters that are accepted and dropped
 	HBA        []AccessRule      `json:"hba"`                  // none: everybody, by password
+
+	Exporter string `json:"exporter"` // host:port of the metrics of all pools of the node; "": none
 }
 
 // A VIP is the cluster's virtual address, which follows its leader from one
@@ -236,6 +238,8 @@ type Named struct {
 // Jobs is what may wait. A node without any of it runs no such role.
 type Jobs struct {
 	Exporter string `json:"exporter"` // host:port of the server's metrics; "": none
+	Backups  string `json:"backups"`  // of its repository's
+	Host     string `json:"host"`     // of the machine's
 }
 
 // A Page is who may use the gateway's statistics page. Whoever changes something

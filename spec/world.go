@@ -56,17 +56,25 @@ type Member struct {
 	REST       int               `json:"rest"`
 	Stats      int               `json:"stats"`    // the gateway's page
 	Exporter   int               `json:"exporter"` // metrics of the server; 0: none
-	Role       string            `json:"role"`     // what pg_role says: where it begins
-	Tags       map[string]any    `json:"tags"`     // Patroni's
-	Delay      string            `json:"delay"`    // recovery_min_apply_delay; "": none
-	User       string            `json:"user"`     // OS user
-	Link       string            `json:"link"`     // interface of the virtual address; "auto": that of the host's own
-	Tuning     Tuning            `json:"tuning"`   // what the template needs
+	Exporters  Exporters         `json:"exporters"`
+	Role       string            `json:"role"`   // what pg_role says: where it begins
+	Tags       map[string]any    `json:"tags"`   // Patroni's
+	Delay      string            `json:"delay"`  // recovery_min_apply_delay; "": none
+	User       string            `json:"user"`   // OS user
+	Link       string            `json:"link"`   // interface of the virtual address; "auto": that of the host's own
+	Tuning     Tuning            `json:"tuning"` // what the template needs
 	Parameters map[string]string `json:"parameters"`
 	HBA        []AccessRule      `json:"hba"`
 	PoolHBA    []AccessRule      `json:"pool_hba"`
 	Vars       map[string]any    `json:"vars"` // for the services' selectors
 	Settings   []Setting         `json:"settings"`
+}
+
+// Exporters are the ports of a member's other metrics; 0: none.
+type Exporters struct {
+	Pool    int `json:"pool"`    // of its pools
+	Backups int `json:"backups"` // of its repository
+	Machine int `json:"machine"` // of its host
 }
 
 // Tuning chooses and feeds a template of server parameters; package
@@ -113,6 +121,8 @@ type Other struct {
 	Group string `json:"group"`
 	Stats int    `json:"stats"`
 	Page  Page   `json:"page"`
+
+	Machine int `json:"machine"` // metrics of the host; 0: none
 
 	Secrets map[string]secret.Text `json:"-"` // as a cluster has them
 }

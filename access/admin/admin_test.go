@@ -9,7 +9,9 @@ import (
 
 	"pgregory.net/rapid"
 
+	"howdah/exposition"
 	"howdah/pgwire"
+	"howdah/test/linted"
 )
 
 func TestCommands(t *testing.T) {
@@ -291,12 +293,12 @@ func TestForeignMessagesEndTheSession(t *testing.T) {
 }
 
 func TestMetrics(t *testing.T) {
-	var b strings.Builder
+	var b exposition.Text
 	f := full()
 	f.Databases[0].Host = "a\"\\\nb"
-	if err := WriteMetrics(&b, f); err != nil {
-		t.Fatal(err)
-	}
+	Metrics(&b, f)
+	text := string(b.Bytes())
+	linted.Metrics(t, b.Bytes())
 	for _, line := range []string{
 		"# TYPE pgbouncer_up gauge\npgbouncer_up 1\n",
 		"pgbouncer_version 12502\n",
@@ -309,12 +311,47 @@ func TestMetrics(t *testing.T) {
 		`pgbouncer_pool_active_clients{datname="app",user="ann",pool_mode="session",load_balance_hosts=""} 3` + "\n",
 		`pgbouncer_pool_maxwait_us{datname="app",user="ann",pool_mode="session",load_balance_hosts=""} 500000` + "\n",
 	} {
-		if !strings.Contains(b.String(), line) {
+		if !strings.Contains(text, line) {
 			t.Errorf("missing %q", line)
 		}
 	}
 	if t.Failed() {
-		t.Log(b.String())
+		t.Log(text)
+	}
+}
+
+// Two pools of one database are one in the metrics; nobody is counted twice.
+func TestTogether(t *testing.T) {
+	one := Facts{
+		Consoles: 1, Unlisted: Unlisted{Clients: 3, Login: 1, Servers: 2},
+		Pools:     []Pool{{Database: "app", User: "ann", Mode: "session", ClientsActive: 3, Idle: 2, MaxWait: time.Second}},
+		Databases: []DatabaseFact{{Name: "app", PoolSize: 20, Connections: 2}},
+		Stats:     []Stat{{Database: "app", Total: Totals{Queries: 5, Sent: 7}}},
+	}
+	other := Facts{
+		Unlisted:  Unlisted{Clients: 4, Servers: 1},
+		Pools:     []Pool{{Database: "app", User: "ann", Mode: "session", ClientsWaiting: 4, Active: 1, MaxWait: 2 * time.Second}, {Database: "app", User: "ann", Mode: "transaction"}},
+		Databases: []DatabaseFact{{Name: "app", PoolSize: 20, Connections: 1, Paused: true}, {Name: "new"}},
+		Stats:     []Stat{{Database: "app", Total: Totals{Queries: 1}}},
+	}
+	want := Facts{
+		Consoles: 1, Unlisted: Unlisted{Clients: 7, Login: 1, Servers: 3},
+		Pools: []Pool{
+			{Database: "app", User: "ann", Mode: "session", ClientsActive: 3, ClientsWaiting: 4, Idle: 2, Active: 1, MaxWait: 2 * time.Second},
+			{Database: "app", User: "ann", Mode: "transaction"},
+		},
+		Databases: []DatabaseFact{{Name: "app", PoolSize: 40, Connections: 3, Paused: true}, {Name: "new"}},
+		Stats:     []Stat{{Database: "app", Total: Totals{Queries: 6, Sent: 7}}},
+	}
+	got := Together([]Facts{one, other})
+	if fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	var b exposition.Text
+	Metrics(&b, got)
+	linted.Metrics(t, b.Bytes())
+	if line := `pgbouncer_list_items{list="used_clients"} 8` + "\n"; !strings.Contains(string(b.Bytes()), line) {
+		t.Errorf("missing %q", line)
 	}
 }
 

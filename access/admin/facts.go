@@ -29,6 +29,7 @@ type Facts struct {
 	Pools        []Pool
 	Clients      []Socket // sessions, those that still log in too
 	Servers      []Socket
+	Unlisted     Unlisted // those of both that were counted only
 	Settings     []Setting
 	Stats        []Stat // by database
 	Lists        Lists
@@ -136,6 +137,9 @@ type Lists struct {
 	FreeClients, FreeServers                   int // records that are kept for the next
 	DNSNames, DNSZones, DNSQueries, DNSPending int
 }
+
+// Unlisted are sockets of which nothing is known but that they are there.
+type Unlisted struct{ Clients, Login, Servers int }
 
 // A Cache is where objects of one kind live.
 type Cache struct {
@@ -249,4 +253,70 @@ func (w *Window) Stat(database string, total Totals) Stat {
 		s.Last, s.Period = w.newer[database].Minus(w.older[database]), w.ended.Sub(w.began)
 	}
 	return s
+}
+
+// Together are several poolers' facts as those of one: what is counted is added
+// up. Who is listed singly, and what is set, is left to each of them.
+func Together(all []Facts) Facts {
+	var sum Facts
+	for _, f := range all {
+		sum.Consoles += f.Consoles
+		sum.Unlisted.Clients += f.Unlisted.Clients + len(f.Clients)
+		sum.Unlisted.Login += f.Unlisted.Login
+		sum.Unlisted.Servers += f.Unlisted.Servers + len(f.Servers)
+		for _, p := range f.Pools {
+			i := slices.IndexFunc(sum.Pools, func(s Pool) bool {
+				return s.Database == p.Database && s.User == p.User && s.Mode == p.Mode && s.LoadBalanceHosts == p.LoadBalanceHosts
+			})
+			if i < 0 {
+				sum.Pools = append(sum.Pools, p)
+				continue
+			}
+			s := &sum.Pools[i]
+			s.ClientsActive += p.ClientsActive
+			s.ClientsWaiting += p.ClientsWaiting
+			s.ClientsActiveCancel += p.ClientsActiveCancel
+			s.ClientsWaitingCancel += p.ClientsWaitingCancel
+			s.Active += p.Active
+			s.ActiveCancel += p.ActiveCancel
+			s.BeingCanceled += p.BeingCanceled
+			s.Idle += p.Idle
+			s.Used += p.Used
+			s.Tested += p.Tested
+			s.Login += p.Login
+			s.MaxWait = max(s.MaxWait, p.MaxWait)
+		}
+		for _, d := range f.Databases {
+			i := slices.IndexFunc(sum.Databases, func(s DatabaseFact) bool { return s.Name == d.Name })
+			if i < 0 {
+				sum.Databases = append(sum.Databases, d)
+				continue
+			}
+			s := &sum.Databases[i]
+			s.PoolSize += d.PoolSize
+			s.MinPoolSize += d.MinPoolSize
+			s.ReservePoolSize += d.ReservePoolSize
+			s.MaxConnections += d.MaxConnections
+			s.Connections += d.Connections
+			s.MaxClients += d.MaxClients
+			s.ClientConnections += d.ClientConnections
+			s.Paused = s.Paused || d.Paused
+			s.Disabled = s.Disabled && d.Disabled
+		}
+		for _, n := range f.Stats {
+			i := slices.IndexFunc(sum.Stats, func(s Stat) bool { return s.Database == n.Database })
+			if i < 0 {
+				sum.Stats = append(sum.Stats, n)
+				continue
+			}
+			s := &sum.Stats[i]
+			s.Total, s.Last, s.Period = s.Total.Plus(n.Total), s.Last.Plus(n.Last), max(s.Period, n.Period)
+		}
+		for _, u := range f.Users {
+			if !slices.ContainsFunc(sum.Users, func(s User) bool { return s.Name == u.Name }) {
+				sum.Users = append(sum.Users, User{Name: u.Name})
+			}
+		}
+	}
+	return sum
 }

@@ -278,7 +278,7 @@ func pools(f Facts, row func(...any)) {
 
 // lists gives the rows of SHOW LISTS.
 func lists(f Facts, row func(name string, n int)) {
-	login := 0
+	login := f.Unlisted.Login
 	for _, c := range f.Clients {
 		login += truth(c.State == "login")
 	}
@@ -293,10 +293,10 @@ func lists(f Facts, row func(name string, n int)) {
 		{"pools", len(f.Pools) + 1},
 		{"peer_pools", len(f.Peers)},
 		{"free_clients", l.FreeClients},
-		{"used_clients", len(f.Clients) + f.Consoles},
+		{"used_clients", len(f.Clients) + f.Unlisted.Clients + f.Consoles},
 		{"login_clients", login},
 		{"free_servers", l.FreeServers},
-		{"used_servers", len(f.Servers)},
+		{"used_servers", len(f.Servers) + f.Unlisted.Servers},
 		{"dns_names", l.DNSNames},
 		{"dns_zones", l.DNSZones},
 		{"dns_queries", l.DNSQueries},

@@ -100,7 +100,12 @@ func Run(ctx context.Context, n spec.Node, log *slog.Logger) error {
 	}
 	if l, ok := listeners[listen.Stats]; ok {
 		d := &desk{Gateway: g, Page: n.Gateway.Page, Password: adminPassword(n, log)}
-		parts = append(parts, lifecycle.Part{Name: "stats", Grace: time.Second, Run: func(ctx context.Context) error { return d.serve(ctx, l) }})
+		parts = append(parts, lifecycle.Part{Name: "stats", Grace: time.Second, Run: func(ctx context.Context) error { return serve(ctx, l, d) }})
+	}
+	if l, ok := listeners[listen.PoolMetrics]; ok {
+		parts = append(parts, lifecycle.Part{Name: "pool metrics", Grace: time.Second, Run: func(ctx context.Context) error {
+			return serve(ctx, l, newExporter(shared.pooler.Facts))
+		}})
 	}
 	log.Info("gateway started", "services", len(g.ports), "pool", n.Pool.Listen)
 	return lifecycle.Run(ctx, parts...)

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"time"
 
+	"howdah/exposition"
+	"howdah/listen"
 	"howdah/logkey"
 	"howdah/secret"
 	"howdah/spec"
@@ -33,15 +35,18 @@ type desk struct {
 // node names another.
 const Admin = "admin"
 
-// serve answers on l until ctx ends.
-func (d *desk) serve(ctx context.Context, l net.Listener) error {
+// pageGuests is how many may ask a page at a time: browsers, and whoever collects.
+const pageGuests = 64
+
+// serve has h answer on l until ctx ends.
+func serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	s := &http.Server{
-		Handler: d, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
+		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
 		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // of strangers that dial
 	}
 	defer context.AfterFunc(ctx, func() { s.Close() })()
-	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if err := s.Serve(listen.AtMost(l, pageGuests)); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil
@@ -52,7 +57,7 @@ func (d *desk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	node, rest, ok := strings.Cut(strings.TrimPrefix(r.URL.Path, "/haproxy/"), "/")
 	switch {
 	case r.URL.Path == "/metrics":
-		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+		w.Header().Set("Content-Type", exposition.ContentType)
 		_ = d.writeMetrics(w, d.stats(), buildVersion()) // who has gone asks again
 	case r.URL.Path == RoutesPath:
 		d.tell(w)

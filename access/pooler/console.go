@@ -159,8 +159,8 @@ func clientID(c *client) uint64 { return 2*uint64(c.id) + 1 }
 
 func serverID(s *server) uint64 { return 2*uint64(s.id) + 2 }
 
-// facts are what the console shows; on the loop.
-func (d *Door) facts() admin.Facts {
+// sums are what the console shows of pools, databases and users; on the loop.
+func (d *Door) sums() admin.Facts {
 	now := d.pooler.loop.now
 	set := d.book.Settings()
 	f := admin.Facts{Now: time.Now(), Fallback: true}
@@ -170,7 +170,6 @@ func (d *Door) facts() admin.Facts {
 	if d.Addr.IsValid() {
 		f.Port = int(d.Addr.Port())
 	}
-	at := func(since time.Duration) time.Time { return d.pooler.loop.began.Add(since) }
 	for _, r := range d.book.Rows(now) {
 		f.Pools = append(f.Pools, admin.Pool{
 			Database: r.Key.Database, User: r.Key.User, Mode: r.Mode.String(), MaxWait: r.MaxWait,
@@ -199,6 +198,14 @@ func (d *Door) facts() admin.Facts {
 			MaxClients: or(a.Set.MaxClients, set.MaxUserClientConnections), ClientConnections: a.Clients,
 		})
 	}
+	return f
+}
+
+// facts are what the console shows; on the loop.
+func (d *Door) facts() admin.Facts {
+	f := d.sums()
+	now, set := d.pooler.loop.now, d.book.Settings()
+	at := func(since time.Duration) time.Time { return d.pooler.loop.began.Add(since) }
 	defaults := map[string]string{}
 	for name, value := range pool.Defaults().Each {
 		defaults[name] = value
@@ -244,6 +251,35 @@ func (d *Door) facts() admin.Facts {
 		f.Servers = append(f.Servers, x)
 	}
 	return f
+}
+
+// Facts are what the consoles of all doors show, as if they were one pooler, but
+// for single clients and servers: those are counted. ok is false when the pooler
+// has ended.
+func (p *Pooler) Facts() (f admin.Facts, ok bool) {
+	var all []admin.Facts
+	if !p.loop.call(func() {
+		for _, d := range p.doors {
+			one := d.sums()
+			for _, c := range d.clients {
+				one.Unlisted.Clients += present(c)
+			}
+			for _, s := range d.servers {
+				one.Unlisted.Servers += present(s)
+			}
+			all = append(all, one)
+		}
+	}) {
+		return admin.Facts{}, false
+	}
+	return admin.Together(all), true
+}
+
+func present[T any](p *T) int {
+	if p == nil {
+		return 0
+	}
+	return 1
 }
 
 // or is what is set, else what all have.

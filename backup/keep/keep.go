@@ -61,6 +61,8 @@ type Keeper struct {
 	wake   chan struct{}
 	listed listed // only turns use it
 
+	sight sight // for the metrics
+
 	mu     sync.Mutex
 	state  state
 	asked  *question

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/url"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"howdah/backup/keep"
@@ -30,13 +31,29 @@ func runJobs(ctx context.Context, dir string) error {
 		parts = append(parts, exporterJob(n, log))
 	}
 	if n.Backup.Repo != "" {
+		var keeper atomic.Pointer[keep.Keeper]
 		parts = append(parts, lifecycle.Part{Name: "backup", Grace: 3 * time.Second, Run: func(ctx context.Context) error {
 			k, err := keep.New(n, log)
 			if err != nil {
 				return err
 			}
+			keeper.Store(k)
 			return k.Run(ctx)
 		}})
+		if n.Jobs.Backups != "" {
+			v := built()
+			parts = append(parts, told("metrics of backups", n.Jobs.Backups, log, func(ctx context.Context) []byte {
+				k := keeper.Load()
+				if k == nil {
+					return nil // the part above says why
+				}
+				return k.Metrics(ctx, keep.Build{Version: v.Version, Revision: v.Commit, Go: v.Go})
+			}))
+		}
+	}
+	if n.Jobs.Host != "" {
+		h := collect.NewHost("/")
+		parts = append(parts, told("metrics of the host", n.Jobs.Host, log, h.Metrics))
 	}
 	if len(parts) == 0 {
 		return &problem.Error{
@@ -50,6 +67,13 @@ func runJobs(ctx context.Context, dir string) error {
 		})
 	}
 	return lifecycle.Run(ctx, parts...)
+}
+
+// told serves metrics that tell makes when they are asked for.
+func told(name, addr string, log *slog.Logger, tell func(context.Context) []byte) lifecycle.Part {
+	return lifecycle.Part{Name: name, Grace: 2 * time.Second, Run: func(ctx context.Context) error {
+		return collect.Serve(ctx, addr, collect.Told(tell), log)
+	}}
 }
 
 // exporterJob serves the metrics of the node's own server, reached by its

@@ -16,6 +16,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"howdah/exposition"
+	"howdah/listen"
 	"howdah/logkey"
 	"howdah/problem"
 )
@@ -107,7 +109,7 @@ func (e *Exporter) metrics(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no answer in time", http.StatusServiceUnavailable)
 		return
 	}
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	w.Header().Set("Content-Type", exposition.ContentType)
 	var out io.Writer = w
 	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
 		w.Header().Set("Content-Encoding", "gzip")
@@ -119,6 +121,9 @@ func (e *Exporter) metrics(w http.ResponseWriter, r *http.Request) {
 	}
 	_, _ = a.WriteTo(out) // a client that went away is no matter
 }
+
+// guests is how many may be connected at a time.
+const guests = 64
 
 // Serve answers on addr until ctx ends.
 func Serve(ctx context.Context, addr string, h http.Handler, log *slog.Logger) error {
@@ -143,7 +148,7 @@ func Serve(ctx context.Context, addr string, h http.Handler, log *slog.Logger) e
 		}
 		stopped <- nil
 	})
-	err = s.Serve(l)
+	err = s.Serve(listen.AtMost(l, guests))
 	if !stop() {
 		<-stopped
 	}

@@ -32,7 +32,7 @@ seq       pg_seq etcd_seq infra_seq
 role      pg_role
 address   pg_upstream admin_ip
 strings   pg_crontab
-bool      pg_vip_enabled pgbackrest_enabled pgbackrest_init_backup pg_exporter_enabled pg_offline_query pg_checksum pg_provision pgbouncer_enabled patroni_ssl_enabled haproxy_auth_enabled
+bool      pg_vip_enabled pgbackrest_enabled pgbackrest_init_backup pg_exporter_enabled pgbouncer_exporter_enabled pgbackrest_exporter_enabled node_exporter_enabled pg_offline_query pg_checksum pg_provision pgbouncer_enabled patroni_ssl_enabled haproxy_auth_enabled
 weight    pg_weight
 mode      pg_mode
 instances pg_instances
@@ -48,7 +48,7 @@ account   patroni_username haproxy_admin_username
 secret    pg_dbsu_password pg_replication_password pg_admin_password pg_monitor_password patroni_password haproxy_admin_password
 version   pg_version
 storage   pg_storage_type
-port      pg_exporter_port pg_port patroni_port pgbouncer_port haproxy_exporter_port etcd_port etcd_peer_port
+port      pg_exporter_port pgbouncer_exporter_port pgbackrest_exporter_port node_exporter_port pg_port patroni_port pgbouncer_port haproxy_exporter_port etcd_port etcd_peer_port
 path      pg_namespace
 settings  pg_parameters
 template  pg_conf
@@ -78,8 +78,8 @@ repositories pgbackrest_repo
 `
 
 const laterParameters = `
-bool      pgbouncer_auth_query pgbouncer_exporter_enabled pgbackrest_exporter_enabled pg_exporter_auto_discovery patroni_enabled haproxy_enabled vip_enabled vmetrics_enabled vlogs_enabled vmalert_enabled vector_enabled node_exporter_enabled alertmanager_enabled
-any       pg_rto_plan pg_listen patroni_mode patroni_watchdog_mode pg_etcd_password pg_primary_db pg_exporter_config pg_exporter_cache_ttls pg_exporter_params pg_exporter_url pg_exporter_exclude_database pg_exporter_include_database pg_exporter_connect_timeout pg_exporter_options pgbouncer_exporter_port pgbouncer_exporter_url pgbouncer_exporter_options pgbackrest_exporter_port pgbackrest_exporter_options pg_exporters pg_safeguard pg_rm_data pg_rm_backup haproxy_client_timeout haproxy_server_timeout haproxy_services vip_address vip_vrid vip_role vip_preempt vip_interface vip_dns_suffix vip_auth_pass vip_exporter_port vmetrics_port vmetrics_scrape_interval vmetrics_scrape_timeout vmetrics_options vlogs_port vlogs_options vmalert_port vmalert_options node_exporter_port node_exporter_options vector_port vector_log_endpoint vector_read_from alertmanager_port blackbox_enabled blackbox_port exporter_metrics_path etcd_learner etcd_election_timeout etcd_heartbeat_interval etcd_root_password etcd_safeguard pg_pitr pg_upgrade
+bool      pgbouncer_auth_query pg_exporter_auto_discovery patroni_enabled haproxy_enabled vip_enabled vmetrics_enabled vlogs_enabled vmalert_enabled vector_enabled alertmanager_enabled
+any       pg_rto_plan pg_listen patroni_mode patroni_watchdog_mode pg_etcd_password pg_primary_db pg_exporter_config pg_exporter_cache_ttls pg_exporter_params pg_exporter_url pg_exporter_exclude_database pg_exporter_include_database pg_exporter_connect_timeout pg_exporter_options pgbouncer_exporter_url pgbouncer_exporter_options pgbackrest_exporter_options pg_exporters pg_safeguard pg_rm_data pg_rm_backup haproxy_client_timeout haproxy_server_timeout haproxy_services vip_address vip_vrid vip_role vip_preempt vip_interface vip_dns_suffix vip_auth_pass vip_exporter_port vmetrics_port vmetrics_scrape_interval vmetrics_scrape_timeout vmetrics_options vlogs_port vlogs_options vmalert_port vmalert_options node_exporter_options vector_port vector_log_endpoint vector_read_from alertmanager_port blackbox_enabled blackbox_port exporter_metrics_path etcd_learner etcd_election_timeout etcd_heartbeat_interval etcd_root_password etcd_safeguard pg_pitr pg_upgrade
 `
 
 const inapplicableParameters = `

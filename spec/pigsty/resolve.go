@@ -454,6 +454,13 @@ func (r *reader) member(inv *inventory, s *server, members []*server, c spec.Clu
 	if s.bool("pg_exporter_enabled") {
 		m.Exporter = s.int("pg_exporter_port")
 	}
+	if s.bool("pgbouncer_exporter_enabled") {
+		m.Exporters.Pool = s.int("pgbouncer_exporter_port")
+	}
+	if s.bool("pgbackrest_exporter_enabled") {
+		m.Exporters.Backups = s.int("pgbackrest_exporter_port")
+	}
+	m.Exporters.Machine = s.machine()
 	s.extra["ip"], s.extra["lo"] = s.host.name, "127.0.0.1"
 	ratio, _ := strconv.ParseFloat(s.text("pg_shared_buffer_ratio"), 64)
 	conns, _ := whole(s.get("pg_max_conn"))
@@ -592,7 +599,7 @@ func (r *reader) others(inv *inventory, w *spec.World) {
 		h := slices.IndexFunc(inv.hosts, func(h *host) bool { return h.name == address })
 		s := r.scope(inv, inv.hosts[h], nil)
 		o := spec.Other{Name: name, Host: address, Group: group, Stats: s.int("haproxy_exporter_port"), Secrets: map[string]secret.Text{}}
-		o.Page = r.page(s, o.Secrets)
+		o.Page, o.Machine = r.page(s, o.Secrets), s.machine()
 		w.Others = append(w.Others, o)
 	}
 	for _, s := range w.Stores {
@@ -622,6 +629,14 @@ func (r *reader) logins(inv *inventory, w *spec.World) {
 			w.Hosts = append(w.Hosts, spec.Host{Host: h.name, Address: s.text("ansible_host"), Port: s.int("ansible_port"), User: s.text("ansible_user")})
 		}
 	}
+}
+
+// machine is the port of the metrics of the host; 0: it tells none.
+func (s *scope) machine() int {
+	if !s.bool("node_exporter_enabled") {
+		return 0
+	}
+	return s.int("node_exporter_port")
 }
 
 // listeners finds services that would share a port of a host.

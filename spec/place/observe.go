@@ -39,7 +39,10 @@ func Observe(nodes []spec.Node, i int) {
 		}
 		add(spec.JobServer, of.Agent.Listen, of.Agent.REST.TLS || of.Agent.REST.Cert != "")
 		add(spec.JobServer, of.Jobs.Exporter, false)
+		add(spec.JobServer, of.Pool.Exporter, false)
+		add(spec.JobServer, of.Jobs.Backups, false)
 		add(spec.JobNode, of.Gateway.Listen, false)
+		add(spec.JobNode, of.Jobs.Host, false)
 		if m, ok := of.Etcd.Self(); ok {
 			add(spec.JobStore, hostport(m.Client), true)
 		}

@@ -58,6 +58,7 @@ func Nodes(w spec.World, s Site) []spec.Node {
 	s.stores(w, nodes)
 	s.gateways(w, nodes)
 	s.names(w, nodes)
+	s.machines(w, nodes)
 	return nodes
 }
 
@@ -119,7 +120,32 @@ func (s Site) server(c spec.Cluster, m spec.Member) spec.Node {
 		n.Agent.Founder = c.Members[i].Name
 	}
 	s.backup(c, m, &n)
+	if m.Exporters.Pool != 0 && n.Pool.Listen != "" {
+		n.Pool.Exporter = at(n.Address, s.port(m.Exporters.Pool))
+	}
+	if m.Exporters.Backups != 0 && n.Backup.Repo != "" {
+		n.Jobs.Backups = at(n.Address, s.port(m.Exporters.Backups))
+	}
 	return n
+}
+
+// machines has the first node of each host tell how the host is: it is one
+// machine, however many nodes it has.
+func (s Site) machines(w spec.World, nodes []spec.Node) {
+	tell := func(host string, port int) {
+		n := &nodes[slices.IndexFunc(nodes, func(n spec.Node) bool { return n.Host == host })]
+		if port != 0 && n.Jobs.Host == "" {
+			n.Jobs.Host = at(n.Address, s.port(port))
+		}
+	}
+	for _, c := range w.Clusters {
+		for _, m := range c.Members {
+			tell(m.Host, m.Exporters.Machine)
+		}
+	}
+	for _, o := range w.Others {
+		tell(o.Host, o.Machine)
+	}
 }
 
 // archivePort is where members read each other's repositories, as pgBackRest's

@@ -21,7 +21,12 @@ import (
 func TestJobsFrozenAndKilled(t *testing.T) {
 	w := demo(t)
 	for _, n := range w.Nodes {
-		w.until("metrics of "+n.Member, func() bool { return strings.Contains(w.metrics(n), "\npg_up 1\n") })
+		for addr, line := range map[string]string{
+			n.Jobs.Exporter: "pg_up 1", n.Pool.Exporter: "pgbouncer_up 1", n.Jobs.Backups: `pgbackrest_exporter_status{stanza="demo"} 1`,
+			n.Jobs.Host: "node_procs_running ",
+		} {
+			w.until(line+" at "+addr+" of "+n.Member, func() bool { return strings.Contains(w.metrics(n, addr), "\n"+line) })
+		}
 	}
 	leader := w.Node(w.whole())
 	writer := w.write()
@@ -34,7 +39,7 @@ func TestJobsFrozenAndKilled(t *testing.T) {
 		dead := w.role(n, "jobs")
 		w.kill(dead, unix.SIGKILL)
 		w.until("other jobs of "+n.Member, func() bool { return w.role(n, "jobs") != dead })
-		w.until("metrics of "+n.Member, func() bool { return strings.Contains(w.metrics(n), "\npg_in_recovery 1\n") })
+		w.until("metrics of "+n.Member, func() bool { return strings.Contains(w.metrics(n, n.Jobs.Exporter), "\npg_in_recovery 1\n") })
 	}
 	w.pause(leader.Agent.Timers.Lease + time.Second)
 	w.flowing(writer)
@@ -45,16 +50,16 @@ func TestJobsFrozenAndKilled(t *testing.T) {
 		t.Errorf("processes were %v, are %v", before, after)
 	}
 	w.kill(w.role(leader, "jobs"), unix.SIGCONT)
-	w.until("metrics of the leader", func() bool { return strings.Contains(w.metrics(leader), "\npg_in_recovery 0\n") })
+	w.until("metrics of the leader", func() bool { return strings.Contains(w.metrics(leader, leader.Jobs.Exporter), "\npg_in_recovery 0\n") })
 	w.kept(writer)
 }
 
-// metrics is what 9630 of the node answers; "" for nothing. Tests stand outside
+// metrics is what the node answers at addr; "" for nothing. Tests stand outside
 // the nodes' network, in front of the doors of the playground.
-func (w *world) metrics(n spec.Node) string {
+func (w *world) metrics(n spec.Node, addr string) string {
 	ctx, cancel := context.WithTimeout(w.ctx, 5*time.Second)
 	defer cancel()
-	_, port, err := net.SplitHostPort(n.Jobs.Exporter)
+	_, port, err := net.SplitHostPort(addr)
 	w.check(err)
 	ask, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(playground.Door(n), port)+"/metrics", nil)
 	w.check(err)
