@@ -22,7 +22,7 @@ seconds for the page, and says so if that is still to come.`,
 		Example: `  howdah why
   howdah why demo-2
   howdah why --failover 3`,
-		SuggestFor: []string{"explain", "log", "logs"},
+		SuggestFor: []string{"explain"},
 		Args:       takes(0), ValidArgsFunction: a.completeCluster,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("failover") && number < 1 {
