@@ -166,7 +166,8 @@ func Build(o Options) (Built, error) {
 	}
 	if err == nil {
 		o.observe(b.Nodes, old)
-		b.Grown = old.Dir != "" && (len(old.Members) < len(s.Members) || old.opens(b.Nodes))
+		was, _ := old.Nodes() // what can not be read is refused before
+		b.Grown = old.Dir != "" && (len(old.Members) < len(s.Members) || opens(was, b.Nodes))
 		err = named(b.Nodes)
 	}
 	if err == nil {
@@ -322,12 +323,13 @@ func (s State) only(o Options, nodes []spec.Node) ([]spec.Node, error) {
 	return all, nil
 }
 
-// opens says that the host wants other ports of nodes than so far.
-func (s State) opens(nodes []spec.Node) bool {
-	was, _ := s.Nodes() // what can not be read is refused before
+// opens says that the host wants ports of nodes that it had not so far. A door
+// that nobody wants any more stays until the keeper is another: to replace it for
+// that would end whoever came by the others.
+func opens(was, nodes []spec.Node) bool {
 	return slices.ContainsFunc(nodes, func(n spec.Node) bool {
 		i := slices.IndexFunc(was, func(w spec.Node) bool { return w.Paths.Dir == n.Paths.Dir })
-		return i >= 0 && !slices.Equal(doorPorts(was[i]), doorPorts(n))
+		return i >= 0 && slices.ContainsFunc(doorPorts(n), func(port int) bool { return !slices.Contains(doorPorts(was[i]), port) })
 	})
 }
 

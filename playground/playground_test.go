@@ -462,6 +462,27 @@ func dialIn(host string, port int) error {
 	return err
 }
 
+// Doors are made anew for a port that is new, not for one that nobody wants any more.
+func TestOpens(t *testing.T) {
+	less := spec.Node{Paths: spec.Paths{Dir: "/d"}, Jobs: spec.Jobs{Exporter: "10.10.10.11:9630"}}
+	more := less
+	more.Observe.Listen = []string{"10.10.10.11:9090"}
+	for _, tt := range []struct {
+		name     string
+		was, now spec.Node
+		want     bool
+	}{
+		{"as it was", more, more, false},
+		{"one more", less, more, true},
+		{"one less", more, less, false},
+		{"another node", less, spec.Node{Paths: spec.Paths{Dir: "/e"}, Jobs: spec.Jobs{Exporter: "10.10.10.12:9630"}}, false},
+	} {
+		if got := opens([]spec.Node{tt.was}, []spec.Node{tt.now}); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
 func TestDoorsPassOnEnds(t *testing.T) {
 	o := options(t, Isolated)
 	s, nodes := up(t, o)
