@@ -56,7 +56,7 @@ func (k *Keeper) sighted(ctx context.Context, now time.Time) (backup.View, error
 	s.Lock()
 	defer s.Unlock()
 	if s.at.IsZero() || s.err != nil || now.Sub(s.at) >= lookEvery {
-		s.view, s.err = backup.Look(ctx, k.desk.Stanzas[0])
+		s.view, s.err = backup.Look(ctx, k.stanza())
 		s.at = now
 	}
 	return s.view, s.err
