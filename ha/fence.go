@@ -148,11 +148,8 @@ func (t *turn) working() bool {
 		return true
 	}
 	switch t.Job.Action.(type) {
-	case Start, Promote:
+	case Start, Promote, Stop:
 		t.lookBy(t.ServerAt + soon)
-	case Stop:
-		t.lookBy(t.ServerAt + soon)
-		t.closed()
 	case Kill:
 		t.lookBy(t.ServerAt + soon)
 		return true

@@ -118,7 +118,7 @@ func (t *turn) leadPrimary() {
 	case t.doubted():
 	case t.synchronize():
 	case t.synchronous() && t.slots(): // before a checkpoint, which may take long: commits wait for standbys
-	case s.Control.Timeline != s.Timeline && !t.settling():
+	case s.Control.Timeline != s.Timeline:
 		// Until then pg_rewind would read the old timeline here.
 		t.note("checkpoint=due")
 		t.work(Checkpoint{})
@@ -129,20 +129,11 @@ func (t *turn) leadPrimary() {
 	t.patient()
 }
 
-// settling says that no standby confirms what this new primary writes yet. Until one
-// does nothing is acknowledged, and all that can wait waits: disks are slow enough.
-func (t *turn) settling() bool {
-	s := &t.m.Story
-	return s.Kind != "" && !s.reached(cluster.PhaseWrites) && t.synchronous() && (s.Served == 0 || t.Now < s.Served+pageWaits)
-}
-
-// slots keeps one physical slot for every other member of the cluster. One that this
-// server had ready as a standby, and that nobody has come for, is made to hold the log.
+// slots keeps one physical slot for every other member of the cluster.
 func (t *turn) slots() bool {
-	missing, settling := t.leftBehind(), t.settling()
+	missing := t.leftBehind()
 	lacks := func(name string) bool {
-		slot := cluster.SlotName(name)
-		return name != t.Self.Name && (!slices.Contains(t.Server.Slots, slot) || !settling && slices.Contains(t.Server.Spare, slot)) && !t.elsewhere(name)
+		return name != t.Self.Name && !slices.Contains(t.Server.Slots, cluster.SlotName(name)) && !t.elsewhere(name)
 	}
 	for _, m := range t.State.Members {
 		missing = missing || lacks(m.Name)

@@ -138,8 +138,7 @@ func (w *World) changed(before, after *picture) {
 // shut down, or with the lease at its end.
 func (w *World) keyLeft(n *node, old, now dcs.KV, has bool) {
 	s := n.server
-	closed := s.proc == pg.ProcessStopping && s.control.State == pg.ControlShutDown
-	if s.proc == pg.ProcessNone || closed || w.paused() || s.flag {
+	if s.proc == pg.ProcessNone || w.paused() || s.flag {
 		return
 	}
 	if !has && w.store.expiring {
