@@ -98,7 +98,7 @@ func (s *Server) judge(st cluster.State, action string, f *cluster.Failover, at 
 // possible looks for somebody to go to.
 func possible(st cluster.State, action string, f cluster.Failover) verdict {
 	fails := func(said string) verdict { return verdict{http.StatusPreconditionFailed, said} }
-	sync := st.Config.SynchronousMode() == cluster.SyncOn
+	sync := st.SynchronousMode() == cluster.SyncOn
 	if f.Leader != "" && f.Leader != st.LeaderName() {
 		return fails("leader name does not match")
 	}
@@ -142,7 +142,7 @@ func (s *Server) outcome(ctx context.Context, st cluster.State, f cluster.Failov
 		case now.Revision < rev:
 			return false
 		case leader != "" && leader != st.LeaderName():
-			if m, ok := now.Member(leader); !ok || m.Role != cluster.RolePrimary || !m.Running() {
+			if m, ok := now.Member(leader); !ok || !m.Heads() {
 				return false // it took the key, and is on its way
 			}
 			v = verdict{http.StatusOK, fmt.Sprintf("Successfully %s to %q", past, leader)}

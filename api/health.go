@@ -37,7 +37,7 @@ func (m moment) role() string {
 		return m.Member.Role
 	case !m.Server.Recovering:
 		return cluster.RolePrimary
-	case m.State.Config.StandbyCluster() && m.leads():
+	case m.State.Standby() && m.leads():
 		return cluster.RoleStandbyLeader
 	}
 	return cluster.RoleReplica
@@ -56,7 +56,7 @@ func (m moment) listed() (sync, quorum bool) {
 	if m.role() != cluster.RoleReplica || !m.hears() || !m.State.Sync.Has(m.name()) {
 		return false, false
 	}
-	mode := m.State.Config.SynchronousMode()
+	mode := m.State.SynchronousMode()
 	return mode == cluster.SyncOn, mode == cluster.SyncQuorum
 }
 
@@ -133,7 +133,7 @@ func (m moment) primary() bool {
 	if m.paused() && !m.hears() {
 		return m.role() == cluster.RolePrimary
 	}
-	return m.leads() && !m.State.Config.StandbyCluster() && s.Process == pg.ProcessRunning && !(s.Answers && s.Recovering) && !s.Shut
+	return m.leads() && !m.State.Standby() && s.Process == pg.ProcessRunning && !(s.Answers && s.Recovering) && !s.Shut
 }
 
 func (m moment) standbyLeader() bool {
@@ -141,7 +141,7 @@ func (m moment) standbyLeader() bool {
 		return m.role() == cluster.RoleStandbyLeader
 	}
 	role := m.role()
-	return m.leads() && m.State.Config.StandbyCluster() && (role == cluster.RoleReplica || role == cluster.RoleStandbyLeader)
+	return m.leads() && m.State.Standby() && (role == cluster.RoleReplica || role == cluster.RoleStandbyLeader)
 }
 
 // replica is a standby that may be read from.
@@ -149,7 +149,7 @@ func (m moment) replica(q url.Values) bool {
 	if m.Member.Tags.NoLoadBalance() || m.role() != cluster.RoleReplica || m.state() != cluster.StateRunning {
 		return false
 	}
-	if m.leads() && m.State.Config.StandbyCluster() {
+	if m.leads() && m.State.Standby() {
 		return false
 	}
 	if lag, ok := size(q.Get("lag")); ok && m.behind(m.Server.Replayed) > lag {

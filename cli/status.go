@@ -108,10 +108,14 @@ func statusText(s control.Status) string {
 	for _, v := range s.VIP {
 		line("vip", "%s on %s", v.Address, v.Member)
 	}
+	if s.Follows != "" {
+		line("follows", "%s: a standby cluster, which takes no writes; synchronous_mode does not apply", s.Follows)
+	}
 	if s.Commits != nil {
 		line("commits", "%s", commitsText(*s.Commits))
 	}
 	switch {
+	case s.Follows != "":
 	case s.Commits != nil && s.Commits.Wait > 0:
 		line("exposure", "nothing that was acknowledged would be lost with the leader's host")
 	case s.Exposure == nil:

@@ -447,3 +447,70 @@ func TestCheckModes(t *testing.T) {
 		}
 	}
 }
+
+func TestUpstream(t *testing.T) {
+	section := func(pairs ...any) Config {
+		m := map[string]any{}
+		for i := 0; i < len(pairs); i += 2 {
+			m[pairs[i].(string)] = pairs[i+1]
+		}
+		return Config{Data: map[string]any{"standby_cluster": m}}
+	}
+	for _, tt := range []struct {
+		c    Config
+		want Upstream
+		why  string // of the refusal; "": there is none
+	}{
+		{section("host", "10.1.1.1"), Upstream{Host: "10.1.1.1", Port: 5432}, ""},
+		{section("host", "a, b", "port", 6000.0, "primary_slot_name", "far", "recovery_min_apply_delay", "1 h"), Upstream{"a,b", 6000, "far", "1 h"}, ""},
+		{section("host", "a", "port", "6000", "create_replica_methods", []any{"basebackup"}), Upstream{Host: "a", Port: 6000}, ""},
+		{section("port", 5432.0), Upstream{Port: 5432}, "standby_cluster.host"},
+		{section("host", "a b"), Upstream{Port: 5432}, "standby_cluster.host"},
+		{section("host", "a", "port", 70000.0), Upstream{Host: "a", Port: 5432}, "standby_cluster.port"},
+		{section("host", "a", "primary_slot_name", "No"), Upstream{Host: "a", Port: 5432}, "primary_slot_name"},
+		{section("host", "a", "recovery_min_apply_delay", "soon"), Upstream{Host: "a", Port: 5432}, "recovery_min_apply_delay"},
+		{section("host", "a", "restore_command", "cp"), Upstream{Host: "a", Port: 5432}, "restore_command"},
+		{section("host", "a", "archive_cleanup_command", "rm"), Upstream{Host: "a", Port: 5432}, "archive_cleanup_command"},
+		{section("host", "a", "create_replica_methods", []any{"pgbackrest"}), Upstream{Host: "a", Port: 5432}, "create_replica_methods"},
+		{section("host", "a", "hots", "b"), Upstream{Host: "a", Port: 5432}, "standby_cluster.hots"},
+		{Config{Data: map[string]any{"standby_cluster": "a"}}, Upstream{}, "no object"},
+	} {
+		got, err := tt.c.Upstream()
+		if got != tt.want || (err == nil) != (tt.why == "") || err != nil && !strings.Contains(err.Error(), tt.why) {
+			t.Errorf("%s: %+v, %v; want %+v, %q", tt.c.Encode(), got, err, tt.want, tt.why)
+		}
+		if again := tt.c.CheckStandby(); (again == nil) != (err == nil) {
+			t.Errorf("%s: checked %v, read %v", tt.c.Encode(), again, err)
+		}
+	}
+	for _, none := range []Config{{}, section(), {Data: map[string]any{"standby_cluster": nil}}} {
+		if err := none.CheckStandby(); err != nil || none.StandbyCluster() {
+			t.Errorf("%s: %v", none.Encode(), err)
+		}
+	}
+}
+
+// The term says what the cluster is, and the configuration what somebody wants.
+func TestStandby(t *testing.T) {
+	wanted := Config{Data: map[string]any{"standby_cluster": map[string]any{"host": "h"}, "synchronous_mode": "on"}}
+	for _, tt := range []struct {
+		name string
+		s    State
+		want bool
+	}{
+		{"nothing is known", State{}, false},
+		{"without a term", State{Config: wanted}, true},
+		{"an ordinary term", State{Config: wanted, Term: &Term{Mod: 4}}, false},
+		{"a term that follows", State{Term: &Term{Mod: 4, Standby: true}}, true},
+		{"and leads", State{Term: &Term{Mod: 4, Standby: true}, Leader: &Leader{Name: "a", Mod: 4}}, true},
+		{"a leader who put none", State{Config: wanted, Term: &Term{Mod: 4}, Leader: &Leader{Name: "a", Mod: 5}}, true},
+		{"one that can not be read", State{Config: wanted, Term: &Term{Mod: 4}, Problems: []Problem{{Key: KeyTerm}}}, true},
+	} {
+		if got := tt.s.Standby(); got != tt.want {
+			t.Errorf("%s: %v", tt.name, got)
+		}
+		if mode := tt.s.SynchronousMode(); (mode == SyncOn) != (!tt.want && tt.s.Config.Data != nil) {
+			t.Errorf("%s: synchronous mode %s", tt.name, mode)
+		}
+	}
+}

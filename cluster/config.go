@@ -115,16 +115,6 @@ func (c Config) CheckTimeline() bool { return c.Bool("check_timeline") }
 // FailsafeMode lets a primary live on without the store while every member agrees.
 func (c Config) FailsafeMode() bool { return c.Bool("failsafe_mode") }
 
-// StandbyCluster says that the cluster follows another one.
-func (c Config) StandbyCluster() bool {
-	for _, key := range []string{"host", "port", "restore_command"} {
-		if v, ok := c.Lookup("standby_cluster", key); ok && v != "" && v != float64(0) {
-			return true
-		}
-	}
-	return false
-}
-
 // Synchronous modes.
 const (
 	SyncOff    = "off"
@@ -132,13 +122,13 @@ const (
 	SyncQuorum = "quorum"
 )
 
-// SynchronousMode is off, on or quorum; a standby cluster has none.
+// SynchronousMode is off, on or quorum, as it is asked for: ask the State what counts.
 func (c Config) SynchronousMode() string {
 	v, _ := c.Lookup("synchronous_mode")
-	if s, ok := v.(string); ok && strings.EqualFold(s, SyncQuorum) && !c.StandbyCluster() {
+	if s, ok := v.(string); ok && strings.EqualFold(s, SyncQuorum) {
 		return SyncQuorum
 	}
-	if on, _ := boolOf(v); on && !c.StandbyCluster() {
+	if on, _ := boolOf(v); on {
 		return SyncOn
 	}
 	return SyncOff

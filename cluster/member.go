@@ -135,11 +135,24 @@ func modernRole(role string) string {
 // Running says that the member's PostgreSQL runs, as far as it says.
 func (m *Member) Running() bool { return m.State == StateRunning }
 
-// Source says that the member is a primary that others can copy and stream from. One
+// Source says that the member is one that the others can copy and stream from: a
+// primary, or the leader of a standby cluster while its own log grows. A primary
 // that lets no client in yet, since what it shows is not confirmed, is starting for
 // them; unlike one that recovers it says where its log ends.
 func (m Member) Source() bool {
-	return m.Role == RolePrimary && (m.Running() || m.State == StateStarting && m.Timeline > 0)
+	switch m.Role {
+	case RolePrimary:
+		return m.Running() || m.State == StateStarting && m.Timeline > 0
+	case RoleStandbyLeader:
+		return m.Running() && m.ReplicationState == ReplicationStreaming
+	}
+	return false
+}
+
+// Heads says that the member's server does what a leader's is for: it takes writes,
+// or it leads a standby cluster.
+func (m *Member) Heads() bool {
+	return (m.Role == RolePrimary || m.Role == RoleStandbyLeader) && m.Running()
 }
 
 // RewindSource says that the member, as a primary, has made its checkpoint

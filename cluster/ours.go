@@ -16,10 +16,11 @@ import (
 const (
 	KindBootstrap  = "bootstrap"
 	KindSwitchover = "switchover"
-	KindFailover   = "failover" // asked for by a person
-	KindCrash      = "crash"    // the leader was lost
-	KindRestart    = "restart"  // the same leader, started in place
-	KindRestore    = "restore"  // the same leader, with data of an earlier moment
+	KindFailover   = "failover"  // asked for by a person
+	KindCrash      = "crash"     // the leader was lost
+	KindRestart    = "restart"   // the same leader, started in place
+	KindRestore    = "restore"   // the same leader, with data of an earlier moment
+	KindPromotion  = "promotion" // of a standby cluster, which follows no other any more
 )
 
 // TermRetaken is the kind of a term that goes on: the leader hung its key on
@@ -38,6 +39,8 @@ type Term struct {
 	// Reserved is the latest timeline that a leader was to begin: nobody else may
 	// begin it, whether or not he did.
 	Reserved pg.Timeline `json:"reserved,omitempty"`
+	// Standby: the cluster follows another one, and its leader is not promoted.
+	Standby bool `json:"standby,omitempty"`
 }
 
 // Encode is the value to put.
@@ -211,7 +214,7 @@ func (p FailoverPage) Key() string { return DirFailovers + strconv.FormatInt(p.E
 // or from the end of the checkpoint before what was, until the first answer to a
 // write: to that of a client, where one waited. It is 0 where there was nothing to interrupt.
 func (p FailoverPage) Outage() time.Duration {
-	if p.Kind == KindBootstrap {
+	if p.Kind == KindBootstrap || p.Kind == KindPromotion {
 		return 0
 	}
 	var begin, end time.Duration

@@ -179,13 +179,13 @@ func lagOf(s State, at pg.LSN) *Lag {
 
 func roleOf(s State, name string) Role {
 	switch {
-	case name == s.LeaderName() && s.Config.StandbyCluster():
+	case name == s.LeaderName() && s.Standby():
 		return LeadsStandby
 	case name == s.LeaderName():
 		return Leads
-	case s.Sync.Active() && s.Sync.Has(name) && s.Config.SynchronousMode() == SyncQuorum:
+	case s.Sync.Active() && s.Sync.Has(name) && s.SynchronousMode() == SyncQuorum:
 		return QuorumStandby
-	case s.Sync.Active() && s.Sync.Has(name) && s.Config.SynchronousMode() == SyncOn:
+	case s.Sync.Active() && s.Sync.Has(name) && s.SynchronousMode() == SyncOn:
 		return SyncStandby
 	}
 	return Replicates

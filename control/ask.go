@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -10,6 +11,7 @@ import (
 
 	"howdah/cluster"
 	"howdah/dcs"
+	"howdah/ha"
 	"howdah/problem"
 )
 
@@ -33,10 +35,18 @@ func (c *Cluster) PatchConfig(ctx context.Context, patch map[string]any) (cluste
 func (c *Cluster) PutConfig(ctx context.Context, data map[string]any, mod int64) (cluster.Config, error) {
 	config := cluster.Config{Data: data}
 	_, err := config.SetTimers()
-	if err = errors.Join(err, config.CheckModes()); err != nil {
+	if err = errors.Join(err, config.CheckModes(), config.CheckStandby()); err != nil {
 		return cluster.Config{}, &problem.Error{
 			Code: "config-invalid", What: "cannot change the configuration of cluster " + c.Name,
 			Why: strings.ReplaceAll(err.Error(), "\n", "; "), Do: "correct it; nothing was changed",
+		}
+	}
+	if config.StandbyCluster() {
+		if s, err := c.State(ctx); err != nil {
+			return cluster.Config{}, err
+		} else if s.Initialize.System != 0 && !s.Standby() {
+			p := ha.Undemoted(cmp.Or(s.LeaderName(), "its last leader"))
+			return cluster.Config{}, &p
 		}
 	}
 	var conds []dcs.Cond
@@ -143,7 +153,7 @@ func (c *Cluster) PlanReinit(ctx context.Context, member string) error {
 		return no("it does not show itself: its agent is not running or does not reach the store", "start it first; `howdah status "+c.Name+"` says who is up")
 	case s.Leader == nil:
 		return no("the cluster has no leader to copy from", "see `howdah why "+c.Name+"`")
-	case s.LeaderName() == member:
+	case s.LeaderName() == member && !s.Standby():
 		return no("it is the leader", "`howdah switchover "+c.Name+"` first")
 	}
 	return nil

@@ -82,7 +82,7 @@ func (c *Cluster) PlanFailover(ctx context.Context, to string) (*Change, error) 
 // check looks at the candidate and at what is under way.
 func (ch *Change) check() error {
 	s, c := ch.seen, ch.cluster
-	sync := s.Config.SynchronousMode() == cluster.SyncOn && s.Sync.Active() && ch.Kind == cluster.KindSwitchover
+	sync := s.SynchronousMode() == cluster.SyncOn && s.Sync.Active() && ch.Kind == cluster.KindSwitchover
 	candidates := slices.DeleteFunc(slices.Clone(s.Members), func(m cluster.Member) bool {
 		return m.Name == ch.From || ch.To != "" && m.Name != ch.To || sync && !s.Sync.Has(m.Name)
 	})
@@ -228,7 +228,7 @@ func (ch *Change) outcome(ctx context.Context, began time.Time, mod int64) (Chan
 			return false
 		}
 		if l := s.Leader; l != nil && l.Name != "" && l.Name != ch.From {
-			if m, ok := s.Member(l.Name); ok && m.Role == cluster.RolePrimary && m.Running() {
+			if m, ok := s.Member(l.Name); ok && m.Heads() {
 				done = Changed{From: ch.From, To: l.Name, Timeline: m.Timeline, Took: c.now().Sub(began)}
 				return true
 			}

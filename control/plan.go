@@ -286,6 +286,8 @@ func (h House) review(ctx context.Context, inv Inventory, o Choice, a arrangemen
 		maps.DeleteFunc(waiting, func(m string, _ []plan.Setting) bool { return !o.member(name, m) })
 	case leader == nil && s.LeaderName() == "":
 		r.Cannot = append(r.Cannot, plan.Note{Object: "roles and databases", What: "look at them", Why: "the cluster has no leader just now"})
+	case s.Standby():
+		r.Cannot = append(r.Cannot, plan.Note{Object: "roles and databases", What: "make them", Why: "it is a standby cluster: what it has is a copy of another's"})
 	case leader == nil:
 		r.Cannot = append(r.Cannot, plan.Note{
 			Object: "roles and databases", What: "look at them", Why: "the leader " + s.LeaderName() + " is on another machine: plan and apply there",

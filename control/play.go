@@ -280,7 +280,7 @@ func stage(s cluster.State, p cluster.Picture, name string) (step Step, ready bo
 	case m.Leads():
 		published, _ := s.Member(name)
 		step.State = "leader, " + m.State
-		return step, m.Running && published.Role == cluster.RolePrimary
+		return step, m.Running && published.Source()
 	}
 	step.State = "replica, " + m.State
 	if percent, ok := strings.CutPrefix(work(s, name), "clone("); ok && m.State == cluster.StateCreatingReplica {
@@ -296,9 +296,9 @@ func stage(s cluster.State, p cluster.Picture, name string) (step Step, ready bo
 func counts(s cluster.State, name string) bool {
 	m, _ := s.Member(name)
 	switch {
-	case s.Config.SynchronousMode() == cluster.SyncOff, m.Tags.NoSync(), m.Tags.NoStream(), m.Tags.ReplicateFrom() != "":
+	case s.SynchronousMode() == cluster.SyncOff, m.Tags.NoSync(), m.Tags.NoStream(), m.Tags.ReplicateFrom() != "":
 		return true
-	case s.Config.SynchronousMode() == cluster.SyncOn, s.Config.MaximumLagOnSyncnode() > 0:
+	case s.SynchronousMode() == cluster.SyncOn, s.Config.MaximumLagOnSyncnode() > 0:
 		return len(s.Sync.Standby) > 0 // not all are to be there
 	}
 	return s.Sync.Has(name)

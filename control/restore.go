@@ -105,6 +105,9 @@ func (c *Cluster) PlanRestore(ctx context.Context, to, set string) (*Restoration
 	if err != nil {
 		return nil, err
 	}
+	if s.Standby() {
+		return nil, c.refuseRestore("restore-refused", "it follows another cluster, and what it has is that one's", "restore that one, or promote this one first (`howdah edit-config "+c.Name+" --set standby_cluster=null`)")
+	}
 	r := &Restoration{Leader: n.Member, cluster: c, node: n, Others: others(s, n.Member)}
 	old := s.Restore
 	if old != nil {

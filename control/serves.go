@@ -15,14 +15,14 @@ import (
 )
 
 // serves asks every server that is meant to run whether it is what the store
-// says of it: the leader a primary, the others standbys.
+// says of it: the leader a primary, the others standbys, as in a standby cluster is the leader.
 func (c *Cluster) serves(ctx context.Context, s cluster.State) bool {
 	for _, n := range c.Nodes {
 		if playground.Stopped(n) {
 			continue
 		}
 		recovering, err := c.recovering(ctx, n)
-		if err != nil || recovering == (n.Member == s.LeaderName()) {
+		if err != nil || recovering == (n.Member == s.LeaderName() && !s.Standby()) {
 			return false
 		}
 	}

@@ -3,7 +3,9 @@ package control
 import (
 	"context"
 	"fmt"
+	"net"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -20,6 +22,7 @@ type Status struct {
 	Since    time.Time             `json:"leader_since,omitzero"` // zero: not known
 	Exposure *int64                `json:"exposure"`              // bytes that would be lost with the leader's host now; nil: unknown
 	Commits  *Commits              `json:"commits,omitempty"`     // whom commits wait for; nil: nobody
+	Follows  string                `json:"follows,omitempty"`     // the server of another cluster that this one follows; "": none
 	Etcd     []EtcdMember          `json:"etcd"`
 	Access   []Gateway             `json:"access"` // the gateways
 	Backup   *Backups              `json:"backup"` // nil: the cluster keeps none
@@ -45,7 +48,7 @@ type Commits struct {
 
 // commits is whom commits wait for, as /sync says.
 func commits(s cluster.State) *Commits {
-	mode := s.Config.SynchronousMode()
+	mode := s.SynchronousMode()
 	if mode == cluster.SyncOff && !s.Sync.Active() {
 		return nil
 	}
@@ -103,6 +106,12 @@ func statusOf(name string, s cluster.State, etcd []EtcdMember, now time.Time) St
 		Unwell: Unwell(p), At: now, State: s,
 	}
 	st.Exposure = exposure(s, p)
+	if s.Standby() {
+		st.Follows = "a cluster that its configuration does not name"
+		if up, _ := s.Config.Upstream(); up.Host != "" {
+			st.Follows = net.JoinHostPort(up.Host, strconv.Itoa(up.Port))
+		}
+	}
 	if n := len(s.Failovers); n > 0 {
 		st.Last, st.LastPage = &s.Failovers[n-1], s.Failovers[n-1].Number
 	}

@@ -99,7 +99,7 @@ func (c *Cluster) underway(s cluster.State) string {
 		return "a switchover was asked for"
 	case shows && !m.Running():
 		return name + " leads and is " + m.State
-	case shows && m.Role != cluster.RolePrimary:
+	case shows && !m.Heads():
 		return name + " leads and does not write yet"
 	case !c.local:
 		return ""

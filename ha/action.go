@@ -87,6 +87,14 @@ type (
 		Record string
 		Term   string
 	}
+	// Lift says that this leader's cluster follows no other any more: over its own epoch
+	// and the very configuration (Mod) that asks for no such thing.
+	Lift struct {
+		Lease  int64
+		Epoch  int64
+		Config int64
+		Term   string
+	}
 	// Found claims the right to create the cluster's database system.
 	Found struct {
 		Lease int64
@@ -206,6 +214,7 @@ func (Take) Lane() Lane        { return Lock }
 func (Release) Lane() Lane     { return Lock }
 func (Resign) Lane() Lane      { return Lock }
 func (Revert) Lane() Lane      { return Lock }
+func (Lift) Lane() Lane        { return Lock }
 func (Found) Lane() Lane       { return Lock }
 func (Open) Lane() Lane        { return Lock }
 func (Put) Lane() Lane         { return Note }
@@ -249,6 +258,7 @@ func (a Acquire) String() string { return fmt.Sprintf("acquire(after %d)", a.Aft
 func (a Retake) String() string  { return fmt.Sprintf("retake(epoch %d)", a.Epoch) }
 func (a Take) String() string    { return fmt.Sprintf("take(epoch %d, handover %d)", a.Epoch, a.Handover) }
 func (a Revert) String() string  { return fmt.Sprintf("revert(epoch %d)", a.Epoch) }
+func (a Lift) String() string    { return fmt.Sprintf("lift(epoch %d, config %d)", a.Epoch, a.Config) }
 func (a Release) String() string { return fmt.Sprintf("release(epoch %d)", a.Epoch) }
 func (Resign) String() string    { return "resign" }
 func (Found) String() string     { return "found" }

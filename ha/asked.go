@@ -48,7 +48,8 @@ func (t *turn) take(key string, r cluster.Request, here bool, kind string) {
 		case cluster.RequestReload:
 			m.Reload = true
 		case cluster.RequestReinit:
-			m.Reinit.Asked = t.claimed() == 0 // what leads is where others copy from
+			// What leads is where others copy from; of a standby cluster, there is another.
+			m.Reinit.Asked = t.claimed() == 0 || t.standbyCluster()
 		}
 		m.Request = Request{}
 		t.wakeBy(t.Now)

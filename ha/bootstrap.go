@@ -75,7 +75,7 @@ func (t *turn) claim(i cluster.Initialize) {
 	t.ask(Found{Lease: t.m.Lease.ID, Over: i.Mod})
 }
 
-// found is the claimant's way: initdb, then the transaction that counts.
+// found is the claimant's way: initdb (or a copy of whom it is to follow), then the transaction that counts.
 func (t *turn) found(claim int64) {
 	s := t.Server
 	t.note("claim=mine")
@@ -84,7 +84,7 @@ func (t *turn) found(claim int64) {
 	case s.Process != pg.ProcessNone:
 		t.work(Stop{})
 	case s.Data != pg.DataPresent:
-		t.work(Initdb{})
+		t.create()
 	case s.Control.System == 0:
 		t.note("system=unknown")
 	default:
@@ -98,10 +98,15 @@ func (t *turn) found(claim int64) {
 
 // firstConfig is the dynamic configuration a new cluster starts with: Patroni's
 // own defaults, which its tools read, and over them what the inventory says.
-func (t *turn) firstConfig() string {
+func (t *turn) firstConfig() string { return t.begins().Encode() }
+
+func (t *turn) begins() cluster.Config {
 	data := map[string]any{"ttl": 30, "loop_wait": 10, "retry_timeout": 10, "maximum_lag_on_failover": t.Timers.MaxLag}
 	maps.Copy(data, t.Self.Config)
-	return cluster.Config{Data: data}.Encode()
+	if s := &t.Server; s.Data == pg.DataPresent && !s.Standby && s.Control.WasPrimary() {
+		delete(data, "standby_cluster") // data of an earlier life that wrote: they follow nobody
+	}
+	return cluster.Config{Data: data}
 }
 
 // foreign stops a node whose data belongs to another cluster (S6).

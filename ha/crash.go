@@ -162,7 +162,7 @@ func (t *turn) offer(to string, lsn pg.LSN, wait time.Duration) {
 		s := t.m.Story
 		t.put(cluster.KeyHandover, cluster.Handover{
 			To: to, From: t.Self.Name, Epoch: t.m.Right.Epoch,
-			Timeline: t.Server.Control.Timeline, LSN: lsn,
+			Timeline: t.offeredTimeline(), LSN: lsn,
 			Story: &cluster.Story{Kind: s.Kind, Reason: s.Reason, At: s.Begun, Phases: s.Phases},
 		}.Encode(), mod)
 		t.wakeBy(o.Since + wait)
@@ -180,6 +180,15 @@ func (t *turn) handover() (mod int64, open bool) {
 		return 0, false
 	}
 	return h.Mod, h.From == t.Self.Name && h.Epoch == t.m.Right.Epoch
+}
+
+// offeredTimeline is the timeline that an offer is of: a server that runs knows better
+// than its control file, which names that of the last checkpoint.
+func (t *turn) offeredTimeline() pg.Timeline {
+	if s := &t.Server; s.Answers && s.Recovering {
+		return s.Timeline
+	}
+	return t.Server.Control.Timeline
 }
 
 func (t *turn) closeOffer(mod int64) {

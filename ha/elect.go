@@ -22,6 +22,9 @@ import (
 // itself, which holds all of its epoch, need not wait.
 func (t *turn) elect() {
 	after := t.State.Epoch()
+	if t.unsure() {
+		return
+	}
 	t.vacate(after, "")
 	v := &t.m.Vacancy
 	t.note("leader=none after=%d", after)
@@ -45,7 +48,7 @@ func (t *turn) elect() {
 		t.lookBy(t.ServerAt + soon)
 		return
 	}
-	if t.promised() {
+	if !t.standbyCluster() && t.promised() { // nobody was promised anything where nobody writes
 		t.ballot(after)
 		return
 	}

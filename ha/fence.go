@@ -89,7 +89,7 @@ func (t *turn) page() Page {
 	case t.maintained() && writes:
 		// Maintenance: nothing is fenced, as under Patroni.
 		return Page{Primary: true, Epoch: max(t.m.Right.Epoch, t.m.Under), Deadline: forever}
-	case t.leading():
+	case t.leading() && (writes || !t.standbyCluster()):
 		return Page{Primary: true, Epoch: t.m.Right.Epoch, Deadline: t.deadline()}
 	case writes:
 		return Page{Primary: true, Epoch: t.m.Under, Deadline: min(t.Now, t.deadline())}
@@ -166,7 +166,7 @@ func (t *turn) working() bool {
 	if a, ok := t.Job.Action.(Start); ok {
 		took := t.Now - t.Job.Since
 		switch {
-		case took > t.Timers.Start && (!a.Standby || t.leading()):
+		case took > t.Timers.Start && (!a.Standby || t.leading() && !t.standbyCluster()):
 			t.note("start=overdue")
 			t.do(Kill{})
 		case a.Up.Name != "" && took > stuckAfter && t.State.LeaderName() != "" && (t.State.Epoch() != t.m.Rejoin.Epoch || t.beyond()):

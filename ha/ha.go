@@ -14,7 +14,7 @@
 // unknown and never "there is no leader".
 //
 // One remedy, one file: fence.go, lease.go, lead.go, crash.go, handover.go, drain.go,
-// elect.go, follow.go, rejoin.go, restore.go, bootstrap.go, request.go, outside.go, silent.go, publish.go,
+// elect.go, follow.go, rejoin.go, upstream.go, restore.go, bootstrap.go, request.go, outside.go, silent.go, publish.go,
 // doors.go, patient.go;
 // timers.go says how fast all of it is.
 package ha

@@ -84,6 +84,14 @@ func drawView(t *rapid.T) View {
 	if odd("pause") {
 		v.State.Config.Data = map[string]any{"pause": true}
 	}
+	if odd("follows another") {
+		term := *v.State.Term
+		term.Standby, v.State.Term, v.Memory.Standby = true, &term, true
+		if !odd("lifted") {
+			v.State.Config.Data = map[string]any{"standby_cluster": map[string]any{"host": "10.9.9.9"}, "pause": odd("pause")}
+			v.State.Config.Mod = 3
+		}
+	}
 	if odd("synchronous") {
 		quorumOn(&v)
 		v.Server.Shut = odd("shut")
@@ -118,6 +126,7 @@ func TestLaws(t *testing.T) {
 		right := d.Memory.Right
 		leading := right.Epoch > 0 && v.Now < right.Sent+right.TTL-v.Timers.Margin
 		paused := v.Known && v.State.Config.Pause()
+		follows := v.Memory.Taken != 0 && v.Memory.Taken == d.Memory.Right.Epoch && v.Memory.Standby || v.Known && d.Memory.Taken != d.Memory.Right.Epoch && v.State.Standby()
 		lanes := map[Lane]int{}
 		for _, a := range d.Actions {
 			lanes[a.Lane()]++
@@ -137,11 +146,21 @@ func TestLaws(t *testing.T) {
 				if a.Epoch != right.Epoch {
 					t.Fatalf("law 5: released epoch %d, holds %d: %s", a.Epoch, right.Epoch, d)
 				}
+			case Lift:
+				if !leading || !follows || v.State.Config.StandbyCluster() || a.Config != v.State.Config.Mod {
+					t.Fatalf("a standby cluster is promoted, and nobody asks for it: %s", d)
+				}
 			case Promote:
 				if !leading {
 					t.Fatalf("law 4: promoted without a right: %s", d)
 				}
+				if follows {
+					t.Fatalf("promoted in a standby cluster: %s", d)
+				}
 			case Start:
+				if !a.Standby && follows {
+					t.Fatalf("started as a primary in a standby cluster: %s", d)
+				}
 				if !a.Standby && !leading {
 					t.Fatalf("law 4: a primary started without a right: %s", d)
 				}

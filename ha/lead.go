@@ -17,6 +17,10 @@ func (t *turn) lead() {
 		return
 	}
 	t.note("leader=self")
+	if t.standbyCluster() {
+		t.leadStandby()
+		return
+	}
 	t.m.Rejoin, t.m.Vacancy = Rejoin{}, Vacancy{}
 	t.m.Reinit = Reinit{} // a leader has nobody to copy from
 	s := &t.Server
@@ -40,7 +44,7 @@ func (t *turn) lead() {
 			t.silent()
 		case s.Recovering:
 			t.note("server=standby")
-			if t.ready() && t.room() {
+			if !t.unsure() && t.ready() && t.room() {
 				t.work(t.promotion())
 			}
 		default:
@@ -61,8 +65,8 @@ func (t *turn) promotion() Promote {
 	return Promote{}
 }
 
-// reservedBy is the timeline that the taking of a key reserved.
-func reservedBy(a Action) pg.Timeline {
+// termOf is the term that begins with the taking of a key.
+func termOf(a Action) cluster.Term {
 	var text string
 	switch a := a.(type) {
 	case Acquire:
@@ -73,12 +77,16 @@ func reservedBy(a Action) pg.Timeline {
 		text = a.Term
 	case Revert:
 		text = a.Term
+	case Lift:
+		text = a.Term
+	case Open:
+		text = a.Term
 	}
 	term, err := cluster.ParseTerm([]byte(text))
 	if err != nil {
-		return 0
+		return cluster.Term{}
 	}
-	return term.Reserved
+	return term
 }
 
 // thaw lets a frozen server go on if nobody else may have written since: the
@@ -127,6 +135,7 @@ func (t *turn) leadPrimary() {
 	}
 	t.history()
 	t.patient()
+	t.undemoted()
 }
 
 // slots keeps one physical slot for every other member of the cluster.

@@ -79,7 +79,7 @@ func (t *turn) lease() {
 		return
 	}
 	r := Renew{Lease: m.Lease.ID, Epoch: epoch, Bare: bare}
-	if epoch > 0 && t.Server.Primary() {
+	if epoch > 0 && (t.Server.Primary() || t.Server.Answers && t.standbyCluster()) {
 		r.Status = t.status()
 	}
 	t.ask(r)

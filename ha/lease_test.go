@@ -110,7 +110,7 @@ func TestTheReservedTimeline(t *testing.T) {
 		}
 	}
 	for _, a := range []Action{Acquire{Term: term(0, "b", 7).Encode()}, Take{Term: term(0, "b", 7).Encode()}, Retake{Term: term(0, "b", 7).Encode()}, Revert{Term: term(0, "b", 7).Encode()}} {
-		if got := reservedBy(a); got != 7 {
+		if got := termOf(a).Reserved; got != 7 {
 			t.Errorf("%s reserved %d", a, got)
 		}
 	}

@@ -29,6 +29,8 @@ type Memory struct {
 	Paused    bool          // the predecessor's last word was maintenance
 	Taken     int64         // epoch that this agent took itself, rather than found
 	Reserved  pg.Timeline   // with it: what the server begins when it is promoted
+	Standby   bool          // with it: the cluster follows another one
+	Upstream  pg.Upstream   // whom the server was last told to follow by this agent
 	Promoting bool          // a promotion was asked for, and the server was not seen primary, or down, since
 	Silenced  time.Time     // since when the server, which could write, may not answer; zero: it may
 	Under     int64         // epoch under which the server last wrote by right
@@ -326,11 +328,12 @@ func (t *turn) answered(a Answer) {
 		case m.Right.Epoch == act.Epoch:
 			m.Right = Right{} // the key is not ours any more
 		}
-	case Acquire, Take, Retake, Revert, Open:
+	case Acquire, Take, Retake, Revert, Lift, Open:
 		if a.OK {
 			// The lease was last kept alive at Lease.Sent: taking a key does not extend it.
 			m.Right = Right{Epoch: a.Revision, Sent: m.Lease.Sent, TTL: m.Lease.TTL}
-			m.Taken, m.Reserved = a.Revision, reservedBy(a.Action)
+			term := termOf(a.Action)
+			m.Taken, m.Reserved, m.Standby = a.Revision, term.Reserved, term.Standby
 			_, m.Story.Whole = a.Action.(Take)
 			m.Story.phase("elected", t.Wall)
 		}
@@ -414,9 +417,14 @@ func (t *turn) ended(e Ended) {
 		if ok && !a.Standby {
 			m.Story.phase("started", t.Wall)
 		}
+		if ok && a.Standby {
+			m.Upstream = a.Up
+		}
 	case Follow:
 		if !ok {
 			m.Pointed = Streamed{}
+		} else {
+			m.Upstream = a.Up
 		}
 	case Configure:
 		if ok {

@@ -100,6 +100,8 @@ func (t *turn) self() cluster.Member {
 		m.Role = cluster.RoleUninitialized
 	case s.MayWrite() && s.Process == pg.ProcessRunning:
 		m.Role = cluster.RolePrimary
+	case t.leading() && t.standbyCluster() && s.Process == pg.ProcessRunning:
+		m.Role = cluster.RoleStandbyLeader
 	case t.leading() && !s.Answers && s.Process != pg.ProcessNone && !s.Standby:
 		m.Role = cluster.RolePrimary
 	}
@@ -217,9 +219,10 @@ func (t *turn) reign(kind string) cluster.Term {
 	}
 	// Whatever becomes of this reign, no other begins its timeline: two servers
 	// that wrote under one number could not be told apart.
+	term.Standby = t.follows(kind)
 	term.Reserved = t.State.Reserved()
-	if s.Standby || !s.Control.WasPrimary() || t.outdated() {
-		term.Reserved++ // it is to be promoted
+	if (s.Standby || !s.Control.WasPrimary() || t.outdated()) && !term.Standby {
+		term.Reserved = max(term.Reserved, term.Timeline) + 1 // it is to be promoted
 	}
 	return term
 }

@@ -59,6 +59,12 @@ func (t *turn) rejoin() {
 		t.work(Start{Standby: true, Up: from})
 	case tl < now && !left && t.State.History.Timeline() < now && !t.gap(now) && tl >= t.State.Floor():
 		t.note("history=awaited")
+	case t.standbyCluster():
+		// Its leader is no primary, and pg_rewind wants one.
+		t.note("copy=needed")
+		if r.Aside = ready; ready {
+			t.wakeBy(t.Now)
+		}
 	case !ready || !t.rewindable():
 		// The leader has not said yet that it writes: its history is still to come.
 		t.note("awaits=%s", t.State.LeaderName())
@@ -109,7 +115,7 @@ func (t *turn) gap(now pg.Timeline) bool {
 // clusterTimeline is the timeline the leader writes on.
 func (t *turn) clusterTimeline() pg.Timeline {
 	tl := t.State.History.Timeline()
-	if m, ok := t.State.Member(t.State.LeaderName()); ok && m.Role == cluster.RolePrimary {
+	if m, ok := t.State.Member(t.State.LeaderName()); ok && (m.Role == cluster.RolePrimary || m.Role == cluster.RoleStandbyLeader) {
 		tl = max(tl, m.Timeline)
 	}
 	return tl

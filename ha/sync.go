@@ -10,6 +10,9 @@ import (
 // synchronous says that commits wait for standbys, or are to: whoever wrote over
 // the configuration does not end what /sync promises.
 func (t *turn) synchronous() bool {
+	if t.standbyCluster() {
+		return false // nobody commits anything
+	}
 	return t.State.Config.SynchronousMode() != cluster.SyncOff || t.State.Sync.Active() || t.State.Unknown(cluster.KeySync)
 }
 

@@ -6,7 +6,7 @@ func (t *turn) virtual() {
 	switch {
 	case v.Held:
 		t.note("vip=held")
-	case v.Address != "" && t.leading():
+	case v.Address != "" && t.leading() && !t.standbyCluster():
 		t.note("vip=missing")
 	}
 	if v.Problem.Code != "" {

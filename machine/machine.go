@@ -53,12 +53,19 @@ func Keys(dir string, w spec.World) ([]string, error) {
 		return nil, err
 	}
 	paths := []string{filepath.Join(dir, authority)}
-	for _, c := range w.Clusters {
+	for _, c := range w.Follow() {
 		path := SecretsOf(dir, c.Name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return nil, fmt.Errorf("keys: %w", err)
 		}
-		if _, err := nodefile.MergeSecrets(path, c.Secrets, -1, -1); err != nil {
+		given := c.Secrets
+		if up := c.Upstream.Cluster; up != "" {
+			var err error
+			if given, err = nodefile.Inherited(SecretsOf(dir, up), given); err != nil {
+				return nil, err
+			}
+		}
+		if _, err := nodefile.MergeSecrets(path, given, -1, -1); err != nil {
 			return nil, err
 		}
 		paths = append(paths, path)

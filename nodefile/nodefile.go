@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 
@@ -102,6 +103,22 @@ func MergeSecrets(path string, given map[string]secret.Text, uid, gid int) (chan
 		return false, nil
 	}
 	return there, WriteSecrets(path, have, uid, gid)
+}
+
+// Inherited are the secrets that are given to a cluster which follows the one whose
+// secrets are at path: what nobody gave is as there, for its roles are copies.
+func Inherited(path string, given map[string]secret.Text) (map[string]secret.Text, error) {
+	theirs, err := Secrets(spec.Node{Paths: spec.Paths{Secrets: path}})
+	if err != nil {
+		return nil, err
+	}
+	all := maps.Clone(given)
+	for name, value := range all {
+		if value == "" {
+			all[name] = theirs[name]
+		}
+	}
+	return all, nil
 }
 
 // Secrets reads the cluster's secrets by name.

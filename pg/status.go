@@ -140,7 +140,7 @@ type Status struct {
 	Slot       string        // standby: primary_slot_name
 	Replicas   []Replica
 	Slots      []string // physical slots, sorted
-	History    History  // primary: of its timeline
+	History    History  // of its timeline
 	Restart    bool     // some setting waits for a restart
 
 	SyncNames    string    // synchronous_standby_names, as a session sees it
@@ -170,6 +170,9 @@ type Upstream struct {
 	Host string
 	Port int
 	Slot string // physical slot to use there, if any
+
+	Foreign bool   // it is of another cluster, which a standby cluster follows
+	Delay   string // recovery_min_apply_delay of who follows it; "": as its node says
 	// Epoch of its reign, to which a member that has pledged goes by; 0: not known.
 	Epoch int64
 }

@@ -385,13 +385,20 @@ func (s *State) write(o Options, b Built, owner node.User) error {
 	if err := copyBinary(o.Binary, s.Binary); err != nil {
 		return err
 	}
-	for _, c := range o.World.Clusters {
+	for _, c := range o.World.Follow() {
 		if !o.counts(c.Name, "") {
 			continue
 		}
 		path := filepath.Join(s.Dir, c.Name, secretsName)
 		before := ownSecrets(path)
-		other, err := nodefile.MergeSecrets(path, c.Secrets, owner.UID, owner.GID)
+		given := c.Secrets
+		if up := c.Upstream.Cluster; up != "" {
+			var err error
+			if given, err = nodefile.Inherited(filepath.Join(s.Dir, up, secretsName), given); err != nil {
+				return err
+			}
+		}
+		other, err := nodefile.MergeSecrets(path, given, owner.UID, owner.GID)
 		if err != nil {
 			return err
 		}

@@ -226,6 +226,7 @@ func (s *Server) fill(ctx context.Context, st *pg.Status, all []*pgconn.Result) 
 			}
 		}
 		st.Timeline = max(s.look.received, s.timelineAt(st.Flushed), st.Control.Timeline, st.Control.MinEndTL)
+		st.History = s.history(st.Timeline)
 	} else {
 		st.Timeline = timeline(row[6])
 		st.History = s.history(st.Timeline)
@@ -289,14 +290,15 @@ func number(text string) int {
 	return n
 }
 
-// history is the ancestry of the primary's timeline, from its history file, which
-// is written once and never changed.
+// history is the ancestry of the server's timeline, from its history file, which is
+// written once and never changed: by a promotion, or by a standby before it takes log
+// of that timeline.
 func (s *Server) history(tl pg.Timeline) pg.History {
 	if s.look.history.of == tl {
 		return s.look.history.lines
 	}
 	text, err := os.ReadFile(filepath.Join(s.data, "pg_wal", tl.HistoryFile()))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !(errors.Is(err, fs.ErrNotExist) && tl == 1) {
 		return nil // not known: asked again at the next look
 	}
 	lines, err := pg.ParseHistory(string(text))

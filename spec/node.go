@@ -100,6 +100,7 @@ type Postgres struct {
 	Listen     string            `json:"listen,omitempty"` // listen_addresses; "": the node's own
 	HBA        []AccessRule      `json:"hba"`              // none: everybody, by TLS and password
 	Delay      string            `json:"delay"`            // how far it replays behind, "1h"; "": not on purpose
+	Kin        []string          `json:"kin,omitempty"`    // addresses of the cluster that this one follows, whose certificates are of our authority
 }
 
 // Etcd is the store. Member is empty on a node that carries none of it.

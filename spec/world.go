@@ -43,9 +43,36 @@ type Cluster struct {
 	Suffix    string                 `json:"suffix"`   // of its name in DNS
 	Target    string                 `json:"target"`   // what its name in DNS is: auto, primary, vip, none or an address
 	Backup    Backups                `json:"backup"`
+	Upstream  Upstream               `json:"upstream,omitzero"` // the cluster that it begins by following; zero: none
 	Objects   Objects                `json:"objects"`
 	Secrets   map[string]secret.Text `json:"-"` // by name; env:NAME and file:PATH are not looked up yet
 	Settings  []Setting              `json:"settings"`
+}
+
+// An Upstream is the server of another cluster that a standby cluster follows.
+type Upstream struct {
+	Cluster string `json:"cluster,omitempty"` // whose it is, in the same inventory; "": of none here
+	Host    string `json:"host"`
+	Port    int    `json:"port"`
+	Delay   string `json:"delay,omitempty"` // how far behind it is replayed, "1h"; "": not on purpose
+}
+
+// Follow are the clusters in an order in which each comes after the one that it follows.
+func (w World) Follow() []Cluster {
+	var all []Cluster
+	done := map[string]bool{"": true}
+	for _, c := range w.Clusters {
+		done[c.Name] = false
+	}
+	for left := len(w.Clusters); left > 0; left-- { // a chain is no longer than that
+		for _, c := range w.Clusters {
+			if !done[c.Name] && done[c.Upstream.Cluster] {
+				done[c.Name] = true
+				all = append(all, c)
+			}
+		}
+	}
+	return all
 }
 
 // A Member is one server of a cluster.

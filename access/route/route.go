@@ -328,7 +328,9 @@ func (s service) backend(t *Table, c candidate, backup bool, v View) Backend {
 			why += " address=unknown"
 		}
 	}
-	if v.Known && v.Picture.Leader == c.name { // also one that does not show itself: its key says it leads
+	// Also one that does not show itself: its key says it leads. Of a standby cluster
+	// nobody has a right that could end.
+	if v.Known && v.Picture.Leader == c.name && c.row.Role != cluster.LeadsStandby {
 		b.Epoch, b.Before = v.Picture.Epoch, v.Picture.Before
 	}
 	if d := v.Picture.Drain; d != nil && d.Hold && d.From == c.name && d.Generation != v.LetGo {

@@ -157,6 +157,19 @@ func TestWhereServicesLead(t *testing.T) {
 		}
 	}
 	f, p := demo()
+	row(&p, "a").Role = cluster.LeadsStandby
+	table, err := Compile(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range table.Routes(View{Known: true, Picture: p}) {
+		for _, b := range s.Backends {
+			if b.Epoch != 0 {
+				t.Errorf("%s: %s has to prove a right that nobody in a standby cluster has", s.Name, b.Member)
+			}
+		}
+	}
+	f, p = demo()
 	if got := usable(t, f, View{Picture: p}); got != "primary:; replica:; default:; offline:" {
 		t.Errorf("before the store was seen: %s", got)
 	}

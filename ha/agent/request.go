@@ -68,6 +68,12 @@ func Request(self string, action ha.Action) dcs.Request {
 			If:   []dcs.Cond{dcs.ModIs(cluster.KeyLeader, a.Epoch), dcs.ModIs(cluster.KeyRestore, a.Over)},
 			Ops:  append(lead(a.Lease, a.Term), dcs.Put(cluster.KeyRestore, a.Record, 0)),
 		}
+	case ha.Lift:
+		return dcs.Request{
+			Kind: dcs.Commit,
+			If:   []dcs.Cond{dcs.ModIs(cluster.KeyLeader, a.Epoch), dcs.ModIs(cluster.KeyConfig, a.Config)},
+			Ops:  lead(a.Lease, a.Term),
+		}
 	case ha.Take:
 		r := dcs.Request{
 			Kind: dcs.Commit,

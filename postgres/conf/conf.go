@@ -128,8 +128,8 @@ func Following(n spec.Node, up pg.Upstream, passfile string) map[string]string {
 		s["primary_conninfo"] = Conninfo(n, up, passfile).String()
 		s["primary_slot_name"] = up.Slot
 	}
-	if n.Postgres.Delay != "" {
-		s["recovery_min_apply_delay"] = n.Postgres.Delay
+	if delay := cmp.Or(up.Delay, n.Postgres.Delay); delay != "" {
+		s["recovery_min_apply_delay"] = delay
 	}
 	return s
 }
@@ -158,7 +158,19 @@ func Conninfo(n spec.Node, up pg.Upstream, passfile string) pg.DSN {
 		{"keepalives_count", "3"},
 		{"tcp_user_timeout", "5000"},
 	}
-	if n.TLS.CA != "" {
+	if up.Foreign {
+		for i := range d {
+			// Members of another cluster may be called as ours are: under such a name this
+			// server would acknowledge commits there for one of them.
+			if d[i][0] == "application_name" {
+				d[i][1] = n.Cluster + ":" + n.Member
+			}
+		}
+		if strings.Contains(up.Host, ",") {
+			d = append(d, [2]string{"target_session_attrs", "read-write"})
+		}
+	}
+	if n.TLS.CA != "" && (!up.Foreign || slices.Contains(n.Postgres.Kin, up.Host)) {
 		return append(d, [2]string{"sslmode", "verify-ca"}, [2]string{"sslrootcert", n.TLS.CA})
 	}
 	return append(d, [2]string{"sslmode", "prefer"})

@@ -69,6 +69,36 @@ func TestFollowing(t *testing.T) {
 	}
 }
 
+// A server of another cluster: under a name of its own, since that one may have a member
+// of ours; verified if it is kin.
+func TestFollowingAnotherCluster(t *testing.T) {
+	n := node(nil)
+	n.Cluster, n.Member, n.TLS.CA, n.Postgres.Delay, n.Postgres.Kin = "far", "far-1", "/ca", "2h", []string{"10.1.1.1"}
+	for _, tt := range []struct {
+		up        pg.Upstream
+		has, lack string
+	}{
+		{pg.Upstream{Name: "x", Host: "10.1.1.1", Port: 5433, Foreign: true}, "application_name=far:far-1 sslmode=verify-ca", "target_session_attrs"},
+		{pg.Upstream{Name: "x", Host: "10.1.1.2", Port: 5433, Foreign: true}, "sslmode=prefer", "verify-ca"},
+		{pg.Upstream{Name: "x", Host: "a,b", Port: 5433, Foreign: true}, "target_session_attrs=read-write", "verify-ca"},
+		{pg.Upstream{Name: "far-2", Host: "10.1.1.1", Port: 5433}, "application_name=far-1", "far:far-1"},
+	} {
+		words := strings.Join(strings.Fields(conf.Conninfo(n, tt.up, "").String()), " ")
+		for _, want := range strings.Fields(tt.has) {
+			if !strings.Contains(words, want) {
+				t.Errorf("%+v: %s lacks %s", tt.up, words, want)
+			}
+		}
+		if strings.Contains(words, tt.lack) {
+			t.Errorf("%+v: %s has %s", tt.up, words, tt.lack)
+		}
+	}
+	up := pg.Upstream{Name: "x", Host: "h", Port: 1, Delay: "5min"}
+	if got := conf.Following(n, up, "")["recovery_min_apply_delay"]; got != "5min" {
+		t.Errorf("delay %q, want that of the other cluster's", got)
+	}
+}
+
 func TestQuote(t *testing.T) {
 	for in, want := range map[string]string{
 		"":         `''`,

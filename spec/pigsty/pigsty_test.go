@@ -675,3 +675,61 @@ func TestADefaultPrivilegeIsNothingElse(t *testing.T) {
 		t.Errorf("got %q, %v", got, w.Err())
 	}
 }
+
+// pg_upstream of a primary makes its cluster begin as the standby of another one.
+func TestStandbyClusters(t *testing.T) {
+	inventory := func(far string) string {
+		return `all:
+  vars: { admin_ip: 10.10.10.10 }
+  children:
+    etcd: { hosts: { 10.10.10.10: { etcd_seq: 1 } } }
+    pg-far: ` + far + `
+    pg-near:
+      hosts: { 10.10.10.10: { pg_seq: 1, pg_role: primary }, 10.10.10.11: { pg_seq: 2, pg_role: replica } }
+      vars: { pg_cluster: pg-near, pg_port: 5555, pg_version: 17 }
+`
+	}
+	for _, tt := range []struct {
+		far  string
+		want spec.Upstream
+		bad  string
+	}{
+		{"{ hosts: { 10.10.10.12: { pg_seq: 1, pg_role: primary, pg_upstream: 10.10.10.10 } }, vars: { pg_cluster: pg-far, pg_version: 17 } }", spec.Upstream{Cluster: "pg-near", Host: "10.10.10.10", Port: 5555}, ""},
+		{"{ hosts: { 10.10.10.12: { pg_seq: 1, pg_role: primary, pg_upstream: 10.10.10.11, pg_delay: 1h } }, vars: { pg_cluster: pg-far, pg_version: 17 } }", spec.Upstream{Cluster: "pg-near", Host: "10.10.10.11", Port: 5555, Delay: "1h"}, ""},
+		{"{ hosts: { 10.10.10.12: { pg_seq: 1, pg_role: primary, pg_upstream: 10.1.1.1 } }, vars: { pg_cluster: pg-far, pg_port: 5444 } }", spec.Upstream{Host: "10.1.1.1", Port: 5444}, ""},
+		{"{ hosts: { 10.10.10.12: { pg_seq: 1, pg_role: primary, pg_upstream: 10.10.10.12 } }, vars: { pg_cluster: pg-far } }", spec.Upstream{}, "can not follow itself"},
+		{"{ hosts: { 10.10.10.12: { pg_seq: 1, pg_role: primary, pg_upstream: 10.10.10.10 } }, vars: { pg_cluster: pg-far, pg_version: 16 } }", spec.Upstream{}, "16 here and 17 there"},
+		{"{ hosts: { 10.10.10.12: { pg_seq: 1, pg_role: primary, pg_upstream: 10.10.10.10 } }, vars: { pg_cluster: pg-far, pg_version: 17, pg_replication_password: other } }", spec.Upstream{}, "pg_replication_password has to be the same"},
+	} {
+		w := Read("x.yml", []byte(inventory(tt.far)))
+		if tt.bad != "" {
+			if err := w.Err(); err == nil || !strings.Contains(problem.Text(err), tt.bad) {
+				t.Errorf("%s: %v, want %q", tt.far, err, tt.bad)
+			}
+			continue
+		}
+		if err := w.Err(); err != nil {
+			t.Errorf("%s: %s", tt.far, problem.Text(err))
+			continue
+		}
+		c := w.Clusters[slices.IndexFunc(w.Clusters, func(c spec.Cluster) bool { return c.Name == "pg-far" })]
+		if c.Upstream != tt.want {
+			t.Errorf("%s: %+v, want %+v", tt.far, c.Upstream, tt.want)
+		}
+		if c.Members[0].Delay != "" || c.Members[0].Tags["replicatefrom"] != nil {
+			t.Errorf("%s: its first member is taken for a replica: %+v", tt.far, c.Members[0])
+		}
+		var order []string
+		for _, c := range w.Follow() {
+			order = append(order, c.Name)
+		}
+		if c.Upstream.Cluster != "" && !slices.Equal(order, []string{"pg-near", "pg-far"}) {
+			t.Errorf("%s: followed in the order %v", tt.far, order)
+		}
+	}
+	round := strings.Replace(inventory("{ hosts: { 10.10.10.12: { pg_seq: 1, pg_role: primary, pg_upstream: 10.10.10.10 } }, vars: { pg_cluster: pg-far } }"),
+		"10.10.10.10: { pg_seq: 1, pg_role: primary }", "10.10.10.10: { pg_seq: 1, pg_role: primary, pg_upstream: 10.10.10.12 }", 1)
+	if err := Read("x.yml", []byte(round)).Err(); err == nil || !strings.Contains(problem.Text(err), "in the end itself") {
+		t.Errorf("two that follow each other: %v", err)
+	}
+}

@@ -52,6 +52,7 @@ func (r *reader) resolve(inv *inventory, w *spec.World) {
 			w.Clusters = append(w.Clusters, r.cluster(inv, name, members))
 		}
 	}
+	r.upstreams(w, servers)
 	beat(w.Clusters)
 	r.stores(inv, w)
 	r.others(inv, w)
@@ -250,8 +251,11 @@ func (r *reader) cluster(inv *inventory, name string, members []*server) spec.Cl
 	if c.Target == "vip" && c.VIP == "" {
 		r.warn(first.line("pg_dns_target"), "pg_dns_target of cluster %s is vip, and it has none: its name will be its primary's address", name)
 	}
-	if up := first.vars["pg_upstream"]; up.value != nil && !up.value.null() {
-		r.bad(up.line, "pg_upstream of the primary %s makes its cluster the standby of another one, which this version does not run", first.name())
+	if up := first.get("pg_upstream"); up != nil && !up.null() {
+		c.Upstream = spec.Upstream{Host: up.String(), Port: first.int("pg_port")}
+		if d := first.text("pg_delay"); d != "0" {
+			c.Upstream.Delay = d
+		}
 	}
 	for _, s := range members {
 		c.Members = append(c.Members, r.member(inv, s, members, c))

@@ -49,7 +49,9 @@ func Nodes(w spec.World, s Site) []spec.Node {
 	var nodes []spec.Node
 	for _, c := range w.Clusters {
 		for _, m := range c.Members {
-			nodes = append(nodes, s.server(c, m))
+			n := s.server(c, m)
+			s.upstream(w, c, &n)
+			nodes = append(nodes, n)
 		}
 	}
 	for _, o := range w.Others {
@@ -145,6 +147,33 @@ func (s Site) machines(w spec.World, nodes []spec.Node) {
 	}
 	for _, o := range w.Others {
 		tell(o.Host, o.Machine)
+	}
+}
+
+// upstream has a new cluster begin by following another one. What becomes of it later
+// is the dynamic configuration's: the inventory does not make a standby of it again.
+func (s Site) upstream(w spec.World, c spec.Cluster, n *spec.Node) {
+	up := c.Upstream
+	if up.Host == "" {
+		return
+	}
+	begin := maps.Clone(n.Agent.Begin)
+	if begin == nil {
+		begin = map[string]any{}
+	}
+	section := map[string]any{"host": cmp.Or(s.Addresses[up.Host], up.Host), "port": s.port(up.Port)}
+	if up.Delay != "" {
+		section["recovery_min_apply_delay"] = up.Delay
+	}
+	begin["standby_cluster"] = section
+	n.Agent.Begin = begin
+	for _, o := range w.Clusters {
+		if o.Name != up.Cluster {
+			continue
+		}
+		for _, m := range o.Members {
+			n.Postgres.Kin = append(n.Postgres.Kin, cmp.Or(s.Addresses[m.Host], m.Host))
+		}
 	}
 }
 

@@ -147,3 +147,31 @@ func TestRulesOnLoopback(t *testing.T) {
 		t.Errorf("got %v, want %s", got, want)
 	}
 }
+
+// A standby cluster begins by following the other one where that is here.
+func TestStandbyCluster(t *testing.T) {
+	text := strings.Replace(inventory, "10.10.10.13: { pg_seq: 1, pg_role: primary }", "10.10.10.13: { pg_seq: 1, pg_role: primary, pg_upstream: 10.10.10.11, pg_delay: 1h }", 1)
+	text = strings.Replace(text, "pg_cluster: pg-b,", "pg_cluster: pg-b, pg_version: 16,", 1)
+	w := pigsty.Read("x", []byte(text))
+	if err := w.Err(); err != nil {
+		t.Fatal(err)
+	}
+	nodes := Nodes(w, Site{
+		Dir: "/d", Run: "/r", Binary: "/d/bin/howdah", Machine: conf.Machine{CPU: 1, MemoryMB: 1024},
+		Programs:  map[int]spec.Postgres{16: {Bin: "/16", Major: 16}},
+		Addresses: map[string]string{"10.10.10.11": "127.10.10.11", "10.10.10.13": "127.10.10.13"},
+	})
+	for _, n := range nodes {
+		got := fmt.Sprint(n.Agent.Begin["standby_cluster"], n.Postgres.Kin, n.Postgres.Delay)
+		want := "<nil> []"
+		switch n.Member {
+		case "pg-b-1":
+			want = "map[host:127.10.10.11 port:5432 recovery_min_apply_delay:1h] [127.10.10.11 10.10.10.12]"
+		case "pg-a-2":
+			want += "1h"
+		}
+		if got != want {
+			t.Errorf("%s: %s, want %s", n.Member, got, want)
+		}
+	}
+}

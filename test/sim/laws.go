@@ -56,6 +56,9 @@ func (w *World) check() {
 			continue // it writes, and can acknowledge nothing: law 2 looks after what it does
 		}
 		writers++
+		if w.follows {
+			w.fail("law 1", "%s could acknowledge a write, in a cluster that follows another one", n.name)
+		}
 		if holder != n && !w.paused() {
 			w.fail("law 3", "%s could acknowledge a write; the leader key is %s's (page %+v, boot %s)", n.name, name(holder), n.page, n.boot())
 		}
@@ -138,7 +141,7 @@ func (w *World) changed(before, after *picture) {
 // shut down, or with the lease at its end.
 func (w *World) keyLeft(n *node, old, now dcs.KV, has bool) {
 	s := n.server
-	if s.proc == pg.ProcessNone || w.paused() || s.flag {
+	if s.proc == pg.ProcessNone || w.paused() || s.flag || w.follows {
 		return
 	}
 	if !has && w.store.expiring {
@@ -313,6 +316,9 @@ func (w *World) decided(n *node, d *ha.Decision) {
 // settled says that the cluster is whole: one primary that holds the key, and
 // every machine that is on follows it and has all it has. What is missing is said.
 func (w *World) settled() (bool, string) {
+	if w.follows {
+		return w.followed()
+	}
 	holder, _ := w.holder()
 	if holder == nil {
 		return false, "nobody leads"

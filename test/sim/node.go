@@ -167,6 +167,7 @@ func (n *node) startAgent() {
 		Self: ha.Self{
 			Name: n.name, Host: n.host, Port: 5432, Version: cluster.PatroniVersion,
 			ConnURL: "postgres://" + n.host + ":5432/postgres", APIURL: "http://" + n.host + ":8008/patroni",
+			Config: n.w.begins(),
 		},
 		Timers: t, Hands: n, Log: silent,
 	}

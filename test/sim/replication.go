@@ -132,6 +132,9 @@ func (s *server) pump() {
 		s.acked, s.heard = s.end, s.w.now
 		s.position(b, max(end, s.end))
 		u.confirm(s)
+		if w := s.w; w.far != nil {
+			s.kick() // those who stream from a standby, which the leader of a standby cluster is
+		}
 		s.w.after(0, s.pump)
 	})
 }

@@ -48,6 +48,9 @@ type World struct {
 	gateways *gateways
 	scrawl   scrawl // what somebody wrote over a key
 
+	far     *node // the primary of another cluster, which this one follows; nil: it follows none
+	follows bool  // until it is promoted
+
 	promises bool // it is to live so
 	quorum   bool // it lives in synchronous mode quorum, strict: what is acknowledged is never lost
 
@@ -102,6 +105,7 @@ type Options struct {
 	Mutant  *Mutant
 	Restore bool                        // people bring the cluster back to a moment
 	Quorum  bool                        // commits wait for standbys, strictly
+	Follow  bool                        // it begins as a standby cluster
 	Heard   func(*ha.Decision)          // told every decision that does something, or says what the last did not
 	Met     func(fault string, s state) // told every fault, and how the cluster is then
 }
@@ -138,6 +142,9 @@ func New(o Options) *World {
 	w.client = &client{w: w}
 	if o.Restore {
 		w.restores()
+	}
+	if o.Follow {
+		w.follow()
 	}
 	return w
 }
@@ -285,6 +292,9 @@ func (w *World) node(name string) *node {
 		if n.name == name {
 			return n
 		}
+	}
+	if w.far != nil && w.far.name == name {
+		return w.far
 	}
 	return nil
 }

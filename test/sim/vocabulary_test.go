@@ -46,6 +46,13 @@ var notRestored = []string{
 	"candidate=no(before the restore: %d<%d)", "Revert", "Install",
 }
 
+// notFollowing are those of ha/upstream.go: only clusters that follow another one come
+// to them (TestStandbyClusters). All stand in ha/upstream_test.go.
+var notFollowing = []string{
+	"cluster=standby", "cluster=unknown", "config=unknown", "upstream=unknown", "data=primary", "copy=needed",
+	"promotion=asked", "promotion=paused", "Lift",
+}
+
 // A vocabulary is all that a decision can say and ask for: the formats of its
 // notes and the types of its actions, read from the source of package ha, so
 // that a branch which is added there is demanded of the simulation at once.
@@ -180,17 +187,18 @@ func (s *said) format(note string) string {
 // about synchronous mode or of the others, and of every excuse for one that is gone.
 func (v vocabulary) demand(synchronous bool, complain func(string, ...any), heard *said) {
 	count := heard.count
+	lives := slices.Concat(notRestored, notFollowing) // of their own
 	for _, note := range slices.Sorted(maps.Keys(v.notes)) {
-		if _, excused := unreached[note]; count[note] == 0 && !excused && !slices.Contains(notRestored, note) && v.synchronous[note] == synchronous {
+		if _, excused := unreached[note]; count[note] == 0 && !excused && !slices.Contains(lives, note) && v.synchronous[note] == synchronous {
 			complain("no decision said %q", note)
 		}
 	}
 	for _, action := range slices.Sorted(maps.Keys(v.actions)) {
-		if count[action] == 0 && !slices.Contains(notRestored, action) && v.synchronous[action] == synchronous {
+		if count[action] == 0 && !slices.Contains(lives, action) && v.synchronous[action] == synchronous {
 			complain("no decision asked for %s", action)
 		}
 	}
-	for _, said := range notRestored {
+	for _, said := range lives {
 		if _, there := v.notes[said]; !there && !v.actions[said] {
 			complain("%q is excused, and nothing in package ha says it", said)
 		}
