@@ -170,15 +170,15 @@ type Provisioning struct {
 // where its leader goes meanwhile. That must be on this machine: the superuser
 // comes by the socket alone.
 func (c *Cluster) Provision(ctx context.Context, p Provisioning) (apply.Report, error) {
-	if s, err := c.State(ctx); err == nil && s.Standby() {
-		return apply.Report{}, nil // what it has is a copy of another's
-	}
 	j := c.journal(p.What)
 	report, err := c.provision(ctx, p, j)
 	return report, errors.Join(err, j.end(ctx))
 }
 
 func (c *Cluster) provision(ctx context.Context, p Provisioning, j *journal) (apply.Report, error) {
+	if s, err := c.State(ctx); err == nil && s.Standby() {
+		return apply.Report{}, nil // what it has is a copy of another's
+	}
 	var all apply.Report
 	got := c.now() // when the work got on
 	for {
