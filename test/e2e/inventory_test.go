@@ -27,9 +27,6 @@ all:
     pg-meta:
       hosts: { 10.10.10.10: { pg_seq: 1, pg_role: primary } }
       vars: { pg_cluster: pg-meta, pg_databases: [ { name: meta, baseline: meta.sql } ], pg_users: [ { name: meta, password: m1, roles: [ dbrole_admin ] } ] }
-    pg-far:
-      hosts: { 10.10.10.14: { pg_seq: 1, pg_role: primary, pg_upstream: 10.10.10.10 } }
-      vars: { pg_cluster: pg-far }
     pg-test:
       hosts:
         10.10.10.11: { pg_seq: 1, pg_role: primary }
@@ -117,27 +114,6 @@ func TestInventory(t *testing.T) {
 	w.until("work_mem is not 6MB", func() bool {
 		return strings.Contains(sql("pg-test", "dbuser_dba", "DBUser.DBA", "postgres", "SHOW work_mem"), "6MB")
 	})
-
-	// A cluster that follows another one has what that has, takes no writes, and goes
-	// its own way when a person says so.
-	is(w.howdah("list", "pg-far"), "Standby Leader")
-	is(w.howdah("status", "pg-far"), "a standby cluster")
-	is(sql("pg-meta", "meta", "m1", "meta", "UPDATE cmdb SET a = 43; SELECT 'done'"), "done")
-	far := func(service, statement string) string {
-		t.Helper()
-		out, err := w.Run(w.ctx, "psql", "pg-far", "--service", service, "--", "-AtX", "-d", "user=meta password=m1 dbname=meta", "-c", statement)
-		w.check(err)
-		return strings.TrimSpace(out.Out + out.Err)
-	}
-	w.until("what the other cluster has does not come", func() bool { return far("replica", "SELECT a FROM cmdb") == "43" })
-	is(far("replica", "UPDATE cmdb SET a = 44"), "read-only transaction")
-	w.refused("standby-demotion", "standby_cluster", "edit-config", "pg-meta", "--set", "standby_cluster.host=10.10.10.14", "--yes")
-	w.howdah("edit-config", "pg-far", "--set", "standby_cluster=null", "--yes")
-	w.until("the standby cluster is not promoted", func() bool { return far("primary", "UPDATE cmdb SET a = 45") == "UPDATE 1" })
-	is(far("primary", "SELECT a FROM cmdb"), "45")
-	is(sql("pg-meta", "meta", "m1", "meta", "SELECT a FROM cmdb"), "43")
-	is(w.howdah("why", "pg-far", "--failover", "1"), "promotion")
-	is(w.howdah("list", "pg-far"), "Leader")
 
 	// What cannot be is refused, and changes nothing.
 	write(strings.Replace(changed, "pg_role: replica", "pg_role: repica", 1))
