@@ -17,7 +17,7 @@ all:
       vars: { pg_cluster: pg-far }
     pg-near:
       hosts: { 10.10.10.10: { pg_seq: 1, pg_role: primary } }
-      vars: { pg_cluster: pg-near, pg_databases: [ { name: app, owner: app } ], pg_users: [ { name: app, password: a1 } ] }
+      vars: { pg_cluster: pg-near, pg_databases: [ { name: app, owner: app } ], pg_users: [ { name: app, password: a1, roles: [ dbrole_admin ] } ] }
 `
 
 // A cluster that follows another one has what that has and takes no writes, whoever
