@@ -290,7 +290,7 @@ func (t *turn) pass() bool {
 	switch {
 	case to.Name == "" && t.Stopping && (why != waits || late > handoverFor):
 		t.note("candidate=none")
-		sw.Stopped = true
+		*sw = Switch{Key: asked, Since: sw.Since, Stopped: true}
 		t.work(Stop{})
 	case to.Name == "" && (why != waits || late > switchFor/3):
 		t.note("switchover=refused(%s)", why)
