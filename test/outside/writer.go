@@ -2,6 +2,7 @@ package outside
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -105,11 +106,12 @@ func (w *Writer) run(ctx context.Context, row int64) {
 			conn = Connect(ctx, w.hosts[host])
 		}
 		sent := time.Now()
-		if timeline, ok := w.insert(ctx, conn, row); ok {
+		timeline, err := w.insert(ctx, conn, row)
+		if err == nil {
 			w.mu.Lock()
 			w.acked = append(w.acked, ack{row: row, sent: sent, at: time.Now(), timeline: timeline})
 			w.mu.Unlock()
-		} else if conn == nil || conn.IsClosed() { // otherwise only the transaction is undone
+		} else if !undone(err) {
 			hangUp(conn)
 			conn = nil
 			host = (host + 1) % len(w.hosts)
@@ -136,21 +138,32 @@ func Connect(ctx context.Context, host *pgconn.Config) *pgconn.PgConn {
 	return conn
 }
 
-// insert reports whether the row was acknowledged, and on which timeline.
-func (w *Writer) insert(ctx context.Context, conn *pgconn.PgConn, row int64) (timeline int64, ok bool) {
+// undone says that only the transaction ended, and its session lives: a gateway's
+// words for a server that was lost. A standby's refusal is none of that.
+func undone(err error) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && (e.Code == "40001" || e.Code == "08007")
+}
+
+var errNobody = errors.New("nobody answers")
+
+// insert says on which timeline the row was acknowledged.
+func (w *Writer) insert(ctx context.Context, conn *pgconn.PgConn, row int64) (timeline int64, err error) {
 	if conn == nil {
-		return 0, false
+		return 0, errNobody
 	}
 	ctx, cancel := context.WithTimeout(ctx, patient)
 	defer cancel()
 	// A file of WAL begins with the timeline's eight digits (xlog_internal.h, XLogFileName).
 	sql := "insert into " + w.table + " values ($1) returning left(pg_walfile_name(pg_current_wal_lsn()), 8)"
 	r := conn.ExecParams(ctx, sql, [][]byte{strconv.AppendInt(nil, row, 10)}, nil, nil, nil).Read()
-	if r.Err != nil || len(r.Rows) != 1 {
-		return 0, false
+	switch {
+	case r.Err != nil:
+		return 0, r.Err
+	case len(r.Rows) != 1:
+		return 0, errNobody
 	}
-	timeline, err := strconv.ParseInt(string(r.Rows[0][0]), 16, 64)
-	return timeline, err == nil
+	return strconv.ParseInt(string(r.Rows[0][0]), 16, 64)
 }
 
 // hangUp does not wait for the other side, which may be gone.
