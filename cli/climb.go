@@ -22,6 +22,14 @@ type climb struct {
 	bars  bool // are at the foot now
 }
 
+// climbing begins to show progress on out; with --json there is nothing to see.
+func (a *app) climbing(out io.Writer, began time.Time) *climb {
+	if a.json {
+		out = io.Discard
+	}
+	return &climb{out: out, draw: a.Terminal, began: began, shown: map[string]control.Step{}}
+}
+
 func (c *climb) step(s control.Step) {
 	before := c.shown[s.Member]
 	c.shown[s.Member] = s

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -56,10 +55,7 @@ It ends with 3 if anything fails.`,
 					return wrong
 				}
 				a.findings(inv.World, spec.Warning)
-				way := &climb{out: a.Err, draw: a.Terminal, began: time.Now(), shown: map[string]control.Step{}}
-				if a.json {
-					way.out = io.Discard
-				}
+				way := a.climbing(a.Err, time.Now())
 				o.Login, o.Progress = a.login(o.Login), way.step
 				all, err = h.DoctorAll(cmd.Context(), inv, o)
 				way.end()

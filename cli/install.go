@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"io"
 	"strings"
 	"time"
 
@@ -71,10 +70,7 @@ machines that have everything it changes nothing. What runs is never restarted.`
 				return err
 			}
 			a.findings(inv.World, spec.Warning)
-			way := &climb{out: a.Out, draw: a.Terminal, began: time.Now(), shown: map[string]control.Step{}}
-			if a.json {
-				way.out = io.Discard
-			}
+			way := a.climbing(a.Out, time.Now())
 			o.Login, o.Progress = a.login(o.Login), way.step
 			i, err := h.Installer(cmd.Context(), inv, o)
 			if err != nil {

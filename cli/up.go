@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"io"
 	"regexp"
 	"strconv"
 	"strings"
@@ -167,10 +166,7 @@ func (a *app) rise(ctx context.Context, c *control.Cluster, began time.Time) (ri
 			a.printf("%6.1f s  "+format+"\n", append([]any{time.Since(began).Seconds()}, args...)...)
 		}
 	}
-	way := &climb{out: a.Out, draw: a.Terminal, began: began, shown: map[string]control.Step{}}
-	if a.json {
-		way.out = io.Discard
-	}
+	way := a.climbing(a.Out, began)
 	s, err := c.AwaitHealthy(ctx, way.step)
 	way.end()
 	if err != nil {
