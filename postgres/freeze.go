@@ -129,6 +129,10 @@ func Kill(ctx context.Context, data string) error {
 		// A child forked while the scan passed its pid shows in the next one.
 		clean++
 		master.reap()
-		return clean >= 2, nil
+		if clean < 2 {
+			return false, nil
+		}
+		releaseSegment(data)
+		return true, nil
 	})
 }

@@ -87,6 +87,29 @@ func TestKillFindsOrphans(t *testing.T) {
 	}
 }
 
+// Linux has room for 4,096 segments; one stays of every killed server whose directory goes.
+func TestKillFreesTheSegment(t *testing.T) {
+	a := testpg.Start(t, testpg.Primary())
+	text, err := os.ReadFile(filepath.Join(a.Node.Postgres.Data, "postmaster.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var key, id int
+	if _, err := fmt.Sscan(strings.Split(string(text), "\n")[6], &key, &id); err != nil {
+		t.Fatal(err)
+	}
+	var d unix.SysvShmDesc
+	if _, err := unix.SysvShmCtl(id, unix.IPC_STAT, &d); err != nil {
+		t.Fatalf("segment %d of the living server: %v", id, err)
+	}
+	if err := a.Kill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unix.SysvShmCtl(id, unix.IPC_STAT, &d); err == nil {
+		t.Errorf("segment %d (%d bytes, attached %d times) is still there", id, d.Segsz, d.Nattch)
+	}
+}
+
 // Somebody deletes the data directory of a running server, which goes on
 // committing for up to a minute: it is not "none", and a kill finds all of it.
 func TestADeletedDirectoryHidesNoServer(t *testing.T) {

@@ -187,10 +187,11 @@ func (s *Server) nothingRuns() error {
 	return nil
 }
 
-// clearStale removes what a killed postmaster left: its pid file and socket,
-// which would stop the next one once the pid is given out again. The caller
+// clearStale removes what a killed postmaster left: its segment, pid file and
+// socket, which would stop the next one once the pid is given out again. The caller
 // has verified that nothing holds the data directory.
 func (s *Server) clearStale() error {
+	releaseSegment(s.data)
 	if err := remove(s.in("postmaster.pid")); err != nil {
 		return err
 	}
