@@ -175,8 +175,9 @@ type (
 	// Install puts the data that a restore has made in place of the data directory,
 	// which is moved aside. Both names are of directories of the node.
 	Install struct{ Made, Aside string }
-	// Slots makes the physical slots of a primary exactly these (comma separated).
-	Slots struct{ Names string }
+	// Slots makes the physical slots exactly these (comma separated); the spare ones
+	// hold no log before somebody has used them.
+	Slots struct{ Names, Spare string }
 	// Checkpoint writes one.
 	Checkpoint struct{}
 	// Synchronize gives the server, whether it runs or not, its setting of
@@ -279,19 +280,24 @@ func (a Start) String() string {
 		return "start(standby of " + a.Up.Name + ")"
 	}
 }
-func (a Fence) String() string       { return fmt.Sprintf("fence(epoch %d)", a.Epoch) }
-func (Whole) String() string         { return "whole" }
-func (Promote) String() string       { return "promote" }
-func (Shut) String() string          { return "shut" }
-func (Admit) String() string         { return "admit" }
-func (Stop) String() string          { return "stop" }
-func (Kill) String() string          { return "kill" }
-func (a Follow) String() string      { return "follow(" + a.Up.Name + ")" }
-func (Measure) String() string       { return "measure" }
-func (a Keep) String() string        { return fmt.Sprintf("keep(timeline %d from %s)", a.Timeline, a.From) }
-func (MoveAside) String() string     { return "move aside" }
-func (a Install) String() string     { return "install(" + a.Made + ")" }
-func (a Slots) String() string       { return "slots(" + a.Names + ")" }
+func (a Fence) String() string   { return fmt.Sprintf("fence(epoch %d)", a.Epoch) }
+func (Whole) String() string     { return "whole" }
+func (Promote) String() string   { return "promote" }
+func (Shut) String() string      { return "shut" }
+func (Admit) String() string     { return "admit" }
+func (Stop) String() string      { return "stop" }
+func (Kill) String() string      { return "kill" }
+func (a Follow) String() string  { return "follow(" + a.Up.Name + ")" }
+func (Measure) String() string   { return "measure" }
+func (a Keep) String() string    { return fmt.Sprintf("keep(timeline %d from %s)", a.Timeline, a.From) }
+func (MoveAside) String() string { return "move aside" }
+func (a Install) String() string { return "install(" + a.Made + ")" }
+func (a Slots) String() string {
+	if a.Spare != "" {
+		return "slots(" + a.Names + "; spare " + a.Spare + ")"
+	}
+	return "slots(" + a.Names + ")"
+}
 func (Checkpoint) String() string    { return "checkpoint" }
 func (Configure) String() string     { return "configure" }
 func (a Synchronize) String() string { return "synchronize(" + a.Names + ")" }

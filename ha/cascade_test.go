@@ -2,8 +2,11 @@ package ha
 
 import (
 	"testing"
+	"time"
 
 	"howdah/cluster"
+	"howdah/ha/quorum"
+	"howdah/pg"
 )
 
 // A member streams from the one that its tag replicatefrom names.
@@ -52,6 +55,21 @@ func TestCascade(t *testing.T) {
 		{"who is streamed from keeps a slot", standby, source, "leader=a server=standby slots=missing -> slots(c)"},
 		{"once", standby, func(v *View) { source(v); v.Server.Slots = []string{"c"} }, "leader=a server=standby -> nothing"},
 		{"and drops those of others", standby, func(v *View) { source(v); v.Server.Slots = []string{"a", "c"} }, "leader=a server=standby slots=old -> slots(c)"},
+		{"in synchronous mode one is ready for everybody", standby, func(v *View) { quorumOn(v); v.Server.Slots, v.Server.Spare = nil, nil }, "leader=a server=standby slots=missing -> slots(; spare a,c)"},
+		{"who comes after it is promoted", standby, func(v *View) { quorumOn(v); source(v) }, "leader=a server=standby -> nothing"},
+		{"not on one that never is", standby, func(v *View) {
+			quorumOn(v)
+			v.Server.Slots, v.Server.Spare = nil, nil
+			v.Self.Tags = cluster.Tags{"nofailover": true}
+		}, "leader=a server=standby -> nothing"},
+		{"they hold no log", standby, func(v *View) { quorumOn(v); v.Server.Spare = []string{"c"} }, "leader=a server=standby slots=old -> slots(; spare a,c)"},
+		{"before it leads", leader, func(v *View) { quorumOn(v); v.Server.Spare = []string{"c"} }, "leader=self server=primary slots=missing -> slots(b,c)"},
+		{"and somebody streams", leader, func(v *View) {
+			quorumOn(v)
+			v.Server.Spare, v.Server.Replicas = []string{"b", "c"}, nil
+			v.Memory.Story = Story{Kind: cluster.KindCrash, From: "z", Begun: v.Wall, Served: now - time.Second, End: 1000}
+			v.Memory.Sync.Rule, v.Memory.Sync.Written = quorum.Any(1, "b", "c"), quorum.Any(1, "b", "c")
+		}, "leader=self server=primary -> nothing"},
 		{"the leader drops it", leader, led, "leader=self server=primary slots=missing -> slots(b)"},
 		{"not while it is in use", leader, source, "leader=self server=primary -> nothing"},
 		{"nor again if it stays", leader, func(v *View) { led(v); v.Memory.Left = "c" }, "leader=self server=primary -> nothing"},
@@ -60,5 +78,32 @@ func TestCascade(t *testing.T) {
 			v.State.Members[2].State = cluster.StateStopped
 			v.Server.Slots = []string{"b"}
 		}, "leader=self server=primary slots=missing -> slots(b,c)"},
+	})
+}
+
+// Who has more than its new leader had does not go to him before it knows better.
+func TestAhead(t *testing.T) {
+	taken := func(at pg.LSN) func(*View) { // c takes the key of a
+		return func(v *View) {
+			v.State.Leader = &cluster.Leader{Name: "c", Lease: 9, Mod: 50}
+			v.State.Term = &cluster.Term{Mod: 50, Leader: "c", Timeline: 2, LSN: at, Reserved: 3}
+			v.State.Members[0].Role = cluster.RoleReplica
+		}
+	}
+	leads := func(tl pg.Timeline, rows ...cluster.HistoryRow) func(*View) {
+		return func(v *View) {
+			taken(999)(v)
+			v.State.Members[2].Role, v.State.Members[2].Timeline = cluster.RolePrimary, tl
+			v.State.History = append(v.State.History, rows...)
+		}
+	}
+	const so = "leader=c server=standby upstream=10.0.0.a:5432 "
+	check(t, []row{
+		{"with what he had it goes to him at once", standby, taken(1000), so + "-> follow(c)"},
+		{"with more it waits", standby, taken(999), so + "ahead=1 -> nothing"},
+		{"also while he writes, and does not say what", standby, leads(3), so + "ahead=1 -> nothing"},
+		{"he began no timeline", standby, leads(2), so + "-> follow(c)"},
+		{"his began behind it", standby, leads(3, cluster.HistoryRow{Timeline: 2, LSN: 1000}), so + "-> follow(c)"},
+		{"his began before its end", standby, leads(3, cluster.HistoryRow{Timeline: 2, LSN: 999}), so + "forked=1 -> stop"},
 	})
 }

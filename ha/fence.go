@@ -148,8 +148,11 @@ func (t *turn) working() bool {
 		return true
 	}
 	switch t.Job.Action.(type) {
-	case Start, Promote, Stop:
+	case Start, Promote:
 		t.lookBy(t.ServerAt + soon)
+	case Stop:
+		t.lookBy(t.ServerAt + soon)
+		t.closed()
 	case Kill:
 		t.lookBy(t.ServerAt + soon)
 		return true

@@ -64,8 +64,11 @@ func (t *turn) follow() {
 			return
 		}
 		t.note("server=standby")
-		if !t.offered() && !t.asked() && !t.configure() && !t.arm() {
-			t.stream()
+		if !t.offered() {
+			t.expect()
+			if !t.asked() && !t.configure() && !t.arm() {
+				t.stream()
+			}
 		}
 	}
 }
@@ -144,11 +147,17 @@ func (t *turn) followers(of string) []string {
 
 // cascade keeps the slots of those who stream from this standby. Once in every
 // reign the others go: slots from when this server led would hold its log for ever.
-func (t *turn) cascade() {
+// It says whether that is work on the server.
+func (t *turn) cascade() bool {
 	want := t.followers(t.Self.Name)
 	missing := slices.ContainsFunc(want, func(slot string) bool { return !slices.Contains(t.Server.Slots, slot) })
+	t.others(func(slot string) {
+		missing = missing || !slices.Contains(t.Server.Slots, slot)
+	})
 	epoch := t.State.Leader.Mod
-	old := t.m.Swept != epoch && slices.ContainsFunc(t.Server.Slots, func(slot string) bool { return !slices.Contains(want, slot) })
+	old := t.m.Swept != epoch && slices.ContainsFunc(t.Server.Slots, func(slot string) bool {
+		return !slices.Contains(want, slot) && !slices.Contains(t.Server.Spare, slot)
+	})
 	switch {
 	case old:
 		t.note("slots=old")
@@ -156,10 +165,41 @@ func (t *turn) cascade() {
 	case missing:
 		t.note("slots=missing")
 	default:
+		return false
+	}
+	var spare []string
+	t.others(func(slot string) {
+		if !slices.Contains(want, slot) {
+			spare = append(spare, slot)
+		}
+	})
+	slices.Sort(want)
+	slices.Sort(spare)
+	a := Slots{Names: strings.Join(want, ","), Spare: strings.Join(slices.Compact(spare), ",")}
+	if t.failing(a) {
+		return false
+	}
+	t.work(a)
+	return true
+}
+
+// others are the slots that this standby has ready, in synchronous mode, for those
+// who will stream from it should it be promoted: until the first of them does, no
+// commit is acknowledged, and who finds no slot comes again only after a while.
+func (t *turn) others(each func(slot string)) {
+	if !t.synchronous() || t.tags(t.seen()).NoFailover() {
 		return
 	}
-	slices.Sort(want)
-	t.work(Slots{Names: strings.Join(want, ",")})
+	for i := range t.State.Members { // large: not copied to be passed over
+		if name := t.State.Members[i].Name; name != t.Self.Name && !t.elsewhere(name) {
+			each(cluster.SlotName(name))
+		}
+	}
+	for _, r := range t.State.Recorded {
+		if r.Name != t.Self.Name && !t.elsewhere(r.Name) {
+			each(cluster.SlotName(r.Name))
+		}
+	}
 }
 
 // stream keeps a running standby on its leader, or on the member it is to
@@ -175,24 +215,29 @@ func (t *turn) stream() {
 	}
 	if s.Upstream != up.Addr() || s.Slot != up.Slot {
 		t.note("upstream=%s", s.Upstream)
-		t.work(Follow{Up: up})
+		switch at, left := t.fork(s.Timeline); {
+		case !t.ahead(at, left):
+			t.work(Follow{Up: up})
+		case ready && left:
+			t.forked(at)
+		default:
+			t.lookBy(t.ServerAt + 10*soon)
+		}
 		return
 	}
 	if s.Streaming {
 		r.Stuck, r.Tries = 0, 0
 		t.m.Streamed = Streamed{t.State.Leader.Mod, s.PID}
-		t.cascade()
 		t.m.Story = Story{}
-		t.whole()
+		if !t.cascade() {
+			t.whole()
+		}
 		return
 	}
 	t.note("streaming=no")
 	t.lookBy(t.ServerAt + 10*soon)
-	if at, forked := t.fork(s.Timeline); ready && forked && s.Flushed > at {
-		// The leader's timeline left ours before the end of our log.
-		t.note("forked=%d", at.Behind(s.Flushed))
-		r.End, r.Measured, r.Forked = s.Flushed, false, true
-		t.work(Stop{})
+	if at, left := t.fork(s.Timeline); ready && left && s.Flushed > at {
+		t.forked(at)
 		return
 	}
 	if _, left := t.fork(s.Timeline); ready && !left && s.Timeline < t.State.Floor() {
@@ -228,6 +273,34 @@ func (t *turn) stream() {
 	r.Tries++
 	r.Stuck, r.Measured, r.Forked = 0, false, true
 	r.Aside = r.Tries > 1
+	t.work(Stop{})
+}
+
+// ahead says that this server has more than its new leader, or may have: more than he
+// had when he took the key, and his history, where left is, does not tell yet. It does
+// not go to him then. What it reports to have flushed is on the old timeline, and he
+// might take it for a confirmation of what he writes at the same positions on his own
+// (walreceiver.c begins to report from where replay is).
+func (t *turn) ahead(at pg.LSN, left bool) bool {
+	s, term := &t.Server, t.State.Term
+	if left {
+		return s.Flushed > at
+	}
+	if term == nil || term.Standby || term.Leader != t.State.LeaderName() || s.Timeline >= term.Reserved || s.Flushed <= term.LSN {
+		return false
+	}
+	if m, ok := t.State.Member(term.Leader); ok && m.Source() && m.Timeline <= s.Timeline {
+		return false // he began none: all of it is his
+	}
+	t.note("ahead=%d", term.LSN.Behind(s.Flushed))
+	return true
+}
+
+// forked ends a server whose log goes on beyond where the leader's timeline left it.
+func (t *turn) forked(at pg.LSN) {
+	s, r := &t.Server, &t.m.Rejoin
+	t.note("forked=%d", at.Behind(s.Flushed))
+	r.End, r.Measured, r.Forked = s.Flushed, false, true
 	t.work(Stop{})
 }
 

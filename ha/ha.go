@@ -13,7 +13,7 @@
 // server that is verifiably dead or cleanly shut down; what cannot be seen is
 // unknown and never "there is no leader".
 //
-// One remedy, one file: fence.go, lease.go, lead.go, crash.go, handover.go, drain.go,
+// One remedy, one file: fence.go, lease.go, lead.go, crash.go, handover.go, heir.go, drain.go,
 // elect.go, follow.go, rejoin.go, upstream.go, restore.go, bootstrap.go, request.go, outside.go, silent.go, publish.go,
 // doors.go, patient.go;
 // timers.go says how fast all of it is.

@@ -239,6 +239,12 @@ func TestHandover(t *testing.T) {
 	offered := func(v *View) {
 		v.State.Handover = &cluster.Handover{Mod: 49, From: "a", To: "b", Epoch: epoch, Timeline: 2, LSN: 1000}
 	}
+	ending := func(v *View) {
+		asked(v)
+		v.Job = Job{Action: Stop{}, Since: now - time.Second}
+		v.Server.Process, v.Server.Answers, v.Server.Control.State = pg.ProcessStopping, false, pg.ControlShutDown
+		v.Memory.Switch = Switch{Key: 48, To: "c", Stopped: true}
+	}
 	check(t, []row{
 		{"a checkpoint first", leader, asked, "leader=self server=primary switchover=c -> checkpoint"},
 		{"then the shutdown", leader, func(v *View) { asked(v); v.Memory.Switch = Switch{Key: 48, Checkpointed: true, Since: now} }, "leader=self server=primary switchover=c -> stop"},
@@ -285,6 +291,16 @@ func TestHandover(t *testing.T) {
 			v.Memory.Switch = Switch{Key: 48, To: "c", Stopped: true}
 			v.Memory.Offer = Offer{Closed: true}
 		}, "leader=self server=down(planned) handover=refused -> nothing"},
+		{"or as soon as the last record is written", leader, ending, "job=stop server=down(planned) offer=made -> put howdah/handover"},
+		{"which is seen", leader, func(v *View) { ending(v); v.Server.Control.State = pg.ControlShuttingDown }, "job=stop -> nothing"},
+		{"not while something may still be written", leader, func(v *View) { ending(v); v.Server.Process = pg.ProcessRunning }, "job=stop -> nothing"},
+		{"nor to anybody", leader, func(v *View) { ending(v); v.Memory.Switch.To = "" }, "job=stop -> nothing"},
+		{"nor by one who did not take the key himself", leader, func(v *View) { ending(v); v.Memory.Taken = 0 }, "job=stop -> nothing"},
+		{"taken, what is left of the server ends by itself", leader, func(v *View) {
+			ending(v)
+			v.State.Leader, v.Memory.Right = &cluster.Leader{Name: "c", Lease: 9, Mod: 50}, Right{}
+		}, "job=stop -> nothing"},
+		{"and is not frozen", leader, func(v *View) { ending(v); v.Memory.Right = Right{} }, "job=stop -> renew(epoch 40)"},
 		{"the successor takes it", standby, offered, "leader=a server=standby handover=mine -> take(epoch 40, handover 49)"},
 		{"it is behind", standby, func(v *View) { offered(v); v.Server.Flushed = 999 }, "leader=a server=standby handover=behind(1) -> nothing"},
 		{"it is for another", standby, func(v *View) { offered(v); v.State.Handover.To = "c" }, "leader=a server=standby -> nothing"},

@@ -18,10 +18,11 @@ const (
 // failover key, as Patroni's clients write it) or by the end of this agent.
 //
 // The story: a checkpoint first, so that the shutdown's own is short; the gateways
-// hold their clients (drain.go); the server
+// hold their clients, and the candidate gets ready (drain.go, heir.go); the server
 // shuts down, which sends the candidate everything down to the last record; the
-// key is offered to that candidate alone, who takes it in one transaction. There
-// is no moment without a leader, and none with two servers that write.
+// key is offered to that candidate alone, as soon as that record is written, and it
+// takes it in one transaction. There is no moment without a leader, and none with
+// two servers that write.
 func (t *turn) switchover() bool {
 	f := t.State.Failover
 	sw := &t.m.Switch
@@ -181,6 +182,16 @@ func (t *turn) handOver() {
 	}
 }
 
+// closed offers the key as soon as a planned shutdown has written the last record,
+// which may be long before the last process is gone: WAL senders wait for their
+// standbys, and the archiver for its repository.
+func (t *turn) closed() {
+	sw := t.m.Switch
+	if sw.Stopped && sw.To != "" && t.leading() && t.m.Taken == t.m.Right.Epoch && t.Server.Closed() {
+		t.handOver()
+	}
+}
+
 // offered is a follower's look at an offer: it takes the key if it has
 // everything the old leader can have acknowledged.
 func (t *turn) offered() bool {
@@ -223,5 +234,6 @@ func (t *turn) offered() bool {
 		Lease: t.m.Lease.ID, Epoch: l.Mod, Handover: h.Mod,
 		Term: t.term(kind), Failover: t.State.Failover.Mod, Sync: sync, SyncOver: over,
 	})
+	t.preset()
 	return true
 }

@@ -126,7 +126,7 @@ func (t *turn) leadPrimary() {
 	case t.doubted():
 	case t.synchronize():
 	case t.synchronous() && t.slots(): // before a checkpoint, which may take long: commits wait for standbys
-	case s.Control.Timeline != s.Timeline:
+	case s.Control.Timeline != s.Timeline && !t.settling():
 		// Until then pg_rewind would read the old timeline here.
 		t.note("checkpoint=due")
 		t.work(Checkpoint{})
@@ -138,11 +138,20 @@ func (t *turn) leadPrimary() {
 	t.undemoted()
 }
 
-// slots keeps one physical slot for every other member of the cluster.
+// settling says that no standby confirms what this new primary writes yet. Until one
+// does nothing is acknowledged, and all that can wait waits: disks are slow enough.
+func (t *turn) settling() bool {
+	s := &t.m.Story
+	return s.Kind != "" && !s.reached(cluster.PhaseWrites) && t.synchronous() && (s.Served == 0 || t.Now < s.Served+pageWaits)
+}
+
+// slots keeps one physical slot for every other member of the cluster. One that this
+// server had ready as a standby, and that nobody has come for, is made to hold the log.
 func (t *turn) slots() bool {
-	missing := t.leftBehind()
+	missing, settling := t.leftBehind(), t.settling()
 	lacks := func(name string) bool {
-		return name != t.Self.Name && !slices.Contains(t.Server.Slots, cluster.SlotName(name)) && !t.elsewhere(name)
+		slot := cluster.SlotName(name)
+		return name != t.Self.Name && (!slices.Contains(t.Server.Slots, slot) || !settling && slices.Contains(t.Server.Spare, slot)) && !t.elsewhere(name)
 	}
 	for _, m := range t.State.Members {
 		missing = missing || lacks(m.Name)

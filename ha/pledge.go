@@ -124,6 +124,9 @@ func (t *turn) ballot(after int64) {
 			return
 		}
 		t.acquireBy(why, act.Epoch, act.Sync)
+		if !last && s.Process == pg.ProcessRunning && s.Answers && s.Recovering {
+			t.preset()
+		}
 	case quorum.Fetch:
 		t.fetch(act, after)
 	}

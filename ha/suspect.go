@@ -53,6 +53,9 @@ func (t *turn) suspected() bool {
 	}
 	t.note("leader=silent")
 	t.suspect(l.Mod)
+	if t.Now-t.m.Lease.Sent > t.m.Lease.TTL/4 {
+		t.confirm() // who takes the key counts his right from there
+	}
 	if t.ServerAt < heard+suspectAfter {
 		t.lookBy(t.Now) // log may have come since the last look
 		return false

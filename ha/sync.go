@@ -137,7 +137,8 @@ func (t *turn) standbys() []quorum.Standby {
 }
 
 // arm keeps a standby of a synchronous cluster on the setting that nobody
-// fulfils: its commits wait from the first moment should it be promoted.
+// fulfils: its commits wait from the first moment should it be promoted. Who is about
+// to be has the setting that it will need then.
 func (t *turn) arm() bool {
 	m := t.m.Sync
 	if !t.Known || t.State.Unknown(cluster.KeyConfig) || t.State.Config.Data == nil {
@@ -145,11 +146,17 @@ func (t *turn) arm() bool {
 	}
 	var a Synchronize
 	if t.synchronous() {
-		a.Names = quorum.Nobody().String()
-		if m.Written.Blocks() && (t.Server.SyncNames == a.Names || t.ServerAt <= m.At) {
+		names, next := quorum.Nobody(), quorum.Armed()
+		if t.heir() && t.State.Sync.Active() {
+			if n, begin := t.succession(); begin.Rule.Is(n) { // else by way of the one that nobody fulfils
+				names, next = n, begin
+			}
+		}
+		a.Names = names.String()
+		if m.Written.Is(names) && (t.Server.SyncNames == a.Names || t.ServerAt <= m.At) {
 			return false
 		}
-		a.Memory = quorum.Armed().Encode()
+		a.Memory = next.Encode()
 	} else {
 		if m.Written.Async() {
 			return false // as always without it
@@ -176,8 +183,7 @@ func (t *turn) ready() bool {
 		t.note("sync=unseen") // our own taking of the key has put it
 		return false
 	}
-	_, names := quorum.Succeed(t.State.Sync, t.Self.Name)
-	names.First = names.First || t.State.Config.SynchronousMode() == cluster.SyncOn
+	names, begin := t.succession()
 	if t.Server.SyncNames == names.String() && m.Written.Is(names) && t.ServerAt > m.At {
 		return true
 	}
@@ -185,9 +191,9 @@ func (t *turn) ready() bool {
 		t.lookBy(t.Now)
 		return false
 	}
-	begin := quorum.Memory{Written: names}
-	if m.Rule.Blocks() && m.Written.Blocks() && t.Server.SyncNames == quorum.Nobody().String() || m.Written.Is(names) && m.Rule.Is(names) {
-		begin.Rule = names // armed: no backend is without the flag
+	if r := m.Rule; !begin.Rule.Is(names) && !r.Async() && !r.Blocks() && m.Written.Is(r) {
+		// It was written for another /sync than the key was taken over.
+		names, begin = quorum.Nobody(), quorum.Armed()
 	}
 	a := Synchronize{Names: names.String(), Memory: begin.Encode()}
 	if t.failing(a) {
@@ -197,4 +203,34 @@ func (t *turn) ready() bool {
 	m.Memory, m.Resumed = begin, true
 	t.work(a)
 	return false
+}
+
+// succession is the setting with which this standby is to be promoted, and what goes
+// on from there.
+func (t *turn) succession() (quorum.Names, quorum.Memory) {
+	m := t.m.Sync
+	_, names := quorum.Succeed(t.State.Sync, t.Self.Name)
+	names.First = names.First || t.State.Config.SynchronousMode() == cluster.SyncOn
+	next := quorum.Memory{Written: names}
+	if m.Rule.Blocks() && m.Written.Blocks() && t.Server.SyncNames == quorum.Nobody().String() || m.Written.Is(names) && m.Rule.Is(names) {
+		next.Rule = names // armed: no backend is without the flag
+	}
+	return names, next
+}
+
+// preset writes the setting that goes with the key while the key is being taken. Over
+// anything but the one that nobody fulfils it is not written before (ready).
+func (t *turn) preset() {
+	m := &t.m.Sync
+	if !t.State.Sync.Active() || t.ServerAt <= m.At {
+		return
+	}
+	names, next := t.succession()
+	a := Synchronize{Names: names.String(), Memory: next.Encode()}
+	if !m.Written.Blocks() || !next.Rule.Is(names) || t.failing(a) {
+		return
+	}
+	t.note("sync=begin")
+	m.Memory, m.Resumed = next, true
+	t.work(a)
 }

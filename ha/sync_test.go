@@ -20,6 +20,7 @@ func quorumOn(v *View) {
 	set(v, quorum.Any(1, "b", "c"))
 	if v.Server.Recovering {
 		set(v, quorum.Nobody())
+		v.Server.Slots, v.Server.Spare = []string{"a", "c"}, []string{"a", "c"}
 	}
 }
 
@@ -36,6 +37,10 @@ func vote(v *View, member string, lsn pg.LSN) {
 }
 
 func TestSynchronous(t *testing.T) {
+	heir := func(v *View) {
+		quorumOn(v)
+		v.State.Drain = &cluster.Drain{Mod: 50, From: "a", To: "b", Epoch: epoch}
+	}
 	check(t, []row{
 		{"a leader whose setting is in force has nothing to do", leader, quorumOn, "leader=self server=primary -> nothing"},
 		{"the mode is switched on: /sync first", leader, func(v *View) {
@@ -61,6 +66,34 @@ func TestSynchronous(t *testing.T) {
 		}, "leader=self server=primary doubted=40 -> retake(epoch 40)"},
 		{"a standby is armed", standby, func(v *View) { quorumOn(v); set(v, quorum.Names{}) }, "leader=a server=standby sync=arm -> synchronize(__patroni_strict_sync_replica_placeholder__)"},
 		{"an armed one is left alone", standby, quorumOn, "leader=a server=standby -> nothing"},
+		{"the one that comes next has what it will need", standby, heir, "leader=a server=standby sync=arm -> synchronize(ANY 1 (a,c))"},
+		{"and keeps it", standby, func(v *View) { heir(v); set(v, quorum.Any(1, "a", "c")) }, "leader=a server=standby -> nothing"},
+		{"until somebody else does", standby, func(v *View) {
+			heir(v)
+			set(v, quorum.Any(1, "a", "c"))
+			v.State.Drain.To = "c"
+		}, "leader=a server=standby sync=arm -> synchronize(__patroni_strict_sync_replica_placeholder__)"},
+		{"or /sync is another", standby, func(v *View) {
+			heir(v)
+			set(v, quorum.Any(1, "a", "d"))
+		}, "leader=a server=standby sync=arm -> synchronize(__patroni_strict_sync_replica_placeholder__)"},
+		{"its lease is confirmed by then", standby, func(v *View) {
+			heir(v)
+			set(v, quorum.Any(1, "a", "c"))
+			v.Memory.Lease.Sent = now - 2*time.Second
+		}, "leader=a server=standby -> renew"},
+		{"offered the key, it sets what it did not have before", standby, func(v *View) {
+			quorumOn(v)
+			v.State.Handover = &cluster.Handover{Mod: 49, From: "a", Epoch: epoch, Timeline: 2, LSN: 1000}
+		}, "leader=a server=standby handover=mine sync=begin -> take(epoch 40, handover 49), synchronize(ANY 1 (a,c))"},
+		{"elected over another /sync than it was ready for: once more from the start", standby, func(v *View) {
+			quorumOn(v)
+			set(v, quorum.Any(1, "a", "d"))
+			v.State.Leader = &cluster.Leader{Name: "b", Lease: 8, Mod: 50}
+			v.State.Term = &cluster.Term{Mod: 50, Leader: "b", Reserved: 3}
+			v.State.Sync = cluster.Sync{Mod: 50, Leader: "b", Quorum: 1, Standby: []string{"a", "c"}}
+			v.Memory.Right = Right{Epoch: 50, Sent: now, TTL: 5 * time.Second}
+		}, "leader=self server=standby sync=begin -> synchronize(__patroni_strict_sync_replica_placeholder__)"},
 		{"who has pledged takes nothing from that leader", standby, func(v *View) {
 			quorumOn(v)
 			vote(v, "b", 1000)
@@ -245,7 +278,7 @@ func TestBallot(t *testing.T) {
 			lost(v)
 			v.Memory.Fence = quorum.Fence{Member: "b", Refusal: epoch, Durable: 1, Cleared: 2, Gone: 3, Read: 4, At: quorum.Position{Timeline: 2, LSN: 1000}}
 		}, "leader=none after=40 pledge=no(whole data) -> nothing"},
-		{"with enough pledges the key is taken", vacant, func(v *View) { lost(v); vote(v, "b", 1000); vote(v, "c", 900) }, "leader=none after=40 ballot=pledged=2/2 best=b(0/3E8 on 2) -> acquire(after 40)"},
+		{"with enough pledges the key is taken", vacant, func(v *View) { lost(v); vote(v, "b", 1000); vote(v, "c", 900) }, "leader=none after=40 ballot=pledged=2/2 best=b(0/3E8 on 2) sync=begin -> acquire(after 40), synchronize(ANY 1 (a,c))"},
 		{"not by who has less", vacant, func(v *View) { lost(v); vote(v, "b", 1000); vote(v, "c", 1100); v.Memory.Vacancy.Ready = now }, "leader=none after=40 ballot=pledged=2/2 best=c(0/44C on 2) behind=0/3E8 rank=1 -> nothing"},
 		{"who has less fetches it, if the first does not act", vacant, func(v *View) {
 			lost(v)

@@ -140,6 +140,7 @@ type Status struct {
 	Slot       string        // standby: primary_slot_name
 	Replicas   []Replica
 	Slots      []string // physical slots, sorted
+	Spare      []string // of these, those that hold no log: nobody has used them yet
 	History    History  // of its timeline
 	Restart    bool     // some setting waits for a restart
 
@@ -155,13 +156,20 @@ func (s *Status) Primary() bool { return s.Process != ProcessNone && s.Answers &
 // MayWrite says that the server may be a primary that acknowledges writes:
 // it runs without standby.signal, or said that it is not in recovery.
 func (s *Status) MayWrite() bool {
-	if s.Process == ProcessNone {
+	if s.Process == ProcessNone || s.Closed() {
 		return false
 	}
 	if s.Answers {
 		return !s.Recovering
 	}
 	return !s.Standby
+}
+
+// Closed says that a primary that still ends has written its last record: the
+// control file says so after that record is flushed, and nobody but WAL senders and
+// the archiver is left by then (xlog.c, CreateCheckPoint; postmaster.c, PM_SHUTDOWN_2).
+func (s *Status) Closed() bool {
+	return s.Process == ProcessStopping && s.Control.State == ControlShutDown
 }
 
 // An Upstream is a server to copy or stream from.

@@ -70,6 +70,9 @@ func (s *Server) Look(ctx context.Context) pg.Status {
 		st.Process = pg.ProcessRunning
 	case "stopping":
 		st.Process = pg.ProcessStopping
+		if c, err := readControl(s.data); err == nil { // what was read before may be of a life before this one
+			st.Control = c.Control
+		}
 	default:
 		st.Process = pg.ProcessStarting
 		return st // not even the superuser is let in
@@ -116,7 +119,7 @@ SELECT pg_is_in_recovery(), current_setting('server_version_num'), pg_conf_load_
   CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() END, current_setting('synchronous_standby_names');
 SELECT status, received_tli, (extract(epoch FROM clock_timestamp() - last_msg_receipt_time) * 1000000)::bigint FROM pg_stat_wal_receiver WHERE pid IS NOT NULL;
 SELECT application_name, state, flush_lsn, replay_lsn, sync_state, usename, host(client_addr), sync_priority FROM pg_stat_replication ORDER BY 1, pid;
-SELECT slot_name FROM pg_replication_slots WHERE slot_type = 'physical' AND NOT temporary ORDER BY 1`
+SELECT slot_name, restart_lsn IS NULL AND NOT active AND wal_status IS DISTINCT FROM 'lost' FROM pg_replication_slots WHERE slot_type = 'physical' AND NOT temporary ORDER BY 1`
 
 // commits are those that wait for standbys, of clients, and the settings of roles and
 // databases by which some do not.
@@ -240,6 +243,9 @@ func (s *Server) fill(ctx context.Context, st *pg.Status, all []*pgconn.Result) 
 	}
 	for _, r := range all[3].Rows {
 		st.Slots = append(st.Slots, string(r[0]))
+		if string(r[1]) == "t" {
+			st.Spare = append(st.Spare, string(r[0]))
+		}
 	}
 	// pg_settings is a walk through everything: only after a reload.
 	if loaded := string(row[2]); loaded != s.look.loaded {

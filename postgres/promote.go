@@ -48,7 +48,7 @@ func (s *Server) Promote(ctx context.Context, tl pg.Timeline) error {
 		return fmt.Errorf("promote: %w", err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	err = until(ctx, pause, func() (bool, error) {
+	err = until(ctx, pause/2, func() (bool, error) {
 		res, err := conn.Exec(ctx, "SELECT pg_is_in_recovery()").ReadAll()
 		return err == nil && string(res[0].Rows[0][0]) == "f", err
 	})

@@ -38,7 +38,7 @@ type Server interface {
 	Follow(ctx context.Context, up pg.Upstream) error
 	Stop(ctx context.Context, mode postgres.Mode) error
 	Kill(ctx context.Context) error
-	Slots(ctx context.Context, want []string) error
+	Slots(ctx context.Context, want, spare []string) error
 	Checkpoint(ctx context.Context) error
 	// Adjust gives the server parameters beyond the node's own. What PostgreSQL
 	// would not start with is left out, and the error says so.
@@ -91,11 +91,7 @@ func Perform(ctx context.Context, s Server, action ha.Action, progress func(done
 	case ha.Kill:
 		err = s.Kill(ctx)
 	case ha.Slots:
-		var want []string
-		if a.Names != "" {
-			want = strings.Split(a.Names, ",")
-		}
-		err = s.Slots(ctx, want)
+		err = s.Slots(ctx, names(a.Names), names(a.Spare))
 	case ha.Checkpoint:
 		err = s.Checkpoint(ctx)
 	case ha.Configure:
@@ -127,6 +123,14 @@ func Perform(ctx context.Context, s Server, action ha.Action, progress func(done
 		e.Err, e.Code, e.Problem = err.Error(), problem.Code(err), problem.Plain(err)
 	}
 	return e
+}
+
+// names are those of a list with commas.
+func names(list string) []string {
+	if list == "" {
+		return nil
+	}
+	return strings.Split(list, ",")
 }
 
 // Allowed is how long an action may take before it is given up.

@@ -400,7 +400,7 @@ func slots(t *testing.T, b *bench) {
 	a := b.primary("a")
 	want := func(names ...string) {
 		t.Helper()
-		b.must("slots", a.Slots(ctx, names))
+		b.must("slots", a.Slots(ctx, names, nil))
 		if got := a.Look(ctx).Slots; !slices.Equal(got, names) {
 			t.Fatalf("slots %v, want %v", got, names)
 		}
@@ -417,16 +417,43 @@ func slots(t *testing.T, b *bench) {
 	if got := c.Look(ctx).Slot; got != "d" {
 		t.Fatalf("the standby uses slot %q, want d", got)
 	}
-	b.must("slots", a.Slots(ctx, []string{"e"}))
+	b.must("slots", a.Slots(ctx, []string{"e"}, nil))
 	if got := a.Look(ctx).Slots; !slices.Equal(got, []string{"d", "e"}) {
 		t.Fatalf("slots %v: one in use was dropped", got)
 	}
 	b.must("stop", c.Stop(ctx, postgres.Fast))
 	b.Wait("the slot is dropped once nobody uses it", func() bool {
-		b.must("slots", a.Slots(ctx, []string{"e"}))
+		b.must("slots", a.Slots(ctx, []string{"e"}, nil))
 		return slices.Equal(a.Look(ctx).Slots, []string{"e"})
 	})
-	b.refused("a slot of a strange name", a.Slots(ctx, []string{"No!"}))
+	b.refused("a slot of a strange name", a.Slots(ctx, []string{"No!"}, nil))
+
+	// A standby has one ready for whoever streams from it once it leads.
+	spare := func(s agent.Server, want, spare []string) {
+		t.Helper()
+		b.must("slots", s.Slots(ctx, want, spare))
+		all := slices.Sorted(slices.Values(slices.Concat(want, spare)))
+		if got := s.Look(ctx); !slices.Equal(got.Slots, all) || !slices.Equal(got.Spare, spare) {
+			t.Fatalf("slots %v, spare %v; want %v and %v", got.Slots, got.Spare, want, spare)
+		}
+	}
+	up.Slot = "e"
+	b.must("start", c.Start(ctx, &up))
+	b.streams("c", c)
+	spare(c, nil, []string{"a", "d"})
+	spare(c, []string{"a"}, []string{"d"})
+	spare(c, nil, []string{"a", "d"})
+	d := b.Server("d")
+	b.must("clone", d.Clone(ctx, b.Upstream("a"), nil))
+	next := b.Upstream("c")
+	next.Slot = "d"
+	b.must("start", d.Start(ctx, &next))
+	b.Wait("d streams from c", func() bool { return d.Look(ctx).Streaming })
+	b.must("promote", c.Promote(ctx, 0))
+	b.write("c", 2)
+	b.rows("d", 2)
+	b.Wait("its slot holds the log", func() bool { return slices.Equal(c.Look(ctx).Spare, []string{"a"}) })
+	spare(c, []string{"a", "d"}, nil)
 }
 
 func kept(t *testing.T, b *bench) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -178,15 +179,8 @@ func (m *modelled) Stop(_ context.Context, mode postgres.Mode) error {
 func (m *modelled) Kill(context.Context) error   { return m.do(ha.Kill{}) }
 func (m *modelled) Freeze(context.Context) error { m.s.freeze(); return nil }
 func (m *modelled) Thaw(context.Context) error   { m.s.thaw(); return nil }
-func (m *modelled) Slots(_ context.Context, want []string) error {
-	names := ""
-	for i, name := range want {
-		if i > 0 {
-			names += ","
-		}
-		names += name
-	}
-	return m.do(ha.Slots{Names: names})
+func (m *modelled) Slots(_ context.Context, want, spare []string) error {
+	return m.do(ha.Slots{Names: strings.Join(want, ","), Spare: strings.Join(spare, ",")})
 }
 func (m *modelled) Checkpoint(context.Context) error { return m.do(ha.Checkpoint{}) }
 func (m *modelled) End(context.Context) (pg.LSN, error) {

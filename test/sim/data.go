@@ -7,7 +7,7 @@ import (
 // The data directory: made, copied, rewound.
 
 func (s *server) empty() {
-	s.data, s.control, s.signal, s.label, s.branch, s.end, s.slots = pg.DataMissing, pg.Control{}, false, false, nil, 0, nil
+	s.data, s.control, s.signal, s.label, s.branch, s.end, s.slots, s.spare = pg.DataMissing, pg.Control{}, false, false, nil, 0, nil, nil
 }
 
 func (s *server) initdb() {
@@ -40,7 +40,7 @@ func (s *server) clone(from pg.Upstream) string {
 	s.data, s.signal, s.label = pg.DataPresent, true, true
 	s.control = u.control
 	s.control.MinEnd, s.control.MinEndTL = u.end, u.branch.tl
-	s.branch, s.end, s.newest, s.slots = u.branch, u.end, u.newest, nil
+	s.branch, s.end, s.newest, s.slots, s.spare = u.branch, u.end, u.newest, nil, nil
 	s.w.say("%s: cloned from %s", s.n.name, from.Name)
 	return ""
 }
@@ -93,6 +93,6 @@ func (s *server) rewind(from pg.Upstream) string {
 		State: pg.ControlInArchiveRecovery, System: s.control.System, Timeline: u.control.Timeline,
 		Checkpoint: u.control.Checkpoint, Redo: u.control.Redo, MinEnd: u.end, MinEndTL: u.branch.tl,
 	}
-	s.signal, s.label, s.slots = true, false, nil
+	s.signal, s.label, s.slots, s.spare = true, false, nil, nil
 	return ""
 }

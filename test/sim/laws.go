@@ -141,7 +141,8 @@ func (w *World) changed(before, after *picture) {
 // shut down, or with the lease at its end.
 func (w *World) keyLeft(n *node, old, now dcs.KV, has bool) {
 	s := n.server
-	if s.proc == pg.ProcessNone || w.paused() || s.flag || w.follows {
+	closed := s.proc == pg.ProcessStopping && s.control.State == pg.ControlShutDown
+	if s.proc == pg.ProcessNone || closed || w.paused() || s.flag || w.follows {
 		return
 	}
 	if !has && w.store.expiring {

@@ -266,8 +266,10 @@ func (s *server) stop(end func(string)) {
 				}
 			}
 			w.say("%s: shut down, last record ends at %s", s.n.name, s.end)
-			s.begin(pg.ProcessNone)
-			end("")
+			s.later(w.draw(0, 300*time.Millisecond), func() { // the archiver ends
+				s.begin(pg.ProcessNone)
+				end("")
+			})
 		}
 		wait()
 	})

@@ -76,6 +76,7 @@ func (s *server) attach() bool {
 	}
 	s.newest = max(s.newest, u.newest)
 	s.stream, s.acked, s.heard, s.broken = u, s.end, s.w.now, 0
+	u.spare = slices.DeleteFunc(slices.Clone(u.spare), func(slot string) bool { return slot == s.up.Slot })
 	u.sends(s)
 	s.position(u.branch, s.end)
 	s.pump()

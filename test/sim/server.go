@@ -24,6 +24,7 @@ type server struct {
 	newest  pg.Timeline // highest number among its history files
 	kept    []span      // put aside before it was discarded
 	slots   []string
+	spare   []string // of these, those that nobody has used yet
 
 	proc       pg.Process // what runs, frozen or not
 	frozen     bool
@@ -96,7 +97,7 @@ func (s *server) look() pg.Status {
 	}
 	st.Answers, st.Recovering, st.Version = true, s.recovering, 180001
 	st.Flushed, st.Timeline = s.end, s.branch.tl
-	st.Slots, st.SyncNames = s.slots, s.names.String()
+	st.Slots, st.Spare, st.SyncNames = s.slots, s.spare, s.names.String()
 	for _, n := range s.w.nodes {
 		if o := n.server; o.stream == s {
 			r := pg.Replica{Name: n.name, State: "streaming", Flushed: o.acked, Replayed: o.acked, SyncState: "async"}

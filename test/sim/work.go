@@ -127,16 +127,18 @@ func (s *server) work(a ha.Action, progress func(done, total int64), done func(l
 				end("no answer")
 				return
 			}
-			want := split(a.Names)
+			want, spare := split(a.Names), split(a.Spare)
+			used := func(slot string) bool {
+				return slices.ContainsFunc(w.nodes, func(n *node) bool { return n.server.stream == s && n.server.up.Slot == slot })
+			}
 			for _, old := range s.slots {
-				for _, n := range w.nodes {
-					if n.server.stream == s && n.server.up.Slot == old && !slices.Contains(want, old) {
-						want = append(want, old)
-					}
+				if used(old) && !slices.Contains(want, old) {
+					want = append(want, old)
 				}
 			}
-			slices.Sort(want)
-			s.slots = want
+			s.spare = slices.DeleteFunc(spare, func(slot string) bool { return slices.Contains(want, slot) })
+			s.slots = slices.Concat(want, s.spare)
+			slices.Sort(s.slots)
 			end("")
 		})
 	case ha.Configure:
