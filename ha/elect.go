@@ -19,7 +19,9 @@ import (
 // does not answer within a moment is as dead as the leader. Without a witness
 // (everything was down) time proves nothing: every recorded member is awaited,
 // for any of them may hold what was acknowledged last; only the last leader
-// itself, which holds all of its epoch, need not wait.
+// itself, which holds all of its epoch, need not wait. One whose server would not
+// start lets the others go first, but not for ever: who is awaited may itself wait,
+// for log that only the last leader has, and can say nothing before it has it.
 func (t *turn) elect() {
 	after := t.State.Epoch()
 	if t.unsure() {
@@ -63,15 +65,17 @@ func (t *turn) elect() {
 		t.note("candidate=no")
 		return
 	}
-	if t.lastLeader() == t.Self.Name && t.m.Failed.Times < startsInPlace {
-		t.note("last-leader=self")
-		if t.Server.Control.Clean() {
-			t.m.Story.Kind = cluster.KindRestart // it had been shut down, like everybody
-		}
-		t.acquire("returned", "")
+	last := t.lastLeader() == t.Self.Name
+	if last && t.m.Failed.Times < startsInPlace {
+		t.comeBack()
 		return
 	}
 	if !t.counted(after) {
+		if at := v.Since + stuckAfter; last && t.Now >= at {
+			t.comeBack()
+		} else if last {
+			t.wakeBy(at)
+		}
 		return
 	}
 	rank, why := t.rank(p)
@@ -90,6 +94,15 @@ func (t *turn) elect() {
 		}
 		t.acquire("elected", t.compared())
 	}
+}
+
+// comeBack is the last leader taking the key again.
+func (t *turn) comeBack() {
+	t.note("last-leader=self")
+	if t.Server.Control.Clean() {
+		t.m.Story.Kind = cluster.KindRestart // it had been shut down, like everybody
+	}
+	t.acquire("returned", "")
 }
 
 // vacate opens the election after an epoch. why is for one that ended otherwise

@@ -372,6 +372,16 @@ func TestDrain(t *testing.T) {
 
 func TestElect(t *testing.T) {
 	both := []cluster.Pledge{{Member: "b", LSN: 1000, Witness: true}, {Member: "c", LSN: 1000}}
+	gaveUp := func(since time.Duration, ps ...cluster.Pledge) func(*View) { // b led, and its server would not start
+		return func(v *View) {
+			pledged(v, ps...)
+			v.State.Term.Leader = "b"
+			down(&v.Server)
+			v.Memory.Rejoin = Rejoin{Measured: true, End: 1000}
+			v.Memory.Failed = Failed{What: Start{}.String(), Times: startsInPlace, Until: now}
+			v.Memory.Vacancy.Since, v.Memory.Vacancy.Ready = since, 0
+		}
+	}
 	check(t, []row{
 		{"a position first, read after the vacancy", vacant, nil, "leader=none after=40 position=old -> nothing"},
 		{"then it is published", vacant, func(v *View) { pledged(v) }, "leader=none after=40 position=0/3E8 -> put howdah/pledges/b"},
@@ -386,6 +396,13 @@ func TestElect(t *testing.T) {
 			v.Memory.Vacancy.Since = now - time.Hour
 		}, "leader=none after=40 awaits=a awaits=c -> nothing"},
 		{"the first takes the key", vacant, func(v *View) { pledged(v, both...) }, "leader=none after=40 rank=0 -> acquire(after 40)"},
+		{"whose server would not start waits for the others", vacant, gaveUp(now-stuckAfter+1, cluster.Pledge{Member: "b", LSN: 1000}), "leader=none after=40 awaits=a awaits=c -> nothing"},
+		{"but one of them may be waiting for its log", vacant, gaveUp(now-stuckAfter, cluster.Pledge{Member: "b", LSN: 1000}), "leader=none after=40 awaits=a awaits=c last-leader=self -> acquire(after 40)"},
+		{"not before it may be tried again", vacant, func(v *View) {
+			gaveUp(now-stuckAfter, cluster.Pledge{Member: "b", LSN: 1000, NoFailover: true})(v)
+			v.Memory.Failed.Until++
+		}, "leader=none after=40 candidate=no -> nothing"},
+		{"nor before one who has more and can", vacant, gaveUp(now-stuckAfter, cluster.Pledge{Member: "a", LSN: 1}, cluster.Pledge{Member: "b", LSN: 1000}, cluster.Pledge{Member: "c", LSN: 1001}), "leader=none after=40 rank=1 -> nothing"},
 		{"who is behind stands back", vacant, func(v *View) {
 			pledged(v, both[0], cluster.Pledge{Member: "c", LSN: 1001})
 		}, "leader=none after=40 rank=1 -> nothing"},
