@@ -102,6 +102,19 @@ func TestAhead(t *testing.T) {
 		{"with what he had it goes to him at once", standby, taken(1000), so + "-> follow(c)"},
 		{"with more it waits", standby, taken(999), so + "ahead=1 -> nothing"},
 		{"also while he writes, and does not say what", standby, leads(3), so + "ahead=1 -> nothing"},
+		{"it measures its log if he never does", standby, func(v *View) {
+			leads(3)(v)
+			v.Memory.Rejoin = Rejoin{Leader: "c", Epoch: 50, Stuck: now - stuckAfter}
+		}, so + "ahead=1 stuck=10s -> stop"},
+		{"as where what it is on is none of his ancestors", standby, func(v *View) {
+			leads(8, cluster.HistoryRow{Timeline: 5, LSN: 999})(v)
+			v.Server.Timeline, v.State.Term.Reserved = 6, 8
+			v.Memory.Rejoin = Rejoin{Leader: "c", Epoch: 50, Stuck: now - stuckAfter}
+		}, so + "ahead=1 stuck=10s -> stop"},
+		{"who has not said that he writes is waited for", standby, func(v *View) {
+			taken(999)(v)
+			v.Memory.Rejoin = Rejoin{Leader: "c", Epoch: 50, Stuck: now - stuckAfter}
+		}, so + "ahead=1 -> nothing"},
 		{"he began no timeline", standby, leads(2), so + "-> follow(c)"},
 		{"his began behind it", standby, leads(3, cluster.HistoryRow{Timeline: 2, LSN: 1000}), so + "-> follow(c)"},
 		{"his began before its end", standby, leads(3, cluster.HistoryRow{Timeline: 2, LSN: 999}), so + "forked=1 -> stop"},

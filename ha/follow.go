@@ -213,19 +213,15 @@ func (t *turn) stream() {
 		t.note("leader=unpublished")
 		return
 	}
-	if s.Upstream != up.Addr() || s.Slot != up.Slot {
+	at, left := t.fork(s.Timeline)
+	switch {
+	case s.Upstream != up.Addr() || s.Slot != up.Slot:
 		t.note("upstream=%s", s.Upstream)
-		switch at, left := t.fork(s.Timeline); {
-		case !t.ahead(at, left):
+		if !t.ahead(at, left) {
 			t.work(Follow{Up: up})
-		case ready && left:
-			t.forked(at)
-		default:
-			t.lookBy(t.ServerAt + 10*soon)
+			return
 		}
-		return
-	}
-	if s.Streaming {
+	case s.Streaming:
 		r.Stuck, r.Tries = 0, 0
 		t.m.Streamed = Streamed{t.State.Leader.Mod, s.PID}
 		t.m.Story = Story{}
@@ -233,14 +229,15 @@ func (t *turn) stream() {
 			t.whole()
 		}
 		return
+	default:
+		t.note("streaming=no")
 	}
-	t.note("streaming=no")
 	t.lookBy(t.ServerAt + 10*soon)
-	if at, left := t.fork(s.Timeline); ready && left && s.Flushed > at {
+	if ready && left && s.Flushed > at {
 		t.forked(at)
 		return
 	}
-	if _, left := t.fork(s.Timeline); ready && !left && s.Timeline < t.State.Floor() {
+	if ready && !left && s.Timeline < t.State.Floor() {
 		// Brought back, and back again: this timeline is none of the leader's ancestors.
 		t.note("restore=undone")
 		r.End, r.Measured, r.Forked = s.Flushed, false, true
@@ -280,7 +277,8 @@ func (t *turn) stream() {
 // had when he took the key, and his history, where left is, does not tell yet. It does
 // not go to him then. What it reports to have flushed is on the old timeline, and he
 // might take it for a confirmation of what he writes at the same positions on his own
-// (walreceiver.c begins to report from where replay is).
+// (walreceiver.c begins to report from where replay is). A history may never tell: of a
+// timeline that is none of his ancestors it has no row. Who waits long is stuck, and measured.
 func (t *turn) ahead(at pg.LSN, left bool) bool {
 	s, term := &t.Server, t.State.Term
 	if left {
