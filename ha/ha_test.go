@@ -698,6 +698,7 @@ func TestLookComes(t *testing.T) {
 
 func TestPause(t *testing.T) {
 	pause := func(v *View) { v.State.Config.Data = map[string]any{"pause": true} }
+	free := func(v *View) { pause(v); v.State.Leader, v.Memory.Right = nil, Right{} }
 	check(t, []row{
 		{"nothing is begun", vacant, pause, "paused -> nothing"},
 		{"a manual switchover goes on, once", leader, func(v *View) {
@@ -709,6 +710,11 @@ func TestPause(t *testing.T) {
 			down(&v.Server)
 			v.Server.Control.State = pg.ControlShutDown
 		}, "paused -> release(epoch 40)"},
+		{"a primary takes the key that is free", leader, free, "paused -> acquire(after 40)"},
+		{"not one whose log is of before a restore", leader, func(v *View) {
+			free(v)
+			v.State.Restore = &cluster.Restore{Mod: 47, ID: "x", Member: "b", Timeline: 3, Phase: cluster.RestoreTurned}
+		}, "paused candidate=no(before the restore: 2<3) -> nothing"},
 	})
 }
 

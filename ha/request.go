@@ -49,7 +49,9 @@ func (t *turn) paused() bool {
 			t.release()
 		}
 	case l == nil && primary && t.State.Initialize.System == s.Control.System && t.lastLeader() == t.Self.Name:
-		t.acquire("paused primary", "")
+		if !t.superseded(max(s.Timeline, s.Control.Timeline)) {
+			t.acquire("paused primary", "")
+		}
 	case l != nil && s.Process == pg.ProcessRunning && s.Recovering && t.offered():
 		t.note("switchover=mine")
 	case t.leading() && s.Process == pg.ProcessRunning && s.Recovering:
