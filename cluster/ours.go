@@ -343,6 +343,8 @@ type Gateway struct {
 	Open int   `json:"open,omitempty"`
 	// Served is the newest reign whose leader has answered a client through it.
 	Served int64 `json:"served,omitempty"`
+	// ServedAt is when it did so for the first time, or again after it had been away.
+	ServedAt time.Time `json:"served_at,omitzero"`
 }
 
 // Encode is the value to put.

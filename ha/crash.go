@@ -83,6 +83,9 @@ func (t *turn) leadDown() {
 	if t.m.Crash.At == 0 {
 		t.m.Crash = Crash{At: t.Now}
 		t.begin("crash", t.Self.Name, "the postmaster died")
+		if t.m.Story.Begun.Equal(t.Wall) && s.Gone > 0 {
+			t.m.Story.Begun = t.Wall.Add(t.ServerAt - t.Now - s.Gone)
+		}
 	}
 	c := &t.m.Crash
 	switch {

@@ -285,8 +285,14 @@ func (t *turn) told() {
 		s.Wrote = t.Now
 	}
 	waited := t.Now < s.Wrote+routedIn
-	if waited && slices.ContainsFunc(t.State.Gateways, func(g cluster.Gateway) bool { return g.Served == t.m.Right.Epoch }) {
-		s.phase(cluster.PhaseRouted, t.Wall)
+	for _, g := range t.State.Gateways {
+		if waited && g.Served == t.m.Right.Epoch && g.ServedAt.After(s.Begun) { // by the clock of its own node
+			at := g.ServedAt
+			if at.After(t.Wall) {
+				at = t.Wall
+			}
+			s.phase(cluster.PhaseRouted, at)
+		}
 	}
 	next := int64(1)
 	for _, p := range t.State.Failovers {

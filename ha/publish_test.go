@@ -291,7 +291,7 @@ func TestAPageEndsWhenClientsAreAnswered(t *testing.T) {
 		}}
 	}
 	serves := func(v *View, epoch int64) {
-		v.State.Gateways = []cluster.Gateway{{Host: "h"}, {Host: "i", Served: epoch}}
+		v.State.Gateways = []cluster.Gateway{{Host: "h"}, {Host: "i", Served: epoch, ServedAt: v.Wall.Add(-10 * time.Millisecond)}}
 	}
 	for _, tt := range []struct {
 		name string
@@ -303,6 +303,11 @@ func TestAPageEndsWhenClientsAreAnswered(t *testing.T) {
 		{"and the page is seen", seen, "", false},
 		{"nobody was answered yet", func(v *View) { seen(v); serves(v, epoch-1) }, "", true},
 		{"one was at once", func(v *View) { serves(v, epoch) }, "000001 over 0: writes routed", true},
+		{"one was before it began", func(v *View) {
+			seen(v)
+			serves(v, epoch)
+			v.State.Gateways[1].ServedAt = v.Memory.Story.Begun
+		}, "", true},
 		{"one was since, and what others added stays", func(v *View) { seen(v); serves(v, epoch) }, "000003 over 31: writes routed lost", true},
 		{"one that is answered late did not wait", func(v *View) {
 			seen(v)

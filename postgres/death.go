@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"time"
 
 	"howdah/logkey"
 )
@@ -27,6 +28,8 @@ func (s *Server) Run(ctx context.Context) error {
 			if err := p.waitExit(ctx); err != nil {
 				return s.Close()
 			}
+			now := time.Now()
+			s.diedAt.Store(&now)
 			s.log.Info("postmaster died", logkey.PID, p.PID)
 			select {
 			case s.died <- struct{}{}:

@@ -44,6 +44,9 @@ func (s *Server) Look(ctx context.Context) pg.Status {
 	}
 	p, running := Postmaster(s.data)
 	if !running {
+		if died := s.diedAt.Load(); died != nil {
+			st.Gone = time.Since(*died)
+		}
 		s.hangUp()
 		all, err := holders(s.data)
 		st.Standby = s.signalled()

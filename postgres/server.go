@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -45,7 +46,8 @@ type Server struct {
 	account  account
 	log      *slog.Logger
 	died     chan struct{}
-	found    chan Proc // to Run: a postmaster to watch
+	diedAt   atomic.Pointer[time.Time] // when the last one did that Run watched
+	found    chan Proc                 // to Run: a postmaster to watch
 
 	look struct { // Look's own state
 		sync.Mutex

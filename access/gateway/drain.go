@@ -26,7 +26,8 @@ type standing struct {
 	held  int64 // generation of the drain for which clients are held; 0: none
 	open  int   // transactions that were going on when they first were, or 0
 
-	served int64 // the newest reign whose leader has answered a client here
+	served   int64     // the newest reign whose leader has answered a client here
+	servedAt time.Time // when it first did so, or again after it had been away
 }
 
 // A draining is the drain that is being obeyed.

@@ -32,7 +32,7 @@ type front struct {
 	draining draining
 	standMu  sync.Mutex
 	standing latest.Value[standing]
-	served   atomic.Int64 // newest reign whose leader has answered a client
+	served   atomic.Int64 // newest reign whose leader has answered a client since it was last away
 
 	reader cluster.Reader
 	blind  atomic.Bool // the watch is lost, and no snapshot came since
@@ -67,8 +67,22 @@ func (f *front) follow(ctx context.Context, store dcs.Store) error {
 // see takes up a new picture.
 func (f *front) see(p cluster.Picture) {
 	f.change(func(v *route.View) { v.Known, v.Picture = true, p })
+	if !f.leads(p.Epoch) {
+		f.served.Store(0) // its next answer ends an outage
+	}
 	f.stand(func(s *standing) { s.epoch = p.Epoch })
 	f.drain(p)
+}
+
+// leads says that some service sends clients to the leader of epoch.
+func (f *front) leads(epoch int64) bool {
+	routes, _ := f.routes.Get()
+	for _, s := range routes {
+		if slices.ContainsFunc(s.Usable(), func(b route.Backend) bool { return b.Epoch == epoch }) {
+			return true
+		}
+	}
+	return false
 }
 
 // change alters what routes follow from, and brings all that hangs on them in

@@ -37,7 +37,11 @@ func (g *gate) pass() bool { return g.open() && g.front.serves(g.epoch) }
 // serves notes that a client hears the leader of epoch, and is true.
 func (f *front) serves(epoch int64) bool {
 	if was := f.served.Load(); was < epoch && f.served.CompareAndSwap(was, epoch) {
-		f.stand(func(s *standing) { s.served = max(s.served, epoch) })
+		f.stand(func(s *standing) {
+			if epoch >= s.served {
+				s.served, s.servedAt = epoch, time.Now().Round(0)
+			}
+		})
 	}
 	return true
 }
