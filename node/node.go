@@ -125,7 +125,7 @@ func Roles(n spec.Node) []Role {
 		},
 		// Longer than the agent gives its own parts (agent.Grace): it ends by
 		// itself, and is killed only when it hangs.
-		OOM: oomRole, Grace: 80 * time.Second,
+		OOM: oomRole, Slack: 20 * time.Millisecond, Grace: 80 * time.Second,
 	})
 	if n.VIP.Address != "" {
 		// It goes first: who is being stopped is not to be connected to any more,

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 
+	"howdah/node/process"
 	"howdah/pg"
 	"howdah/problem"
 )
@@ -265,7 +266,7 @@ func (a account) run(ctx context.Context, t tool) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := cmd.Start(); err != nil {
+	if err := process.Punctual(cmd.Start); err != nil {
 		return "", fmt.Errorf("run %s: %w", t.path, err)
 	}
 	var kept []string

@@ -18,6 +18,7 @@ import (
 
 	"howdah/logkey"
 	"howdah/netport"
+	"howdah/node/process"
 	"howdah/pg"
 	"howdah/postgres/conf"
 	"howdah/problem"
@@ -129,18 +130,22 @@ func (s *Server) spawn(ctx context.Context, stdin, out *os.File) (Proc, error) {
 		return Proc{}, err
 	}
 	program := s.programs.Path("postgres") // by its full path: it finds its shared files from there
-	process, err := os.StartProcess(program, []string{program, "-D", s.data}, &os.ProcAttr{
-		// In the data directory from its first moment, so that it is found there.
-		Dir: s.data, Files: []*os.File{stdin, out, out}, Sys: s.account.attr(),
-		// The postmaster keeps the score that the supervisor gave us; its children
-		// are picked first when memory runs out.
-		Env: s.account.environ("PG_OOM_ADJUST_FILE=/proc/self/oom_score_adj", "PG_OOM_ADJUST_VALUE=0"),
+	var server *os.Process
+	err := process.Punctual(func() (err error) {
+		server, err = os.StartProcess(program, []string{program, "-D", s.data}, &os.ProcAttr{
+			// In the data directory from its first moment, so that it is found there.
+			Dir: s.data, Files: []*os.File{stdin, out, out}, Sys: s.account.attr(),
+			// The postmaster keeps the score that the supervisor gave us; its children
+			// are picked first when memory runs out.
+			Env: s.account.environ("PG_OOM_ADJUST_FILE=/proc/self/oom_score_adj", "PG_OOM_ADJUST_VALUE=0"),
+		})
+		return err
 	})
 	if err != nil {
 		return Proc{}, err
 	}
-	p := Proc{PID: process.Pid}
-	_ = process.Release() // we reap by pidfd, as any process that adopts it must
+	p := Proc{PID: server.Pid}
+	_ = server.Release() // we reap by pidfd, as any process that adopts it must
 	if st, ok := readStat(p.PID); ok {
 		p.Ticks = st.ticks
 	}

@@ -10,6 +10,7 @@ import (
 	"howdah/ha/agent"
 	"howdah/lease"
 	"howdah/lifecycle"
+	"howdah/node/process"
 	"howdah/nodefile"
 	"howdah/pki"
 	"howdah/spec"
@@ -25,6 +26,7 @@ func runAgent(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
+	process.Threads(8) // as many as it comes to use: none is left for the runtime's watcher to make
 	return agent.Run(ctx, n, log, rest)
 }
 
