@@ -18,7 +18,7 @@ const overtake = 150 * time.Millisecond
 // How long after the nearest member did not answer it is asked first again: what
 // that costs, if it is still silent, is overtake for one question.
 const (
-	awayMin = 5 * time.Second
+	awayMin = time.Second
 	awayMax = 5 * time.Minute
 )
 
