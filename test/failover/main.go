@@ -105,7 +105,7 @@ func run() error {
 func measure(ctx context.Context, c *cluster, faults []fault, n int, through, load string, verbose bool) ([]Result, error) {
 	write := c.Write
 	if through != "" {
-		write = func(ctx context.Context) (*outside.Writer, error) { return c.WriteThrough(ctx, through) }
+		write = func(ctx context.Context) (*outside.Writer, error) { return c.WaitThrough(ctx, through) }
 	}
 	w, err := write(ctx)
 	if err != nil {

@@ -12,10 +12,16 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-const (
-	pace    = 5 * time.Millisecond   // between two rows
-	patient = time.Second            // for one row
-	curious = 500 * time.Millisecond // for one connection
+const pace = 5 * time.Millisecond // between two rows
+
+// patience is how long a client waits.
+type patience struct{ row, conn time.Duration }
+
+var (
+	brisk = patience{row: time.Second, conn: 500 * time.Millisecond}
+	// steady is who comes through gateways that live: they answer as soon as anybody
+	// can. Who gives up earlier adds to an outage what his next attempt costs.
+	steady = patience{row: 10 * time.Second, conn: 10 * time.Second}
 )
 
 // A Writer inserts numbered rows, one transaction each, over one connection to
@@ -24,6 +30,7 @@ const (
 type Writer struct {
 	hosts []*pgconn.Config
 	table string
+	waits patience
 	stop  func()
 
 	mu    sync.Mutex
@@ -50,9 +57,19 @@ func (c *Cluster) WriteThrough(ctx context.Context, service string) (*Writer, er
 	return c.WriteInto(ctx, "numbered", service)
 }
 
+// WaitThrough is WriteThrough for who waits until the service answers. Whichever
+// node is to be lost has to be shunned before.
+func (c *Cluster) WaitThrough(ctx context.Context, service string) (*Writer, error) {
+	return c.writeInto(ctx, "numbered", service, steady)
+}
+
 // WriteInto is for several writers at once: each has a table of its own. No
 // service is straight at the servers.
 func (c *Cluster) WriteInto(ctx context.Context, table, service string) (*Writer, error) {
+	return c.writeInto(ctx, table, service, brisk)
+}
+
+func (c *Cluster) writeInto(ctx context.Context, table, service string, waits patience) (*Writer, error) {
 	hosts, err := c.targets(ctx)
 	if service != "" {
 		hosts, err = c.Entries(ctx, service)
@@ -60,7 +77,7 @@ func (c *Cluster) WriteInto(ctx context.Context, table, service string) (*Writer
 	if err != nil {
 		return nil, err
 	}
-	w := &Writer{hosts: hosts, table: table}
+	w := &Writer{hosts: hosts, table: table, waits: waits}
 	if _, err := w.Query(ctx, "create table if not exists "+table+" (n bigint primary key, at timestamptz default clock_timestamp())"); err != nil {
 		return nil, err
 	}
@@ -103,7 +120,7 @@ func (w *Writer) run(ctx context.Context, row int64) {
 			host = (host + 1) % len(w.hosts)
 		}
 		if conn == nil {
-			conn = Connect(ctx, w.hosts[host])
+			conn = connect(ctx, w.hosts[host], w.waits.conn)
 		}
 		sent := time.Now()
 		timeline, err := w.insert(ctx, conn, row)
@@ -129,7 +146,11 @@ func (w *Writer) run(ctx context.Context, row int64) {
 
 // Connect gives nil if nobody answers in time.
 func Connect(ctx context.Context, host *pgconn.Config) *pgconn.PgConn {
-	ctx, cancel := context.WithTimeout(ctx, curious)
+	return connect(ctx, host, brisk.conn)
+}
+
+func connect(ctx context.Context, host *pgconn.Config, wait time.Duration) *pgconn.PgConn {
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	conn, err := pgconn.ConnectConfig(ctx, host)
 	if err != nil {
@@ -152,7 +173,7 @@ func (w *Writer) insert(ctx context.Context, conn *pgconn.PgConn, row int64) (ti
 	if conn == nil {
 		return 0, errNobody
 	}
-	ctx, cancel := context.WithTimeout(ctx, patient)
+	ctx, cancel := context.WithTimeout(ctx, w.waits.row)
 	defer cancel()
 	// A file of WAL begins with the timeline's eight digits (xlog_internal.h, XLogFileName).
 	sql := "insert into " + w.table + " values ($1) returning left(pg_walfile_name(pg_current_wal_lsn()), 8)"
