@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -43,6 +44,25 @@ func DefaultServices() []Service {
 	offline.Selector = "[? pg_role == `offline` || pg_offline_query ]"
 	offline.Backup = "[? pg_role == `replica` && !pg_offline_query]"
 	return []Service{primary, replica, direct, offline}
+}
+
+// CheckPaths are the health paths by which services choose members.
+var CheckPaths = []string{
+	"/", "/primary", "/master", "/read-write", "/leader", "/standby-leader", "/replica", "/read-only", "/health", "/sync", "/synchronous",
+	"/quorum", "/async", "/asynchronous", "/read-only-quorum", "/read-only-sync", "/read-only-synchronous",
+}
+
+// Answered says that an agent knows a check's path, matched as Patroni does it: some
+// words anywhere in it, the others as the whole of it.
+func Answered(check string) bool {
+	path, _, _ := strings.Cut(check, "?")
+	for _, word := range []string{"leader", "master", "primary", "read-write", "replica", "health"} {
+		if strings.Contains(path, word) {
+			return true
+		}
+	}
+	return slices.Contains(CheckPaths, path) || path == "" ||
+		strings.Contains(path, "read-only") && !strings.Contains(path, "sync") && !strings.Contains(path, "quorum")
 }
 
 // Limits are what the options of a service say about how much a server takes.

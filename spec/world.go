@@ -1,7 +1,9 @@
 package spec
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"howdah/cluster"
@@ -20,7 +22,25 @@ type World struct {
 	Names    []Names   `json:"dns"`   // the name servers
 	Hosts    []Host    `json:"hosts"` // the machines that carry any of it, in the order of the file
 	Findings []Finding `json:"findings"`
+	Mentions []Mention `json:"-"`
 }
+
+// A Mention is a name in an inventory that only PostgreSQL can tell whether it knows.
+type Mention struct {
+	Kind    string // a parameter, a library or an extension
+	Cluster string
+	Of      string // whose it is: "", "user app", "database app"
+	Name    string
+	Value   string // of a parameter
+	Line    int
+}
+
+// Kinds of mentions.
+const (
+	ParameterName = "parameter"
+	LibraryName   = "library"
+	ExtensionName = "extension"
+)
 
 // A Cluster is one PostgreSQL cluster.
 type Cluster struct {
@@ -185,6 +205,20 @@ func (w World) Place(line int) string {
 	return fmt.Sprintf("%s:%d", w.File, line)
 }
 
+// Say adds findings: the worst come first, then they are in the order of the file.
+func (w *World) Say(all ...Finding) {
+	w.Findings = append(w.Findings, all...)
+	rank := map[string]int{Problem: 0, Warning: 1, Later: 2, Inapplicable: 3}
+	slices.SortStableFunc(w.Findings, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(rank[a.Kind], rank[b.Kind]), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Text, b.Text))
+	})
+	w.Findings = slices.Compact(w.Findings)
+}
+
+// mostProblems is how many problems one error lists: whoever has more has one that
+// is everywhere, and reads no further.
+const mostProblems = 100
+
 // Err is every problem of the inventory in one error, or nil.
 func (w World) Err() error {
 	var lines []string
@@ -204,6 +238,9 @@ func (w World) Err() error {
 	do := "correct this line; nothing was changed"
 	if len(lines) > 1 {
 		do = fmt.Sprintf("correct these %d places; nothing was changed", len(lines))
+	}
+	if more := len(lines) - mostProblems; more > 0 {
+		lines = append(lines[:mostProblems], fmt.Sprintf("and %d more", more))
 	}
 	return &problem.Error{
 		Code: "inventory-invalid", What: "cannot use the inventory " + w.File,

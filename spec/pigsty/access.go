@@ -107,6 +107,9 @@ func (r *reader) lines(inv *inventory, s *server, members []*server, v *value, u
 	}
 	addr := v.field("addr")
 	if addr.null() {
+		if !addr.absent() {
+			return nil // told with its shape
+		}
 		r.find(spec.Problem, v.line, "the rule "+quote(v.field("title").String())+" has neither addr nor rules", "say whom it is for, like addr: intra")
 		return nil
 	}

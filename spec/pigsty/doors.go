@@ -40,7 +40,7 @@ func (r *reader) virtual(s *server, members []*server) string {
 	}
 	line := s.line("pg_vip_address")
 	p, err := netip.ParsePrefix(s.text("pg_vip_address"))
-	if err != nil {
+	if err != nil || s.ill["pg_vip_address"] {
 		return "" // told with its shape
 	}
 	if p.Addr().IsLoopback() {

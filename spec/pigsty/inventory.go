@@ -31,22 +31,16 @@ func Read(file string, text []byte) spec.World {
 	case r.failed(): // no YAML: nothing further can be said
 	case native(root):
 		w.Form = "native"
-		if inv := r.native(root); !r.failed() {
-			r.resolve(inv, &w)
-		}
+		r.resolve(r.native(root), &w)
 	default:
 		inv := r.inventory(root)
 		r.lint(inv)
 		r.resolve(inv, &w)
 	}
-	slices.SortStableFunc(r.findings, func(a, b spec.Finding) int {
-		return cmp.Or(cmp.Compare(rank[a.Kind], rank[b.Kind]), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Text, b.Text))
-	})
-	w.Findings = slices.Compact(r.findings)
+	w.Mentions = r.mentions
+	w.Say(r.findings...)
 	return w
 }
-
-var rank = map[string]int{spec.Problem: 0, spec.Warning: 1, spec.Later: 2, spec.Inapplicable: 3}
 
 // A reader turns text into a world and collects what there is to say.
 type reader struct {
@@ -57,10 +51,33 @@ type reader struct {
 	guesses  int  // at what unknown names may mean
 	short    bool // it is the short form
 	findings []spec.Finding
+	said     map[spec.Finding]bool
+	mentions []spec.Mention
+	named    map[spec.Mention]bool
 }
 
 func (r *reader) find(kind string, line int, text, do string) {
-	r.findings = append(r.findings, spec.Finding{Kind: kind, Line: line, Text: text, Do: do})
+	f := spec.Finding{Kind: kind, Line: line, Text: text, Do: do}
+	if r.said[f] {
+		return // of another host
+	}
+	if r.said == nil {
+		r.said = map[spec.Finding]bool{}
+	}
+	r.said[f] = true
+	r.findings = append(r.findings, f)
+}
+
+// mention notes a name that only PostgreSQL can judge.
+func (r *reader) mention(m spec.Mention) {
+	if r.named[m] {
+		return // of another host
+	}
+	if r.named == nil {
+		r.named = map[spec.Mention]bool{}
+	}
+	r.named[m] = true
+	r.mentions = append(r.mentions, m)
 }
 
 func (r *reader) bad(line int, format string, args ...any) {
@@ -241,7 +258,6 @@ func (r *reader) hosts(inv *inventory, g *group, f field) {
 	for _, h := range f.value.fields {
 		if a, err := netip.ParseAddr(h.name); err != nil || !a.Is4() {
 			r.bad(h.line, "host %s of group %s is no IPv4 address", quote(h.name), g.name)
-			continue
 		}
 		if !h.value.null() && !r.isMap(h) {
 			continue
@@ -294,12 +310,13 @@ type scope struct {
 	vars  map[string]field
 	extra map[string]string // what placeholders stand for
 	used  map[string]spec.Setting
+	ill   map[string]bool // what is written and does not fit
 }
 
 // scope resolves the variables of a host. Groups in without, and what they say
 // about the host, do not count.
 func (r *reader) scope(inv *inventory, h *host, without []*group, last ...*value) *scope {
-	s := &scope{r: r, vars: map[string]field{}, extra: map[string]string{}, used: map[string]spec.Setting{}}
+	s := &scope{r: r, vars: map[string]field{}, extra: map[string]string{}, used: map[string]spec.Setting{}, ill: map[string]bool{}}
 	take := func(v *value) {
 		if v == nil {
 			return
@@ -346,8 +363,15 @@ func (s *scope) look(name string) (*value, string) {
 	if f, ok := s.vars[name]; ok && !f.value.null() {
 		p := s.r.known.byName[name]
 		v := s.expand(f.value, 0)
-		if !s.r.fits(field{name, f.line, v}, p.is) {
-			return s.r.known.defaults.field(name), "default"
+		fits := s.r.fits
+		if s.r.short { // told by the name that it has there
+			fits = func(f field, is shape) bool { return s.r.hasShape(f.value, is) }
+		}
+		if !fits(field{name, f.line, v}, p.is) {
+			s.ill[name] = true
+			if v = s.r.mend(v, p.is); v == nil {
+				return s.r.known.defaults.field(name), "default"
+			}
 		}
 		return v, s.r.place(f.line)
 	}

@@ -137,10 +137,14 @@ func (r *reader) nativeCluster(inv *inventory, c *value, top bool) {
 			keys[k] = v
 		}
 	}
-	if !r.strict(c, "a cluster", keys) || c.field("cluster").null() {
+	if !r.strict(c, "a cluster", keys) {
 		return
 	}
 	name := c.field("cluster").String()
+	if c.field("cluster").null() { // told; the rest of it is looked at all the same
+		name = "on-line-" + strconv.Itoa(c.line)
+		c.fields = append(slices.Clone(c.fields), field{"cluster", c.line, &value{line: c.line, text: name, scalar: name}})
+	}
 	g := &group{name: name, line: c.line, depth: 1, vars: &value{kind: mapKind, line: c.line}}
 	g.vars.fields = append(g.vars.fields, field{"pg_cluster", c.field("cluster").line, c.field("cluster")})
 	for _, f := range c.fields {
@@ -180,7 +184,6 @@ func (r *reader) nativeCluster(inv *inventory, c *value, top bool) {
 		}
 		if a, err := netip.ParseAddr(address.String()); err != nil || !a.Is4() {
 			r.bad(h.line, "host %s of cluster %s is no IPv4 address", quote(address.String()), name)
-			continue
 		}
 		if vars.field("pg_seq") == nil {
 			vars.fields = append(vars.fields, numbered("pg_seq", i+1, h.line))

@@ -79,9 +79,31 @@ func (r *reader) objects(s *server, c *spec.Cluster) spec.Objects {
 	for _, v := range items(s.get("pg_users")) {
 		add(v, true)
 	}
+	var names []string
+	for _, role := range o.Roles {
+		names = append(names, role.Name)
+	}
+	for _, list := range []*value{s.get("pg_default_roles"), s.get("pg_users")} {
+		for _, v := range items(list) {
+			r.groups(v, names)
+			if v.field("parameters") != nil {
+				r.ofObject(c.Name, "user "+v.field("name").String(), v.field("parameters"))
+			}
+		}
+	}
+	if s.given("pg_default_extensions") {
+		r.extensionNames(c.Name, "", s.get("pg_default_extensions"))
+	}
 	seen := map[string]int{}
 	for _, v := range items(s.get("pg_databases")) {
 		d := r.database(v)
+		r.extensionNames(c.Name, "database "+d.Name, v.field("extensions"))
+		r.ofObject(c.Name, "database "+d.Name, v.field("parameters"))
+		for _, in := range items(v.field("schemas")) {
+			if owner := in.field("owner"); !owner.null() {
+				r.isRole(owner, "the owner "+owner.String()+" of schema "+in.field("name").String(), names)
+			}
+		}
 		if other, ok := seen[d.Name]; ok {
 			r.bad(v.line, "database %s is listed twice, on lines %d and %d", d.Name, other, v.line)
 		}
@@ -92,8 +114,8 @@ func (r *reader) objects(s *server, c *spec.Cluster) spec.Objects {
 		if (d.Name == "postgres" || d.Name == "template1" || d.Name == "template0") && d.State == spec.Absent {
 			r.bad(v.line, "database %s cannot be absent", d.Name)
 		}
-		if d.Owner != "" && d.Owner != spec.Superuser && line[d.Owner] == 0 && !slices.ContainsFunc(o.Roles, func(r spec.Role) bool { return r.Name == d.Owner }) {
-			r.warn(v.line, "the owner %s of database %s is in no list of roles", d.Owner, d.Name)
+		if owner := v.field("owner"); !owner.null() {
+			r.isRole(owner, "the owner "+d.Owner+" of database "+d.Name, names)
 		}
 		o.Databases = append(o.Databases, d)
 	}
@@ -116,6 +138,56 @@ func (r *reader) objects(s *server, c *spec.Cluster) spec.Objects {
 		}
 	}
 	return o
+}
+
+// groups looks at the roles that one is a member of.
+func (r *reader) groups(v *value, names []string) {
+	for _, m := range items(v.field("roles")) {
+		name, state := m, ""
+		if m.kind == mapKind {
+			name, state = m.field("name"), m.field("state").String()
+		}
+		if state == "" || state == "grant" {
+			r.isRole(name, "the role "+name.String()+" of "+v.field("name").String(), names)
+		}
+	}
+}
+
+// isRole warns of a role that is in no list: somebody else has to make it.
+func (r *reader) isRole(v *value, what string, names []string) {
+	name := v.String()
+	if name == spec.Superuser || slices.Contains(names, name) || strings.HasPrefix(name, "pg_") {
+		return
+	}
+	do := ""
+	if near := nearest(name, names); near != "" {
+		do = "did you mean " + near + "?"
+	}
+	r.find(spec.Warning, v.line, what+" is in no list of roles", do)
+}
+
+// ofObject notes the parameters of a user or a database.
+func (r *reader) ofObject(cluster, of string, v *value) {
+	if v == nil {
+		return
+	}
+	for _, f := range v.fields {
+		r.mention(spec.Mention{Kind: spec.ParameterName, Cluster: cluster, Of: of, Name: f.name, Value: setting(f.value), Line: f.line})
+	}
+}
+
+// extensionNames notes the extensions of a list that are to be there.
+func (r *reader) extensionNames(cluster, of string, list *value) {
+	for _, v := range items(list) {
+		name := v
+		if v.kind == mapKind {
+			if v.field("state").String() == spec.Absent {
+				continue
+			}
+			name = v.field("name")
+		}
+		r.mention(spec.Mention{Kind: spec.ExtensionName, Cluster: cluster, Of: of, Name: name.String(), Line: name.line})
+	}
 }
 
 func items(v *value) []*value {

@@ -23,8 +23,9 @@ type server struct {
 	cluster string
 	seq     int
 	role    string
-	at      int // line of its host
-	rest    int // the agent's port
+	at      int  // line of its host
+	rest    int  // the agent's port
+	known   bool // its number was understood
 }
 
 // resolve makes the world of the tree.
@@ -48,9 +49,8 @@ func (r *reader) resolve(inv *inventory, w *spec.World) {
 			}
 		}
 		slices.SortStableFunc(members, func(a, b *server) int { return cmp.Compare(a.seq, b.seq) })
-		if r.membership(name, members) {
-			w.Clusters = append(w.Clusters, r.cluster(inv, name, members))
-		}
+		r.membership(name, members)
+		w.Clusters = append(w.Clusters, r.cluster(inv, name, members))
 	}
 	r.upstreams(w, servers)
 	beat(w.Clusters)
@@ -128,16 +128,16 @@ func (r *reader) server(sc *scope, h *host, g *group, line int) *server {
 		return nil
 	}
 	s := &server{scope: sc, host: h, group: g, at: line}
-	s.cluster = s.text("pg_cluster")
+	if s.cluster = s.text("pg_cluster"); s.cluster == "" { // it does not fit, and its members are looked at all the same
+		s.cluster = s.vars["pg_cluster"].value.String()
+	}
 	for _, name := range []string{"pg_seq", "pg_role"} {
 		if !s.given(name) {
 			r.bad(line, "host %s is a member of cluster %s and has no %s", h.name, s.cluster, name)
 		}
 	}
-	if r.failed() && (!s.given("pg_seq") || !s.given("pg_role")) {
-		return nil
-	}
 	s.seq, s.role = s.int("pg_seq"), s.text("pg_role")
+	s.known = s.given("pg_seq") && !s.ill["pg_seq"]
 	s.extra["pg_cluster"] = s.cluster
 	return s
 }
@@ -165,14 +165,16 @@ func (r *reader) ports(servers []*server) {
 }
 
 // membership checks what the members of one cluster must be together.
-func (r *reader) membership(name string, members []*server) bool {
+func (r *reader) membership(name string, members []*server) {
 	var primaries []string
+	all := true // the roles of all are known
 	for i, s := range members {
+		all = all && s.role != ""
 		if s.role == "primary" {
 			primaries = append(primaries, s.host.name)
 		}
 		for _, o := range members[:i] {
-			if o.seq == s.seq {
+			if o.seq == s.seq && o.known && s.known {
 				r.bad(s.at, "cluster %s has pg_seq %d twice: %s and %s", name, s.seq, o.host.name, s.host.name)
 			}
 		}
@@ -181,12 +183,16 @@ func (r *reader) membership(name string, members []*server) bool {
 		}
 	}
 	switch {
-	case len(primaries) == 0:
+	case len(primaries) == 0 && all:
 		r.find(spec.Problem, members[0].at, "cluster "+name+" has no member with pg_role: primary", "give it to one of them")
 	case len(primaries) > 1:
 		r.find(spec.Problem, members[0].at, fmt.Sprintf("cluster %s has %d members with pg_role: primary: %s", name, len(primaries), strings.Join(primaries, ", ")), "a cluster begins with one; who leads later is not the inventory's")
 	}
-	return len(primaries) == 1
+}
+
+// primary is the member that creates the cluster; where nobody is said to, the first.
+func primary(members []*server) *server {
+	return members[max(0, slices.IndexFunc(members, func(s *server) bool { return s.role == "primary" }))]
 }
 
 // ofCluster are the parameters that belong to a cluster as a whole; where its
@@ -204,7 +210,7 @@ var ofCluster = []string{
 }
 
 func (r *reader) cluster(inv *inventory, name string, members []*server) spec.Cluster {
-	first := members[slices.IndexFunc(members, func(s *server) bool { return s.role == "primary" })]
+	first := primary(members)
 	c := spec.Cluster{
 		Name: name, Namespace: inv.namespace, Timers: spec.Safe(), Dest: first.text("pg_default_service_dest"),
 		Config: map[string]any{}, Secrets: map[string]secret.Text{},
@@ -398,7 +404,10 @@ func (r *reader) services(s *server) []cluster.Service {
 			if other, ok := ports[out.Port]; ok {
 				r.bad(v.line, "services %s and %s of cluster %s have the same port %d", other, out.Name, s.cluster, out.Port)
 			}
-			if v.field("check").null() && out.Name != "primary" && out.Name != "default" {
+			if check := v.field("check"); !check.null() && !cluster.Answered(check.String()) {
+				r.path(check)
+			}
+			if v.field("check").absent() && out.Name != "primary" && out.Name != "default" {
 				r.find(spec.Warning, v.line, "service "+out.Name+" has no check, so it leads to the primary", "give it one: /read-only, /replica, /sync")
 			}
 			seen[out.Name], ports[out.Port] = v.line, out.Name
@@ -406,6 +415,19 @@ func (r *reader) services(s *server) []cluster.Service {
 		}
 	}
 	return all
+}
+
+// path warns of a check that no agent knows: its service leads nowhere.
+func (r *reader) path(check *value) {
+	path, query, asks := strings.Cut(check.String(), "?")
+	do := "write one of " + strings.Join(cluster.CheckPaths, ", ")
+	if near := nearest(path, cluster.CheckPaths); near != "" {
+		if asks {
+			near += "?" + query
+		}
+		do = "did you mean " + near + "?"
+	}
+	r.find(spec.Warning, check.line, "no agent answers the check "+quote(check.String())+", so its service leads nowhere", do)
 }
 
 func or(v *value, otherwise string) string {
@@ -476,6 +498,16 @@ func (r *reader) member(inv *inventory, s *server, members []*server, c spec.Clu
 	if v := s.get("pg_parameters"); v != nil {
 		for _, f := range v.fields {
 			m.Parameters[strings.ToLower(f.name)] = setting(f.value)
+			if s.given("pg_parameters") {
+				r.mention(spec.Mention{Kind: spec.ParameterName, Cluster: s.cluster, Name: f.name, Value: setting(f.value), Line: f.line})
+			}
+		}
+	}
+	if s.given("pg_libs") {
+		for name := range strings.SplitSeq(m.Tuning.Libs, ",") {
+			if name = strings.TrimPrefix(strings.Trim(strings.TrimSpace(name), `'"`), "$libdir/"); name != "" {
+				r.mention(spec.Mention{Kind: spec.LibraryName, Cluster: s.cluster, Name: name, Line: s.line("pg_libs")})
+			}
 		}
 	}
 	if s.text("pg_pwd_enc") == "md5" {

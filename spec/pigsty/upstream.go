@@ -15,7 +15,7 @@ func (r *reader) upstreams(w *spec.World, servers []*server) {
 		if c.Upstream.Host == "" {
 			continue
 		}
-		first := servers[slices.IndexFunc(servers, func(s *server) bool { return s.cluster == c.Name && s.role == "primary" })]
+		first := primary(slices.DeleteFunc(slices.Clone(servers), func(s *server) bool { return s.cluster != c.Name }))
 		line := first.line("pg_upstream")
 		at := slices.IndexFunc(servers, func(s *server) bool {
 			return s.host.name == c.Upstream.Host && s.cluster != c.Name

@@ -19,6 +19,7 @@ type value struct {
 	scalar any    // nil, bool, int64, float64 or string
 	list   []*value
 	fields []field // in the order of the file, a later key in place of an earlier one
+	ill    bool    // it stands for one that does not fit, and was told
 }
 
 type kind int
