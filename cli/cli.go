@@ -128,6 +128,14 @@ func Run(ctx context.Context, args []string, p Process) int {
 	return NotDone
 }
 
+// judged reads the inventory of what is to run here. Its warnings are printed, also
+// beside its problems: whoever corrects these reads of both at once.
+func (a *app) judged(ctx context.Context, path string) (control.Inventory, error) {
+	inv, err := control.JudgeInventory(ctx, path)
+	a.findings(inv.World, spec.Warning)
+	return inv, err
+}
+
 // complain prints err to stderr: for a person, or with --json for a program.
 func (a *app) complain(err error) {
 	if !a.json {

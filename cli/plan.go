@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -14,21 +15,19 @@ import (
 	"howdah/cluster"
 	"howdah/control"
 	"howdah/problem"
-	"howdah/spec"
 	"howdah/spec/plan"
 )
 
 // chosen reads FILE [CLUSTER[/MEMBER]…].
-func (a *app) chosen(args []string, o *control.Choice) (control.House, control.Inventory, error) {
+func (a *app) chosen(ctx context.Context, args []string, o *control.Choice) (control.House, control.Inventory, error) {
 	h, err := a.house()
 	if err != nil {
 		return h, control.Inventory{}, err
 	}
-	inv, err := control.ReadInventory(args[0])
+	inv, err := a.judged(ctx, args[0])
 	if err != nil {
 		return h, inv, err
 	}
-	a.findings(inv.World, spec.Warning)
 	o.Only = args[1:]
 	return h, inv, nil
 }
@@ -57,7 +56,7 @@ It ends with 0 when there is nothing to change, and with 2 when there is.`,
   howdah plan pigsty.yml --json | jq '.clusters[].steps[].what'`,
 		SuggestFor: []string{"diff", "check"}, Args: needsInventory,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			h, inv, err := a.chosen(args, &o)
+			h, inv, err := a.chosen(cmd.Context(), args, &o)
 			if err != nil {
 				return err
 			}
@@ -187,7 +186,7 @@ leader in between is followed. What was done is kept in the store, and shown by
   howdah apply pigsty.yml --prune --step`,
 		Args: needsInventory,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			h, inv, err := a.chosen(args, &o)
+			h, inv, err := a.chosen(cmd.Context(), args, &o)
 			if err != nil {
 				return err
 			}

@@ -24,7 +24,9 @@ func (a *app) spec() *cobra.Command {
 		Long: `Spec reads an inventory and prints the clusters that it describes: each value
 with the line it stands on, or what else gave it. Nothing is started or changed.
 All problems are named at once, each with its line; so are names that nobody
-knows, and parameters that have no effect here.`,
+knows, and parameters that have no effect here. Where this machine has the
+PostgreSQL that is asked for, that says which parameters, libraries and
+extensions it does not know. With --json and problems, the findings are printed.`,
 		Example: `  howdah spec pigsty.yml
   howdah spec pigsty.yml --json
   howdah spec --schema > inventory.schema.json`,
@@ -38,14 +40,17 @@ knows, and parameters that have no effect here.`,
 			}
 			return nil
 		},
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if schema {
 				a.printJSON(a.Out, pigsty.Schema())
 				return nil
 			}
-			inv, err := control.ReadInventory(args[0])
+			inv, err := control.JudgeInventory(cmd.Context(), args[0])
 			if err != nil {
 				a.findings(inv.World, spec.Warning)
+				if a.json && len(inv.World.Findings) > 0 { // what else there is of it would be half of it
+					a.printJSON(a.Out, map[string]any{"file": inv.World.File, "findings": inv.World.Findings})
+				}
 				return err
 			}
 			machine, err := control.Machine(a.dir)

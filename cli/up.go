@@ -12,7 +12,6 @@ import (
 
 	"howdah/cluster"
 	"howdah/control"
-	"howdah/spec"
 )
 
 func (a *app) up() *cobra.Command {
@@ -56,10 +55,9 @@ says max_loss or pg_rpo, and "howdah edit-config" changes a cluster that is ther
 			}
 			var inv control.Inventory
 			if len(args) == 1 {
-				if inv, err = control.ReadInventory(args[0]); err != nil {
+				if inv, err = a.judged(cmd.Context(), args[0]); err != nil {
 					return err
 				}
-				a.findings(inv.World, spec.Warning)
 			}
 			var keep *bool // metrics; as it is, if nobody says
 			if cmd.Flags().Changed("observe") {

@@ -40,8 +40,10 @@ type Inventory struct {
 
 // ReadInventory reads what clusters are declared in a file, and what it names:
 // passwords that are env:NAME or file:PATH, and baselines. An inventory with
-// problems is returned with them as its error.
-func ReadInventory(path string) (Inventory, error) {
+// problems is returned with all of them as its error.
+func ReadInventory(path string) (Inventory, error) { return readInventory(path, func(*spec.World) {}) }
+
+func readInventory(path string, judge func(*spec.World)) (Inventory, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		p := &problem.Error{
@@ -58,9 +60,7 @@ func ReadInventory(path string) (Inventory, error) {
 		return Inventory{}, err
 	}
 	inv := Inventory{World: pigsty.Read(path, text), Dir: dir, Text: text}
-	if err := inv.World.Err(); err != nil {
-		return inv, err
-	}
+	judge(&inv.World)
 	var missing []string
 	find := func(of string, secrets map[string]secret.Text) {
 		for name, value := range secrets {
@@ -97,8 +97,14 @@ func ReadInventory(path string) (Inventory, error) {
 			d.Baseline = file
 		}
 	}
+	slices.Sort(missing)
+	if inv.World.Err() != nil {
+		for _, text := range missing {
+			inv.World.Say(spec.Finding{Kind: spec.Problem, Text: text})
+		}
+		return inv, inv.World.Err()
+	}
 	if len(missing) > 0 {
-		slices.Sort(missing)
 		return inv, &problem.Error{
 			Code: "inventory-files", What: "cannot find all that the inventory " + path + " names", Why: strings.Join(missing, "\n"),
 			Do: "put it there, or correct the inventory; nothing was changed",
