@@ -16,6 +16,7 @@ func TestAccessInOneLine(t *testing.T) {
 		"1 of 2 gateways up; 5433 leads to nobody, clients wait; 5434 leads to a, b; a does not answer": {
 			{Member: "a", Unwell: "does not answer"}, {Member: "b", Services: leads()},
 		},
+		"no gateway runs":                       nil,
 		"0 of 1 gateways up; a does not answer": {{Member: "a", Unwell: "does not answer"}},
 	} {
 		if got := accessText(all); got != want {

@@ -124,9 +124,7 @@ func statusText(s control.Status) string {
 		line("exposure", "%s would be lost with the leader's host now (replication is asynchronous)", bytes(*s.Exposure))
 	}
 	line("survives", "%s", survivesText(s))
-	if len(s.Access) > 0 {
-		line("access", "%s", accessText(s.Access))
-	}
+	line("access", "%s", accessText(s.Access))
 	if len(s.Etcd) > 0 {
 		line("etcd", "%s", etcdText(s.Etcd))
 	}
@@ -143,7 +141,11 @@ func statusText(s control.Status) string {
 		line("awaited", "%s", w)
 	}
 	for _, p := range s.Problems {
-		line("problem", "%s: %s", p.Member, problemText(p.Error, 13))
+		of := ""
+		if p.Member != "" {
+			of = p.Member + ": "
+		}
+		line("problem", "%s%s", of, problemText(p.Error, 13))
 	}
 	for _, u := range s.Unwell {
 		line("unwell", "%s", u)
@@ -198,6 +200,9 @@ func survivesText(s control.Status) string {
 // accessText says how many gateways lead clients as they should, where, and
 // what is wrong with the others.
 func accessText(all []control.Gateway) string {
+	if len(all) == 0 {
+		return "no gateway runs"
+	}
 	well := 0
 	var leads, unwell []string
 	for _, g := range all {

@@ -4,6 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -465,6 +470,66 @@ func TestStatus(t *testing.T) {
 	w.drop("leader")
 	if st := statusOf("demo", state(), up, time.Now()); len(st.Unwell) != 1 || st.Exposure != nil {
 		t.Errorf("without a leader: got %v, %v", st.Unwell, st.Exposure)
+	}
+}
+
+// A leader key that is no member's stands in everybody's way: status says so.
+func TestStatusNamesAForeignLeaderKey(t *testing.T) {
+	for value, foreign := range map[string]bool{"demo-1": false, "nobody-here": true, "": true, "a\nb": true, "{\"x\":1}": true} {
+		w := newWorld(t)
+		w.put(cluster.KeyLeader, value)
+		st, err := w.c.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(st.Problems, func(p MemberProblem) bool { return p.Code == "leader-key-foreign" })
+		if i >= 0 != foreign {
+			t.Errorf("leader %q: problems %v", value, st.Problems)
+		}
+		if i >= 0 && (!strings.Contains(st.Problems[i].Why, strconv.Quote(value)) || !strings.Contains(st.Problems[i].Do, "del ") || !strings.Contains(st.Problems[i].Do, "/demo/leader`")) {
+			t.Errorf("leader %q: %s", value, problem.Text(&st.Problems[i].Error))
+		}
+	}
+	// One whose own key has just ended is known by what it wrote before.
+	w := newWorld(t)
+	w.put(cluster.DirRecorded+"demo-1", cluster.Recorded{Name: "demo-1"}.Encode())
+	w.drop(cluster.DirMembers + "demo-1")
+	if st, err := w.c.Status(t.Context()); err != nil || slices.ContainsFunc(st.Problems, func(p MemberProblem) bool { return p.Code == "leader-key-foreign" }) {
+		t.Errorf("a leader that is silent: %v, %v", st.Problems, err)
+	}
+}
+
+// Without a gateway nobody gets in by a service, which is said with what to do.
+func TestStatusSaysThatNoGatewayRuns(t *testing.T) {
+	w := newWorld(t)
+	code := func() string {
+		st, err := w.c.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range st.Problems {
+			if strings.HasPrefix(p.Code, "gateway-") {
+				return p.Code + " " + p.What + " " + p.Why
+			}
+		}
+		return ""
+	}
+	if got := code(); !strings.HasPrefix(got, "gateway-none ") {
+		t.Errorf("none is known: %q", got)
+	}
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	w.put(cluster.DirGateways+"demo-2", cluster.Gateway{Node: "demo-2", Listen: strings.TrimPrefix(gone.URL, "http://")}.Encode())
+	if got := code(); !strings.HasPrefix(got, "gateway-down ") || !strings.Contains(got, "demo-2") {
+		t.Errorf("the only one is silent: %q", got)
+	}
+	lives := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		_, _ = rw.Write([]byte(`[{"cluster":"demo","namespace":"","generation":9,"services":[]}]`))
+	}))
+	defer lives.Close()
+	w.put(cluster.DirGateways+"demo-3", cluster.Gateway{Node: "demo-3", Listen: strings.TrimPrefix(lives.URL, "http://")}.Encode())
+	if got := code(); got != "" {
+		t.Errorf("one answers: %q", got)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -68,7 +69,7 @@ type Held struct {
 
 // A MemberProblem is what a member says that it cannot help itself with.
 type MemberProblem struct {
-	Member string `json:"member"`
+	Member string `json:"member"` // "": it is the cluster's as a whole
 	problem.Error
 }
 
@@ -92,6 +93,7 @@ func (c *Cluster) Status(ctx context.Context) (Status, error) {
 	st := statusOf(c.Name, s, etcd, c.now())
 	st.Faults, st.Access = c.Faults(), access
 	judge(st.Access, st.Picture)
+	st.Problems = append(c.foreignLeader(s), append(st.Problems, c.closed(st.Access)...)...)
 	if st.Backup = kept; kept != nil {
 		st.Exposure = inBucket(st.Exposure, s, *kept)
 		st.Problems = append(st.Problems, kept.problems(st.At)...)
@@ -231,6 +233,60 @@ func problems(s cluster.State) []MemberProblem {
 		}
 	}
 	return found
+}
+
+// foreignLeader finds a leader key that is no member's: whoever leads gives way to
+// it, and nobody leads as long as it stands.
+func (c *Cluster) foreignLeader(s cluster.State) []MemberProblem {
+	if s.Leader == nil {
+		return nil
+	}
+	name := s.Leader.Name
+	if _, live := s.Member(name); name != "" && (live || s.Ours(name)) {
+		return nil
+	}
+	etcdctl := "etcdctl"
+	for _, n := range c.Nodes {
+		if n.TLS.CA != "" && len(n.Etcd.Members) > 0 {
+			etcdctl += fmt.Sprintf(" --endpoints %s --cacert %s --cert %s --key %s", strings.Join(n.Etcd.Endpoints(), ","), n.TLS.CA, n.TLS.Cert, n.TLS.Key)
+			break
+		}
+	}
+	return []MemberProblem{{Error: problem.Error{
+		Code: "leader-key-foreign", What: "nobody can lead cluster " + c.Name,
+		Why: fmt.Sprintf("its key leader says %s, and there is no such member: whoever led gave way to it", strconv.Quote(shortened(name))),
+		Do:  "find out who wrote it; then delete it, and the members elect: `" + etcdctl + " del " + c.namespace() + "/" + c.Name + "/" + cluster.KeyLeader + "`",
+	}}}
+}
+
+// shortened is a word from outside as it fits into a sentence.
+func shortened(text string) string {
+	if len(text) > 40 {
+		text = strings.ToValidUTF8(text[:37], "") + "..."
+	}
+	return text
+}
+
+// closed says what it means when no gateway answers, or none is known.
+func (c *Cluster) closed(all []Gateway) []MemberProblem {
+	switch {
+	case len(all) == 0:
+		return []MemberProblem{{Error: problem.Error{
+			Code: "gateway-none", What: "no gateway leads to cluster " + c.Name,
+			Why: "none has announced itself in the store, and no node of this machine runs one: nobody answers on the ports of its services",
+			Do:  "start `howdah node` on the hosts that carry them (pg_service_provider of the inventory, or else its members); PostgreSQL's own port answers meanwhile",
+		}}}
+	case slices.ContainsFunc(all, func(g Gateway) bool { return g.told != nil }):
+		return nil
+	}
+	var names []string
+	for _, g := range all {
+		names = append(names, g.Member)
+	}
+	return []MemberProblem{{Error: problem.Error{
+		Code: "gateway-down", What: "no gateway of cluster " + c.Name + " answers", Why: "those of " + strings.Join(names, ", ") + " are silent: nobody answers on the ports of its services",
+		Do: "gateway.log of these nodes says why; where the whole node is down, start it (`howdah node`, in a playground `howdah fault start-node MEMBER`). PostgreSQL's own port answers meanwhile",
+	}}}
 }
 
 // virtual gathers who says that it has the virtual address.
