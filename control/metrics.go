@@ -1,6 +1,10 @@
 package control
 
 import (
+	"maps"
+	"slices"
+	"time"
+
 	"howdah/backup/repo"
 	"howdah/cluster"
 	"howdah/exposition"
@@ -10,7 +14,9 @@ import (
 type Sighting struct {
 	Cluster string
 	Status  Status
-	Err     error // the store did not answer: nothing else is known
+	VIP     bool                 // the cluster has a virtual address
+	Until   map[string]time.Time // how long the certificates last that members show
+	Err     error                // the store did not answer: nothing else is known
 }
 
 // Metrics tells what `status` shows of clusters in Prometheus's text format. What
@@ -20,15 +26,15 @@ func Metrics(all []Sighting) []byte {
 	for _, s := range all {
 		e.Gauge("howdah_cluster_seen", "Value is 1 if the cluster's store answered, 0 otherwise.", exposition.Truth(s.Err == nil), "cls", s.Cluster)
 		if s.Err == nil {
-			tell(&e, s.Cluster, s.Status)
+			tell(&e, s)
 		}
 	}
 	return e.Bytes()
 }
 
-func tell(e *exposition.Text, cls string, st Status) {
+func tell(e *exposition.Text, s Sighting) {
 	truth := exposition.Truth
-	p := st.Picture
+	cls, st, p := s.Cluster, s.Status, s.Status.Picture
 	gauge := func(name, help string, value float64, labels ...string) {
 		e.Gauge(name, help, value, append([]string{"cls", cls}, labels...)...)
 	}
@@ -39,6 +45,7 @@ func tell(e *exposition.Text, cls string, st Status) {
 	if st.Exposure != nil {
 		gauge("howdah_cluster_exposure_bytes", "Bytes of WAL that would be lost with the leader's host.", float64(*st.Exposure))
 	}
+	gauge("howdah_cluster_exposure_limit_bytes", "Bytes of WAL by which a member may lag and still be promoted (maximum_lag_on_failover).", float64(st.State.Config.MaximumLagOnFailover()))
 	if c := st.Commits; c != nil {
 		gauge("howdah_cluster_commit_voters", "Standbys for which commits may wait.", float64(len(c.Voters)))
 		gauge("howdah_cluster_commit_wait", "Standbys for which a commit waits.", float64(c.Wait))
@@ -57,6 +64,12 @@ func tell(e *exposition.Text, cls string, st Status) {
 	}
 	for _, name := range p.Away {
 		running(name, 0)
+	}
+	if s.VIP {
+		gauge("howdah_vip_holders", "Members that say that they have the virtual address.", float64(len(st.VIP)))
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Until)) {
+		gauge("howdah_certificate_expires_seconds", "When the certificate that the member shows ends, since the epoch.", float64(s.Until[name].Unix()), "ins", name)
 	}
 	for _, m := range st.Etcd {
 		gauge("howdah_store_up", "Value is 1 if the member of the store answers, 0 otherwise.", truth(m.Up), "ins", m.Name)

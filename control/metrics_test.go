@@ -43,6 +43,9 @@ howdah_cluster_timeline{cls="demo"} 2
 # HELP howdah_cluster_exposure_bytes Bytes of WAL that would be lost with the leader's host.
 # TYPE howdah_cluster_exposure_bytes gauge
 howdah_cluster_exposure_bytes{cls="demo"} 7
+# HELP howdah_cluster_exposure_limit_bytes Bytes of WAL by which a member may lag and still be promoted (maximum_lag_on_failover).
+# TYPE howdah_cluster_exposure_limit_bytes gauge
+howdah_cluster_exposure_limit_bytes{cls="demo"} 1.048576e+06
 # HELP howdah_member_running Value is 1 if the member's server runs, 0 otherwise.
 # TYPE howdah_member_running gauge
 howdah_member_running{cls="demo",ins="demo-1"} 1
@@ -59,11 +62,17 @@ howdah_member_timeline{cls="demo",ins="demo-1"} 2
 # HELP howdah_member_lag_bytes Bytes of WAL that the member does not have.
 # TYPE howdah_member_lag_bytes gauge
 howdah_member_lag_bytes{cls="demo",ins="demo-1"} 0
+# HELP howdah_vip_holders Members that say that they have the virtual address.
+# TYPE howdah_vip_holders gauge
+howdah_vip_holders{cls="demo"} 0
+# HELP howdah_certificate_expires_seconds When the certificate that the member shows ends, since the epoch.
+# TYPE howdah_certificate_expires_seconds gauge
+howdah_certificate_expires_seconds{cls="demo",ins="demo-1"} 1.8e+09
 # HELP howdah_problem A problem that status shows; docs/problems.md has its code.
 # TYPE howdah_problem gauge
 howdah_problem{cls="demo",ins="demo-1",code="disk-full"} 1
 `
-	got := string(Metrics([]Sighting{{Cluster: "demo", Status: st}, {Cluster: "gone", Err: errors.New("no answer")}}))
+	got := string(Metrics([]Sighting{{Cluster: "demo", Status: st, VIP: true, Until: map[string]time.Time{"demo-1": time.Unix(1_800_000_000, 0)}}, {Cluster: "gone", Err: errors.New("no answer")}}))
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

@@ -24,6 +24,7 @@ type Observed struct {
 	Cluster   string   `json:"cluster"`
 	Namespace string   `json:"namespace"`
 	Holders   []Holder `json:"holders"` // of its backups
+	VIP       bool     `json:"vip"`     // it has a virtual address
 }
 
 // A Target is a place that tells metrics, with the labels that all of them get.

@@ -10,6 +10,7 @@ import (
 	"howdah/nodefile"
 	"howdah/observe/store"
 	"howdah/problem"
+	"howdah/spec"
 )
 
 // runObserve keeps the metrics of all clusters that the node knows. It sees them
@@ -36,7 +37,7 @@ func runObserve(ctx context.Context, dir string) error {
 	}()
 	s, err := store.Open(store.Options{
 		Node: n, Version: built().Version, Log: logger(n),
-		Facts: func(ctx context.Context) []byte { return facts(ctx, clusters) },
+		Facts: func(ctx context.Context) []byte { return facts(ctx, clusters, n.Observe.Clusters) },
 	})
 	if err != nil {
 		return err
@@ -47,7 +48,8 @@ func runObserve(ctx context.Context, dir string) error {
 // factsWithin is what a cluster may take to say how it is.
 const factsWithin = 8 * time.Second
 
-func facts(ctx context.Context, clusters []*control.Cluster) []byte {
+// facts are what the clusters say of themselves; of is what the node knows of each.
+func facts(ctx context.Context, clusters []*control.Cluster, of []spec.Observed) []byte {
 	ctx, cancel := context.WithTimeout(ctx, factsWithin)
 	defer cancel()
 	all := make([]control.Sighting, len(clusters))
@@ -55,7 +57,7 @@ func facts(ctx context.Context, clusters []*control.Cluster) []byte {
 	for i, c := range clusters {
 		wg.Go(func() {
 			st, err := c.Status(ctx)
-			all[i] = control.Sighting{Cluster: c.Name, Status: st, Err: err}
+			all[i] = control.Sighting{Cluster: c.Name, Status: st, VIP: of[i].VIP, Until: c.Certificates(ctx, st.State), Err: err}
 		})
 	}
 	wg.Wait()

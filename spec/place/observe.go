@@ -48,7 +48,7 @@ func Observe(nodes []spec.Node, i int) {
 		}
 		if of.Postgres.Data != "" && !seen[of.Base()] {
 			seen[of.Base()] = true
-			o.Clusters = append(o.Clusters, spec.Observed{Cluster: of.Cluster, Namespace: of.Namespace, Holders: of.Backup.Members})
+			o.Clusters = append(o.Clusters, spec.Observed{Cluster: of.Cluster, Namespace: of.Namespace, Holders: of.Backup.Members, VIP: of.VIP.Address != ""})
 		}
 	}
 	n.Observe = o
