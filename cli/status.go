@@ -134,6 +134,9 @@ func statusText(s control.Status) string {
 	if s.Last != nil {
 		line("last change", "%s", pageLine(s.LastPage, *s.Last, s.At))
 	}
+	if s.Alerts != nil {
+		line("alerts", "%s", alertsLine(*s.Alerts))
+	}
 	for _, f := range s.Faults {
 		line("fault", "%s: %s", f.Member, f.Does)
 	}

@@ -150,6 +150,7 @@ func (h House) Open(name string) (*Cluster, error) {
 	c := On(name, store, nodes...)
 	_, err = playground.Load(h.Dir)
 	c.Dir, c.door, c.tls, c.local = filepath.Join(h.Dir, name), through, config, err == nil
+	c.metrics = h.storeOf(nodes, through)
 	return c, nil
 }
 
@@ -159,11 +160,12 @@ type Cluster struct {
 	Dir   string      // of its nodes on this machine
 	Nodes []spec.Node // those on this machine, by member
 
-	store dcs.Store
-	door  door
-	tls   *tls.Config // how the cluster's machines know each other; nil: they do not
-	local bool        // every node is on this machine: a playground
-	now   func() time.Time
+	store   dcs.Store
+	door    door
+	tls     *tls.Config // how the cluster's machines know each other; nil: they do not
+	local   bool        // every node is on this machine: a playground
+	metrics string      // URL of the store of metrics; "": none is known
+	now     func() time.Time
 }
 
 // On returns the cluster that keeps its keys in store.

@@ -30,6 +30,7 @@ type Status struct {
 	Last     *cluster.FailoverPage `json:"last_failover,omitempty"`
 	LastPage int64                 `json:"last_failover_number,omitempty"`
 	VIP      []Held                `json:"vip,omitempty"` // who has the virtual address
+	Alerts   *Alerts               `json:"alerts"`        // nil: nobody keeps metrics
 	Faults   []LaidFault           `json:"faults"`        // that somebody laid on a playground
 	Awaited  []string              `json:"awaited"`       // who or what is waited for, in words
 	Problems []MemberProblem       `json:"problems"`      // what a person has to do something about
@@ -77,8 +78,10 @@ type MemberProblem struct {
 func (c *Cluster) Status(ctx context.Context) (Status, error) {
 	var etcd []EtcdMember
 	var kept *Backups
+	var heard *Alerts
 	var wg sync.WaitGroup
 	wg.Go(func() { etcd = c.Etcd(ctx) })
+	wg.Go(func() { heard = c.alerts(ctx) })
 	wg.Go(func() {
 		if b, err := c.backups(ctx, repositorySoon); err == nil {
 			kept = &b
@@ -91,7 +94,7 @@ func (c *Cluster) Status(ctx context.Context) (Status, error) {
 		return Status{}, err
 	}
 	st := statusOf(c.Name, s, etcd, c.now())
-	st.Faults, st.Access = c.Faults(), access
+	st.Faults, st.Access, st.Alerts = c.Faults(), access, heard
 	judge(st.Access, st.Picture)
 	st.Problems = append(c.foreignLeader(s), append(st.Problems, c.closed(st.Access)...)...)
 	if st.Backup = kept; kept != nil {
