@@ -101,7 +101,7 @@ func tell(e *exposition.Text, s Sighting) {
 		for _, s := range b.Members {
 			gauge("howdah_backup_running", "Value is 1 while the member makes or copies a backup, 0 otherwise.", truth(s.Running != nil), "ins", s.Member)
 			gauge("howdah_backup_failed", "Value is 1 if the member's last attempt came to nothing, 0 otherwise.", truth(s.Failed != nil), "ins", s.Member)
-			gauge("howdah_repository_well", "Value is 1 if the member can say what its repository has, 0 otherwise.", truth(s.Unwell == ""), "ins", s.Member)
+			gauge("howdah_repository_well", "Value is 1 if the member can say what its repository has, 0 otherwise.", truth(s.Unwell == "" || s.Empty), "ins", s.Member)
 			if s.Leads {
 				gauge("howdah_archive_pending_files", "Segments of WAL that wait for the archive.", float64(s.Archive.Pending), "ins", s.Member)
 				gauge("howdah_archive_pending_bytes", "Bytes of the WAL that waits for the archive.", float64(s.Archive.Bytes), "ins", s.Member)

@@ -86,7 +86,7 @@ func TestBackupMetrics(t *testing.T) {
 	}
 	st := Status{Backup: &Backups{
 		Backups: []HeldBackup{held(repo.Full, 1000, 5, 400), held(repo.Full, 2000, 7, 800), held(repo.Incr, 3000, 2, 804)},
-		Members: []keep.State{{Member: "demo-1", Leads: true, Running: &keep.Run{}}, {Member: "demo-2", Failed: &keep.Failure{}}},
+		Members: []keep.State{{Member: "demo-1", Leads: true, Running: &keep.Run{}}, {Member: "demo-2", Failed: &keep.Failure{}}, {Member: "demo-3", Unwell: "it is empty", Empty: true}, {Member: "demo-4", Unwell: "it does not answer"}},
 	}}
 	got := string(Metrics([]Sighting{{Cluster: "demo", Status: st}}))
 	for _, want := range []string{
@@ -96,6 +96,7 @@ func TestBackupMetrics(t *testing.T) {
 		`howdah_backup_last_stored_bytes{cls="demo",backup_type="full"} 200`, `howdah_backup_last_holders{cls="demo",backup_type="any"} 1`,
 		`howdah_backup_running{cls="demo",ins="demo-1"} 1`, `howdah_backup_running{cls="demo",ins="demo-2"} 0`,
 		`howdah_backup_failed{cls="demo",ins="demo-1"} 0`, `howdah_backup_failed{cls="demo",ins="demo-2"} 1`,
+		`howdah_repository_well{cls="demo",ins="demo-3"} 1`, `howdah_repository_well{cls="demo",ins="demo-4"} 0`,
 	} {
 		if !strings.Contains(got, want+"\n") {
 			t.Errorf("%s is not in\n%s", want, got)

@@ -626,9 +626,9 @@ func lookAt(ctx context.Context, n spec.Node, at *stanza.Stanza) State {
 		s.Unwell = err.Error()
 		return s
 	case view.Missing != nil:
-		s.Unwell = "it is empty"
+		s.Unwell, s.Empty = "it is empty", true
 		if !errors.Is(view.Missing, fs.ErrNotExist) {
-			s.Unwell = view.Missing.Error()
+			s.Unwell, s.Empty = view.Missing.Error(), false
 		}
 		return s
 	}

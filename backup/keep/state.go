@@ -18,6 +18,7 @@ type State struct {
 	Failed  *Failure `json:"failed,omitempty"` // what last came to nothing, until it succeeds
 	Next    string   `json:"next,omitempty"`   // when the schedule asks for the next, of the leader
 	Unwell  string   `json:"unwell,omitempty"` // why nothing can be said of the repository
+	Empty   bool     `json:"empty,omitempty"`  // that is why: nothing was put there yet, as where a member keeps no copy
 	System  string   `json:"system,omitempty"` // identifier of the database that it is of
 	Newest  string   `json:"newest,omitempty"` // the last segment in the archive
 	Oldest  string   `json:"oldest,omitempty"` // the first

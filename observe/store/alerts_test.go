@@ -54,8 +54,12 @@ func causes(t *testing.T) []*cause {
 					words[name] = value
 				}
 			}
-			if words["ins"] != "" {
-				words["ip"] = c.alert + "-" + words["ins"]
+			words["ip"] = c.alert + "-" + words["ins"]
+			if strings.HasPrefix(m[1], "howdah_") { // which the store itself tells
+				words["job"], words["ip"] = "infra", "10.0.0.9"
+			}
+			if words["instance"] == "" { // as everything has that was gathered
+				words["instance"] = words["ip"] + ":1"
 			}
 			c.series = append(c.series, &caused{labels: labels.FromMap(words), phases: [2]string{m[3], m[4]}})
 		}
