@@ -200,11 +200,12 @@ func (a *app) raised(up control.Raised, all []risen, took time.Duration) {
 			Services    string            `json:"service_file"`
 			Through     map[string]string `json:"service_urls"`
 			Metrics     string            `json:"metrics,omitempty"`
+			Console     string            `json:"console,omitempty"`
 			Picture     cluster.Picture   `json:"picture"`
 		}
 		var list []one
 		for _, r := range all {
-			list = append(list, one{r.cluster.Name, up.Ground, up.Substituted, took.Seconds(), r.access.URL(true), r.access.Passfile, r.access.Services, through(r.cluster, r.access), up.Metrics, cluster.PictureOf(r.state)})
+			list = append(list, one{r.cluster.Name, up.Ground, up.Substituted, took.Seconds(), r.access.URL(true), r.access.Passfile, r.access.Services, through(r.cluster, r.access), up.Metrics, up.Console, cluster.PictureOf(r.state)})
 		}
 		if len(list) == 1 {
 			a.printJSON(a.Out, list[0])
@@ -229,6 +230,9 @@ func (a *app) raised(up control.Raised, all []risen, took time.Duration) {
 	}
 	if up.Metrics != "" {
 		text += "Metrics, rules and alerts, as Prometheus has them:\n  " + up.Metrics + "\n"
+	}
+	if up.Console != "" {
+		text += "The console, to look at all of it:\n  " + up.Console + "   # password " + up.Password.Reveal() + "\n"
 	}
 	text += fmt.Sprintf(`
 Try:

@@ -12,8 +12,10 @@ import (
 	"time"
 
 	"howdah/cluster"
+	"howdah/nodefile"
 	"howdah/playground"
 	"howdah/problem"
+	"howdah/secret"
 	"howdah/spec"
 )
 
@@ -52,6 +54,8 @@ type Raised struct {
 	Ground      string
 	Substituted []string // what differs from production, in words
 	Metrics     string   // URL of the store of metrics; "": none is kept
+	Console     string   // URL of the page for people, and its password
+	Password    secret.Text
 }
 
 // Close gives up the connections.
@@ -156,6 +160,9 @@ func (h House) Up(ctx context.Context, ground string, inv Inventory, maxLoss int
 				return up, err
 			}
 			up.Metrics = "http://" + net.JoinHostPort(playground.Door(n), port)
+			if up.Console, up.Password, err = consoleOf(n); err != nil {
+				return up, err
+			}
 		}
 		if n.Alone() || slices.ContainsFunc(up.Clusters, func(c *Cluster) bool { return c.Name == n.Cluster }) {
 			continue
@@ -167,6 +174,16 @@ func (h House) Up(ctx context.Context, ground string, inv Inventory, maxLoss int
 		up.Clusters = append(up.Clusters, c)
 	}
 	return up, nil
+}
+
+// consoleOf is where the page for people is in a playground, and its password.
+func consoleOf(n spec.Node) (page string, password secret.Text, err error) {
+	_, port, err := net.SplitHostPort(n.Observe.Console)
+	if err != nil {
+		return "", "", nil // there is none
+	}
+	secrets, err := nodefile.Secrets(spec.Node{Cluster: n.Cluster, Paths: spec.Paths{Secrets: n.Observe.Secrets}})
+	return "http://" + net.JoinHostPort(playground.Door(n), port), secrets[spec.SecretConsole], err
 }
 
 // substituted lists what the playground made different from production.

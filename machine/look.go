@@ -78,6 +78,7 @@ func Subject(dir string, n spec.Node) doctor.Subject {
 	for _, addr := range n.Observe.Listen {
 		add("the store of metrics", addr)
 	}
+	add("the console", n.Observe.Console)
 	return s
 }
 

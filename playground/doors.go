@@ -55,6 +55,9 @@ func doorPorts(n spec.Node) []int {
 	for _, l := range n.Observe.Listen {
 		ports = append(ports, portIn(l))
 	}
+	if n.Observe.Console != "" {
+		ports = append(ports, portIn(n.Observe.Console))
+	}
 	for _, p := range listen.Gateway(n) {
 		ports = append(ports, p.Port)
 	}

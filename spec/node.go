@@ -388,6 +388,7 @@ const (
 	SecretReplicate = "replicator"
 	SecretGateway   = "gateway" // of the user of the gateway's statistics page
 	SecretREST      = "rest"    // of the user of the agents' REST API
+	SecretConsole   = "console" // of whoever looks at the console
 	// Of a repository in a bucket.
 	SecretBucketKey  = "bucket_key"
 	SecretBucketPass = "bucket_key_secret"

@@ -5,13 +5,16 @@ import "time"
 // Observe is the store of metrics: what a node gathers of every cluster of its
 // world, and keeps. A node without it runs no such role.
 type Observe struct {
-	Listen   []string      `json:"listen"` // host:port of its API; none: there is none
+	Listen   []string      `json:"listen"`  // host:port of its API; none: there is none
+	Console  string        `json:"console"` // host:port of the page for people; "": there is none
+	Secrets  string        `json:"secrets"` // file with the password of that page, called SecretConsole
 	Data     string        `json:"data"`
 	Every    time.Duration `json:"every"`  // between two looks at a target
 	Keep     time.Duration `json:"keep"`   // how long samples stay
 	Size     int64         `json:"size"`   // bytes that they may take
 	Rules    string        `json:"rules"`  // directory of rules of one's own, beside those that ship
 	Notify   []string      `json:"notify"` // URLs of Alertmanagers
+	Tell     string        `json:"tell"`   // file that says who else is told of alerts; it need not be there
 	Targets  []Target      `json:"targets"`
 	Clusters []Observed    `json:"clusters"`
 }

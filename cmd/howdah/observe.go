@@ -7,7 +7,10 @@ import (
 	"time"
 
 	"howdah/control"
+	"howdah/lifecycle"
+	"howdah/logkey"
 	"howdah/nodefile"
+	"howdah/observe/console"
 	"howdah/observe/store"
 	"howdah/problem"
 	"howdah/spec"
@@ -42,7 +45,32 @@ func runObserve(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.Run(ctx), s.Close())
+	parts := []lifecycle.Part{{Name: "store", Run: s.Run, Grace: 8 * time.Second}}
+	if n.Observe.Console != "" {
+		page := consolePart(n, clusters, s)
+		parts = append(parts, lifecycle.Again(page, func(name string, err error, pause time.Duration) {
+			logger(n).Error("part ended", "part", name, logkey.Error, err, "again_in", pause)
+		}))
+	}
+	return errors.Join(lifecycle.Run(ctx, parts...), s.Close())
+}
+
+// consolePart is the page for people. Without its password nobody comes in, and
+// the store keeps what it keeps.
+func consolePart(n spec.Node, clusters []*control.Cluster, s *store.Store) lifecycle.Part {
+	return lifecycle.Part{Name: "console", Grace: 2 * time.Second, Run: func(ctx context.Context) error {
+		secrets, err := nodefile.Secrets(spec.Node{Cluster: n.Cluster, Paths: spec.Paths{Secrets: n.Observe.Secrets}})
+		if err != nil {
+			return err
+		}
+		looked := map[string]console.Looked{}
+		for _, c := range clusters {
+			looked[c.Name] = c
+		}
+		return console.New(console.Options{
+			Clusters: looked, Metrics: s.Handler(), Password: secrets[spec.SecretConsole], Version: built().Version, Log: logger(n),
+		}).Run(ctx, n.Observe.Console)
+	}}
 }
 
 // factsWithin is what a cluster may take to say how it is.

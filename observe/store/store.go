@@ -124,6 +124,7 @@ func (s *Store) Run(ctx context.Context) error {
 	parts := []lifecycle.Part{
 		{Name: "discovery", Run: s.discovery.Run, Grace: 2 * time.Second},
 		{Name: "facts", Run: s.gather, Grace: 2 * time.Second},
+		{Name: "notices", Run: s.tell, Grace: 2 * time.Second},
 		{Name: "rules", Grace: 3 * time.Second, Run: func(ctx context.Context) error {
 			go func() {
 				<-ctx.Done()

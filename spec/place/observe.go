@@ -15,6 +15,9 @@ const (
 	victoria   = 8428
 )
 
+// console is the port of the page for people.
+const console = 8080
+
 // Observe has nodes[i] keep the metrics of all of them, and no other; if i is
 // negative none does. The nodes are all there are.
 func Observe(nodes []spec.Node, i int) {
@@ -26,8 +29,9 @@ func Observe(nodes []spec.Node, i int) {
 	}
 	n := &nodes[i]
 	o := spec.Observe{
-		Listen: []string{at(n.Address, prometheus), at(n.Address, victoria)},
-		Data:   path.Join(n.Paths.Dir, "metrics"), Rules: path.Join(n.Paths.Dir, "rules"),
+		Listen:  []string{at(n.Address, prometheus), at(n.Address, victoria)},
+		Console: at(n.Address, console), Secrets: path.Join(n.Paths.Dir, "console.json"),
+		Data: path.Join(n.Paths.Dir, "metrics"), Rules: path.Join(n.Paths.Dir, "rules"), Tell: path.Join(n.Paths.Dir, "notify.yml"),
 		Every: 10 * time.Second, Keep: 15 * 24 * time.Hour, Size: 4 << 30,
 	}
 	seen := map[string]bool{}

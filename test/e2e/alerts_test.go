@@ -1,10 +1,16 @@
 package e2e
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +23,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sys/unix"
 
+	"howdah/nodefile"
+	"howdah/observe/dashboard"
+	"howdah/playground"
 	"howdah/spec"
 )
 
@@ -71,6 +80,9 @@ func TestAlertsByTheirCauses(t *testing.T) {
 	}
 	w.resolves("PostgresReplicationLag", "WalArchiveFailing", "HaproxyDown", "PgbouncerExporterDown", "PostgresConnUsageHigh",
 		"PostgresIdleInXact", "BackupFailed")
+
+	w.console(leader.Member)
+	w.panels(leader.Member)
 
 	// A replica's host is lost.
 	w.howdah("fault", "kill-node", c.Member)
@@ -163,10 +175,11 @@ func (w *world) super(n spec.Node, sql string) {
 	}
 }
 
-// sessions opens n connections to a server; some of them idle in a transaction.
+// sessions opens n connections to a server, past the pools; some of them idle in a
+// transaction.
 func (w *world) sessions(at spec.Node, n, idle int) (all []*pgconn.PgConn) {
 	w.t.Helper()
-	config := w.through(at, 5433)
+	config := w.through(at, 5436)
 	for i := range n {
 		conn, err := pgconn.ConnectConfig(w.ctx, config)
 		w.check(err)
@@ -178,4 +191,74 @@ func (w *world) sessions(at spec.Node, n, idle int) (all []*pgconn.PgConn) {
 		all = append(all, conn)
 	}
 	return all
+}
+
+// console looks at the page for people, as somebody does who has its password.
+func (w *world) console(leader string) {
+	w.t.Helper()
+	at := slices.IndexFunc(w.Nodes, func(n spec.Node) bool { return n.Observe.Console != "" })
+	if at < 0 {
+		w.t.Fatal("no node has a console")
+	}
+	n := w.Nodes[at]
+	secrets, err := nodefile.Secrets(spec.Node{Paths: spec.Paths{Secrets: n.Observe.Secrets}})
+	w.check(err)
+	_, port, err := net.SplitHostPort(n.Observe.Console)
+	w.check(err)
+	base := "http://" + net.JoinHostPort(playground.Door(n), port)
+	jar, err := cookiejar.New(nil)
+	w.check(err)
+	client := &http.Client{Jar: jar}
+	open := func(method, path string, form url.Values) *http.Response {
+		w.t.Helper()
+		r, err := http.NewRequestWithContext(w.ctx, method, base+path, strings.NewReader(form.Encode()))
+		w.check(err)
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		resp, err := client.Do(r)
+		w.check(err)
+		return resp
+	}
+	r := open(http.MethodPost, "/login", url.Values{"password": {secrets[spec.SecretConsole].Reveal()}})
+	page, err := io.ReadAll(r.Body)
+	r.Body.Close()
+	if err != nil || !strings.Contains(string(page), `id="topology"`) {
+		w.t.Errorf("the console does not let in: %v %s", err, page)
+	}
+	live := open(http.MethodGet, "/api/live?cluster="+n.Cluster, nil)
+	defer live.Body.Close()
+	lines := bufio.NewScanner(live.Body)
+	lines.Buffer(nil, 4<<20)
+	for lines.Scan() {
+		text, ok := strings.CutPrefix(lines.Text(), "data: ")
+		if !ok {
+			continue
+		}
+		var view struct {
+			Status struct {
+				Picture struct{ Leader string }
+			}
+		}
+		if err := json.Unmarshal([]byte(text), &view); err != nil || view.Status.Picture.Leader != leader {
+			w.t.Errorf("the console shows %v %s, and %s leads", err, text, leader)
+		}
+		return
+	}
+	w.t.Errorf("the console shows nothing: %v", lines.Err())
+}
+
+// panels asks what dashboards ask, and expects an answer unless they say why not.
+func (w *world) panels(leader string) {
+	w.t.Helper()
+	chosen := strings.NewReplacer("$cls", "demo", "$ins", leader, "$datname", ".*")
+	for _, d := range dashboard.All() {
+		for _, row := range d.Rows {
+			for _, p := range row.Panels {
+				for _, a := range p.Asks {
+					if out := w.howdah("metrics", chosen.Replace(a.Query)); strings.Contains(out, "nothing has such a series") && p.Hidden == "" {
+						w.t.Errorf("%s, %s: %s has no answer", d.UID, p.Title, a.Query)
+					}
+				}
+			}
+		}
+	}
 }

@@ -1,0 +1,275 @@
+// Package notice says when which alerts are told to somebody: alerts that belong
+// together in one message, not at once but when their neighbours had time to come,
+// again while they last, and once more when they have ended.
+//
+// It is a pure function of what fires, of the settings and of what was told before.
+// The words are Alertmanager's (its webhook payload, version 4), so whatever takes
+// alerts from that takes them from here.
+package notice
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Settings are what a person may set, in a file of YAML.
+type Settings struct {
+	Webhooks []string      // URLs that take Alertmanager's payload
+	GroupBy  []string      // labels whose values make a group
+	Wait     time.Duration // from the first alert of a group to its first message
+	Interval time.Duration // between two messages of a group in which something has changed
+	Repeat   time.Duration // between two messages of a group in which nothing has
+	Silences []Silence
+}
+
+// A Silence keeps alerts from being told. They fire all the same.
+type Silence struct {
+	Match map[string]string `yaml:"match"` // labels with these values; at least one
+	Until time.Time         `yaml:"until"` // zero: for ever
+	Why   string            `yaml:"why"`
+}
+
+// Parse reads settings. A key that is not known is an error.
+func Parse(text []byte) (Settings, error) {
+	file := struct {
+		Webhooks []string  `yaml:"webhooks"`
+		GroupBy  []string  `yaml:"group_by"`
+		Wait     string    `yaml:"group_wait"`
+		Interval string    `yaml:"group_interval"`
+		Repeat   string    `yaml:"repeat_interval"`
+		Silences []Silence `yaml:"silences"`
+	}{GroupBy: []string{"alertname", "cls"}, Wait: "30s", Interval: "5m", Repeat: "4h"}
+	d := yaml.NewDecoder(strings.NewReader(string(text)))
+	d.KnownFields(true)
+	if err := d.Decode(&file); err != nil && !errors.Is(err, io.EOF) { // of an empty file
+		return Settings{}, err
+	}
+	s := Settings{Webhooks: file.Webhooks, GroupBy: file.GroupBy, Silences: file.Silences}
+	for _, of := range []struct {
+		key, text string
+		into      *time.Duration
+	}{{"group_wait", file.Wait, &s.Wait}, {"group_interval", file.Interval, &s.Interval}, {"repeat_interval", file.Repeat, &s.Repeat}} {
+		v, err := time.ParseDuration(of.text)
+		if err != nil || v < 0 {
+			return Settings{}, fmt.Errorf("%s: %q is no duration like 30s or 4h", of.key, of.text)
+		}
+		*of.into = v
+	}
+	for i, silence := range s.Silences {
+		if len(silence.Match) == 0 {
+			return Settings{}, fmt.Errorf("silences: number %d has nothing to match, and would silence everything", i+1)
+		}
+	}
+	for _, u := range s.Webhooks {
+		if !strings.HasPrefix(u, "http://") && !strings.HasPrefix(u, "https://") {
+			return Settings{}, fmt.Errorf("webhooks: %q does not begin with http:// or https://", u)
+		}
+	}
+	return s, nil
+}
+
+// An Alert is one that fires, or has fired.
+type Alert struct {
+	Labels      map[string]string
+	Annotations map[string]string
+	Starts      time.Time
+	Ends        time.Time // zero: it fires
+	Source      string    // URL of the rule
+}
+
+// key names an alert by its labels.
+func (a Alert) key() string {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(a.Labels)) {
+		fmt.Fprintf(&b, "%s=%q,", name, a.Labels[name])
+	}
+	return b.String()
+}
+
+// Memory is what was told so far, by group.
+type Memory map[string]Group
+
+// A Group is what somebody knows of alerts that are told together.
+type Group struct {
+	Labels map[string]string // that its alerts have in common and are grouped by
+	Began  time.Time         // when its first alert fired
+	Told   time.Time         // zero: not yet
+	Knows  map[string]Alert  // those that were told to fire
+}
+
+// A Message is alerts of one group.
+type Message struct {
+	Key    string
+	Labels map[string]string
+	Alerts []Alert // sorted: what fires first
+}
+
+// Decide returns what is to be told now, and what is known when that was done.
+// Nothing in m is changed.
+func Decide(now time.Time, s Settings, firing []Alert, m Memory) (messages []Message, next Memory) {
+	groups := map[string][]Alert{}
+	labels := map[string]map[string]string{}
+	for _, a := range firing {
+		if s.silenced(now, a) || inhibited(a, firing) {
+			continue
+		}
+		by := map[string]string{}
+		for _, name := range s.GroupBy {
+			if v := a.Labels[name]; v != "" {
+				by[name] = v
+			}
+		}
+		k := Alert{Labels: by}.key()
+		groups[k], labels[k] = append(groups[k], a), by
+	}
+	next = Memory{}
+	for k, g := range m {
+		next[k] = g
+		if _, ok := labels[k]; !ok {
+			labels[k] = g.Labels
+		}
+	}
+	for _, k := range slices.Sorted(maps.Keys(labels)) {
+		g, known := next[k]
+		if !known {
+			g = Group{Labels: labels[k], Began: now}
+		}
+		fires, ended, changed := g.compare(groups[k], now)
+		due := g.Told.IsZero() && now.Sub(g.Began) >= s.Wait ||
+			!g.Told.IsZero() && changed && now.Sub(g.Told) >= s.Interval ||
+			!g.Told.IsZero() && now.Sub(g.Told) >= max(s.Repeat, s.Interval)
+		switch {
+		case len(fires) == 0 && len(ended) == 0: // it came and went, and nobody heard of it
+			delete(next, k)
+		case !due:
+			next[k] = g
+		default:
+			messages = append(messages, Message{Key: k, Labels: g.Labels, Alerts: append(fires, ended...)})
+			g.Told, g.Knows = now, map[string]Alert{}
+			for _, a := range fires {
+				g.Knows[a.key()] = a
+			}
+			next[k] = g
+			if len(fires) == 0 {
+				delete(next, k)
+			}
+		}
+	}
+	return messages, next
+}
+
+// compare says what fires of a group, what has ended of that which was told, and
+// whether that is something new.
+func (g Group) compare(now []Alert, at time.Time) (fires, ended []Alert, changed bool) {
+	fires = slices.Clone(now)
+	slices.SortFunc(fires, func(a, b Alert) int { return cmp.Compare(a.key(), b.key()) })
+	here := map[string]bool{}
+	for _, a := range fires {
+		k := a.key()
+		here[k] = true
+		if _, told := g.Knows[k]; !told {
+			changed = true
+		}
+	}
+	for _, k := range slices.Sorted(maps.Keys(g.Knows)) {
+		if !here[k] {
+			a := g.Knows[k]
+			a.Ends = at
+			ended, changed = append(ended, a), true
+		}
+	}
+	return fires, ended, changed
+}
+
+func (s Settings) silenced(now time.Time, a Alert) bool {
+	return slices.ContainsFunc(s.Silences, func(silence Silence) bool {
+		if !silence.Until.IsZero() && !now.Before(silence.Until) {
+			return false
+		}
+		for name, value := range silence.Match {
+			if a.Labels[name] != value {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// inhibited says that another alert tells it already: of a machine that is down
+// nothing of that machine is told, and of a member that is down nothing of it.
+func inhibited(a Alert, firing []Alert) bool {
+	name := a.Labels["alertname"]
+	return slices.ContainsFunc(firing, func(b Alert) bool {
+		same := func(label string) bool { return a.Labels[label] != "" && a.Labels[label] == b.Labels[label] }
+		switch b.Labels["alertname"] {
+		case "MemberDown":
+			return name != "MemberDown" && same("cls") && same("ins")
+		case "NodeDown":
+			return name != "NodeDown" && name != "MemberDown" && a.Labels["category"] == "node" && same("ip")
+		}
+		return false
+	})
+}
+
+// JSON is the message as Alertmanager's webhook has it.
+func (m Message) JSON(receiver, source string) []byte {
+	type one struct {
+		Status      string            `json:"status"`
+		Labels      map[string]string `json:"labels"`
+		Annotations map[string]string `json:"annotations"`
+		Starts      time.Time         `json:"startsAt"`
+		Ends        time.Time         `json:"endsAt"`
+		Generator   string            `json:"generatorURL"`
+		Fingerprint string            `json:"fingerprint"`
+	}
+	status := "resolved"
+	all := []one{}
+	for _, a := range m.Alerts {
+		o := one{"resolved", a.Labels, a.Annotations, a.Starts.UTC(), a.Ends.UTC(), a.Source, a.fingerprint()}
+		if a.Ends.IsZero() {
+			o.Status, status = "firing", "firing"
+		}
+		all = append(all, o)
+	}
+	b, err := json.Marshal(map[string]any{
+		"version": "4", "groupKey": "{}:{" + strings.TrimSuffix(m.Key, ",") + "}", "truncatedAlerts": 0, "status": status, "receiver": receiver,
+		"groupLabels": m.Labels, "commonLabels": m.common(func(a Alert) map[string]string { return a.Labels }),
+		"commonAnnotations": m.common(func(a Alert) map[string]string { return a.Annotations }), "externalURL": source, "alerts": all,
+	})
+	if err != nil {
+		panic(err) // maps of words
+	}
+	return b
+}
+
+func (a Alert) fingerprint() string {
+	h := fnv.New64a()
+	h.Write([]byte(a.key()))
+	return fmt.Sprintf("%016x", h.Sum64())
+}
+
+// common are the words that all alerts have.
+func (m Message) common(of func(Alert) map[string]string) map[string]string {
+	all := map[string]string{}
+	for i, a := range m.Alerts {
+		words := of(a)
+		if i == 0 {
+			all = maps.Clone(words)
+		}
+		maps.DeleteFunc(all, func(name, value string) bool { return words[name] != value })
+	}
+	if all == nil {
+		all = map[string]string{}
+	}
+	return all
+}
