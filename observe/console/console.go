@@ -307,10 +307,10 @@ func (c *Console) live(w http.ResponseWriter, r *http.Request) {
 	alive := time.NewTicker(aliveEvery)
 	defer alive.Stop()
 	for seen := uint64(0); ; {
-		text, version := f.seen.Get()
+		last, version := f.seen.Get()
 		if version > seen {
 			seen = version
-			if !c.door.knows(r, time.Now()) || !say(fmt.Appendf(nil, "data: %s\n\n", text)) {
+			if now := time.Now(); now.Sub(last.at) < stale && (!c.door.knows(r, now) || !say(fmt.Appendf(nil, "data: %s\n\n", last.view))) {
 				return
 			}
 		}

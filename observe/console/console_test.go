@@ -2,6 +2,7 @@ package console
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -251,6 +252,29 @@ func TestLive(t *testing.T) {
 	}
 }
 
+// What earlier watchers saw is not shown to who comes later.
+func TestNothingStale(t *testing.T) {
+	of := demo()
+	c := New(Options{Clusters: map[string]Looked{"demo": of}, Password: "open sesame", Log: slog.New(slog.DiscardHandler), Metrics: http.NotFoundHandler()})
+	c.feeds["demo"].seen.Set(glance{[]byte(`"old"`), time.Now().Add(-stale)})
+	cookie, err := c.door.enter("open sesame", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/api/live?cluster=demo", nil)
+	r.AddCookie(cookie)
+	w := httptest.NewRecorder()
+	ended := make(chan struct{})
+	go func() { defer close(ended); c.Handler().ServeHTTP(w, r) }()
+	<-c.feeds["demo"].wanted // somebody watches
+	cancel()
+	<-ended
+	if strings.Contains(w.Body.String(), "old") {
+		t.Errorf("said %q", w.Body)
+	}
+}
+
 // Nobody is looked at whom nobody watches.
 func TestLooksWhileWatched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -351,12 +375,16 @@ func TestScript(t *testing.T) {
 			t.Fatal(err)
 		}
 		to := filepath.Join(dir, strings.TrimSuffix(name, ".js")+".mjs") // by which node knows a module
+		text = bytes.ReplaceAll(text, []byte("'./lib.js'"), []byte("'./lib.mjs'"))
 		if err := os.WriteFile(to, text, 0o644); err != nil {
 			t.Fatal(err)
 		}
 		if out, err := exec.CommandContext(t.Context(), node, "--check", to).CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", name, err, out)
 		}
+	}
+	if out, err := exec.CommandContext(t.Context(), node, "testdata/page.mjs", dir, "testdata/view.json").CombinedOutput(); err != nil || !strings.Contains(string(out), "ok") {
+		t.Errorf("%v\n%s", err, out)
 	}
 	if out, err := exec.CommandContext(t.Context(), node, "testdata/lib.mjs", filepath.Join(dir, "lib.mjs")).CombinedOutput(); err != nil || !strings.Contains(string(out), "ok") {
 		t.Errorf("%v\n%s", err, out)

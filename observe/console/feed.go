@@ -15,10 +15,19 @@ import (
 type feed struct {
 	name     string
 	of       Looked
-	seen     latest.Value[[]byte] // a View in JSON
+	seen     latest.Value[glance]
 	watchers atomic.Int32
 	wanted   chan struct{}
 }
+
+// A glance is what one look found.
+type glance struct {
+	view []byte // a View in JSON
+	at   time.Time
+}
+
+// stale is when a glance is one of earlier watchers, and says nothing of now.
+const stale = 3 * lookEvery
 
 // join says that somebody watches; false: too many do.
 func (f *feed) join() bool {
@@ -66,7 +75,7 @@ func (f *feed) look(ctx context.Context) {
 	}
 	text, err := json.Marshal(viewOf(f.name, st, err))
 	if err == nil {
-		f.seen.Set(text)
+		f.seen.Set(glance{text, time.Now()})
 	}
 }
 

@@ -1,0 +1,103 @@
+// Runs console.js over a document that only remembers: node testdata/page.mjs DIR VIEW.
+// DIR has console.mjs and lib.mjs, VIEW is what a console once sent.
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import path from 'node:path';
+import { pathToFileURL } from 'node:url';
+
+const [dir, file] = process.argv.slice(2);
+const view = JSON.parse(fs.readFileSync(file, 'utf8'));
+
+class Element {
+  constructor(name) {
+    Object.assign(this, { name, attributes: {}, children: [], dataset: {}, style: {}, listeners: {}, clientWidth: 800, value: '3600', hidden: false });
+  }
+  setAttribute(name, value) { this.attributes[name] = `${value}`; }
+  removeAttribute(name) { delete this.attributes[name]; }
+  append(...more) { for (const c of more) { assert.ok(c !== undefined && c !== null, 'nothing is appended'); if (c instanceof Element) { c.parent?.drop(c); c.parent = this; } this.children.push(c); } }
+  prepend(...more) { const old = this.children; this.children = []; this.append(...more); this.children.push(...old); }
+  replaceChildren(...more) { this.children = []; this.append(...more); }
+  drop(child) { this.children = this.children.filter((c) => c !== child); }
+  remove() { this.parent?.drop(this); }
+  addEventListener(name, f) { this.listeners[name] = f; }
+  get all() { return this.children.filter((c) => c instanceof Element).flatMap((c) => [c, ...c.all]); }
+  querySelectorAll(what) { const last = what.split(' ').pop(); return this.all.filter((e) => e.name === last); }
+  get textContent() { return this.children.map((c) => (c instanceof Element ? c.textContent : `${c}`)).join(''); }
+  set textContent(text) { this.children = [`${text}`]; }
+  set className(text) { this.attributes.class = text; }
+}
+
+const byId = new Map();
+const root = new Element('html');
+globalThis.document = {
+  getElementById: (id) => { if (!byId.has(id)) { const e = new Element(id); byId.set(id, e); root.append(e); } return byId.get(id); },
+  createElement: (name) => new Element(name), createElementNS: (_, name) => new Element(name),
+  querySelectorAll: (what) => root.querySelectorAll(what), documentElement: root, addEventListener() {}, hidden: false, title: '',
+};
+globalThis.location = { hash: '', reload() { throw new Error('the page is loaded anew'); } };
+globalThis.localStorage = { getItem: () => null, setItem() {} };
+globalThis.addEventListener = () => {};
+globalThis.setInterval = () => 0;
+const asked = [];
+globalThis.fetch = async (address) => {
+  asked.push(address);
+  const t = Math.floor(Date.now() / 1000);
+  const bodies = {
+    '/api/clusters': { clusters: [view.cluster, 'other'] },
+    '/api/v1/alerts': { data: { alerts: [{ labels: { alertname: 'MemberDown', severity: 'CRIT', cls: view.cluster, ins: 'demo-3', problem: 'member-down' }, annotations: { summary: 'demo-3 of demo is down' }, state: 'firing', activeAt: view.status.at }] } },
+    '/api/v1/query_range': { data: { result: [{ metric: { ins: 'demo-1', alertname: 'MemberDown', severity: 'CRIT' }, values: [[t - 600, '1'], [t - 480, '3']] }] } },
+  };
+  return { ok: true, status: 200, json: async () => bodies[address.split('?')[0]] };
+};
+let live = null;
+globalThis.EventSource = class { constructor(address) { this.address = address; live = this; } close() {} };
+const warned = [];
+console.warn = (text) => warned.push(text);
+
+await import(pathToFileURL(path.join(dir, 'console.mjs')));
+const settle = async () => { for (let i = 0; i < 200; i++) await null; await new Promise((done) => setImmediate(done)); };
+await settle();
+const text = (id) => byId.get(id).textContent;
+assert.equal(live.address, `/api/live?cluster=${view.cluster}`);
+const see = (v) => live.onmessage({ data: JSON.stringify(v) });
+
+see(view);
+await settle();
+assert.equal(text('health'), 'healthy');
+for (const m of view.status.picture.members) assert.match(text('members'), new RegExp(m.name));
+assert.match(text('topology'), /5433.*demo-1/s);
+assert.match(text('services'), /5434replica/);
+assert.match(text('gateways'), /of 3 gateways up/);
+assert.match(text('backups'), /full/);
+assert.match(text('failovers'), /#2 switchover demo-1 → demo-2/);
+assert.match(text('alerts'), /CRITMemberDown demo-3 of demo is down/);
+assert.match(text('past'), /MemberDown/);
+assert.equal(byId.get('charts').children.length, 8);
+assert.match(text('charts'), /Transactions a second/);
+assert.ok(byId.get('charts').all.some((e) => e.name === 'path' && e.attributes.d.startsWith('M') && e.attributes.class === 's0'), 'no curve');
+
+// A change of leader moves what is there; nothing is drawn twice.
+const groups = () => byId.get('topology').querySelectorAll('g').map((g) => g.dataset.id).sort();
+const before = groups();
+const other = structuredClone(view);
+other.status.picture.leader = 'demo-3';
+other.status.picture.members.forEach((m) => { m.role = m.name === 'demo-3' ? 'leader' : 'replica'; });
+see(other);
+assert.deepEqual(groups(), before);
+assert.match(byId.get('topology').attributes['aria-label'], /^demo-3 leads/);
+
+// What comes from elsewhere stays text, and a store that is silent is said so.
+other.status.unwell = ['<img src=x onerror=alert(1)> is stopped'];
+other.status.problems = [{ member: 'demo-1', code: 'disk-full', what: 'no space', why: 'full', do: 'free some' }];
+see(other);
+assert.equal(text('health'), 'unwell');
+assert.match(text('now'), /<img src=x/);
+assert.match(text('problems'), /demo-1: no spacewhy: fulldo: free some\[disk-full\]/);
+see({ cluster: view.cluster, status: null, whys: [], failovers: [], error: { code: 'store-unreachable', what: 'cannot read cluster demo', why: 'no majority', do: 'look' } });
+assert.equal(text('health'), 'not seen');
+assert.match(text('problem'), /cannot read cluster demo/);
+assert.ok(byId.get('members').children.length > 0, 'what was seen is gone');
+assert.deepEqual(warned, []);
+assert.ok(asked.every((a) => a.startsWith('/api/')), 'something is asked elsewhere');
+
+console.log('ok');
