@@ -184,6 +184,9 @@ func (b *Book) Waits(c Client) (since time.Duration, waits bool) {
 	return r.since, r.waiting
 }
 
+// ServerOf is the server of c, or None.
+func (b *Book) ServerOf(c Client) Server { return b.clients[c].server }
+
 // Closing says that a server is closed as soon as it is free.
 func (b *Book) Closing(s Server) bool { return b.servers[s].stale }
 

@@ -402,6 +402,11 @@ func (c *client) gone(why string) {
 	c.names, c.pend, c.hold = nil, nil, nil
 	delete(d.pooler.keys, c.secret)
 	if c.id != pool.None { // else the book has forgotten it already
+		if id := d.book.ServerOf(c.id); id != pool.None { // in the same breath: its Link is still to come
+			s := d.servers[id]
+			c.server, s.client = s, c
+			s.give(pool.Keep, "")
+		}
 		d.clients[c.id] = nil
 		d.book.Leave(c.id)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/sys/unix"
 
 	"howdah/access/pool"
 	"howdah/test/testpg"
@@ -567,6 +568,53 @@ func TestWhoDoesNotOutliveHerServer(t *testing.T) {
 	k.answer(100)
 	if err := say(t.Context(), conn, "SELECT repeat('x', 3000)"); err == nil || !conn.IsClosed() {
 		t.Errorf("in the middle of a row: %v", err)
+	}
+}
+
+// Who waits for a server is promised one that says in the same breath that it ends; or leaves
+// in the breath in which she is promised one.
+func TestAPromiseThatIsNotKept(t *testing.T) {
+	for name, end := range map[string]func(b *bench, waits *client){
+		"the server ends": func(b *bench, _ *client) {
+			b.s.feed(append(append(appendMessage(nil, 'C', "SELECT 1"), 'Z', 0, 0, 0, 5, 'I'), appendNotice(nil, 'E', "FATAL", "57P01", "terminating connection due to administrator command")...))
+		},
+		"the client leaves": func(b *bench, waits *client) {
+			b.s.feed(append(appendMessage(nil, 'C', "SELECT 1"), 'Z', 0, 0, 0, 5, 'I'))
+			waits.gone("shutdown")
+		},
+	} {
+		b := newBench(t, pool.Transaction)
+		far, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := &client{door: b.d, key: b.c.key, mode: pool.Transaction, welcomed: true, counts: &stats{}}
+		if x.id, err = b.d.book.Join(x.key); err != nil {
+			t.Fatal(err)
+		}
+		x.loop, x.fd, x.events = b.c.loop, far[1], readable
+		if err := x.loop.add(x.fd, x, readable); err != nil {
+			t.Fatal(err)
+		}
+		b.d.clients = at(b.d.clients, int(x.id))
+		b.d.clients[x.id] = x
+		b.feed(false, appendMessage(nil, 'Q', "SELECT 1"))
+		x.feed(appendMessage(nil, 'Q', "SELECT 2"))
+		x.loop.finish()
+		if _, waits := b.d.book.Waits(x.id); !waits {
+			t.Fatalf("%s: nobody waits", name)
+		}
+		end(b, x)
+		x.loop.finish()
+		if !x.hup {
+			if _, waits := b.d.book.Waits(x.id); !waits || x.pend == nil {
+				t.Errorf("%s: who waited does not any more", name)
+			}
+			x.loop.drop(x.fd)
+		} else if b.d.book.StateOf(b.s.id) != pool.Idle {
+			t.Errorf("%s: its server is %v", name, b.d.book.StateOf(b.s.id))
+		}
+		unix.Close(far[0])
 	}
 }
 

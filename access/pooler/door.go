@@ -120,13 +120,16 @@ func (d *Door) perform(a pool.Action) {
 		d.servers[a.Server].clear(d.CheckQuery)
 	case pool.Link:
 		c, s := d.clients[a.Client], d.servers[a.Server]
+		if c == nil {
+			return // it left in the same breath
+		}
 		c.counts.waitTime += a.Wait
+		if s == nil { // it ended in the same breath: with its answer to another it said so
+			d.anew(c)
+			return
+		}
 		if !c.welcomed {
-			c.server, s.client = s, c
-			c.welcome()
-			if c.server == s {
-				s.give(pool.Keep, "")
-			}
+			d.first(c, s)
 			return
 		}
 		if s.spoke() {
@@ -163,21 +166,32 @@ func (d *Door) enter(c *client, fd int) error {
 		d.counts[c.key.Database] = &stats{}
 	}
 	c.counts = d.counts[c.key.Database]
-	if d.welcomes[c.key] == nil { // nobody has ever asked for this pool's
-		id, ok := d.book.Want(c.id, c.loop.now)
-		if !ok {
-			return nil
-		}
-		s := d.servers[id]
-		c.server, s.client = s, c
-		c.welcome()
-		if c.server == s {
-			s.give(pool.Keep, "")
-		}
-		return nil
-	}
-	c.welcome()
+	d.anew(c)
 	return nil
+}
+
+// anew has a client go on with what it needs a server for: a welcome, where nobody has ever
+// asked for this pool's, else what it has said.
+func (d *Door) anew(c *client) {
+	switch {
+	case c.welcomed:
+		c.retry()
+	case d.welcomes[c.key] != nil:
+		c.welcome()
+	default:
+		if id, ok := d.book.Want(c.id, c.loop.now); ok {
+			d.first(c, d.servers[id])
+		}
+	}
+}
+
+// first welcomes a client with what s has said of itself.
+func (d *Door) first(c *client, s *server) {
+	c.server, s.client = s, c
+	c.welcome()
+	if c.server == s {
+		s.give(pool.Keep, "")
+	}
 }
 
 // at is all with a place for i.
