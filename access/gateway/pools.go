@@ -35,6 +35,7 @@ type pools struct {
 	pooler *pooler.Pooler
 	own    *pooler.Door // nil: there is no such port
 	rolls  []*pooler.Roll
+	ways   []*way
 }
 
 // resetQuery is PgBouncer's server_reset_query, which no inventory changes.
@@ -114,8 +115,11 @@ func (g *Gateway) openPools(n spec.Node) (*pools, error) {
 		}
 		roll.Else = way.secret
 		d.Secret = roll.Secret
-		p.rolls = append(p.rolls, roll)
-		port.door, port.way = d, way
+		p.rolls, p.ways = append(p.rolls, roll), append(p.ways, way)
+		port.door, port.way, d.Fate = d, way, port.front.fate
+		if p.own != nil && port.front.own == p.own {
+			p.own.Fate = port.front.fate // its transactions are the same leader's
+		}
 	}
 	if p.pooler, err = pooler.New(g.log, doors...); err != nil {
 		return nil, err
@@ -126,6 +130,9 @@ func (g *Gateway) openPools(n spec.Node) (*pools, error) {
 func (p *pools) close() {
 	for _, r := range p.rolls {
 		r.Close()
+	}
+	for _, w := range p.ways {
+		w.judges.close()
 	}
 }
 
@@ -232,6 +239,8 @@ type way struct {
 	roll   *pgconn.Config // how this node's own server is asked who may log in
 
 	Superuser secret.Text
+
+	judges judges
 }
 
 // secret asks the servers of the service for what they know of a user's password,

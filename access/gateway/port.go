@@ -82,6 +82,12 @@ func newPort(f *front, index int, s cluster.Service) *port {
 	return p
 }
 
+// usable are the backends that it leads to now.
+func (p *port) usable() []route.Backend {
+	s, _ := p.route()
+	return s.Usable()
+}
+
 // route is where the service leads now, and the version of that.
 func (p *port) route() (route.Service, uint64) {
 	all, version := p.front.routes.Get()

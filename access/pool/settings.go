@@ -62,6 +62,10 @@ type Settings struct {
 	StatsPeriod              time.Duration // of averages
 	MaxPreparedStatements    int           // that a server holds at most; 0: they are not followed
 
+	// Ours: every COMMIT is preceded by a question for the name of its transaction, so that its
+	// fate is known even if its server is lost; else only during a change of leader.
+	ResolveCommits bool
+
 	// Ours. PgBouncer logs in to one server of a pool at a time, and treats a
 	// server that is down like one that refuses.
 	Logins    int           // at once, for one pool
@@ -109,6 +113,7 @@ var names = []struct {
 	{"query_wait_timeout", func(s *Settings) any { return &s.QueryWaitTimeout }},
 	{"reserve_pool_size", func(s *Settings) any { return &s.ReservePoolSize }},
 	{"reserve_pool_timeout", func(s *Settings) any { return &s.ReservePoolTimeout }},
+	{"resolve_commits", func(s *Settings) any { return &s.ResolveCommits }},
 	{"server_check_delay", func(s *Settings) any { return &s.ServerCheckDelay }},
 	{"server_connect_timeout", func(s *Settings) any { return &s.ServerConnectTimeout }},
 	{"server_idle_timeout", func(s *Settings) any { return &s.ServerIdleTimeout }},

@@ -34,6 +34,7 @@ type client struct {
 	unnamed  class
 	gate     func() bool // of the server that said what is in out
 	again    bool        // what it asks was lost once, and is asked anew
+	wonder   *wonder     // nil: it does not wait to hear of a COMMIT
 }
 
 // look asks for a place in the kernel's buffer again, once the gate is open.
@@ -185,6 +186,10 @@ func (c *client) feed(b []byte) {
 			}
 			c.keep(head[:headSize])
 			c.keep(b)
+		}
+		if c.door.resolves() && c.seals(kind, b, n) {
+			c.name(head, b)
+			return
 		}
 		c.kind, c.left = kind, n
 		if c.mode != pool.Session && c.door.Settings.MaxPreparedStatements > 0 && (kind == 'P' || kind == 'B' || kind == 'D' || kind == 'C') {
@@ -386,6 +391,10 @@ func (c *client) gone(why string) {
 		return
 	}
 	d := c.door
+	if c.wonder != nil {
+		c.wonder.stop()
+		c.wonder = nil
+	}
 	if s := c.server; s != nil {
 		fate := pool.Drop
 		if s.clean() && c.left == 0 {

@@ -24,6 +24,7 @@ const (
 	inside               // it can not
 	begins
 	rolls
+	seals // it commits, and does nothing else
 )
 
 // classOf looks at a statement's text. Of several in one string it only says
@@ -63,7 +64,13 @@ func classOfBare(text []byte) class {
 		n++
 	}
 	switch word := string(bytes.ToLower(text[:n])); word {
-	case "commit", "end", "prepare":
+	case "commit", "end":
+		switch string(bytes.ToLower(bytes.TrimLeft(text[n:], " \t\r\n\f\v"))) {
+		case "", "work", "transaction":
+			return seals
+		}
+		return commits
+	case "prepare":
 		return commits
 	case "begin", "start":
 		return begins
@@ -79,7 +86,9 @@ type cutoff struct {
 	begun   bool
 	open    bool // in a transaction block
 	unknown bool // something may have been made to last
+	told    bool // what doubt is of has been answered, but for ReadyForQuery
 	bound   class
+	doubt   *Doubt // all that is unknown is the COMMIT of this one; nil: there is more, or it has no name
 }
 
 // sends notes a statement that is on its way to be executed.
@@ -88,14 +97,20 @@ func (s *server) sends(c class) {
 	if !k.begun {
 		k.begun, k.open = true, s.status != 'I'
 	}
+	k.doubt = nil
 	switch {
 	case c == begins:
 		k.open = true
-	case c == commits, !k.open:
+	case c == seals && k.open && !k.unknown && s.named != nil && s.named.XID != "":
+		k.unknown, k.doubt = true, s.named
+	case c == commits, c == seals, !k.open:
 		k.unknown = true
 	}
-	if c == commits || c == rolls {
+	if c == commits || c == seals || c == rolls {
 		k.open = false
+	}
+	if c != seals {
+		s.named = nil // it may have written since
 	}
 }
 
@@ -183,19 +198,49 @@ func (s *server) cut(why string) {
 	if s.cutoff.unknown {
 		code, text = unknownOutcome, "the server ended before it said whether the transaction was committed"
 	}
+	owed := (s.asked.empty() || s.job == naming) && s.status != 'I' && !s.skipping
+	var w *wonder
+	if x := s.cutoff.doubt; x != nil && !s.said && d.Fate != nil && s.asked.answerable() {
+		w = &wonder{doubt: *x, told: s.cutoff.told}
+	}
+	asked, said := s.asked, s.said
+	s.asked = queue{}
+	s.give(pool.Drop, why)
+	if c.left > 0 {
+		c.act = drop
+	}
+	c.gate = nil // it was that server's
+	c.portals = false
+	if w != nil {
+		d.log.Info("a server ended under a commit", "client", c.String(), "why", why, "xid", w.doubt.XID)
+		w.asked = asked
+		c.wonders(w)
+		return
+	}
+	b := c.regret(&asked, said, code, text)
+	c.owed = owed
+	d.log.Info("a server ended under a client", "client", c.String(), "why", why, "code", code, "answered", len(b) > 0)
+	if len(b) > 0 {
+		c.deliver([][]byte{b})
+	}
+	c.listen(!c.pending())
+	c.retry()
+}
+
+// regret answers what a server owed that will not answer any more. said: of the series
+// that it was at it has.
+func (c *client) regret(asked *queue, said bool, state, text string) []byte {
 	b := make([]byte, 0, 256)
-	said := s.said
 	sorry := func() {
 		if !said {
-			b = appendNotice(b, 'E', "ERROR", code, text)
+			b = appendNotice(b, 'E', "ERROR", state, text)
 		}
 		said = true
 	}
-	owed := s.asked.empty() && s.status != 'I' && !s.skipping
-	for !s.asked.empty() {
-		r := s.asked.pop()
+	for !asked.empty() {
+		r := asked.pop()
 		if extended(r.kind) {
-			s.undo(r)
+			c.undo(r)
 		}
 		switch {
 		case r.act == skip, r.kind == 'c':
@@ -207,19 +252,8 @@ func (s *server) cut(why string) {
 			sorry()
 		}
 	}
-	c.skips, c.owed = said, owed
-	d.log.Info("a server ended under a client", "client", c.String(), "why", why, "code", code, "answered", len(b) > 0)
-	s.give(pool.Drop, why)
-	if c.left > 0 {
-		c.act = drop
-	}
-	c.gate = nil // it was that server's
-	c.portals = false
-	if len(b) > 0 {
-		c.deliver([][]byte{b})
-	}
-	c.listen(!c.pending())
-	c.retry()
+	c.skips = said
+	return b
 }
 
 // keptMax is how much of what a client has asked is kept for another server.
@@ -254,7 +288,7 @@ func (s *server) repeat(why string) {
 	c, d := s.client, s.door
 	for !s.asked.empty() {
 		if r := s.asked.pop(); extended(r.kind) {
-			s.undo(r)
+			c.undo(r)
 		}
 	}
 	d.log.Info("a standby ended under a client, and another is asked", "client", c.String(), "why", why)

@@ -620,7 +620,8 @@ func TestAPromiseThatIsNotKept(t *testing.T) {
 
 func TestClassOf(t *testing.T) {
 	for text, want := range map[string]class{
-		"COMMIT": commits, "commit;": commits, " \n END ; ": commits, "-- x\nCoMmIt work": commits, "/* a */ /* b */commit": commits,
+		"COMMIT": seals, "commit;": seals, " \n END ; ": seals, "-- x\nCoMmIt work": seals, "/* a */ /* b */commit": seals, "END\tTRANSACTION": seals,
+		"commit prepared 'x'": commits, "commit and chain": commits, "end work and no chain": commits, "commit /* a */": commits,
 		"PREPARE TRANSACTION 'x'": commits, "select 1; commit": commits, "/* a /* b */ */ select": commits, "-- never ends": commits,
 		"SELECT 1": inside, "(SELECT 1)": inside, "select 1; select 2": inside, "UPDATE t SET commit = 1": inside, "": inside,
 		"SELECT CASE WHEN true THEN 1 END": inside, "endless": inside, "committed": inside,

@@ -50,6 +50,10 @@ type Door struct {
 	Tag       uint16
 	Elsewhere func(ctx context.Context, key [8]byte)
 
+	// Fate says what became of a transaction whose COMMIT was not answered, before ctx ends; nil:
+	// nobody knows. It is called by goroutines of their own.
+	Fate func(ctx context.Context, x Doubt) Fate
+
 	// Admins may order on the console, Watchers may look; nobody: there is none.
 	Admins, Watchers []string
 

@@ -178,9 +178,14 @@ func FuzzServer(f *testing.F) {
 	f.Add(series[0], appendNotice(nil, 'E', "FATAL", "57P01", "gone"), uint64(1))
 	f.Add(series[3], append(append(appendHead(nil, 'G', 3), 0, 0, 0), answers...), uint64(9))
 	f.Add(series[2], []byte{'Z', 0, 0, 0, 4}, uint64(9))
+	f.Add(append(appendMessage(nil, 'Q', "BEGIN"), appendMessage(nil, 'Q', "COMMIT")...), []byte{'Z', 0, 0, 0, 5, 'T', 'D', 0, 0, 0, 6, 0, 2, 'Z', 0, 0, 0, 5, 'T'}, uint64(4))
 	f.Fuzz(func(t *testing.T, client, server []byte, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		b := newBench(t, []pool.Mode{pool.Session, pool.Transaction, pool.Statement}[seed%3])
+		if seed%2 == 0 {
+			b.d.Outlive, b.d.Settings.ResolveCommits = true, true
+			b.d.Fate = func(context.Context, Doubt) Fate { return Unknown }
+		}
 		for len(client)+len(server) > 0 {
 			from := &client
 			if r.IntN(2) == 0 {

@@ -42,6 +42,8 @@ type request struct {
 	act  answer     // what becomes of the answer
 	stmt *statement // of a Parse, a Bind or a Close by name
 	name string     // the client's for it
+
+	portal bool // a Describe of one
 }
 
 type answer uint8

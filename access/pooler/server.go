@@ -37,6 +37,7 @@ type server struct {
 	copying  bool          // it takes the data of a COPY, and ignores Sync
 	said     bool          // the series that is being answered has had its error
 	cutoff   cutoff
+	named    *Doubt   // its transaction, as it was when it was asked for its name; nil: it was not since, or has done more
 	kept     []byte   // what its client has asked, if it may be asked of another; else empty
 	keeps    bool     // that is all since it has the server, and nothing was answered
 	greeting *welcome // of one that was made ahead of time
@@ -50,6 +51,7 @@ type job uint8
 const (
 	syncing  job = iota + 1 // the parameters of its next client
 	cleaning                // a reset or a check
+	naming                  // what its client's transaction is called
 )
 
 func (s *server) ready(events uint32) {
@@ -199,7 +201,7 @@ func (s *server) feed(b []byte) {
 			return
 		}
 		s.kind, s.left = kind, n
-		if looksInto(kind, n) {
+		if looksInto(kind, n) || s.job == naming && kind == 'D' && n <= namesMax {
 			if len(b) >= n && cap(head) > headSize { // it lies in one piece
 				s.left = 0
 				s.whole(kind, head[:headSize+n], b[:n])
@@ -280,7 +282,12 @@ func (s *server) done(kind byte, body []byte) {
 	case 'E':
 		s.erred(body)
 		return
-	case 'N', 'A', 'D', 'd', 'H', 'c', 't', 'V', 'W':
+	case 'D':
+		if s.job == naming && s.named != nil {
+			s.nameIs(body)
+		}
+		return
+	case 'N', 'A', 'd', 'H', 'c', 't', 'V', 'W':
 		return
 	case '1', '2', '3':
 		r := s.asked.first()
@@ -297,8 +304,13 @@ func (s *server) done(kind byte, body []byte) {
 		if body != nil && (string(body) == "DISCARD ALL\x00" || string(body) == "DEALLOCATE ALL\x00") {
 			s.discarded()
 		}
-		if r := s.asked.first(); r != nil && r.kind == 'E' {
-			s.asked.pop()
+		if r := s.asked.first(); r != nil {
+			if s.cutoff.doubt != nil && r.act == forward {
+				s.cutoff.told = true
+			}
+			if r.kind == 'E' {
+				s.asked.pop()
+			}
 		}
 	case 'G':
 		s.takes()
@@ -407,12 +419,17 @@ func (s *server) erred(body []byte) {
 	case s.job == cleaning:
 		s.end("reset query failed")
 		return
+	case s.job == naming: // the transaction is broken, and its COMMIT was not sent
+		_, text := fieldsOfError(body)
+		s.cut(text)
+		return
 	case r == nil:
 		if s.client == nil {
 			s.end("idle server got dirty")
 		}
 		return
 	case !extended(r.kind):
+		s.said = true
 		return
 	}
 	if r.kind == 'B' && r.stmt != nil {
@@ -430,18 +447,23 @@ func (s *server) erred(body []byte) {
 
 // undo takes back what was noted for a request that the server left out.
 func (s *server) undo(r request) {
-	c := s.client
+	if r.stmt != nil && r.kind == 'P' && r.act != fake {
+		delete(s.has, r.stmt)
+	}
+	if s.client != nil {
+		s.client.undo(r)
+	}
+}
+
+func (c *client) undo(r request) {
 	switch {
 	case r.stmt == nil:
 	case r.kind == 'P':
-		if r.act != fake {
-			delete(s.has, r.stmt)
-		}
-		if c != nil && r.name != "" && c.names[r.name] == r.stmt {
+		if r.name != "" && c.names[r.name] == r.stmt {
 			delete(c.names, r.name)
-			s.door.statements.let(r.stmt)
+			c.door.statements.let(r.stmt)
 		}
-	case r.kind == 'C' && c != nil:
+	case r.kind == 'C':
 		if c.names == nil {
 			c.names = map[string]*statement{}
 		}
@@ -462,6 +484,10 @@ func (s *server) idle(status byte) {
 		s.cutoff = cutoff{}
 	}
 	switch s.job {
+	case naming:
+		s.job = 0
+		s.loop.again = append(s.loop.again, s.client)
+		return
 	case syncing:
 		s.job = 0
 		c := s.client
@@ -476,6 +502,9 @@ func (s *server) idle(status byte) {
 		s.job = 0
 		s.door.book.Ready(s.id, s.loop.now)
 		return
+	}
+	if status != 'T' {
+		s.named = nil
 	}
 	s.advance()
 	if !s.asked.empty() {
@@ -542,7 +571,7 @@ func (s *server) deliver() {
 func (s *server) give(fate pool.Fate, why string) {
 	c := s.client
 	s.half = s.interrupted()
-	s.keeps, s.kept = false, s.kept[:0]
+	s.keeps, s.kept, s.named = false, s.kept[:0], nil
 	s.client, c.server = nil, nil
 	s.busy, c.last = false, s.loop.now
 	switch s.door.book.Release(c.id, fate, s.loop.now) {

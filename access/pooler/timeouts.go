@@ -27,7 +27,7 @@ func (d *Door) expire(now time.Duration) {
 		d.idleNext = now + limit
 		for _, c := range d.clients {
 			switch {
-			case c == nil || !c.welcomed || c.server != nil || c.pend != nil:
+			case c == nil || !c.welcomed || c.server != nil || c.pend != nil || c.wonder != nil:
 			case now-c.last > limit:
 				c.fail("client_idle_timeout")
 			default:

@@ -130,6 +130,7 @@ func (c *client) understand(kind byte, body []byte, n int) (v verdict, used int)
 	}
 	if body[0] != 'S' || len(name) == 0 {
 		c.ask(kind)
+		s.asked.all[len(s.asked.all)-1].portal = body[0] == 'P'
 		return asIs, 0
 	}
 	x := c.names[string(name)]

@@ -105,7 +105,7 @@ var poolSettings = map[string]shape{
 	"max_prepared_statements": "seq", "max_user_client_connections": "seq", "max_user_connections": "seq", "min_pool_size": "seq",
 	"query_timeout": "seconds", "query_wait_notify": "seconds", "query_wait_timeout": "seconds", "reserve_pool_size": "seq",
 	"reserve_pool_timeout": "seconds", "server_check_delay": "period", "server_connect_timeout": "seconds", "server_idle_timeout": "seconds",
-	"server_lifetime": "seconds", "server_login_retry": "seconds", "server_round_robin": "bool", "stats_period": "period",
+	"resolve_commits": "bool", "server_lifetime": "seconds", "server_login_retry": "seconds", "server_round_robin": "bool", "stats_period": "period",
 	"transaction_timeout": "seconds",
 }
 
