@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"howdah/access/pool"
+	"howdah/pgwire"
 )
 
 // A client is a session that is logged in. It has a server only from the first
@@ -35,6 +36,7 @@ type client struct {
 	gate     func() bool // of the server that said what is in out
 	again    bool        // what it asks was lost once, and is asked anew
 	wonder   *wonder     // nil: it does not wait to hear of a COMMIT
+	mute     bool        // it has half a message of its server's: whatever else is said would be taken for the rest
 }
 
 // look asks for a place in the kernel's buffer again, once the gate is open.
@@ -375,12 +377,16 @@ func (c *client) link(s *server) bool {
 // fail tells the client why it must go, and ends it.
 func (c *client) fail(text string) { c.failCode(pool.ProtocolViolation, text) }
 
-func (c *client) failCode(state, text string) {
+func (c *client) failCode(state, text string) { c.failHint(state, text, "") }
+
+func (c *client) failHint(state, text, hint string) {
 	if c.hup {
 		return
 	}
 	c.door.log.Info("pooler error", "client", c.String(), "error", text)
-	c.send([][]byte{appendNotice(nil, 'E', "FATAL", state, text)})
+	if s := c.server; !c.mute && (s == nil || !s.halfSaid()) {
+		c.send([][]byte{pgwire.AppendError(nil, state, text, hint)})
+	}
 	c.gone(text)
 }
 
@@ -391,6 +397,9 @@ func (c *client) gone(why string) {
 		return
 	}
 	d := c.door
+	if d.Left != nil {
+		d.Left()
+	}
 	if c.wonder != nil {
 		c.wonder.stop()
 		c.wonder = nil

@@ -13,7 +13,11 @@ import (
 const (
 	serializationFailure = "40001" // it was not committed: do it again
 	unknownOutcome       = "08007" // transaction_resolution_unknown
+	adminShutdown        = "57P01" // what drivers take for: connect again
 )
+
+// hintAnew is what she hears whose session ends with its server.
+const hintAnew = "connect again: what a session has in its server ends with it (pool_mode transaction outlives it)"
 
 // A class is what a statement can do to the transaction around it, as far as can be told
 // from its first word.
@@ -120,6 +124,7 @@ func (c *client) weigh(kind byte, body []byte, n int) {
 	switch {
 	case kind == 'Q' && len(body) == n:
 		s.sends(classOf(body))
+		c.warn(body)
 	case kind == 'Q':
 		s.sends(commits) // too long to be looked at
 	case kind == 'F':
@@ -155,7 +160,11 @@ func (s *server) fell(body []byte) bool {
 	}
 	s.deliver()
 	if s.job != syncing && !s.survived() {
-		return false
+		c := s.client
+		code, text := fieldsOfError(body)
+		s.give(pool.Drop, "server is shutting down")
+		c.failHint(code, text, hintAnew)
+		return true
 	}
 	s.cut("server is shutting down")
 	return true
@@ -187,7 +196,11 @@ func (s *server) cut(why string) {
 	}
 	if !s.survived() {
 		s.give(pool.Drop, why)
-		c.fail(why)
+		if d.Outlive {
+			c.failHint(adminShutdown, "the server of this session has ended: "+why, hintAnew)
+		} else {
+			c.fail(why)
+		}
 		return
 	}
 	if s.repeatable() {

@@ -1,6 +1,7 @@
 package pooler
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -615,6 +616,47 @@ func TestAPromiseThatIsNotKept(t *testing.T) {
 			t.Errorf("%s: its server is %v", name, b.d.book.StateOf(b.s.id))
 		}
 		unix.Close(far[0])
+	}
+}
+
+// Who has half a message is told nothing more: it would be taken for the rest of it. A session that ends
+// with its server hears that it is to connect again, once, whether the server said so or not.
+func TestLastWords(t *testing.T) {
+	farewell := appendNotice(nil, 'E', "FATAL", "57P01", "terminating connection due to administrator command")
+	for _, tt := range []struct {
+		name    string
+		mode    pool.Mode
+		outlive bool
+		says    []byte // the server
+		end     func(b *bench)
+		want    string // after what the server said
+	}{
+		{"half a row", pool.Transaction, true, append(appendHead(nil, 'D', 100), "half"...), func(b *bench) { b.s.lost() }, ""},
+		{"half a row, as in PgBouncer", pool.Transaction, false, append(appendHead(nil, 'D', 100), "half"...), func(b *bench) { b.s.lost() }, ""},
+		{"half a row, and then too long", pool.Session, true, append(appendHead(nil, 'D', 100), "half"...), func(b *bench) { b.s.breaks("query timeout") }, ""},
+		{"half a row, and she is sent away", pool.Session, true, append(appendHead(nil, 'D', 100), "half"...), func(b *bench) { b.c.fail("admin forced disconnect") }, ""},
+		{"a session", pool.Session, true, nil, func(b *bench) { b.s.lost() }, "57P01"},
+		{"a session, as in PgBouncer", pool.Session, false, nil, func(b *bench) { b.s.lost() }, "08P01"},
+		{"a session whose server says farewell", pool.Session, true, nil, func(b *bench) { b.feed(true, farewell) }, "57P01"},
+	} {
+		b := newBench(t, tt.mode)
+		b.d.Outlive = tt.outlive
+		b.feed(false, appendMessage(nil, 'Q', "SELECT 1"))
+		b.feed(true, tt.says)
+		tt.end(b)
+		b.d.pooler.loop.finish()
+		b.drain()
+		rest, ok := bytes.CutPrefix(b.said[0], tt.says)
+		if !ok || !b.c.hup {
+			t.Fatalf("%s: %q", tt.name, b.said[0])
+		}
+		code, hints := "", bytes.Count(rest, []byte("connect again"))
+		if len(rest) > headSize && rest[0] == 'E' {
+			code, _ = fieldsOfError(rest[headSize:])
+		}
+		if code != tt.want || (hints == 1) != (tt.want == "57P01") || bytes.Count(rest, []byte("FATAL")) > 2 { // S and V
+			t.Errorf("%s: the last words are %q, want %q", tt.name, rest, tt.want)
+		}
 	}
 }
 

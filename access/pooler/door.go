@@ -54,6 +54,9 @@ type Door struct {
 	// nobody knows. It is called by goroutines of their own.
 	Fate func(ctx context.Context, x Doubt) Fate
 
+	// Came and Left are told, on the thread of the loop, of a client that is in and of her end; nil: nobody.
+	Came, Left func()
+
 	// Admins may order on the console, Watchers may look; nobody: there is none.
 	Admins, Watchers []string
 
@@ -77,6 +80,10 @@ type Door struct {
 	loginWithin atomic.Int64      // client_login_timeout in nanoseconds, for whoever is greeted
 	idleNext    time.Duration     // when a client may have been idle for too long; not before
 	window      admin.Window
+
+	idleOfUsers time.Duration // the shortest client_idle_timeout of a user's own; 0: there is none
+	owns        bool          // some user has a time of her own
+	lasting     map[lasts]bool
 	turned      time.Duration // when the last stats_period ended
 }
 
@@ -161,6 +168,9 @@ func (d *Door) perform(a pool.Action) {
 func (d *Door) enter(c *client, fd int) error {
 	c.loop, c.fd = d.pooler.loop, fd
 	c.events = unix.EPOLLRDHUP
+	if d.Came != nil {
+		d.Came()
+	}
 	if err := c.loop.add(fd, c, c.events); err != nil {
 		return err
 	}

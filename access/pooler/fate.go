@@ -141,6 +141,46 @@ func (s *server) nameIs(row []byte) {
 	}
 }
 
+// cutShort says that a notice is that of a commit which was not waited for to the end: somebody has
+// cancelled it. The routine is named in no language (src/backend/replication/syncrep.c).
+func cutShort(notice []byte) bool {
+	for len(notice) > 1 && notice[0] != 0 {
+		value, rest, ok := cstring(notice[1:])
+		if !ok {
+			return false
+		}
+		if notice[0] == 'R' && string(value) == "SyncRepWaitForLSN" {
+			return true
+		}
+		notice = rest
+	}
+	return false
+}
+
+// doubts is fate after such a notice: the commit that goes on to say that it went well
+// did so here, and maybe nowhere else.
+func (s *server) doubts(kind byte) act {
+	switch {
+	case kind == 'Z', kind == 'C' && !s.hushed:
+		if s.unsure && !s.said {
+			l := s.loop
+			at := len(l.backing)
+			l.backing = appendNotice(l.backing, 'E', "ERROR", unknownOutcome, "the transaction is committed here, and may be on no standby: the wait for that was cut short")
+			l.back = join(l.back, l.backing[at:])
+			s.said = true
+		}
+		if kind == 'Z' {
+			return pass
+		}
+		r := s.asked.first()
+		s.unsure, s.hushed = false, r != nil && extended(r.kind)
+		return drop
+	case s.hushed && kind != 'N' && kind != 'A' && kind != 'S':
+		return drop
+	}
+	return pass
+}
+
 // A wonder is a client who waits to hear what became of her COMMIT.
 type wonder struct {
 	doubt Doubt

@@ -295,6 +295,47 @@ func TestCommitsOfAServerThatCrashes(t *testing.T) {
 	t.Logf("heard: %v", heard)
 }
 
+// A commit whose wait for standbys was cancelled is no success: not by the simple protocol, nor by the extended one,
+// where its statement has said so already.
+func TestAWaitThatIsCutShort(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(d *Door) { d.Outlive = true })
+	w.direct("CREATE TABLE kept (n int)")
+	w.server.Query("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+	w.server.Query("SELECT pg_reload_conf()")
+	until(t, "commits wait", func() bool { return w.server.Query("SHOW synchronous_standby_names") == "nobody" })
+	conn := w.connect().PgConn()
+	for name, do := range map[string]func() error{
+		"simple": func() error { return say(context.Background(), conn, "INSERT INTO kept VALUES (1)") },
+		"extended": func() error {
+			return conn.ExecParams(context.Background(), "INSERT INTO kept VALUES (1)", nil, nil, nil, nil).Read().Err
+		},
+		"transaction": func() error { return say(context.Background(), conn, "COMMIT") },
+	} {
+		if name == "transaction" {
+			for _, sql := range []string{"BEGIN", "INSERT INTO kept VALUES (1)"} {
+				if err := say(t.Context(), conn, sql); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		heard := make(chan error, 1)
+		go func() { heard <- do() }()
+		until(t, "it waits", func() bool {
+			return w.server.Query("SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'") == "1"
+		})
+		if got := code(<-heard); got != unknownOutcome {
+			t.Errorf("%s: %q", name, got)
+		}
+		if conn.TxStatus() != 'I' {
+			t.Errorf("%s: afterwards %c", name, conn.TxStatus())
+		}
+	}
+	if r := conn.ExecParams(t.Context(), "SELECT count(*) FROM kept", nil, nil, nil, nil).Read(); r.Err != nil || string(r.Rows[0][0]) != "3" {
+		t.Errorf("rows: %s, %v", r.Rows, r.Err)
+	}
+}
+
 // Before the COMMIT of a transaction that is well its server is asked for the name, once,
 // and before nothing else.
 func TestWhoIsAskedForAName(t *testing.T) {

@@ -36,6 +36,8 @@ type server struct {
 	skipping bool          // after an error, until the client's Sync
 	copying  bool          // it takes the data of a COPY, and ignores Sync
 	said     bool          // the series that is being answered has had its error
+	unsure   bool          // what it committed last may be on no standby
+	hushed   bool          // what is left of the series its client takes for left out
 	cutoff   cutoff
 	named    *Doubt   // its transaction, as it was when it was asked for its name; nil: it was not since, or has done more
 	kept     []byte   // what its client has asked, if it may be asked of another; else empty
@@ -232,7 +234,7 @@ func looksInto(kind byte, n int) bool {
 	switch kind {
 	case 'Z', 'S':
 		return n <= namesMax
-	case 'E':
+	case 'E', 'N':
 		return n <= namesMax
 	case 'C':
 		return n == len("DISCARD ALL\x00") || n == len("DEALLOCATE ALL\x00")
@@ -256,6 +258,9 @@ func (s *server) whole(kind byte, raw, body []byte) {
 func (s *server) fate(kind byte) act {
 	if s.client == nil || s.job != 0 {
 		return drop
+	}
+	if s.unsure || s.hushed {
+		return s.doubts(kind)
 	}
 	switch kind {
 	case '1', '2', '3', 't', 'n', 'T':
@@ -287,7 +292,10 @@ func (s *server) done(kind byte, body []byte) {
 			s.nameIs(body)
 		}
 		return
-	case 'N', 'A', 'd', 'H', 'c', 't', 'V', 'W':
+	case 'N':
+		s.unsure = s.unsure || s.door.Outlive && s.client != nil && s.job == 0 && cutShort(body)
+		return
+	case 'A', 'd', 'H', 'c', 't', 'V', 'W':
 		return
 	case '1', '2', '3':
 		r := s.asked.first()
@@ -479,7 +487,7 @@ func (s *server) idle(status byte) {
 			break
 		}
 	}
-	s.status, s.said = status, false
+	s.status, s.said, s.unsure, s.hushed = status, false, false, false
 	if s.asked.empty() {
 		s.cutoff = cutoff{}
 	}
@@ -571,6 +579,7 @@ func (s *server) deliver() {
 func (s *server) give(fate pool.Fate, why string) {
 	c := s.client
 	s.half = s.interrupted()
+	c.mute = c.mute || s.halfSaid()
 	s.keeps, s.kept, s.named = false, s.kept[:0], nil
 	s.client, c.server = nil, nil
 	s.busy, c.last = false, s.loop.now
@@ -655,6 +664,10 @@ func (s *server) String() string { return s.key.Database + "/" + s.key.User }
 func (s *server) interrupted() bool {
 	return s.client != nil && s.client.left > 0 && s.client.act == pass
 }
+
+// halfSaid says that its client has the beginning of a message: whatever else is said to her would be
+// taken for the rest.
+func (s *server) halfSaid() bool { return s.left > 0 && s.act == pass && s.job == 0 }
 
 // knows says that the server has x as it is now, and notes its use.
 func (s *server) knows(x *statement) bool {

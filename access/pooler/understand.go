@@ -34,6 +34,7 @@ func (c *client) understand(kind byte, body []byte, n int) (v verdict, used int)
 			c.unnamed = commits
 			if text, _, whole := cstring(body[1:]); whole {
 				c.unnamed = classOf(text)
+				c.warn(text)
 			}
 			return asIs, 0
 		}
@@ -57,6 +58,10 @@ func (c *client) understand(kind byte, body []byte, n int) (v verdict, used int)
 			c.door.statements.let(x)
 		}
 		x := c.door.statements.get(rest)
+		if x.users == 0 {
+			text, _, _ := cstring(rest)
+			c.warn(text)
+		}
 		x.users++
 		if c.names == nil {
 			c.names = map[string]*statement{}
