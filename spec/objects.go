@@ -35,6 +35,8 @@ type Role struct {
 	Pool        bool              `json:"pool,omitempty"` // it may come through the pooler
 	PoolMode    string            `json:"pool_mode,omitempty"`
 	PoolLimit   int               `json:"pool_connlimit,omitempty"`
+
+	PoolParameters map[string]string `json:"pool_parameters,omitempty"` // settings of her own at the pools, by PgBouncer's names
 }
 
 // A Membership of a role in another.

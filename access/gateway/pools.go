@@ -56,7 +56,7 @@ func (g *Gateway) openPools(n spec.Node) (*pools, error) {
 	var doors []*pooler.Door
 	door := func(name string, log *slog.Logger) *pooler.Door {
 		d := &pooler.Door{
-			Name: name, Settings: settings(n.Pool, log), Databases: databases(n.Objects.Databases), Users: users(n.Objects.Roles),
+			Name: name, Settings: settings(n.Pool, log), Databases: databases(n.Objects.Databases), Users: users(n.Objects.Roles, log),
 			ResetQuery: resetQuery, Ignore: n.Pool.Ignore, Secret: roll.Secret, Rules: rules(n.Pool.HBA, log),
 			TLS: g.server, OnlyTLS: n.Pool.TLS, Log: log, Outlive: true, Tag: tagOf(n.Member),
 			Admins: []string{spec.Superuser}, // with those below as Pigsty's pgbouncer.ini has it
@@ -117,6 +117,7 @@ func (g *Gateway) openPools(n spec.Node) (*pools, error) {
 		d.Secret = roll.Secret
 		p.rolls, p.ways = append(p.rolls, roll), append(p.ways, way)
 		port.door, port.way, d.Fate = d, way, port.front.fate
+		d.Came, d.Left = port.came, func() { port.counts.now.Add(-1) }
 		if p.own != nil && port.front.own == p.own {
 			p.own.Fate = port.front.fate // its transactions are the same leader's
 		}
@@ -174,7 +175,7 @@ func limit(n *int) *int {
 }
 
 // users are what the inventory says of single users' pools.
-func users(roles []spec.Role) map[string]pool.Override {
+func users(roles []spec.Role, log *slog.Logger) map[string]pool.Override {
 	all := map[string]pool.Override{}
 	for _, r := range roles {
 		var o pool.Override
@@ -184,6 +185,11 @@ func users(roles []spec.Role) map[string]pool.Override {
 		if r.PoolLimit > 0 {
 			limit := r.PoolLimit
 			o.MaxConnections = &limit
+		}
+		for name, value := range r.PoolParameters {
+			if err := o.SetUser(name, value); err != nil { // of a description that another release wrote
+				log.Warn("setting of a user's pools is ignored", "user", r.Name, logkey.Error, err)
+			}
 		}
 		if o != (pool.Override{}) {
 			all[r.Name] = o

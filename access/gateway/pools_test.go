@@ -31,7 +31,7 @@ func TestAnInventorysPools(t *testing.T) {
         pgbouncer_poolmode: session
         pgbouncer_parameters:
 ` + parameters + `        pg_users:
-          - { name: app, pgbouncer: true, pool_mode: statement, pool_connlimit: 3 }
+          - { name: app, pgbouncer: true, pool_mode: statement, pool_connlimit: 3, pool_parameters: { query_timeout: 1.5, transaction_timeout: 0, pool_size: 2, max_user_client_connections: 7 } }
           - { name: free, pgbouncer: true, pool_connlimit: -1 }
         pg_databases:
           - { name: app, pool_mode: transaction, pool_size: 9, pool_size_min: 2, pool_reserve: 4, pool_connlimit: 11 }
@@ -60,8 +60,9 @@ func TestAnInventorysPools(t *testing.T) {
 	if app := dbs["app"]; len(dbs) != 1 || app.PoolMode != pool.Transaction || *app.PoolSize != 9 || *app.MinPoolSize != 2 || *app.ReservePoolSize != 4 || *app.MaxConnections != 11 {
 		t.Errorf("databases %+v", dbs)
 	}
-	own := users(w.Clusters[0].Objects.Roles)
-	if app := own["app"]; app.PoolMode != pool.Statement || *app.MaxConnections != 3 || own["free"] != (pool.Override{}) {
+	own := users(w.Clusters[0].Objects.Roles, log)
+	if app := own["app"]; app.PoolMode != pool.Statement || *app.MaxConnections != 3 || own["free"] != (pool.Override{}) || *app.QueryTimeout != 1500*time.Millisecond ||
+		*app.TransactionTimeout != 0 || *app.PoolSize != 2 || *app.MaxClients != 7 || app.IdleTransactionTimeout != nil {
 		t.Errorf("users %+v", own)
 	}
 }

@@ -136,11 +136,7 @@ func (p *port) serve(ctx context.Context, l *net.TCPListener) error {
 			}
 			continue
 		}
-		p.counts.accepted.Add(1)
-		raise(&p.counts.most, p.counts.now.Add(1))
-		p.mu.Lock()
-		p.rate.add(time.Now())
-		p.mu.Unlock()
+		p.came()
 		wg.Go(func() {
 			defer func() {
 				p.counts.now.Add(-1)
@@ -149,6 +145,15 @@ func (p *port) serve(ctx context.Context, l *net.TCPListener) error {
 			p.handle(ctx, c)
 		})
 	}
+}
+
+// came counts a client.
+func (p *port) came() {
+	p.counts.accepted.Add(1)
+	raise(&p.counts.most, p.counts.now.Add(1))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rate.add(time.Now())
 }
 
 // A session in which nothing moves for idleFor ends (HAProxy's timeout client and

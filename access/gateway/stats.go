@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"howdah/access/pooler"
 	"howdah/access/route"
 	"howdah/logkey"
 )
@@ -95,6 +96,12 @@ func statusOf(b route.Backend) string {
 
 func (p *port) stats(iid int) []stat {
 	s, _ := p.route()
+	var pooled pooler.Load
+	if p.door != nil { // before the lock, which the loop takes too
+		pooled = p.door.Load()
+		p.waiting.Store(int64(pooled.Waiting))
+		raise(&p.waitingMost, int64(pooled.Waiting))
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
@@ -157,6 +164,7 @@ func (p *port) stats(iid int) []stat {
 		back.connectErrors, back.serverAborts = back.connectErrors+v.errors, back.serverAborts+v.cut
 		back.connects += v.total + v.errors
 	}
+	back.in, back.out = back.in+int64(pooled.Received), back.out+int64(pooled.Sent)
 	rows[0].in, rows[0].out = back.in, back.out
 	return append(rows, back)
 }

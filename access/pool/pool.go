@@ -129,6 +129,7 @@ type pool struct {
 	min      int
 	reserve  int
 	lifetime time.Duration
+	query    time.Duration // query_timeout, also of who waits
 }
 
 // An owner is a database or a user, over all its pools.
@@ -223,6 +224,7 @@ func (b *Book) resolve(p *pool) {
 	p.min = first(d.MinPoolSize, &b.set.MinPoolSize)
 	p.reserve = first(u.ReservePoolSize, d.ReservePoolSize, &b.set.ReservePoolSize)
 	p.lifetime = first(d.ServerLifetime, &b.set.ServerLifetime)
+	p.query = first(u.QueryTimeout, &b.set.QueryTimeout)
 }
 
 func (b *Book) pool(k Key) int32 {
@@ -716,7 +718,7 @@ func (b *Book) expire(p *pool, now time.Duration) {
 		counts     bool
 		code, text string
 	}{
-		{b.set.QueryTimeout, true, ProtocolViolation, "query_timeout"},
+		{p.query, true, ProtocolViolation, "query_timeout"},
 		{b.set.QueryWaitTimeout, true, ProtocolViolation, "query_wait_timeout"},
 		// What the first client of a pool is greeted with, only a server can say.
 		{b.set.ClientLoginTimeout, p.cold, ProtocolViolation, "client_login_timeout (server down)"},

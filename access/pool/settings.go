@@ -223,6 +223,49 @@ type Override struct {
 	MaxConnections  *int
 	MaxClients      *int
 	ServerLifetime  *time.Duration
+
+	// A user's.
+	ClientIdleTimeout      *time.Duration
+	QueryTimeout           *time.Duration
+	IdleTransactionTimeout *time.Duration
+	TransactionTimeout     *time.Duration
+}
+
+// ofUsers are the settings that a user may have of her own besides those of the inventory's
+// other keys, as PgBouncer calls them in its section [users].
+var ofUsers = map[string]func(*Override) any{
+	"client_idle_timeout":         func(o *Override) any { return &o.ClientIdleTimeout },
+	"idle_transaction_timeout":    func(o *Override) any { return &o.IdleTransactionTimeout },
+	"max_user_client_connections": func(o *Override) any { return &o.MaxClients },
+	"pool_size":                   func(o *Override) any { return &o.PoolSize },
+	"query_timeout":               func(o *Override) any { return &o.QueryTimeout },
+	"reserve_pool_size":           func(o *Override) any { return &o.ReservePoolSize },
+	"transaction_timeout":         func(o *Override) any { return &o.TransactionTimeout },
+}
+
+// SetUser sets one of those of a user, as Set does those of all.
+func (o *Override) SetUser(name, value string) error {
+	of := ofUsers[name]
+	if of == nil {
+		return fmt.Errorf("%w of a user: %s", ErrSetting, name)
+	}
+	good := false
+	switch to := of(o).(type) {
+	case **time.Duration:
+		d := new(time.Duration)
+		if good = read(d, strings.TrimSpace(value)); good {
+			*to = d
+		}
+	case **int:
+		n := new(int)
+		if good = read(n, strings.TrimSpace(value)); good {
+			*to = n
+		}
+	}
+	if !good {
+		return fmt.Errorf("invalid value %q for parameter %s", value, name)
+	}
+	return nil
 }
 
 func first[T any](all ...*T) T {

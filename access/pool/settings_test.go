@@ -52,6 +52,29 @@ func TestSettingsByName(t *testing.T) {
 	}
 }
 
+// A user's own settings are read like those of all, and only those that are hers.
+func TestSettingsOfAUser(t *testing.T) {
+	var o Override
+	for name := range ofUsers {
+		if err := o.SetUser(name, "3"); err != nil {
+			t.Error(err)
+		}
+	}
+	if *o.QueryTimeout != 3*time.Second || *o.ClientIdleTimeout != 3*time.Second || *o.IdleTransactionTimeout != 3*time.Second || *o.TransactionTimeout != 3*time.Second ||
+		*o.PoolSize != 3 || *o.ReservePoolSize != 3 || *o.MaxClients != 3 {
+		t.Errorf("%+v", o)
+	}
+	was := o
+	for name, value := range map[string]string{"query_timeout": "x", "pool_size": "1.5", "default_pool_size": "1", "pool_mode": "session"} {
+		if err := o.SetUser(name, value); err == nil {
+			t.Errorf("%s = %q is taken", name, value)
+		}
+	}
+	if o != was {
+		t.Errorf("what was refused changed %+v to %+v", was, o)
+	}
+}
+
 // Whoever waits is told which limit ended that, and the shortest counts.
 func TestWhoWaitsTooLong(t *testing.T) {
 	for _, tt := range []struct {

@@ -275,6 +275,25 @@ func (p *Pooler) Facts() (f admin.Facts, ok bool) {
 	return admin.Together(all), true
 }
 
+// A Load is what the clients of a door have said and heard, and how many of them wait for a server.
+type Load struct {
+	Received, Sent uint64 // bytes
+	Waiting        int
+}
+
+// Load is the door's now.
+func (d *Door) Load() (l Load) {
+	d.pooler.loop.call(func() {
+		for _, n := range d.counts {
+			l.Received, l.Sent = l.Received+n.received, l.Sent+n.sent
+		}
+		for _, r := range d.book.Rows(d.pooler.loop.now) {
+			l.Waiting += r.Waiting
+		}
+	})
+	return l
+}
+
 func present[T any](p *T) int {
 	if p == nil {
 		return 0

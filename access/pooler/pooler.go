@@ -105,6 +105,12 @@ func (d *Door) configure(s pool.Settings) {
 	d.book.Configure(s, d.Databases, d.Users)
 	d.loginWithin.Store(int64(s.ClientLoginTimeout))
 	d.idleNext = 0
+	for _, u := range d.Users {
+		d.owns = d.owns || u.QueryTimeout != nil || u.IdleTransactionTimeout != nil || u.TransactionTimeout != nil
+		if t := u.ClientIdleTimeout; t != nil && *t > 0 && (d.idleOfUsers == 0 || *t < d.idleOfUsers) {
+			d.idleOfUsers = *t
+		}
+	}
 }
 
 // Run moves bytes until ctx ends; then every session ends.

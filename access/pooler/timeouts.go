@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"howdah/access/admin"
+	"howdah/access/pool"
 )
 
 // expire ends the sessions that have taken too long for something, when the loop
@@ -12,7 +13,7 @@ import (
 // The messages are PgBouncer's, whose session ends with them too.
 func (d *Door) expire(now time.Duration) {
 	set := &d.Settings
-	if set.QueryTimeout > 0 || set.IdleTransactionTimeout > 0 || set.TransactionTimeout > 0 {
+	if set.QueryTimeout > 0 || set.IdleTransactionTimeout > 0 || set.TransactionTimeout > 0 || d.owns {
 		for _, s := range d.servers {
 			if s == nil || s.client == nil {
 				continue
@@ -23,11 +24,19 @@ func (d *Door) expire(now time.Duration) {
 		}
 	}
 	// Nobody becomes idle for long at once, so that most looks are spared.
-	if limit := set.ClientIdleTimeout; limit > 0 && now >= d.idleNext {
-		d.idleNext = now + limit
+	shortest := set.ClientIdleTimeout
+	if of := d.idleOfUsers; of > 0 && (shortest == 0 || of < shortest) {
+		shortest = of
+	}
+	if shortest > 0 && now >= d.idleNext {
+		d.idleNext = now + shortest
 		for _, c := range d.clients {
+			if c == nil {
+				continue
+			}
+			limit := or(d.Users[c.key.User].ClientIdleTimeout, set.ClientIdleTimeout)
 			switch {
-			case c == nil || !c.welcomed || c.server != nil || c.pend != nil || c.wonder != nil:
+			case limit == 0 || !c.welcomed || c.server != nil || c.pend != nil || c.wonder != nil:
 			case now-c.last > limit:
 				c.fail("client_idle_timeout")
 			default:
@@ -39,14 +48,17 @@ func (d *Door) expire(now time.Duration) {
 
 // overdue says which limit the server's client has passed; "": none.
 func (s *server) overdue(now time.Duration) string {
-	set := &s.door.Settings
+	set, own := &s.door.Settings, pool.Override{}
+	if s.door.owns {
+		own = s.door.Users[s.key.User]
+	}
 	over := func(since, limit time.Duration) bool { return limit > 0 && now-since > limit }
 	switch {
-	case s.busy && over(max(s.began, s.client.last), set.QueryTimeout): // the data of a COPY may take its time
+	case s.busy && over(max(s.began, s.client.last), or(own.QueryTimeout, set.QueryTimeout)): // the data of a COPY may take its time
 		return "query timeout"
-	case !s.busy && s.status != 'I' && over(s.rested, set.IdleTransactionTimeout):
+	case !s.busy && s.status != 'I' && over(s.rested, or(own.IdleTransactionTimeout, set.IdleTransactionTimeout)):
 		return "idle transaction timeout"
-	case (s.busy || s.status != 'I') && over(s.opened, set.TransactionTimeout):
+	case (s.busy || s.status != 'I') && over(s.opened, or(own.TransactionTimeout, set.TransactionTimeout)):
 		return "transaction timeout"
 	}
 	return ""

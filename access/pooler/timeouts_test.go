@@ -89,6 +89,55 @@ func TestTimeouts(t *testing.T) {
 	}
 }
 
+// A user's own time counts for her and for nobody else, also where all have one.
+func TestTimesOfOneUser(t *testing.T) {
+	second, none := time.Second, time.Duration(0)
+	idle := append(appendMessage(nil, 'C', "SELECT 1"), 'Z', 0, 0, 0, 5, 'I')
+	open := append(appendMessage(nil, 'C', "BEGIN"), 'Z', 0, 0, 0, 5, 'T')
+	for _, tt := range []struct {
+		name   string
+		user   string
+		own    pool.Override
+		all    string // setting of all, a second
+		answer []byte
+		want   string
+	}{
+		{"a query", "u", pool.Override{QueryTimeout: &second}, "", nil, "query timeout"},
+		{"another's query", "x", pool.Override{QueryTimeout: &second}, "", nil, ""},
+		{"who has none where all have", "u", pool.Override{QueryTimeout: &none}, "query_timeout", nil, ""},
+		{"idle in a transaction", "u", pool.Override{IdleTransactionTimeout: &second}, "", open, "idle transaction timeout"},
+		{"a transaction", "u", pool.Override{TransactionTimeout: &second}, "", open, "transaction timeout"},
+		{"idle", "u", pool.Override{ClientIdleTimeout: &second}, "", idle, "client_idle_timeout"},
+		{"another is idle", "x", pool.Override{ClientIdleTimeout: &second}, "", idle, ""},
+		{"idle, and may be", "u", pool.Override{ClientIdleTimeout: &none}, "client_idle_timeout", idle, ""},
+	} {
+		b := newBench(t, pool.Transaction)
+		b.d.Users = map[string]pool.Override{tt.user: tt.own}
+		set := b.d.Settings
+		if tt.all != "" {
+			if err := set.Set(tt.all, "1"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.d.configure(set)
+		b.feed(false, appendMessage(nil, 'Q', "SELECT 1"))
+		b.feed(true, tt.answer)
+		l := b.d.pooler.loop
+		for _, at := range []time.Duration{900 * time.Millisecond, 1100 * time.Millisecond} {
+			l.now = at
+			b.d.expire(at)
+			l.finish()
+			b.drain()
+			if at < second && b.c.hup {
+				t.Errorf("%s: ended in time", tt.name)
+			}
+		}
+		if b.c.hup != (tt.want != "") || !bytes.Contains(b.said[0], []byte(tt.want)) {
+			t.Errorf("%s: ended %v, %q; want %q", tt.name, b.c.hup, b.said[0], tt.want)
+		}
+	}
+}
+
 // On a real server: the transaction that was cut is rolled back, and who says nothing
 // does not stay.
 func TestTimeoutsOfRealSessions(t *testing.T) {

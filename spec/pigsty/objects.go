@@ -206,6 +206,7 @@ func (r *reader) role(v *value, user bool, c *spec.Cluster) spec.Role {
 		Inherit: flag(v, "inherit"), Replication: flag(v, "replication"), BypassRLS: flag(v, "bypassrls"),
 		ConnLimit: number(v, "connlimit"), ExpireIn: number(v, "expire_in"), ExpireAt: v.field("expire_at").String(),
 		Parameters: settings(v.field("parameters")), Comment: v.field("comment").String(), PoolMode: v.field("pool_mode").String(),
+		PoolParameters: settings(v.field("pool_parameters")),
 	}
 	if p := flag(v, "pgbouncer"); p != nil {
 		role.Pool = *p

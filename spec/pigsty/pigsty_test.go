@@ -398,6 +398,8 @@ func TestWhatIsSaid(t *testing.T) {
 		{"a parameter that is a list", with("pg_parameters: { work_mem: [1] }"), spec.Problem, "work_mem of pg_parameters must be one value"},
 		{"a setting of pools that there is not", with("pgbouncer_parameters: { query_timeuot: 1 }"), spec.Problem, "did you mean query_timeout?"},
 		{"a time that is none", with("pgbouncer_parameters: { query_timeout: 1s }"), spec.Problem, "pgbouncer_parameters.query_timeout must be a number of seconds, and is \"1s\""},
+		{"a setting of pools that is no user's", with("pg_users: [ { name: a, pool_parameters: { default_pool_size: 1 } } ]"), spec.Problem, "which is no setting of pools"},
+		{"a time of a user's that is none", with("pg_users: [ { name: a, pool_parameters: { query_timeout: x } } ]"), spec.Problem, "pool_parameters.query_timeout must be a number of seconds"},
 		{"a period of nothing", with("pgbouncer_parameters: { stats_period: 0 }"), spec.Problem, "must be a number of seconds"},
 		{"an unknown group key", strings.Replace(base, "      hosts:", "      hsots: {}\n      hosts:", 1), spec.Warning, `unknown key of group pg-test "hsots"; did you mean hosts?`},
 		{"a group below itself", "all: { children: { a: { children: { b: { children: { a: { hosts: { 10.10.10.1: } } } } } } } }\n", spec.Problem, "group a would be below itself"},

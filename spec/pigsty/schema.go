@@ -81,6 +81,9 @@ var scalars = map[string]any{
 	"seconds":      map[string]any{"type": []any{"number", "string"}, "minimum": 0},
 	"period":       map[string]any{"type": []any{"number", "string"}, "exclusiveMinimum": 0},
 	"poolsettings": object(poolSettings, true),
+
+	"userpoolsettings": object(userPoolSettings, true),
+
 	"ratio":        map[string]any{"type": []any{"number", "string"}, "minimum": 0.1, "maximum": 0.4},
 	"address":      map[string]any{"type": "string", "format": "ipv4"},
 	"cidr":         map[string]any{"type": "string", "pattern": "/[0-9]{1,3}$"},

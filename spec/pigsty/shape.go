@@ -69,7 +69,7 @@ var objects = map[shape]map[string]shape{
 		"name": "rolename!", "state": "state", "password": "secret", "login": "bool", "superuser": "bool", "createdb": "bool",
 		"createrole": "bool", "inherit": "bool", "replication": "bool", "bypassrls": "bool", "connlimit": "limit",
 		"expire_in": "int", "expire_at": "text", "roles": "roles", "parameters": "settings", "comment": "text",
-		"pgbouncer": "bool", "pool_mode": "poolmode", "pool_connlimit": "int",
+		"pgbouncer": "bool", "pool_mode": "poolmode", "pool_connlimit": "int", "pool_parameters": "userpoolsettings",
 	},
 	"membership": {"name": "rolename!", "state": "grant", "admin": "bool", "set": "bool", "inherit": "bool"},
 	"database": {
@@ -107,6 +107,12 @@ var poolSettings = map[string]shape{
 	"reserve_pool_timeout": "seconds", "server_check_delay": "period", "server_connect_timeout": "seconds", "server_idle_timeout": "seconds",
 	"resolve_commits": "bool", "server_lifetime": "seconds", "server_login_retry": "seconds", "server_round_robin": "bool", "stats_period": "period",
 	"transaction_timeout": "seconds",
+}
+
+// userPoolSettings are those of a user's own, pool_parameters.
+var userPoolSettings = map[string]shape{
+	"client_idle_timeout": "seconds", "idle_transaction_timeout": "seconds", "max_user_client_connections": "seq", "pool_size": "seq",
+	"query_timeout": "seconds", "reserve_pool_size": "seq", "transaction_timeout": "seconds",
 }
 
 // byName are the objects that may be written as their name alone.
@@ -155,16 +161,20 @@ func (r *reader) fits(f field, is shape) bool {
 			}
 		}
 		return good
-	case "poolsettings":
+	case "poolsettings", "userpoolsettings":
+		known := poolSettings
+		if is == "userpoolsettings" {
+			known = userPoolSettings
+		}
 		if v.kind != mapKind {
 			return v.null() || wrong("a map")
 		}
 		good := true
 		for _, p := range v.fields {
-			of, ok := poolSettings[p.name]
+			of, ok := known[p.name]
 			if !ok {
 				do := ""
-				if near := nearest(p.name, slices.Sorted(maps.Keys(poolSettings))); near != "" {
+				if near := nearest(p.name, slices.Sorted(maps.Keys(known))); near != "" {
 					do = "did you mean " + near + "?"
 				}
 				r.find(spec.Problem, p.line, f.name+" has "+quote(p.name)+", which is no setting of pools", do)

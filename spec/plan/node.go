@@ -100,8 +100,8 @@ func rest(n spec.Node) spec.Node {
 func Pooled(o spec.Objects) []string {
 	all := []string{o.Admin, o.Monitor}
 	for _, r := range Merged(o.Roles) {
-		if r.PoolMode != "" || r.PoolLimit != 0 {
-			all = append(all, r.Name, r.PoolMode, strconv.Itoa(r.PoolLimit))
+		if r.PoolMode != "" || r.PoolLimit != 0 || len(r.PoolParameters) > 0 {
+			all = append(all, r.Name, r.PoolMode, strconv.Itoa(r.PoolLimit), text(r.PoolParameters))
 		}
 	}
 	for _, d := range o.Databases {

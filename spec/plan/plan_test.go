@@ -560,6 +560,9 @@ func TestDescriptions(t *testing.T) {
 		{"services", func(n *spec.Node) { n.Gateway.Listen = "x"; n.Pool.Mode = "session" }, "change member a-1: services, pool", Restart},
 		{"pooler's rules", func(n *spec.Node) { n.Pool.HBA = []spec.AccessRule{{Lines: []string{"x"}}} }, "change 1 line of its pooler's access rules of member a-1", Restart},
 		{"users of the pool", func(n *spec.Node) { n.Objects.Roles = []spec.Role{{Name: "x", PoolLimit: 3}} }, "change member a-1: users and databases of the pool", Restart},
+		{"a user's time at the pool", func(n *spec.Node) {
+			n.Objects.Roles = []spec.Role{{Name: "x", PoolParameters: map[string]string{"query_timeout": "3"}}}
+		}, "change member a-1: users and databases of the pool", Restart},
 		{"databases of the pool", func(n *spec.Node) { n.Objects.Databases = []spec.Database{{Name: "x", PoolSize: new(3)}} }, "change member a-1: users and databases of the pool", Restart},
 		{"settings of the pool", func(n *spec.Node) { n.Pool.Parameters = map[string]string{"query_timeout": "3"} }, "change member a-1: pool", Restart},
 		{"agent", func(n *spec.Node) { n.Agent.Tags = map[string]any{"nosync": true} }, "change member a-1: tags", Safe},

@@ -44,6 +44,10 @@ func Merged(roles []spec.Role) []spec.Role {
 		if r.PoolLimit != 0 {
 			o.PoolLimit = r.PoolLimit
 		}
+		if len(r.PoolParameters) > 0 {
+			o.PoolParameters = cloned(o.PoolParameters)
+			maps.Copy(o.PoolParameters, r.PoolParameters)
+		}
 		if len(r.Parameters) > 0 {
 			o.Parameters = cloned(o.Parameters)
 			maps.Copy(o.Parameters, r.Parameters)
