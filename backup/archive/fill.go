@@ -23,28 +23,51 @@ type Fill struct {
 	Voice  stanza.Voice
 }
 
-// Into pushes what is missing, and returns the names.
-func (f Fill) Into(ctx context.Context, s *stanza.Stanza) ([]string, error) {
-	control, err := server.ReadControl(f.Path)
-	if err != nil {
-		return nil, err
-	}
-	// The control file may still name the timeline that was left: the newest
-	// history in pg_wal is that of the server's own.
-	list, err := os.ReadDir(filepath.Join(f.Path, "pg_wal"))
-	if err != nil {
-		return nil, err
-	}
-	newest := ""
+// Timeline is the one that a server writes whose data directory this is, once
+// it is promoted: the newest whose history is in pg_wal, which the control file
+// may not name yet. While a promotion is under way it is still the former one.
+func Timeline(data string) (pg.Timeline, error) {
+	list, err := os.ReadDir(filepath.Join(data, "pg_wal"))
+	return newest(list), err
+}
+
+// newest is the newest timeline with a history; the first one has none, and an
+// empty one is the mark of a number that somebody else may use.
+func newest(list []os.DirEntry) pg.Timeline {
+	last := pg.Timeline(1)
 	for _, e := range list {
-		if name := e.Name(); len(name) == len("00000002.history") && repo.IsWAL(name) {
-			newest = name
+		if name := e.Name(); len(name) != len(last.HistoryFile()) || !repo.IsWAL(name) {
+			continue
+		}
+		t, err := strconv.ParseUint(e.Name()[:8], 16, 32)
+		if st, unread := e.Info(); err == nil && unread == nil && st.Size() > 0 {
+			last = max(last, pg.Timeline(t))
 		}
 	}
-	if newest == "" {
-		return nil, nil // never promoted
+	return last
+}
+
+// Into pushes what is missing, and returns the names. The timeline is the
+// server's: what belongs to those before it is archived then.
+func (f Fill) Into(ctx context.Context, s *stanza.Stanza) (pushed []string, of pg.Timeline, err error) {
+	control, err := server.ReadControl(f.Path)
+	if err != nil {
+		return nil, 0, err
 	}
-	text, err := os.ReadFile(filepath.Join(f.Path, "pg_wal", newest))
+	list, err := os.ReadDir(filepath.Join(f.Path, "pg_wal"))
+	if err != nil {
+		return nil, 0, err
+	}
+	if of = newest(list); of == 1 {
+		return nil, of, nil // never promoted
+	}
+	pushed, err = f.missing(ctx, s, list, of, control.Segment)
+	return pushed, of, err
+}
+
+// missing pushes the segments of the list that belong to timelines before of.
+func (f Fill) missing(ctx context.Context, s *stanza.Stanza, list []os.DirEntry, of pg.Timeline, size int64) (pushed []string, err error) {
+	text, err := os.ReadFile(filepath.Join(f.Path, "pg_wal", of.HistoryFile()))
 	if err != nil {
 		return nil, err
 	}
@@ -56,10 +79,9 @@ func (f Fill) Into(ctx context.Context, s *stanza.Stanza) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var pushed []string
 	for _, e := range list {
 		name := e.Name()
-		if !repo.IsSegment(name) || !left(name, history, control.Segment) {
+		if !repo.IsSegment(name) || !left(name, history, size) {
 			continue
 		}
 		_, err := Find(ctx, s, info.DB.ArchiveID(), name)

@@ -72,8 +72,8 @@ type Keeper struct {
 // state is what turns remember. Only turns write it; the door reads it.
 type state struct {
 	since   time.Time // this member leads; zero: it does not
-	filled  bool
-	again   time.Time // when filling is tried again, if it failed
+	filled  pg.Timeline // of the server when the archive was given what belongs before it; 0: it was not
+	again   time.Time   // when filling is tried again, if it failed
 	looked  bool      // since this member leads, the others were asked what they have
 	hole    string    // segment that is missing in the archive
 	checked time.Time // when that was last found out
@@ -205,17 +205,22 @@ func (k *Keeper) next(ctx context.Context) schedule.Step {
 		k.answer(repo.Backup{}, errNotLeader)
 		return schedule.Step{Do: schedule.Rest} // there is no database yet
 	}
+	// A member leads from when its promotion begins, before its timeline does.
+	timeline, err := archive.Timeline(k.node.Postgres.Data)
+	if err != nil {
+		k.log.Warn("log not looked at", logkey.Error, err)
+	}
 	k.mu.Lock()
 	switch leads := k.leads(); {
 	case !leads:
 		if !k.state.since.IsZero() { // what it failed to do as the leader is another's now
 			k.state.failed, k.state.last = nil, time.Time{}
 		}
-		k.state.since, k.state.filled, k.state.looked, k.state.hole, k.state.checked = time.Time{}, false, false, "", time.Time{}
+		k.state.since, k.state.filled, k.state.looked, k.state.hole, k.state.checked = time.Time{}, 0, false, "", time.Time{}
 	case k.state.since.IsZero():
 		k.state.since, k.state.failed, k.state.last = v.Now, nil, time.Time{}
 	}
-	v.Leads, v.Filled, v.Failed = k.state.since, k.state.filled || v.Now.Before(k.state.again), k.state.last
+	v.Leads, v.Filled, v.Failed = k.state.since, timeline != 0 && k.state.filled == timeline || v.Now.Before(k.state.again), k.state.last
 	if k.asked != nil {
 		v.Asked = k.asked.kind
 	}
@@ -393,16 +398,19 @@ func (k *Keeper) do(ctx context.Context, step schedule.Step) {
 	case schedule.Introduce:
 		err = k.introduce(ctx)
 	case schedule.Fill:
-		var names []string
-		if names, err = (archive.Fill{Path: k.node.Postgres.Data, Coding: codingWAL, Voice: k.voice}).Into(ctx, k.stanza()); len(names) > 0 {
+		names, of, failed := archive.Fill{Path: k.node.Postgres.Data, Coding: codingWAL, Voice: k.voice}.Into(ctx, k.stanza())
+		if len(names) > 0 {
 			k.log.Info("archived what a former leader left", "segments", names)
 		}
 		k.mu.Lock()
-		k.state.filled, k.state.again = err == nil, time.Now().Add(schedule.Pause)
+		if failed == nil {
+			k.state.filled, k.state.again = of, time.Time{}
+		} else {
+			k.state.filled, k.state.again = 0, time.Now().Add(schedule.Pause)
+		}
 		k.mu.Unlock()
-		if err != nil { // no reason to make no backups
-			k.log.Warn("not archived what a former leader left", logkey.Error, err, "again_in", schedule.Pause)
-			err = nil
+		if failed != nil { // no reason to make no backups
+			k.log.Warn("not archived what a former leader left", logkey.Error, failed, "again_in", schedule.Pause)
 		}
 	case schedule.Copy:
 		err = k.copy(ctx, step.From, progress)
@@ -737,7 +745,13 @@ func (k *Keeper) flush(ctx context.Context) (Flushed, error) {
 	if err := conn.CanArchive(true); err != nil {
 		return Flushed{}, err
 	}
-	if err := k.await(ctx, func(s *state) bool { return s.filled }); err != nil { // what a former leader left is archived first
+	of, err := conn.Timeline(ctx)
+	if err != nil {
+		return Flushed{}, err
+	}
+	// What a former leader left is archived first; what was found before this
+	// server's timeline began is no answer.
+	if err := k.await(ctx, func(s *state) bool { return s.filled >= of }); err != nil {
 		return Flushed{}, err
 	}
 	f := Flushed{At: time.Now().UTC()}

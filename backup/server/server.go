@@ -249,6 +249,16 @@ func (k *Conn) Stop(ctx context.Context) (End, error) {
 	return End{p, row[2], row[3], at}, err
 }
 
+// Timeline is the one that the server writes.
+func (k *Conn) Timeline(ctx context.Context) (pg.Timeline, error) {
+	row, err := k.row(ctx, "select pg_walfile_name(pg_current_wal_insert_lsn())")
+	if err != nil {
+		return 0, err
+	}
+	t, err := strconv.ParseUint(row[0][:8], 16, 32)
+	return pg.Timeline(t), err
+}
+
 // Switch ends the current segment, and returns its name.
 func (k *Conn) Switch(ctx context.Context, point string) (string, error) {
 	if _, err := k.row(ctx, "select pg_create_restore_point($1)::text", point); err != nil {
