@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -148,6 +149,9 @@ func backupsText(b control.Backups, now time.Time) string {
 		}
 	}
 	for _, s := range b.Members {
+		if s.Streamed.LSN != "" {
+			line("streamed", "%s: the log up to %s%s", s.Member, s.Streamed.LSN, since(s.Streamed.At, now))
+		}
 		if r := s.Running; r != nil {
 			line("running", "%s: %s", s.Member, runText(*r, now))
 		}
@@ -191,10 +195,23 @@ func backupText(b control.Backups, now time.Time) string {
 	case leader.Newest != "":
 		text += "; WAL is archived up to " + leader.Newest
 	}
+	for _, s := range b.Members {
+		if !s.Streamed.At.IsZero() {
+			text += ", and streamed to " + cmp.Or(s.Bucket, s.Member) + since(s.Streamed.At, now)
+		}
+	}
 	if r := leader.Running; r != nil {
 		text += "; now: " + runText(*r, now)
 	}
 	return text
+}
+
+// since says that something was so last, if that is a while ago.
+func since(at, now time.Time) string {
+	if at.IsZero() || now.Sub(at) < 3*time.Second {
+		return ""
+	}
+	return ", last " + ago(now.Sub(at))
 }
 
 // pendingText is how much waits for the archiver.

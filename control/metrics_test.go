@@ -84,9 +84,9 @@ func TestBackupMetrics(t *testing.T) {
 	held := func(kind repo.Type, start, took, size int64) HeldBackup {
 		return HeldBackup{Backup: keep.Backup{Type: kind, Start: time.Unix(start, 0), Stop: time.Unix(start+took, 0), Size: size, Stored: size / 4}, Members: []string{"bucket x"}}
 	}
-	st := Status{Backup: &Backups{
+	st := Status{At: time.Unix(4000, 0), Backup: &Backups{
 		Backups: []HeldBackup{held(repo.Full, 1000, 5, 400), held(repo.Full, 2000, 7, 800), held(repo.Incr, 3000, 2, 804)},
-		Members: []keep.State{{Member: "demo-1", Leads: true, Running: &keep.Run{}}, {Member: "demo-2", Failed: &keep.Failure{}}, {Member: "demo-3", Unwell: "it is empty", Empty: true}, {Member: "demo-4", Unwell: "it does not answer"}},
+		Members: []keep.State{{Member: "demo-1", Leads: true, Running: &keep.Run{}}, {Member: "demo-2", Failed: &keep.Failure{}, Streamed: keep.Streamed{At: time.Unix(3999, 5e8)}}, {Member: "demo-3", Unwell: "it is empty", Empty: true}, {Member: "demo-4", Unwell: "it does not answer"}},
 	}}
 	got := string(Metrics([]Sighting{{Cluster: "demo", Status: st}}))
 	for _, want := range []string{
@@ -97,6 +97,7 @@ func TestBackupMetrics(t *testing.T) {
 		`howdah_backup_running{cls="demo",ins="demo-1"} 1`, `howdah_backup_running{cls="demo",ins="demo-2"} 0`,
 		`howdah_backup_failed{cls="demo",ins="demo-1"} 0`, `howdah_backup_failed{cls="demo",ins="demo-2"} 1`,
 		`howdah_repository_well{cls="demo",ins="demo-3"} 1`, `howdah_repository_well{cls="demo",ins="demo-4"} 0`,
+		`howdah_archive_exposure_seconds{cls="demo",ins="demo-2"} 0.5`,
 	} {
 		if !strings.Contains(got, want+"\n") {
 			t.Errorf("%s is not in\n%s", want, got)

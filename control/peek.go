@@ -110,7 +110,9 @@ func (c *Cluster) plan(ctx context.Context, n spec.Node, at Moment, set, what st
 	if err != nil {
 		return nil, err
 	}
-	p.flushed(ctx, c, b)
+	if p.flushed(ctx, c, b); p.flush.LSN == "" {
+		b.Leader = "" // whoever's archive goes furthest then
+	}
 	r := restore.Restore{Set: set, Type: at.restoreType(), Target: at.Value}
 	var refusals []error
 	sources, err := c.sources(n, b)
@@ -155,6 +157,9 @@ func (c *Cluster) plan(ctx context.Context, n spec.Node, at Moment, set, what st
 	last := p.plan.Backup
 	p.Member, p.Backup, p.Type, p.Stop, p.Size = p.from.member, last.Label, last.Type, time.Unix(last.Stop, 0).UTC(), last.Size
 	p.First, p.Last, p.WAL = p.plan.First, p.plan.Last, p.plan.Segments
+	if p.plan.End != 0 {
+		p.Notes = append(p.Notes, fmt.Sprintf("the archive ends before segment %s; of that %s has what was streamed, up to %s", p.Last, p.Member, p.plan.End))
+	}
 	p.around(ctx)
 	return p, p.room(what)
 }
@@ -187,7 +192,7 @@ func (c *Cluster) sources(n spec.Node, b Backups) ([]source, error) {
 	slices.SortStableFunc(all, func(x, y source) int {
 		return cmp.Or(
 			cmp.Compare(not(x.member == b.Leader), not(y.member == b.Leader)),
-			cmp.Compare(b.Of(y.member).Newest, b.Of(x.member).Newest),
+			cmp.Compare(b.Of(y.member).Reaches(), b.Of(x.member).Reaches()),
 			cmp.Compare(not(x.config != ""), not(y.config != "")),
 		)
 	})

@@ -192,10 +192,13 @@ func exposure(s cluster.State, p cluster.Picture) *int64 {
 // not lost with the leader's host either.
 func inBucket(lost *int64, s cluster.State, b Backups) *int64 {
 	leader, ok := s.Member(b.Leader)
-	there, err := pg.ParseLSN(b.Of(b.Leader).Archived)
-	if lost == nil || b.Bucket == "" || !ok || err != nil {
+	says := b.Of(b.Leader)
+	archived, err1 := pg.ParseLSN(says.Archived)
+	streamed, err2 := pg.ParseLSN(says.Streamed.LSN)
+	if lost == nil || b.Bucket == "" || !ok || err1 != nil && err2 != nil {
 		return lost
 	}
+	there := max(archived, streamed) // what could not be read is zero
 	least := min(*lost, there.Behind(max(leader.XlogLocation, s.Status.Optime)))
 	return &least
 }

@@ -58,6 +58,21 @@ func (t Timeline) Segment(l LSN, size uint64) string {
 	return fmt.Sprintf("%08X%08X%08X", uint32(t), uint32(n/per), uint32(n%per))
 }
 
+// ParseSegment reads a segment's name: its timeline, and where it begins.
+func ParseSegment(name string, size uint64) (Timeline, LSN, error) {
+	var parts [3]uint64
+	if len(name) != 24 || size == 0 || size > 1<<32 {
+		return 0, 0, fmt.Errorf("%q is no segment", name)
+	}
+	for i := range parts {
+		var err error
+		if parts[i], err = strconv.ParseUint(name[8*i:8*i+8], 16, 32); err != nil {
+			return 0, 0, fmt.Errorf("%q is no segment", name)
+		}
+	}
+	return Timeline(parts[0]), LSN(parts[1]<<32 + parts[2]*size), nil
+}
+
 // A Switch is one line of a history file: Timeline was left at position At.
 type Switch struct {
 	Timeline Timeline

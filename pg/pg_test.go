@@ -273,3 +273,17 @@ func TestStatus(t *testing.T) {
 		t.Errorf("address of nobody = %s", got)
 	}
 }
+
+func TestParseSegment(t *testing.T) {
+	for _, size := range []uint64{1 << 20, 16 << 20, 1 << 30} {
+		at := LSN(0x3_4000_0000)
+		if tl, lsn, err := ParseSegment(Timeline(7).Segment(at+100, size), size); err != nil || tl != 7 || lsn != at {
+			t.Errorf("of %d bytes: timeline %s, %s, %v; want 7, %s", size, tl, lsn, err, at)
+		}
+	}
+	for _, name := range []string{"", "00000002.history", "00000001000000000000000G", "0000000100000000000000012"} {
+		if _, _, err := ParseSegment(name, 16<<20); err == nil {
+			t.Errorf("%q is one", name)
+		}
+	}
+}

@@ -8,13 +8,13 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -71,17 +71,20 @@ type Keeper struct {
 
 // state is what turns remember. Only turns write it; the door reads it.
 type state struct {
-	since   time.Time // this member leads; zero: it does not
-	filled  pg.Timeline // of the server when the archive was given what belongs before it; 0: it was not
-	again   time.Time   // when filling is tried again, if it failed
-	looked  bool      // since this member leads, the others were asked what they have
-	hole    string    // segment that is missing in the archive
-	checked time.Time // when that was last found out
-	running *Run
-	failed  *Failure
-	last    time.Time         // of a failure
-	seen    map[string]string // marks of others whose repository was copied whole
-	dirs    map[string]string // directories of theirs that were
+	since    time.Time   // this member leads; zero: it does not
+	filled   pg.Timeline // of the server when the archive was given what belongs before it; 0: it was not
+	again    time.Time   // when filling is tried again, if it failed
+	looked   bool        // since this member leads, the others were asked what they have
+	hole     string      // segment that is missing in the archive
+	checked  time.Time   // when that was last found out
+	running  *Run
+	failed   *Failure
+	last     time.Time // of a failure
+	holds    bool      // the leader's backups, as its next
+	streamed Streamed  // up to where the log is here; zero: this member does not stream
+
+	seen map[string]string // marks of others whose repository was copied whole
+	dirs map[string]string // directories of theirs that were
 
 	glance struct { // of a shared repository: what was last seen, for whoever asks
 		at    time.Time // zero: it is another now
@@ -152,7 +155,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	if err := k.configure(); err != nil {
 		return err
 	}
-	parts := []lifecycle.Part{{Name: "turns", Run: k.turns, Grace: 2 * time.Second}}
+	parts := []lifecycle.Part{{Name: "turns", Run: k.turns, Grace: 2 * time.Second}, {Name: "stream", Run: k.stream, Grace: 2 * time.Second}}
 	if k.server != nil {
 		parts = append(parts, lifecycle.Part{Name: "door", Run: k.serve, Grace: time.Second})
 	}
@@ -218,6 +221,7 @@ func (k *Keeper) next(ctx context.Context) schedule.Step {
 		}
 		k.state.since, k.state.filled, k.state.looked, k.state.hole, k.state.checked = time.Time{}, 0, false, "", time.Time{}
 	case k.state.since.IsZero():
+		k.state.holds = false
 		k.state.since, k.state.failed, k.state.last = v.Now, nil, time.Time{}
 	}
 	v.Leads, v.Filled, v.Failed = k.state.since, timeline != 0 && k.state.filled == timeline || v.Now.Before(k.state.again), k.state.last
@@ -245,6 +249,9 @@ func (k *Keeper) next(ctx context.Context) schedule.Step {
 				v.Wanted = slices.Contains(k.node.Backup.Holders(o.Member), k.node.Member)
 			}
 		}
+		k.mu.Lock()
+		k.state.holds = v.Wanted
+		k.mu.Unlock()
 		v.Source = schedule.Source(false, nil, seen, offers)
 	case v.Now.Before(v.Leads.Add(schedule.Settle)) || pausing:
 	case !v.Looked && !v.Shared:
@@ -552,6 +559,9 @@ func (k *Keeper) State(ctx context.Context) State {
 		s.Running = &run
 	}
 	s.Failed, s.Hole = k.state.failed, k.state.hole
+	if k.state.streamed.Timeline != 0 {
+		s.Streamed = k.state.streamed
+	}
 	k.mu.Unlock()
 	if s.Leads {
 		s.Archive, s.Archived = k.pending(), k.archived(s.Newest)
@@ -600,19 +610,14 @@ func unseen(n spec.Node) State {
 // newest segment is of that.
 func (k *Keeper) archived(newest string) string {
 	c, err := server.ReadControl(k.node.Postgres.Data)
-	if err != nil || len(newest) != 24 || c.Segment <= 0 {
+	if err != nil {
 		return ""
 	}
-	var parts [3]uint64
-	for i := range parts {
-		if parts[i], err = strconv.ParseUint(newest[8*i:8*i+8], 16, 32); err != nil {
-			return ""
-		}
-	}
-	if pg.Timeline(parts[0]) != c.Timeline {
+	timeline, begins, err := pg.ParseSegment(newest, uint64(c.Segment))
+	if err != nil || timeline != c.Timeline {
 		return ""
 	}
-	return pg.LSN(parts[1]<<32 + (parts[2]+1)*uint64(c.Segment)).String()
+	return (begins + pg.LSN(c.Segment)).String()
 }
 
 // Look is what there is in a node's repository, whether its jobs run or not.
@@ -650,7 +655,26 @@ func lookAt(ctx context.Context, n spec.Node, at *stanza.Stanza) State {
 		}
 	}
 	s.Mark = mark(ctx, at, view.Info)
+	s.Streamed = tailOf(ctx, at, view.Info)
 	return s
+}
+
+// tailOf is the end of the newest tail in a repository that nobody streams into.
+func tailOf(ctx context.Context, at *stanza.Stanza, info repo.BackupInfo) (s Streamed) {
+	tails, err := archive.Tails(ctx, at, info.DB.ArchiveID(), "")
+	if err != nil || len(tails) == 0 {
+		return s
+	}
+	last := tails[slices.Max(slices.Collect(maps.Keys(tails)))]
+	size := int64(16 << 20)
+	if i := len(info.Backups); i > 0 {
+		size = restore.SegmentSize(info.Backups[i-1].LSNStart, info.Backups[i-1].ArchiveStart)
+	}
+	timeline, begins, err := pg.ParseSegment(last.Segment, uint64(size))
+	if err != nil {
+		return s
+	}
+	return Streamed{Timeline: timeline, LSN: (begins + pg.LSN(last.End)).String(), Segment: last.Segment}
 }
 
 // mark is another text when the repository has changed: its lists, or a

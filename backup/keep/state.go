@@ -1,9 +1,11 @@
 package keep
 
 import (
+	"fmt"
 	"time"
 
 	"howdah/backup/repo"
+	"howdah/pg"
 )
 
 // A State is what a member says of its repository.
@@ -25,7 +27,18 @@ type State struct {
 	Path    string   `json:"path,omitempty"`   // of the repository, on that member
 	Bucket  string   `json:"bucket,omitempty"` // where it is, if all members share it: then only the leader says what it has
 
-	Archived string `json:"archived,omitempty"` // LSN up to where the leader's WAL is in the archive
+	Archived string   `json:"archived,omitempty"` // LSN up to where the leader's WAL is in the archive
+	Streamed Streamed `json:"streamed,omitzero"`  // up to where it is in the repository, archived or not; zero: not beyond the archive
+}
+
+// Reaches says how far the log is in the repository, as text that sorts: a later
+// timeline is further.
+func (s State) Reaches() string {
+	if s.Streamed.Segment <= s.Newest {
+		return s.Newest
+	}
+	lsn, _ := pg.ParseLSN(s.Streamed.LSN) // zero is not far
+	return fmt.Sprintf("%s %016X", s.Streamed.Segment, uint64(lsn))
 }
 
 // A Backup is one that is complete.

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"time"
 
-	"howdah/backup/archive"
 	"howdah/backup/stanza"
 	"howdah/pg"
 )
@@ -185,7 +184,8 @@ func (l *Log) commits(ctx context.Context, i int) ([]Mark, error) {
 
 func (l *Log) read(ctx context.Context, i int, manager string) ([]Mark, error) {
 	path := filepath.Join(l.Dir, l.Plan.chain[i])
-	if err := (archive.Get{Name: l.Plan.chain[i], Dest: path, DB: l.Plan.Manifest.DB}).From(ctx, l.Plan.Stanza); err != nil {
+	err := l.Plan.fetch(ctx, l.Plan.chain[i], path)
+	if err != nil {
 		return nil, err
 	}
 	defer os.Remove(path)
@@ -193,7 +193,7 @@ func (l *Log) read(ctx context.Context, i int, manager string) ([]Mark, error) {
 	dump.Env = append(os.Environ(), "TZ=UTC", "LC_ALL=C")
 	var out, said bytes.Buffer
 	dump.Stdout, dump.Stderr = &out, &said
-	err := dump.Run()
+	err = dump.Run()
 	// That the log ends in the segment, or that its last record goes on in the
 	// next, is an error to pg_waldump.
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) || ctx.Err() != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"strconv"
 
+	"howdah/backup/archive"
 	"howdah/backup/repo"
 	"howdah/backup/stanza"
 	"howdah/pg"
@@ -20,8 +21,11 @@ type Plan struct {
 	Last     string      // up to which there is one after the other; "": not even the first is there
 	Missing  string      // the first that is not there although later ones are; "": none is missing
 	Segments int         // from First to Last
+	End      pg.LSN      // where the log ends inside Last; 0: at its end
 
-	chain []string // their names, as recovery goes
+	chain []string                // their names, as recovery goes
+	tails map[string]archive.Tail // those of the chain that are not archived yet
+	size  int64                   // of a segment
 }
 
 // Whole says that the WAL without which the backup is never consistent is there.
@@ -33,6 +37,10 @@ func (r Restore) Plan(ctx context.Context, stanzas ...*stanza.Stanza) (Plan, err
 	if err != nil {
 		return Plan{}, err
 	}
+	return planOf(ctx, s, m)
+}
+
+func planOf(ctx context.Context, s *stanza.Stanza, m *repo.Manifest) (Plan, error) {
 	p := Plan{Stanza: s, Manifest: m, Backup: m.Backup(), First: m.ArchiveStart}
 	if m.ArchiveStart == "" {
 		return p, nil
@@ -41,7 +49,12 @@ func (r Restore) Plan(ctx context.Context, stanzas ...*stanza.Stanza) (Plan, err
 	if err != nil {
 		return p, err
 	}
-	size := segmentSize(m.LSNStart, m.ArchiveStart)
+	tails, err := archive.Tails(ctx, s, m.DB.ArchiveID(), m.ArchiveStart)
+	if err != nil {
+		return p, err
+	}
+	size := SegmentSize(m.LSNStart, m.ArchiveStart)
+	p.size = size
 	begin, err := timelineOf(m.ArchiveStart)
 	if err != nil {
 		return p, err
@@ -72,7 +85,29 @@ func (r Restore) Plan(ctx context.Context, stanzas ...*stanza.Stanza) (Plan, err
 		return p, repo.Errorf(repo.BadFormat, "backup '%s' begins at '%s', which is no LSN", m.Label, m.LSNStart)
 	}
 	for at := start / pg.LSN(size) * pg.LSN(size); ; at += pg.LSN(size) {
-		name, wanted := next(have, history, p.Timeline, begin, at, size)
+		name, wanted := next(func(name string) bool { _, ok := tails[name]; return ok || have[name] }, history, p.Timeline, begin, at, size)
+		if tail, ok := tails[name]; ok && !have[name] {
+			if t, err := timelineOf(name); err == nil {
+				// Behind where the timeline was left there may be what nobody followed.
+				if left, ok := history.Left(t); ok {
+					tail = tail.Upto(max(int64(left)-int64(at), 0))
+				}
+			}
+			if tail.End > 0 {
+				if p.tails == nil {
+					p.tails = map[string]archive.Tail{}
+				}
+				p.Last, p.Segments, p.chain, p.tails[name] = name, p.Segments+1, append(p.chain, name), tail
+			}
+			if tail.End == size {
+				continue
+			}
+			if tail.End > 0 {
+				p.End = at + pg.LSN(tail.End)
+				wanted = name
+			}
+			name = ""
+		}
 		if name == "" {
 			if later(have, p.Timeline, wanted) {
 				p.Missing = wanted
@@ -86,7 +121,7 @@ func (r Restore) Plan(ctx context.Context, stanzas ...*stanza.Stanza) (Plan, err
 // next is the stored segment in which recovery to end goes on at at, as
 // PostgreSQL looks for it (XLogFileReadAnyTLI): of the newest timeline that had
 // begun by then. wanted is the one that it would ask for first.
-func next(have map[string]bool, h pg.History, end, first pg.Timeline, at pg.LSN, size int64) (name, wanted string) {
+func next(have func(name string) bool, h pg.History, end, first pg.Timeline, at pg.LSN, size int64) (name, wanted string) {
 	began := pg.LSN(0)
 	if n := len(h); n > 0 {
 		began = h[n-1].At
@@ -97,7 +132,7 @@ func next(have map[string]bool, h pg.History, end, first pg.Timeline, at pg.LSN,
 			if wanted == "" {
 				wanted = name
 			}
-			if have[name] {
+			if have(name) {
 				return name, wanted
 			}
 		}
@@ -172,8 +207,8 @@ func timelineOf(name string) (pg.Timeline, error) {
 	return pg.Timeline(t), nil
 }
 
-// segmentSize is that with which the byte lies in the segment.
-func segmentSize(lsn, segment string) int64 {
+// SegmentSize is that with which the byte lies in the segment.
+func SegmentSize(lsn, segment string) int64 {
 	const common = 16 << 20
 	at, err1 := pg.ParseLSN(lsn)
 	t, err2 := timelineOf(segment)

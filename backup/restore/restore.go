@@ -88,6 +88,9 @@ func (r Restore) From(ctx context.Context, stanzas ...*stanza.Stanza) (string, e
 	if err := j.copy(ctx); err != nil {
 		return "", err
 	}
+	if err := j.tail(ctx); err != nil {
+		return "", err
+	}
 	if err := r.recovery(time.Now()); err != nil {
 		return "", err
 	}

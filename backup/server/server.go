@@ -54,6 +54,8 @@ type Conn struct {
 
 	ArchiveMode    string
 	ArchiveCommand string
+
+	prepared string // as the unnamed statement
 }
 
 // Connect opens a session, and proves that the server is the one whose data
@@ -163,6 +165,26 @@ func (k *Conn) row(ctx context.Context, sql string, args ...string) ([]string, e
 	return all[0], nil
 }
 
+// often is row for a statement that is asked again and again: the server plans it
+// once.
+func (k *Conn) often(ctx context.Context, sql string) ([]string, error) {
+	if k.prepared != sql {
+		if _, err := k.pg.Prepare(ctx, "", sql, nil); err != nil {
+			return nil, repo.Errorf(repo.DBQuery, "unable to prepare '%s': %w", sql, err)
+		}
+		k.prepared = sql
+	}
+	r := k.pg.ExecPrepared(ctx, "", nil, nil, nil).Read()
+	if r.Err != nil || len(r.Rows) != 1 {
+		return nil, repo.Errorf(repo.DBQuery, "unable to execute query '%s' (%d rows): %w", sql, len(r.Rows), r.Err)
+	}
+	row := make([]string, len(r.Rows[0]))
+	for i, v := range r.Rows[0] {
+		row[i] = string(v)
+	}
+	return row, nil
+}
+
 // advisory is the key that every pgBackRest locks while it makes a backup.
 const advisory = "12340078987004321"
 
@@ -257,6 +279,37 @@ func (k *Conn) Timeline(ctx context.Context) (pg.Timeline, error) {
 	}
 	t, err := strconv.ParseUint(row[0][:8], 16, 32)
 	return pg.Timeline(t), err
+}
+
+// Flushed is how far the server's log is on disk, of a standby what it has
+// received; zero while that receives nothing.
+func (k *Conn) Flushed(ctx context.Context) (of pg.Timeline, lsn pg.LSN, err error) {
+	if k.Standby {
+		row, err := k.often(ctx, `select pg_is_in_recovery()::text, coalesce(received_tli, 0)::text, coalesce(flushed_lsn::text, '')
+			from (select) one left join pg_stat_wal_receiver on true`)
+		if err != nil {
+			return 0, 0, err
+		}
+		if row[0] == "true" {
+			t, _ := strconv.ParseUint(row[1], 10, 32) // a number of the server's
+			if t == 0 || row[2] == "" {
+				return 0, 0, nil
+			}
+			lsn, err := pg.ParseLSN(row[2])
+			return pg.Timeline(t), lsn, err
+		}
+		k.Standby = false // it was promoted
+	}
+	row, err := k.often(ctx, "select lsn::text, pg_walfile_name(lsn) from (select pg_current_wal_flush_lsn() as lsn offset 0) one")
+	if err != nil {
+		return 0, 0, err
+	}
+	t, err := strconv.ParseUint(row[1][:8], 16, 32)
+	if err != nil {
+		return 0, 0, err
+	}
+	lsn, err = pg.ParseLSN(row[0])
+	return pg.Timeline(t), lsn, err
 }
 
 // Switch ends the current segment, and returns its name.
