@@ -166,6 +166,9 @@ func backupsText(b control.Backups, now time.Time) string {
 	if p := leader.Archive; p.Pending > 0 {
 		line("waiting", "%s", pendingText(p, now))
 	}
+	if member, d := b.LastDrill(); d != nil {
+		line("drill", "%s", drillText(member, *d, now))
+	}
 	if next, err := time.Parse(time.RFC3339, leader.Next); err == nil {
 		line("next", "%s", next.Local().Format(time.DateTime))
 	}

@@ -130,6 +130,9 @@ func statusText(s control.Status) string {
 	}
 	if s.Backup != nil {
 		line("backup", "%s", backupText(*s.Backup, s.At))
+		if member, d := s.Backup.LastDrill(); d != nil {
+			line("drill", "%s", drillText(member, *d, s.At))
+		}
 	}
 	if s.Last != nil {
 		line("last change", "%s", pageLine(s.LastPage, *s.Last, s.At))

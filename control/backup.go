@@ -23,6 +23,7 @@ type (
 	BackupType    = repo.Type
 	BackupRun     = keep.Run
 	BackupArchive = keep.Archive
+	DrillReport   = keep.Drill
 )
 
 // repositoryWithin is the time that a member has to say what its repository has;
@@ -74,7 +75,29 @@ func (b Backups) problems(now time.Time) []MemberProblem {
 			}})
 		}
 	}
+	passed := time.Time{} // beside whichever member
+	for _, s := range b.Members {
+		if s.Drill != nil && s.Drill.Last.After(passed) {
+			passed = s.Drill.Last
+		}
+	}
+	for _, s := range b.Members {
+		if d := s.Drill; d != nil && d.Wrong != "" && d.Began.After(passed) {
+			all = append(all, MemberProblem{s.Member, *drillFailed(b.Cluster, d)})
+		}
+	}
 	return all
+}
+
+// LastDrill is the last of all members', and beside which it was made; nil: there
+// was none.
+func (b Backups) LastDrill() (member string, last *DrillReport) {
+	for _, s := range b.Members {
+		if s.Drill != nil && (last == nil || s.Drill.Began.After(last.Began)) {
+			member, last = s.Member, s.Drill
+		}
+	}
+	return member, last
 }
 
 // Of is what a member said.

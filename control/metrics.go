@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"howdah/backup/keep"
 	"howdah/backup/repo"
 	"howdah/cluster"
 	"howdah/exposition"
@@ -97,6 +98,14 @@ func tell(e *exposition.Text, s Sighting) {
 		}
 		if len(b.Backups) > 0 {
 			gauge("howdah_backup_reach_seconds", "The oldest moment that the cluster can be brought back to, since the epoch.", float64(b.Backups[0].Stop.Unix()))
+		}
+		if _, d := b.LastDrill(); d != nil {
+			gauge("howdah_drill_passed", "Value is 1 if the last rehearsed restore passed, 0 otherwise.", truth(d.Verdict == keep.Passed))
+			gauge("howdah_drill_seconds", "How long the last rehearsed restore took up to a server that answers.", (d.Restored + d.Replayed).Seconds())
+			gauge("howdah_drill_size_bytes", "Bytes that the last rehearsed restore brought back.", float64(d.Bytes))
+			if !d.Last.IsZero() {
+				gauge("howdah_drill_last_success_seconds", "When the last rehearsed restore that passed began, since the epoch.", float64(d.Last.Unix()))
+			}
 		}
 		for _, s := range b.Members {
 			gauge("howdah_backup_running", "Value is 1 while the member makes or copies a backup, 0 otherwise.", truth(s.Running != nil), "ins", s.Member)

@@ -275,6 +275,8 @@ type Peeked struct {
 	LSN    string    `json:"lsn"`             // how far the log was replayed
 	Commit time.Time `json:"commit,omitzero"` // the last transaction that is in it
 	dir    string
+
+	restored, replayed time.Duration // how long the files and the log took
 }
 
 // Env are the variables by which libpq finds it.
@@ -314,14 +316,15 @@ func (p *Peek) Open(ctx context.Context, step func(string)) (_ *Peeked, err erro
 	config := p.from.config
 	if config == "" {
 		if config, err = p.fetch(ctx, open.dir, owner, step); err != nil {
-			return nil, peekFailed(p, err.Error(), err)
+			return nil, peekFailed(p, "", err)
 		}
 	}
 	r := p.restore(data, config)
 	r.SpacesAll = filepath.Join(open.dir, "spaces")
 	step(fmt.Sprintf("restoring backup %s (%s)", p.Backup, repo.Size(p.Size)))
+	began := time.Now()
 	if _, err := r.From(ctx, p.from.stanza); err != nil {
-		return nil, peekFailed(p, err.Error(), err)
+		return nil, peekFailed(p, "", err)
 	}
 	// What the server was told to be, it must not be here: not its sockets, its
 	// archive, its memory. Arguments win over every file that was restored.
@@ -333,6 +336,8 @@ func (p *Peek) Open(ctx context.Context, step func(string)) (_ *Peeked, err erro
 			return nil, err
 		}
 	}
+	open.restored = time.Since(began)
+	began = time.Now()
 	log := filepath.Join(open.dir, "postgres.log")
 	step(fmt.Sprintf("replaying WAL from %s to %s", p.First, p.To))
 	if err := open.start(n, owner, data, log, map[string]string{
@@ -340,7 +345,9 @@ func (p *Peek) Open(ctx context.Context, step func(string)) (_ *Peeked, err erro
 	}); err != nil {
 		return nil, err
 	}
-	return open, open.arrive(ctx, func() error { return p.died(log) })
+	err = open.arrive(ctx, func() error { return p.died(log) })
+	open.replayed = time.Since(began)
+	return open, err
 }
 
 // restore is the restore into a directory, with WAL by that configuration.
@@ -414,9 +421,13 @@ func (p *Peek) died(log string) error {
 			Do:  "give an earlier moment, or latest for as far as it goes; a transaction or a restore point before that backup is reached from an earlier one, with --set",
 		}
 	}
+	if e := evidenceIn(last); e != nil {
+		return peekFailed(p, "", fmt.Errorf("PostgreSQL ended: %w", e))
+	}
 	return peekFailed(p, "PostgreSQL ended: "+last, nil)
 }
 
+// peekFailed says why: in words, or by what err says.
 func peekFailed(p *Peek, why string, err error) error {
 	return &problem.Error{
 		Code: "restore-failed", What: p.what, Why: why,

@@ -329,7 +329,7 @@ func (p *Peek) into(ctx context.Context, data string, owner node.User, tell func
 			}
 		}
 		if config, err = p.fetch(ctx, aside, owner, func(step string) { tell(RestoreStep{Does: step, Began: time.Now()}) }); err != nil {
-			return peekFailed(p, err.Error(), err)
+			return peekFailed(p, "", err)
 		}
 	}
 	how, began := p.restore(data, config), time.Now()
@@ -338,7 +338,7 @@ func (p *Peek) into(ctx context.Context, data string, owner node.User, tell func
 	tell(step)
 	how.Progress = func(done, total int64) { tell(RestoreStep{step.Does, done, total, began}) }
 	if _, err := how.From(ctx, p.from.stanza); err != nil {
-		return peekFailed(p, err.Error(), err)
+		return peekFailed(p, "", err)
 	}
 	return nil
 }

@@ -128,6 +128,19 @@ func (s *scratch) ask(ctx context.Context, sql string) ([]string, error) {
 	return row, nil
 }
 
+// shut has it write out what it has and end; false if it has not.
+func (s *scratch) shut(ctx context.Context) bool {
+	if s.postgres.Process.Signal(syscall.SIGINT) != nil { // fast shutdown
+		return false
+	}
+	select {
+	case <-s.ended:
+		return s.postgres.ProcessState.Success()
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // stop ends it at once, if it has not ended, and removes what it had beside the data.
 func (s *scratch) stop() {
 	if s.postgres != nil {

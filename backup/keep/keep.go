@@ -552,6 +552,7 @@ func (k *Keeper) copy(ctx context.Context, from string, progress func(done, tota
 func (k *Keeper) State(ctx context.Context) State {
 	leads := k.leads()
 	s := k.look(ctx, leads)
+	s.Drill, _ = LastDrill(k.node) // what was looked at may be of before it
 	s.Leads = leads
 	k.mu.Lock()
 	if r := k.state.running; r != nil {
@@ -600,6 +601,7 @@ func (k *Keeper) look(ctx context.Context, leads bool) State {
 // unseen says of a node's repository where it is.
 func unseen(n spec.Node) State {
 	s := State{Member: n.Member, Backups: []Backup{}, Path: n.Backup.Repo}
+	s.Drill, _ = LastDrill(n) // one that can not be read is none
 	if n.Backup.Shared() {
 		s.Bucket = n.Backup.Bucket.String()
 	}

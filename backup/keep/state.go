@@ -1,11 +1,18 @@
 package keep
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"time"
 
 	"howdah/backup/repo"
+	"howdah/nodefile"
 	"howdah/pg"
+	"howdah/spec"
 )
 
 // A State is what a member says of its repository.
@@ -29,6 +36,7 @@ type State struct {
 
 	Archived string   `json:"archived,omitempty"` // LSN up to where the leader's WAL is in the archive
 	Streamed Streamed `json:"streamed,omitzero"`  // up to where it is in the repository, archived or not; zero: not beyond the archive
+	Drill    *Drill   `json:"drill,omitempty"`    // the last that was made beside this member
 }
 
 // Reaches says how far the log is in the repository, as text that sorts: a later
@@ -107,4 +115,78 @@ type Flushed struct {
 	LSN     string    `json:"lsn"`
 	Segment string    `json:"segment"`
 	At      time.Time `json:"at"` // whatever was committed before is archived
+}
+
+// Verdicts of a drill.
+const (
+	Passed = "passed"
+	Failed = "failed" // the backup, or its WAL: it does not lead back to the cluster
+	Broke  = "broke"  // the drill: of the backup it says nothing
+)
+
+// A Drill is a restore that was rehearsed: what came of it, and how long it took.
+type Drill struct {
+	Began    time.Time     `json:"began"`
+	Verdict  string        `json:"verdict"`
+	Why      string        `json:"why,omitempty"` // of one that did not pass
+	Backup   string        `json:"backup"`
+	From     string        `json:"from"` // whose repository, or which bucket
+	To       string        `json:"to"`   // the moment
+	Bytes    int64         `json:"bytes"`
+	Restored time.Duration `json:"restored_ns"` // how long the files took
+	Replayed time.Duration `json:"replayed_ns"` // and then the log, up to a server that answers
+	Checked  time.Duration `json:"checked_ns"`  // and then the looking, which a restore in earnest does not wait for
+	LSN      string        `json:"lsn,omitempty"`
+	Commit   time.Time     `json:"commit,omitzero"` // the last that was there
+	Checks   []Check       `json:"checks"`
+
+	Last  time.Time `json:"last_passed,omitzero"` // when the last one that passed began, this or a former one
+	Wrong string    `json:"wrong,omitempty"`      // what one found that failed, since one passed
+}
+
+// A Check is one thing that was looked at.
+type Check struct {
+	What string `json:"what"`
+	Said string `json:"said"`
+}
+
+// drillPath is where a member keeps the last.
+func drillPath(n spec.Node) string { return filepath.Join(n.Paths.Dir, "drill.json") }
+
+// LastDrill reads it; nil: there was none.
+func LastDrill(n spec.Node) (*Drill, error) {
+	text, err := os.ReadFile(drillPath(n))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	d := &Drill{}
+	if err := json.Unmarshal(text, d); err != nil {
+		return nil, fmt.Errorf("%s: %w", drillPath(n), err)
+	}
+	return d, nil
+}
+
+// Record keeps a drill as the member's last. When one passed it remembers, and
+// since then what one found that failed.
+func (d *Drill) Record(n spec.Node, uid, gid int) error {
+	was, err := LastDrill(n)
+	if err != nil || was == nil {
+		was = &Drill{} // what can not be read is overwritten
+	}
+	switch d.Verdict {
+	case Passed:
+		d.Last = d.Began
+	case Failed:
+		d.Last, d.Wrong = was.Last, fmt.Sprintf("backup %s of %s, tried at %s: %s", d.Backup, d.From, d.Began.UTC().Format(time.RFC3339), d.Why)
+	default:
+		d.Last, d.Wrong = was.Last, was.Wrong
+	}
+	text, err := json.MarshalIndent(d, "", "  ")
+	if err != nil {
+		return err
+	}
+	return nodefile.WriteFile(drillPath(n), append(text, '\n'), 0o644, uid, gid)
 }
