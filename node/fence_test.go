@@ -88,3 +88,14 @@ func TestNoRightIsShorterThanAGlance(t *testing.T) {
 		}
 	}
 }
+
+// However long a look at all processes takes, a frozen server costs a tenth of a core.
+func TestAFrozenServerIsLookedAtSparingly(t *testing.T) {
+	for _, tt := range []struct{ took, again time.Duration }{
+		{0, 0}, {time.Millisecond, 9 * time.Millisecond}, {20 * time.Millisecond, 180 * time.Millisecond}, {time.Second, frozenMost},
+	} {
+		if got := spared(time.Hour, time.Hour+tt.took) - tt.took - time.Hour; got != tt.again {
+			t.Errorf("after a look of %s the next comes after %s, want %s", tt.took, got, tt.again)
+		}
+	}
+}
