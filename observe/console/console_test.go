@@ -379,6 +379,9 @@ func TestScript(t *testing.T) {
 		if err := os.WriteFile(to, text, 0o644); err != nil {
 			t.Fatal(err)
 		}
+		if name != "login.js" { // the others run below
+			continue
+		}
 		if out, err := exec.CommandContext(t.Context(), node, "--check", to).CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", name, err, out)
 		}

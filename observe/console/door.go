@@ -26,7 +26,7 @@ var (
 // A door knows who came in by the password, until they leave, their time is over,
 // or the process ends.
 type door struct {
-	password secret.Text
+	Password secret.Text
 
 	mu     sync.Mutex
 	inside map[string]time.Time // until when, by token
@@ -35,7 +35,7 @@ type door struct {
 }
 
 func newDoor(password secret.Text) *door {
-	return &door{password: password, inside: map[string]time.Time{}}
+	return &door{Password: password, inside: map[string]time.Time{}}
 }
 
 // enter checks the password and gives a cookie by which one is known.
@@ -48,7 +48,7 @@ func (d *door) enter(password string, now time.Time) (*http.Cookie, error) {
 	if d.wrong >= tries {
 		return nil, errTooMany
 	}
-	if d.password == "" || !same(password, d.password.Reveal()) {
+	if d.Password == "" || !same(password, d.Password.Reveal()) {
 		d.wrong++
 		return nil, errWrong
 	}
