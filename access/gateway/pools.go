@@ -108,7 +108,7 @@ func (g *Gateway) openPools(n spec.Node) (*pools, error) {
 			port: port, node: n, config: config, local: pooler.Local(n.Paths.Sockets, n.Postgres.Port),
 			roll: roll.Config, Superuser: secrets[spec.SecretSuper],
 		}
-		d.Dial = way.dial
+		d.Dial, d.DialAt, d.Place = way.dial, way.dialAt, way.place
 		roll, err := pooler.NewRoll(n.Paths.Sockets, n.Postgres.Port, spec.Superuser, g.wait)
 		if err != nil {
 			return nil, err
@@ -293,6 +293,44 @@ func (w *way) dial(ctx context.Context) (pooler.Backend, error) {
 	p.mu.Lock()
 	b := p.balance.pick(s.Balance, usable, netip.Addr{}, func(member string) int64 { return p.server(member).now })
 	p.mu.Unlock()
+	return w.open(ctx, b)
+}
+
+// dialAt connects to a member, if the service leads to it now.
+func (w *way) dialAt(ctx context.Context, member string) (pooler.Backend, error) {
+	s, _ := w.port.route()
+	usable := s.Usable()
+	i := slices.IndexFunc(usable, func(b route.Backend) bool { return b.Member == member })
+	if i < 0 {
+		return pooler.Backend{}, errNobody
+	}
+	return w.open(ctx, usable[i])
+}
+
+// place chooses the member for a session of a service that leads to several: the one
+// that has the fewest for its weight, and of equals each in turn, unless the inventory
+// has another way. What leads to the leader has no places: there is only ever one.
+func (w *way) place(from netip.Addr, count func(member string) int64) string {
+	p := w.port
+	s, _ := p.route()
+	usable := s.Usable()
+	if s.Leading || len(usable) == 0 {
+		return ""
+	}
+	if answer := slices.DeleteFunc(slices.Clone(usable), func(b route.Backend) bool { return count(b.Member) < 0 }); len(answer) > 0 {
+		usable = answer
+	}
+	how := s.Balance
+	if how == "roundrobin" || how == "static-rr" {
+		how = "leastconn"
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.balance.pick(how, usable, from, count).Member
+}
+
+func (w *way) open(ctx context.Context, b route.Backend) (pooler.Backend, error) {
+	p := w.port
 	open, let, err := w.gate(b)
 	if err != nil {
 		return pooler.Backend{}, err
@@ -390,14 +428,21 @@ func (p *port) follows(s route.Service) {
 	if p.door == nil {
 		return
 	}
-	somebody := len(s.Usable()) > 0
+	usable := s.Usable()
+	somebody := len(usable) > 0
+	var places []string
+	for _, b := range usable {
+		if !s.Leading {
+			places = append(places, b.Member)
+		}
+	}
 	switch {
 	case somebody:
 		p.holds = false
 	case slices.ContainsFunc(s.Backends, func(b route.Backend) bool { return b.Held }):
 		p.holds = true
 	}
-	p.door.Follow(pooler.Course{Hold: p.holds, Gate: p.gateOf(s), Keep: func(tag any) pooler.Verdict {
+	p.door.Follow(pooler.Course{Hold: p.holds, Places: places, Gate: p.gateOf(s), Keep: func(tag any) pooler.Verdict {
 		r, ok := tag.(reign)
 		if !ok {
 			return pooler.Stay

@@ -44,6 +44,23 @@ func add[T any, P record[T]](l *list, all []T, i int32) {
 	l.len++
 }
 
+// follow puts record i of all behind record after; -1: at the head.
+func follow[T any, P record[T]](l *list, all []T, i, after int32) {
+	switch after {
+	case -1:
+		insert[T, P](l, all, i)
+		return
+	case l.tail:
+		add[T, P](l, all, i)
+		return
+	}
+	r, before := P(&all[i]).chained(), P(&all[after]).chained()
+	r.prev, r.next = after, before.next
+	P(&all[before.next]).chained().prev = i
+	before.next = i
+	l.len++
+}
+
 // take takes record i of all out.
 func take[T any, P record[T]](l *list, all []T, i int32) {
 	r := P(&all[i]).chained()

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -116,7 +117,7 @@ func (b *Book) Hurry(now time.Duration) {
 	}
 }
 
-// A Row is one pool, as SHOW POOLS has it.
+// A Row is one pool, as SHOW POOLS has it: that of a database and a user at all places.
 type Row struct {
 	Key     Key
 	Mode    Mode
@@ -144,15 +145,29 @@ func (b *Book) Rows(now time.Duration) []Row {
 		rows = append(rows, r)
 	}
 	slices.SortFunc(rows, func(x, y Row) int {
-		switch {
-		case x.Key == y.Key:
-			return 0
-		case x.Key.Database < y.Key.Database || x.Key.Database == y.Key.Database && x.Key.User < y.Key.User:
-			return -1
-		}
-		return 1
+		return cmp.Or(strings.Compare(x.Key.Database, y.Key.Database), strings.Compare(x.Key.User, y.Key.User))
 	})
-	return rows
+	merged := rows[:0]
+	for _, r := range rows {
+		r.Key.Place = ""
+		if n := len(merged); n > 0 && merged[n-1].Key == r.Key {
+			merged[n-1].add(r)
+			continue
+		}
+		merged = append(merged, r)
+	}
+	return merged
+}
+
+// add counts the pool of another place.
+func (r *Row) add(o Row) {
+	r.Clients += o.Clients
+	r.Waiting += o.Waiting
+	for i, n := range o.Servers {
+		r.Servers[i] += n
+	}
+	r.MaxWait = max(r.MaxWait, o.MaxWait)
+	r.Paused = r.Paused || o.Paused
 }
 
 // An Account is what a database or a user has, over all its pools.

@@ -25,8 +25,11 @@ type Server int32
 // None is no client, or no server.
 const None = -1
 
-// A Key names a pool: every pair of a database and a user has its own.
-type Key struct{ Database, User string }
+// A Key names a pool: every pair of a database and a user has its own, at each place.
+type Key struct {
+	Database, User string
+	Place          string // which of several servers all its connections lead to; "": no matter
+}
 
 // A Kind is what an action is about.
 type Kind uint8
@@ -154,6 +157,7 @@ type Book struct {
 	freeC   []Client
 	freeP   []int32
 	freeS   []Server
+	places  map[string]int // clients at each
 	joined  int
 	paused  bool
 	hold    bool
@@ -164,7 +168,7 @@ type Book struct {
 // New makes a book without clients or servers.
 func New(s Settings) *Book {
 	s.Logins = max(s.Logins, 1)
-	return &Book{set: s, byKey: map[Key]int32{}, dbs: map[string]*owner{}, users: map[string]*owner{}}
+	return &Book{set: s, byKey: map[Key]int32{}, dbs: map[string]*owner{}, users: map[string]*owner{}, places: map[string]int{}}
 }
 
 // Settings are what all pools have.
@@ -323,10 +327,70 @@ func (b *Book) Join(k Key) (Client, error) {
 	b.clients[c] = client{pool: i, server: None, links: alone}
 	b.joined++
 	p := b.pools[i]
-	p.clients++
+	b.settle(p)
 	db.clients++
 	user.clients++
 	return c, nil
+}
+
+// settle counts a client more in p.
+func (b *Book) settle(p *pool) {
+	p.clients++
+	b.places[p.key.Place]++
+}
+
+// unsettle counts one less.
+func (b *Book) unsettle(p *pool) {
+	p.clients--
+	if b.places[p.key.Place]--; b.places[p.key.Place] == 0 {
+		delete(b.places, p.key.Place)
+	}
+}
+
+// At is how many clients have a place.
+func (b *Book) At(place string) int { return b.places[place] }
+
+// Move has c, which holds no server, go to another place. If it waits it goes on
+// waiting there, among the others by how long they have.
+func (b *Book) Move(c Client, place string, now time.Duration) {
+	r := &b.clients[c]
+	if r.server != None {
+		panic("pool: a client moved with its server")
+	}
+	from, k := b.pools[r.pool], b.pools[r.pool].key
+	if k.Place == place {
+		return
+	}
+	if r.waiting {
+		take(&from.waiting, b.clients, int32(c))
+	}
+	b.unsettle(from)
+	k.Place = place
+	r.pool = b.pool(k)
+	p := b.pools[r.pool]
+	b.settle(p)
+	b.forget(from)
+	if !r.waiting {
+		return
+	}
+	after := p.waiting.tail
+	for after >= 0 && b.clients[after].since > r.since {
+		after = b.clients[after].prev
+	}
+	follow(&p.waiting, b.clients, int32(c), after)
+	b.serve(p, now)
+}
+
+// Waiting are those who wait in the pool of k, the first first.
+func (b *Book) Waiting(k Key) (all []Client) {
+	i, ok := b.byKey[k]
+	if !ok {
+		return nil
+	}
+	for c := b.pools[i].waiting.head; c >= 0; c = b.clients[c].next {
+		all = append(all, Client(c))
+	}
+	return all
 }
 
 // over says that n has reached a limit.
@@ -342,7 +406,7 @@ func (b *Book) Leave(c Client) {
 	if r.waiting {
 		b.unwait(p, c)
 	}
-	p.clients--
+	b.unsettle(p)
 	p.db.clients--
 	p.user.clients--
 	b.joined--

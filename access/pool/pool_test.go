@@ -2,6 +2,7 @@ package pool
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,10 +22,11 @@ type hand struct {
 	state   map[Server]string // login, idle, held, busy
 	refused int
 	hold    bool
+	since   map[Client]time.Duration // of those who wait
 }
 
 var (
-	keys  = []Key{{"a", "x"}, {"a", "y"}, {"b", "x"}}
+	keys  = []Key{{Database: "a", User: "x"}, {Database: "a", User: "y"}, {Database: "b", User: "x"}}
 	small = Settings{
 		PoolMode: Transaction, MaxClientConn: 12, DefaultPoolSize: 2, ReservePoolSize: 1, ReservePoolTimeout: time.Second,
 		MaxDBConnections: 3, MaxUserConnections: 4, ServerIdleTimeout: 20 * time.Second, ServerLifetime: time.Minute,
@@ -213,9 +215,39 @@ func (h *hand) release(c Client, fate Fate) {
 	}
 }
 
+// move takes c to another place, where whoever waits longer stays before it.
+func (h *hand) move(c Client, place string) {
+	waits, k := h.waiting(c), h.key[c]
+	if k.Place == place {
+		return
+	}
+	h.unwait(c, false)
+	k.Place = place
+	h.key[c] = k
+	if waits {
+		line := h.waits[k]
+		i := len(line)
+		for i > 0 && h.since[line[i-1]] > h.since[c] {
+			i--
+		}
+		h.waits[k] = slices.Insert(slices.Clone(line), i, c)
+	}
+	h.b.Move(c, place, h.now)
+	if _, wants := h.b.Waits(c); wants != waits && !h.gets(c) {
+		h.fail("client %d waits: %v, and %v after it moved", c, waits, wants)
+	}
+}
+
+// gets says that the book has just given c a server.
+func (h *hand) gets(c Client) bool { return h.b.clients[c].server != None }
+
 func (h *hand) step() {
 	h.now += time.Duration(rapid.IntRange(0, 400).Draw(h.t, "ms")) * time.Millisecond
-	switch rapid.IntRange(0, 11).Draw(h.t, "what") {
+	switch rapid.IntRange(0, 12).Draw(h.t, "what") {
+	case 12:
+		if c, ok := h.client(func(c Client) bool { _, has := h.holds[c]; return !has }); ok {
+			h.move(c, rapid.SampledFrom([]string{"", "p", "q"}).Draw(h.t, "place"))
+		}
 	case 0:
 		k := rapid.SampledFrom(keys).Draw(h.t, "key")
 		if c, err := h.b.Join(k); err == nil {
@@ -229,6 +261,7 @@ func (h *hand) step() {
 	case 1, 2, 3:
 		if c, ok := h.client(h.idle); ok {
 			h.waits[h.key[c]] = append(h.waits[h.key[c]], c)
+			h.since[c] = h.now
 			if s, now := h.b.Want(c, h.now); now {
 				h.got(c, s)
 			}
@@ -283,6 +316,15 @@ func (h *hand) step() {
 	}
 	h.do()
 	h.limits()
+	places := map[string]int{}
+	for _, k := range h.key {
+		places[k.Place]++
+	}
+	for _, place := range []string{"", "p", "q"} {
+		if h.b.At(place) != places[place] {
+			h.fail("%d clients at %q, and %d are", h.b.At(place), place, places[place])
+		}
+	}
 	// Nobody waits while a server of the pool is free.
 	for s, state := range h.state {
 		k := h.servers[s]
@@ -295,7 +337,7 @@ func (h *hand) step() {
 func TestNobodySharesNobodyIsLostAndLimitsHold(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		h := &hand{
-			t: t, b: New(small), key: map[Client]Key{}, holds: map[Client]Server{}, waits: map[Key][]Client{},
+			t: t, b: New(small), key: map[Client]Key{}, holds: map[Client]Server{}, waits: map[Key][]Client{}, since: map[Client]time.Duration{},
 			servers: map[Server]Key{}, state: map[Server]string{},
 		}
 		for range rapid.IntRange(1, 300).Draw(t, "steps") {
@@ -504,7 +546,7 @@ func TestOldServersGoOneAfterAnother(t *testing.T) {
 func TestPoolsThatNeverHadAServerAreForgotten(t *testing.T) {
 	b := New(Defaults())
 	for i := range 1000 {
-		c := join(t, b, Key{fmt.Sprint("d", i), fmt.Sprint("u", i)})
+		c := join(t, b, Key{Database: fmt.Sprint("d", i), User: fmt.Sprint("u", i)})
 		b.Leave(c)
 	}
 	if len(b.pools) > 1 || len(b.byKey)+len(b.dbs)+len(b.users) > 0 {

@@ -150,7 +150,7 @@ func TestAccounts(t *testing.T) {
 	ten := 10
 	b.Configure(Defaults(), map[string]Override{"big": {PoolSize: &ten}}, nil)
 	b.Disable("shut", true)
-	c := join(t, b, Key{"mine", "me"})
+	c := join(t, b, Key{Database: "mine", User: "me"})
 	dbs := b.Databases()
 	if len(dbs) != 3 || dbs[0].Name != "big" || *dbs[0].Set.PoolSize != 10 || dbs[1].Name != "mine" || dbs[1].Clients != 1 || !dbs[2].Disabled {
 		t.Errorf("%+v", dbs)

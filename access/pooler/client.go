@@ -21,6 +21,7 @@ type client struct {
 	last     time.Duration // when it last said something, or gave a server back
 	from     netip.AddrPort
 	key      pool.Key
+	adrift   bool // its place is none any more: it moves when it has given back its server
 	id       pool.Client
 	mode     pool.Mode
 	server   *server

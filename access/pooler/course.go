@@ -19,6 +19,9 @@ type Course struct {
 	// Hold gives no server to anybody. Those who have one go on until they give it
 	// back, and whoever wants one waits.
 	Hold bool
+	// Places are where sessions may be that have one (Door.Place); none: they stay where
+	// they are.
+	Places []string
 }
 
 // A Verdict is what becomes of a connection.
@@ -42,6 +45,7 @@ func (d *Door) Follow(c Course) {
 }
 
 func (d *Door) follow(c Course) {
+	moves := !slices.Equal(c.Places, d.course.Places)
 	d.course = c
 	now := d.pooler.loop.now
 	if !c.Hold {
@@ -70,6 +74,15 @@ func (d *Door) follow(c Course) {
 			s.end(errDeposed.Error())
 		default:
 			s.cut(errDeposed.Error())
+		}
+	}
+	for _, x := range d.clients {
+		switch {
+		case !moves || x == nil || !d.adrift(x.key.Place):
+		case x.server != nil:
+			x.adrift = true
+		default:
+			d.move(x)
 		}
 	}
 	d.book.Hold(c.Hold, now)

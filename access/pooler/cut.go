@@ -189,6 +189,7 @@ func (s *server) survived() bool {
 // alone, nobody knows of (08007).
 func (s *server) cut(why string) {
 	c, d := s.client, s.door
+	s.leave()
 	if s.job == syncing { // nothing of hers was sent
 		s.give(pool.Drop, why)
 		c.retry()
@@ -299,6 +300,7 @@ func (s *server) repeatable() bool {
 // a word of. It is done once: a query that ends its server shall not end them all.
 func (s *server) repeat(why string) {
 	c, d := s.client, s.door
+	s.leave()
 	for !s.asked.empty() {
 		if r := s.asked.pop(); extended(r.kind) {
 			c.undo(r)

@@ -29,6 +29,12 @@ type Door struct {
 	Ignore      []string // startup parameters that are accepted and dropped (ignore_startup_parameters)
 
 	Dial func(context.Context) (Backend, error)
+	// Place spreads clients by session over servers that are as good as each other:
+	// the name of the one to which all connections of a session are to lead, or "" for
+	// whichever Dial finds. count is how many sessions a place has; less than 0: it did
+	// not answer just now. DialAt connects to a place. nil: there are none.
+	Place  func(from netip.Addr, count func(place string) int64) string
+	DialAt func(ctx context.Context, place string) (Backend, error)
 	// Excuse says why there is no server, to whoever has waited for one; nil: "connect failed".
 	Excuse func() string
 	// Secret is what the servers know of a user's password: pg_authid.rolpassword.
@@ -63,6 +69,7 @@ type Door struct {
 	// The loop's.
 	pooler      *Pooler
 	course      Course
+	shunned     map[string]time.Duration // places that did not answer, until when they are chosen last
 	watch       *watch
 	warm        []*server // made ahead of time, and not yet the book's
 	warmth      int       // counts the times when such were asked for
@@ -176,6 +183,9 @@ func (d *Door) enter(c *client, fd int) error {
 	}
 	d.clients = at(d.clients, int(c.id))
 	d.clients[c.id] = c
+	if d.adrift(c.key.Place) { // while it proved who it is
+		d.move(c)
+	}
 	if d.counts[c.key.Database] == nil {
 		d.counts[c.key.Database] = &stats{}
 	}

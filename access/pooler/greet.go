@@ -136,8 +136,9 @@ func (p *Pooler) admit(ctx context.Context, g *guest) error {
 	var joined error
 	disabled := false
 	if !p.loop.call(func() {
-		if c.id, joined = d.book.Join(g.key); joined == nil {
-			c.mode, disabled = d.book.ModeOf(g.key), d.book.Disabled(g.key.Database)
+		c.key.Place = d.place(g.from)
+		if c.id, joined = d.book.Join(c.key); joined == nil {
+			c.mode, disabled = d.book.ModeOf(c.key), d.book.Disabled(c.key.Database)
 		}
 	}) {
 		return errSilent

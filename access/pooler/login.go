@@ -47,10 +47,14 @@ func (d *Door) login(id pool.Server, key pool.Key) {
 		d.entering = map[pool.Server]context.CancelFunc{}
 	}
 	d.entering[id] = stop
+	dial := d.Dial
+	if key.Place != "" {
+		dial = func(ctx context.Context) (Backend, error) { return d.DialAt(ctx, key.Place) }
+	}
 	go func() {
 		defer stop()
 		s := &server{door: d, key: key, id: id, status: 'I'}
-		w, fd, err := s.enter(ctx, d.Dial, credential)
+		w, fd, err := s.enter(ctx, dial, credential)
 		if !p.loop.post(func() { d.arrived(s, w, fd, err) }) && err == nil {
 			closeFD(fd)
 			s.release()
@@ -86,6 +90,8 @@ func (d *Door) arrived(s *server, w *welcome, fd int, err error) {
 		d.book.Failed(s.id, f, now)
 		if errors.Is(err, errDeposed) || errors.Is(err, context.Canceled) {
 			d.book.Hurry(now) // there is somebody else to go to
+		} else if f.Down {
+			d.shun(s.key)
 		}
 		return
 	}

@@ -595,6 +595,9 @@ func (s *server) give(fate pool.Fate, why string) {
 	case pool.Keep:
 		s.listen(true)
 	}
+	if c.adrift {
+		s.door.move(c)
+	}
 }
 
 // clear resets or checks the server by a query of the pooler's.

@@ -516,3 +516,16 @@ func FuzzService(f *testing.F) {
 		}
 	})
 }
+
+// Whoever reads an inventory warns of the checks that nobody here answers.
+func TestAnsweredChecksAreThoseThatAreKnown(t *testing.T) {
+	paths := append([]string{
+		"", "/x", "/raed-only", "/replica?lag=1MB", "/standby_leader", "/read-only-syn", "/sync/", "/xreplicax", "/read-only/x", "/healthy", "/patroni", "/quorum?tag_a=b",
+		"/read-only-quorums", "/asyn",
+	}, cluster.CheckPaths...)
+	for _, path := range paths {
+		if known := parseCheck(path).kind != never; cluster.Answered(path) != known {
+			t.Errorf("%q: answered %v, known %v", path, cluster.Answered(path), known)
+		}
+	}
+}
