@@ -320,6 +320,15 @@ func TestSeveralServersOfOneHost(t *testing.T) {
 			if a.Port != 5432 || b.Port != 5532 || a.REST != 8008 || b.REST != 8009 {
 				t.Errorf("ports %d %d and %d %d", a.Port, a.REST, b.Port, b.REST)
 			}
+			if a.Exporter != 9630 || b.Exporter != 9640 || a.Exporters.Pool != 9631 || b.Exporters.Pool != 9641 || a.Exporters.Backups != 9854 || b.Exporters.Backups != 9864 {
+				t.Errorf("ports of metrics %d, %+v and %d, %+v", a.Exporter, a.Exporters, b.Exporter, b.Exporters)
+			}
+			if w.Clusters[0].PoolPort != 6432 || w.Clusters[1].PoolPort != 6442 {
+				t.Errorf("ports of pools %d and %d", w.Clusters[0].PoolPort, w.Clusters[1].PoolPort)
+			}
+			if got := find(t, w.Clusters[1].Settings, "pgbouncer_port"); got.Value != 6442 || !strings.HasPrefix(got.Origin, "derived: ") {
+				t.Errorf("pgbouncer_port is shown as %v", got)
+			}
 			if !slices.ContainsFunc(w.Findings, func(f spec.Finding) bool { return strings.Contains(f.Text, "not offered on host") }) {
 				t.Errorf("nobody says that services share ports: %v", w.Findings)
 			}

@@ -41,6 +41,7 @@ func (r *reader) resolve(inv *inventory, w *spec.World) {
 		}
 	}
 	r.ports(servers)
+	r.pools(names, servers)
 	for _, name := range names {
 		var members []*server
 		for _, s := range servers {
@@ -160,8 +161,57 @@ func (r *reader) ports(servers []*server) {
 				s.derive("patroni_port", s.rest, "derived: another server of its host has "+strconv.Itoa(o.rest))
 			}
 		}
+		for _, name := range []string{"pg_exporter_port", "pgbouncer_exporter_port", "pgbackrest_exporter_port"} {
+			s.apart(name, byHost[s.host.name])
+		}
 		byHost[s.host.name] = append(byHost[s.host.name], s)
 	}
+}
+
+// pools gives clusters that share a host ports of their own for their pools, where
+// nobody gave them any.
+func (r *reader) pools(names []string, servers []*server) {
+	var before []*server // of the clusters that came before
+	for _, name := range names {
+		var members []*server
+		for _, s := range servers {
+			if s.cluster == name {
+				members = append(members, s)
+			}
+		}
+		first := primary(members)
+		var beside []*server
+		for _, o := range before {
+			if slices.ContainsFunc(members, func(s *server) bool { return s.host == o.host }) {
+				beside = append(beside, o)
+			}
+		}
+		if first.apart("pgbouncer_port", beside) {
+			for _, s := range members {
+				s.vars["pgbouncer_port"] = first.vars["pgbouncer_port"]
+			}
+		}
+		before = append(before, members...)
+	}
+}
+
+// apart gives a server the next port that none of the others has, where it has
+// theirs and nobody gave it one.
+func (s *server) apart(name string, others []*server) bool {
+	const step = 10 // the ports beside it are those of something else
+	port, free := s.int(name), s.int(name)
+	if s.given(name) {
+		return false
+	}
+	for slices.ContainsFunc(others, func(o *server) bool { return o.int(name) == free }) {
+		free += step
+	}
+	if free == port {
+		return false
+	}
+	s.vars[name] = field{name: name, value: &value{text: strconv.Itoa(free), scalar: int64(free)}}
+	s.derive(name, free, "derived: another server of its host has "+strconv.Itoa(port))
+	return true
 }
 
 // membership checks what the members of one cluster must be together.

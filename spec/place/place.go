@@ -309,10 +309,13 @@ func (s Site) gateways(w spec.World, nodes []spec.Node) {
 				port, page := stats(w, host)
 				n.Gateway.Listen, n.Gateway.Page = at(n.Address, port), page
 			}
-			n.Gateway.Fronts = append(n.Gateway.Fronts, spec.Front{
-				// The gateway pools by itself: no other pooler stands between it and the servers.
-				Cluster: c.Name, Namespace: c.Namespace, PoolPort: 0, Dest: c.Dest, Services: services, Members: members,
-			})
+			front := spec.Front{Cluster: c.Name, Namespace: c.Namespace, Dest: c.Dest, Services: services, Members: members}
+			// The gateway of a member pools by itself: no other pooler stands between it and the
+			// servers. One elsewhere knows nobody's secret, and leads to the members' pools.
+			if n.Cluster != c.Name && c.PoolPort != 0 {
+				front.PoolPort = s.port(c.PoolPort)
+			}
+			n.Gateway.Fronts = append(n.Gateway.Fronts, front)
 		}
 	}
 }
