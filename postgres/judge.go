@@ -26,7 +26,11 @@ func (p Programs) Refuses(ctx context.Context, parameters map[string]string) (ma
 	defer os.RemoveAll(dir)
 	left := map[string]string{}
 	for name, value := range parameters {
-		if name = strings.ToLower(name); !strings.HasPrefix(name, "include") { // no parameter, but another file
+		switch name = strings.ToLower(name); {
+		case strings.HasPrefix(name, "include"): // no parameter, but another file
+		case name == "role", name == "session_authorization": // which only a session can judge
+		case name == "lc_messages": // the answer would be in that language
+		default:
 			left[name] = value
 		}
 	}

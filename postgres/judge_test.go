@@ -17,7 +17,7 @@ func TestRefuses(t *testing.T) {
 	for _, p := range all {
 		bad, err := p.Refuses(t.Context(), map[string]string{
 			"work_mem": "8MB", "shared_bufers": "1GB", "no_such": "1", "jit": "perhaps", "Max_Connections": "0", "search_path": "a, b",
-			"myapp.any": "x", "include": "/etc/passwd", "log_line_prefix": "%m '\\",
+			"myapp.any": "x", "include": "/etc/passwd", "role": "somebody", "lc_messages": "C", "log_line_prefix": "%m '\\",
 		})
 		if err != nil {
 			t.Fatal(err)
