@@ -280,7 +280,7 @@ func (c *Cluster) closed(all []Gateway) []MemberProblem {
 		return []MemberProblem{{Error: problem.Error{
 			Code: "gateway-none", What: "no gateway leads to cluster " + c.Name,
 			Why: "none has announced itself in the store, and no node of this machine runs one: nobody answers on the ports of its services",
-			Do:  "start `howdah node` on the hosts that carry them (pg_service_provider of the inventory, or else its members); PostgreSQL's own port answers meanwhile",
+			Do:  "start `howdah node` on the hosts that carry them (pg_service_provider of the inventory, or else its members), or, where another cluster has these ports on the same hosts, give its services others (pg_services); PostgreSQL's own port answers meanwhile",
 		}}}
 	case slices.ContainsFunc(all, func(g Gateway) bool { return g.told != nil }):
 		return nil
