@@ -2,9 +2,11 @@ package control
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -59,6 +61,11 @@ func readInventory(path string, judge func(*spec.World)) (Inventory, error) {
 	if err != nil {
 		return Inventory{}, err
 	}
+	return parseInventory(path, text, dir, judge)
+}
+
+// parseInventory reads the text of a file in dir.
+func parseInventory(path string, text []byte, dir string, judge func(*spec.World)) (Inventory, error) {
 	inv := Inventory{World: pigsty.Read(path, text), Dir: dir, Text: text}
 	judge(&inv.World)
 	var missing []string
@@ -196,7 +203,7 @@ func (c *Cluster) provision(ctx context.Context, p Provisioning, j *journal) (ap
 		if err != nil {
 			return all, err
 		}
-		o.Prune, o.Before = p.Prune, p.Before
+		o.Prune, o.Before = p.Prune, p.Before // asked of nobody, steps are taken together
 		o.After = func(s plan.Step, err error) {
 			if err == nil {
 				j.note(ctx, s.Done(), nil)
@@ -208,6 +215,9 @@ func (c *Cluster) provision(ctx context.Context, p Provisioning, j *journal) (ap
 			}
 		}
 		r, err := apply.Run(ctx, o)
+		if r.Known != nil && !maps.Equal(r.Known, o.Known) {
+			keepKnown(n, r.Known)
+		}
 		all.Done = append(all.Done, r.Done...)
 		all.Missing, all.Cannot, all.Left = r.Missing, r.Cannot, r.Left
 		if len(r.Done) > 0 {
@@ -266,6 +276,30 @@ func (c *Cluster) leaderHere(ctx context.Context) (spec.Node, error) {
 	return n, nil
 }
 
+// knownFile is where it is kept which passwords were found to be what the server
+// stores of them, beside the passwords: marks, that say nothing of either.
+func knownFile(n spec.Node) string {
+	return filepath.Join(filepath.Dir(n.Paths.Secrets), "checked.json")
+}
+
+func knownPasswords(n spec.Node) map[string]bool {
+	known := map[string]bool{}
+	var marks []string
+	if b, err := os.ReadFile(knownFile(n)); err == nil && json.Unmarshal(b, &marks) == nil {
+		for _, m := range marks {
+			known[m] = true
+		}
+	}
+	return known
+}
+
+// keepKnown does so. What can not be kept is checked again the next time.
+func keepKnown(n spec.Node, known map[string]bool) {
+	if b, err := json.Marshal(slices.Sorted(maps.Keys(known))); err == nil {
+		_ = nodefile.WriteFile(knownFile(n), append(b, '\n'), 0o600, -1, -1)
+	}
+}
+
 // order is what the server of n is to hold. given are an inventory's passwords
 // that are not with the node yet.
 func order(n spec.Node, given map[string]secret.Text) (apply.Order, error) {
@@ -278,7 +312,7 @@ func order(n spec.Node, given map[string]secret.Text) (apply.Order, error) {
 			secrets[name] = value
 		}
 	}
-	o := apply.Order{Cluster: n.Cluster, Objects: n.Objects, Secrets: secrets, Baselines: map[string]string{}}
+	o := apply.Order{Cluster: n.Cluster, Objects: n.Objects, Secrets: secrets, Baselines: map[string]string{}, Known: knownPasswords(n)}
 	for _, d := range n.Objects.Databases {
 		if d.Baseline == "" {
 			continue

@@ -38,6 +38,10 @@ type Order struct {
 	Prune     bool              // what nobody declared is to go
 	Connect   Connect
 
+	// Known are marks of passwords that were found to be what the server stores
+	// (Report.Known of an earlier time): they need not be checked again.
+	Known map[string]bool
+
 	// Before, if not nil, is asked before each step; ErrSkip leaves it out, and any
 	// other error ends the work.
 	Before func(plan.Step) error
@@ -58,6 +62,8 @@ type Report struct {
 	Missing []string    // what this server's installation has not: extensions
 	Cannot  []plan.Note // what can not be changed
 	Left    []string    // what still is otherwise than declared, though its step was taken
+
+	Known map[string]bool // marks of the passwords that are as declared
 }
 
 // statement is the time allowed to one of them: a database is copied within it.
@@ -109,6 +115,7 @@ func Run(ctx context.Context, o Order) (Report, error) {
 			break
 		}
 	}
+	r.report.Known = r.now
 	if err := r.durable(ctx); err != nil {
 		return r.report, r.fail("", err)
 	}
@@ -129,6 +136,9 @@ type run struct {
 	room *pgconn.PgConn // to the database that steps are in just now
 	in   string
 	md5  bool // passwords are kept as md5
+
+	ready map[string]string // what to store of passwords, by role
+	now   map[string]bool   // marks of the passwords that are right
 }
 
 func (r *run) fail(why string, err error) error {
@@ -174,9 +184,64 @@ func plain(err error) string {
 	return err.Error()
 }
 
+// together is how many steps are taken in one transaction, where nobody is to be
+// asked before each. If one of them fails none is taken, and they follow one by one.
+const together = 64
+
+// like says how many of steps can be taken in one transaction, from the first on.
+func like(steps []plan.Step) int {
+	n := 0
+	for _, s := range steps {
+		if n == together || s.Alone || s.Database != steps[0].Database || s.Risk.Over(plan.Reload) ||
+			slices.ContainsFunc(s.SQL, func(st plan.Statement) bool { return st.Baseline != "" }) {
+			break
+		}
+		n++
+	}
+	return n
+}
+
+// batch takes steps at once, and says whether it could.
+func (r *run) batch(ctx context.Context, steps []plan.Step) bool {
+	conn, err := r.at(ctx, steps[0].Database)
+	if err != nil {
+		return false
+	}
+	var all []string
+	for _, s := range steps {
+		for _, st := range s.SQL {
+			text, err := r.text(st)
+			if err != nil {
+				return false
+			}
+			all = append(all, text)
+		}
+	}
+	if do(ctx, conn, strings.Join(all, ";\n"), statement) != nil {
+		return false
+	}
+	for _, s := range steps {
+		if r.After != nil {
+			r.After(s, nil)
+		}
+		r.report.Done = append(r.report.Done, s.Done())
+	}
+	return true
+}
+
 // take takes steps in their order.
 func (r *run) take(ctx context.Context, steps []plan.Step) error {
-	for _, s := range steps {
+	r.derive(steps)
+	for batched := 0; len(steps) > 0; steps = steps[1:] {
+		s := steps[0]
+		if n := like(steps); batched == 0 && n > 1 && r.Before == nil && len(r.failed) == 0 {
+			if r.batch(ctx, steps[:n]) {
+				steps = steps[n-1:]
+				continue
+			}
+			batched = n // one of them fails: each is tried
+		}
+		batched = max(0, batched-1)
 		if slices.ContainsFunc(r.failed, func(o string) bool { return s.Object == o || strings.HasPrefix(s.Object, o+", ") }) {
 			continue
 		}
@@ -262,6 +327,9 @@ func (r *run) text(s plan.Statement) (string, error) {
 // verifier is what to store of a role's password, so that the password itself
 // never reaches the server.
 func (r *run) verifier(name string) (string, error) {
+	if v, ok := r.ready[name]; ok {
+		return v, nil
+	}
 	for _, role := range r.Objects.Roles {
 		if role.Name != name {
 			continue
@@ -281,6 +349,35 @@ func (r *run) verifier(name string) (string, error) {
 		return v.Text(), err
 	}
 	return "", fmt.Errorf("nobody declared the role %s", name)
+}
+
+// derive makes what is to be stored of passwords side by side: each takes a
+// millisecond of processor.
+func (r *run) derive(steps []plan.Step) {
+	var names []string
+	for _, s := range steps {
+		for _, st := range s.SQL {
+			if st.Password != "" {
+				names = append(names, st.Password)
+			}
+		}
+	}
+	made := make([]string, len(names))
+	side(len(names), func(i int) { made[i], _ = r.verifier(names[i]) }) // what is wrong is told by its step
+	if r.ready == nil {
+		r.ready = map[string]string{}
+	}
+	for i, v := range made {
+		if v == "" {
+			continue
+		}
+		r.ready[names[i]] = v
+		for _, role := range r.Objects.Roles {
+			if role.Name == names[i] {
+				r.mark(r.Secrets[role.Secret].Reveal(), v)
+			}
+		}
+	}
 }
 
 // baseline is the SQL that a new database begins with.

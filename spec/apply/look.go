@@ -3,6 +3,7 @@ package apply
 import (
 	"context"
 	"crypto/md5"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -100,36 +102,57 @@ func (r *run) lookAtRoles(ctx context.Context, h *plan.Have) error {
 	return r.times(ctx, r.Objects.Roles, h)
 }
 
-// compare says whose password is the one that is declared. A check takes a
-// millisecond of processor, so they are made side by side.
-func (r *run) compare(roles []spec.Role, passwords map[string]string, h *plan.Have) {
-	right := make([]bool, len(roles))
-	var next sync.Mutex
-	var at int
+// side does n things side by side, as far as there are processors.
+func side(n int, do func(i int)) {
+	var at atomic.Int64
 	var wg sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
+	for range min(n, runtime.GOMAXPROCS(0)) {
 		wg.Go(func() {
-			for {
-				next.Lock()
-				i := at
-				at++
-				next.Unlock()
-				if i >= len(roles) {
-					return
-				}
-				if role := roles[i]; role.Secret != "" && !role.Absent {
-					right[i] = r.holds(role, passwords[role.Name])
-				}
+			for i := int(at.Add(1)) - 1; i < n; i = int(at.Add(1)) - 1 {
+				do(i)
 			}
 		})
 	}
 	wg.Wait()
+}
+
+// compare says whose password is the one that is declared. A check takes a
+// millisecond of processor: what was checked before is not checked again.
+func (r *run) compare(roles []spec.Role, passwords map[string]string, h *plan.Have) {
+	right := make([]bool, len(roles))
+	before := r.now
+	side(len(roles), func(i int) {
+		role := roles[i]
+		if role.Secret == "" || role.Absent {
+			return
+		}
+		key := markOf(r.Secrets[role.Secret].Reveal(), passwords[role.Name])
+		right[i] = r.Known[key] || before[key] || r.holds(role, passwords[role.Name])
+	})
+	r.now = map[string]bool{}
 	for i, role := range roles {
 		if have, there := h.Roles[role.Name]; there {
 			have.Right = right[i]
 			h.Roles[role.Name] = have
+			if right[i] {
+				r.mark(r.Secrets[role.Secret].Reveal(), passwords[role.Name])
+			}
 		}
 	}
+}
+
+// mark notes that a server which stores this of a password has the right one.
+func (r *run) mark(password, stores string) {
+	if r.now == nil {
+		r.now = map[string]bool{}
+	}
+	r.now[markOf(password, stores)] = true
+}
+
+// markOf stands for a password and what is stored of it; it tells neither.
+func markOf(password, stores string) string {
+	sum := sha256.Sum256([]byte(stores + "\x00" + password))
+	return hex.EncodeToString(sum[:])
 }
 
 // holds says whether a role's password is kept as now.
@@ -249,7 +272,8 @@ func (r *run) lookAtDatabases(ctx context.Context, h *plan.Have) error {
 	return nil
 }
 
-// sessions is how many databases are looked into at a time.
+// sessions is how many databases are looked into at a time. Each costs the server
+// some ten milliseconds of processor, most of it for a session that begins.
 const sessions = 4
 
 // lookIntoDatabases reads what is in those that the plan asks for.
@@ -297,12 +321,12 @@ func (r *run) lookIntoDatabases(ctx context.Context, h *plan.Have) error {
 var kinds = map[string]string{"r": "TABLES", "S": "SEQUENCES", "f": "FUNCTIONS", "T": "TYPES", "n": "SCHEMAS"}
 
 func (r *run) lookInto(ctx context.Context, name string, d *plan.Database) error {
-	conn, err := r.session(ctx, name)
+	conn, err := r.Connect(ctx, name)
 	if err != nil {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	all, err := results(ctx, conn, `SELECT n.nspname, pg_get_userbyid(n.nspowner),
+	all, err := results(ctx, conn, quiet+`; SELECT n.nspname, pg_get_userbyid(n.nspowner),
 		EXISTS (SELECT FROM pg_depend x WHERE x.classid = 'pg_namespace'::regclass AND x.objid = n.oid AND x.deptype = 'e')
 		FROM pg_namespace n WHERE n.nspname !~ '^pg_(temp|toast)';
 		SELECT CASE WHEN a.grantee = 0 THEN '' ELSE pg_get_userbyid(a.grantee) END, a.privilege_type, a.is_grantable
@@ -316,6 +340,7 @@ func (r *run) lookInto(ctx context.Context, name string, d *plan.Database) error
 	if err != nil {
 		return err
 	}
+	all = all[len(all)-4:] // the others are of SET
 	d.Seen, d.Schemas, d.Extensions, d.Defaults = true, map[string]plan.Schema{}, map[string]plan.Extension{}, map[plan.Kind][]plan.Grant{}
 	for _, row := range all[0] {
 		d.Schemas[row[0]] = plan.Schema{Owner: row[1], Extension: row[2] == "t"}
