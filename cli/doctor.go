@@ -7,12 +7,13 @@ import (
 
 	"howdah/control"
 	"howdah/machine/doctor"
+	"howdah/problem"
 	"howdah/spec"
 )
 
 func (a *app) doctor() *cobra.Command {
 	var o control.Examination
-	var look bool
+	var look, fix bool
 	cmd := &cobra.Command{
 		Use: "doctor [INVENTORY]", Short: "What is wrong with the machines, and how to mend it",
 		Long: `Doctor looks at what PostgreSQL and a cluster need of a machine: its clock, names,
@@ -22,17 +23,26 @@ good. It says what was seen, how well that is (ok, warn, fail), and what to do.
 
 Without an inventory it looks at this machine, and at the nodes that are set up
 here. With one it logs in to the machines of the inventory, as "howdah install"
-does, and also compares their clocks. It changes nothing.
+does, and also compares their clocks. Without --fix it changes nothing.
+
+With --fix it then mends what is safe to mend: settings of the kernel (in
+/etc/sysctl.d/60-howdah.conf and /etc/tmpfiles.d/60-howdah.conf, and at once), names
+in /etc/hosts, the clock's service, files of passwords that others can read. It shows
+that and asks once; nothing that runs is restarted. What else there is to do stays
+yours.
 
 It ends with 3 if anything fails.`,
 		Example: `  howdah doctor
   howdah doctor pigsty.yml
+  howdah doctor --fix --dry-run
   howdah doctor pigsty.yml --host 10.10.10.11 --json | jq '.findings[] | select(.grade == "fail")'`,
 		SuggestFor: []string{"diagnose", "preflight"},
 		Args: func(_ *cobra.Command, args []string) error {
 			switch {
 			case len(args) > 1:
 				return usage("doctor takes one inventory, not %d: %q", len(args), args)
+			case !fix && (a.dry || a.yes):
+				return usage("--dry-run and --yes go with --fix: doctor changes nothing else")
 			case len(args) == 0 && len(o.Hosts) > 0:
 				return usage("--host is for a host of an inventory, and none is given")
 			}
@@ -46,28 +56,64 @@ It ends with 3 if anything fails.`,
 			if err != nil {
 				return err
 			}
-			var all []doctor.Finding
-			if len(args) == 0 {
-				all, err = h.Doctor(cmd.Context())
-			} else {
-				inv, wrong := control.ReadInventory(args[0])
-				if wrong != nil {
-					return wrong
+			var inv control.Inventory
+			examine := func() (control.Diagnosis, error) {
+				if len(args) == 0 {
+					return h.Doctor(cmd.Context())
+				}
+				way := a.climbing(a.Err, time.Now())
+				defer way.end()
+				o.Progress = way.step
+				return h.DoctorAll(cmd.Context(), inv, o)
+			}
+			mend := func(m doctor.Mend) error { return control.Mend(cmd.Context(), m) }
+			if len(args) > 0 {
+				if inv, err = control.ReadInventory(args[0]); err != nil {
+					return err
 				}
 				a.findings(inv.World, spec.Warning)
-				way := a.climbing(a.Err, time.Now())
-				o.Login, o.Progress = a.login(o.Login), way.step
-				all, err = h.DoctorAll(cmd.Context(), inv, o)
-				way.end()
+				o.Login = a.login(o.Login)
+				mend = func(m doctor.Mend) error { return control.MendThere(cmd.Context(), inv, o.Login, m) }
 			}
+			d, err := examine()
 			if err != nil {
 				return err
 			}
-			worst := doctor.Worst(all)
-			if a.json {
-				a.printJSON(a.Out, map[string]any{"grade": worst, "findings": all})
-			} else {
-				a.showFindings(all)
+			mended := []string{}
+			if fix {
+				if !a.json {
+					a.showFindings(d.Findings)
+					a.showMends(d.Mends)
+				}
+				if len(d.Mends) > 0 && !a.dry {
+					if !a.Root && len(args) == 0 {
+						return &problem.Error{Code: "mend-root", What: "cannot mend this machine", Why: "it takes root", Do: "run `howdah doctor --fix` as root"}
+					}
+					if ok, err := a.sure("mend "+count(len(d.Mends), "thing"), harmless); !ok {
+						return err
+					}
+					for _, m := range d.Mends {
+						if err := mend(m); err != nil {
+							return err
+						}
+						mended = append(mended, m.What)
+					}
+					if d, err = examine(); err != nil { // as it is now
+						return err
+					}
+					if !a.json {
+						a.printf("\nafter that:\n")
+					}
+				}
+			}
+			worst := doctor.Worst(d.Findings)
+			switch {
+			case a.json && fix:
+				a.printJSON(a.Out, map[string]any{"grade": worst, "findings": d.Findings, "mends": d.Mends, "mended": mended})
+			case a.json:
+				a.printJSON(a.Out, map[string]any{"grade": worst, "findings": d.Findings})
+			case !fix || len(mended) > 0:
+				a.showFindings(d.Findings)
 			}
 			if worst == doctor.Fail {
 				return errUnhealthy
@@ -75,11 +121,32 @@ It ends with 3 if anything fails.`,
 			return nil
 		},
 	}
-	a.jsonFlag(cmd)
+	a.changeFlags(cmd)
+	cmd.Flags().BoolVar(&fix, "fix", false, "mend what is safe to mend")
 	a.loginFlags(cmd, &o.Login, &o.Hosts)
 	cmd.Flags().BoolVar(&look, "look", false, "read what to look at from stdin and write what is seen")
 	_ = cmd.Flags().MarkHidden("look") // the flag was just made
 	return cmd
+}
+
+// showMends prints what --fix does.
+func (a *app) showMends(all []doctor.Mend) {
+	if len(all) == 0 {
+		a.printf("nothing of it is mended by --fix\n")
+	}
+	for _, m := range all {
+		a.printf("  mend     %-12s  %s%s\n", m.Check, shown(m.What), on(m.Host))
+		for _, l := range m.Lines {
+			a.printf("  %-7s  %-12s  %s\n", "", "", shown(l))
+		}
+	}
+}
+
+func on(host string) string {
+	if host == "" {
+		return ""
+	}
+	return " on " + host
 }
 
 // showFindings prints findings under their machines, and how many are how.

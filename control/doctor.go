@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -23,16 +24,37 @@ import (
 	"howdah/spec"
 )
 
+// A Diagnosis is how machines are, and what can safely be mended of that.
+type Diagnosis struct {
+	Findings []doctor.Finding
+	Mends    []doctor.Mend
+}
+
+// add keeps what is the machine's, of several nodes, once.
+func (d *Diagnosis) add(f doctor.Facts) {
+	for _, found := range doctor.Judge(f) {
+		if !slices.Contains(d.Findings, found) {
+			d.Findings = append(d.Findings, found)
+		}
+	}
+	for _, m := range doctor.Mends(f) {
+		if !slices.ContainsFunc(d.Mends, func(o doctor.Mend) bool { return o.Host == m.Host && o.Script == m.Script }) {
+			d.Mends = append(d.Mends, m)
+		}
+	}
+}
+
 // Doctor says how this machine is, for the nodes that are set up on it.
-func (h House) Doctor(ctx context.Context) ([]doctor.Finding, error) {
+func (h House) Doctor(ctx context.Context) (d Diagnosis, err error) {
+	d.Findings = []doctor.Finding{}
 	files, _ := filepath.Glob(filepath.Join(h.Dir, "*", "*", nodefile.Name)) // only a malformed pattern is an error
-	_, err := playground.Load(h.Dir)
+	_, err = playground.Load(h.Dir)
 	plays := err == nil
 	subjects := []doctor.Subject{}
 	for _, file := range files {
 		n, err := nodefile.Load(filepath.Dir(file))
 		if err != nil {
-			return nil, err
+			return d, err
 		}
 		s := machine.Subject(h.Dir, n)
 		if plays { // its nodes have networks of their own
@@ -43,16 +65,49 @@ func (h House) Doctor(ctx context.Context) ([]doctor.Finding, error) {
 	if len(subjects) == 0 {
 		subjects = append(subjects, doctor.Subject{Dir: h.Dir})
 	}
-	all := []doctor.Finding{}
 	for _, s := range subjects {
-		f := machine.Look(ctx, s)
-		for _, found := range doctor.Judge(f) {
-			if !slices.Contains(all, found) { // of several nodes, what is the machine's once
-				all = append(all, found)
-			}
-		}
+		d.add(machine.Look(ctx, s))
 	}
-	return all, nil
+	return d, nil
+}
+
+// Mend mends one thing of this machine.
+func Mend(ctx context.Context, m doctor.Mend) error {
+	return mended(m, func() error {
+		out, err := exec.CommandContext(ctx, "sh", "-c", m.Script).CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("%w: %s", err, strings.TrimSpace(string(out)))
+		}
+		return err
+	})
+}
+
+// MendThere mends one thing of a machine of the inventory.
+func MendThere(ctx context.Context, inv Inventory, l Login, m doctor.Mend) error {
+	hosts, err := inv.chosen([]string{m.Host})
+	if err != nil {
+		return err
+	}
+	there, err := l.dial(ctx, hosts[0])
+	if err != nil {
+		return err
+	}
+	defer there.Close()
+	return mended(m, func() error {
+		_, err := there.Run(ctx, m.Script, nil)
+		return err
+	})
+}
+
+func mended(m doctor.Mend, do func() error) error {
+	err := do()
+	if err == nil {
+		return nil
+	}
+	return &problem.Error{
+		Code: "mend-failed", What: "cannot " + m.What, Why: strings.Join(m.Lines, "; "),
+		Do: "mend that by hand; `howdah doctor` says what is left", Err: err,
+	}
 }
 
 // Look reads a subject and writes what is seen of it on this machine: it is what
@@ -76,18 +131,18 @@ type Examination struct {
 // DoctorAll says how the machines of an inventory are, one by one and together. It
 // looks with this very program: with the one that is installed there if it is the
 // same, else with a copy that is removed again.
-func (h House) DoctorAll(ctx context.Context, inv Inventory, o Examination) ([]doctor.Finding, error) {
+func (h House) DoctorAll(ctx context.Context, inv Inventory, o Examination) (d Diagnosis, err error) {
 	hosts, err := inv.chosen(o.Hosts)
 	if err != nil {
-		return nil, err
+		return d, err
 	}
 	nodes, err := machine.Hosts(install.State, install.Run, inv.World)
 	if err != nil {
-		return nil, err
+		return d, err
 	}
 	sum, err := sumOf(self)
 	if err != nil {
-		return nil, fmt.Errorf("this program: %w", err)
+		return d, fmt.Errorf("this program: %w", err)
 	}
 	facts, errs := make([]doctor.Facts, len(hosts)), make([]error, len(hosts))
 	var told sync.Mutex
@@ -105,9 +160,10 @@ func (h House) DoctorAll(ctx context.Context, inv Inventory, o Examination) ([]d
 		say(hosts[i].Host, "looked", -1)
 	})
 	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+		return d, context.Cause(ctx)
 	}
-	all, seen := []doctor.Finding{}, []doctor.Facts{}
+	d.Findings = []doctor.Finding{}
+	var seen []doctor.Facts
 	for i, host := range hosts {
 		if errs[i] != nil {
 			p := problem.Plain(errs[i])
@@ -116,12 +172,14 @@ func (h House) DoctorAll(ctx context.Context, inv Inventory, o Examination) ([]d
 			} else if p.Why != "" {
 				p.What += ": " + p.Why
 			}
-			all = append(all, doctor.Finding{Host: host.Host, Check: "login", Grade: doctor.Fail, Evidence: p.What, Do: p.Do})
+			d.Findings = append(d.Findings, doctor.Finding{Host: host.Host, Check: "login", Grade: doctor.Fail, Evidence: p.What, Do: p.Do})
 			continue
 		}
-		all, seen = append(all, doctor.Judge(facts[i])...), append(seen, facts[i])
+		d.add(facts[i])
+		seen = append(seen, facts[i])
 	}
-	return append(all, doctor.Compare(seen)...), nil
+	d.Findings = append(d.Findings, doctor.Compare(seen)...)
+	return d, nil
 }
 
 // examine has this program look at one machine.

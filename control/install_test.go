@@ -126,10 +126,11 @@ func TestDoctorLendsItself(t *testing.T) {
 	l.AcceptNew = true
 	there := t.TempDir()
 	s.Program("mktemp", "mkdir "+there+"/lent && echo "+there+"/lent")
-	all, err := (House{Dir: t.TempDir()}).DoctorAll(t.Context(), inv, Examination{Login: l})
+	d, err := (House{Dir: t.TempDir()}).DoctorAll(t.Context(), inv, Examination{Login: l})
 	if err != nil {
 		t.Fatal(err)
 	}
+	all := d.Findings
 	grades := map[string]doctor.Grade{}
 	for _, f := range all {
 		grades[f.Check] = f.Grade
@@ -141,7 +142,8 @@ func TestDoctorLendsItself(t *testing.T) {
 		t.Errorf("it left %v", left)
 	}
 	l.AcceptNew, l.Home = false, t.TempDir()
-	all, err = (House{Dir: t.TempDir()}).DoctorAll(t.Context(), inv, Examination{Login: l})
+	d, err = (House{Dir: t.TempDir()}).DoctorAll(t.Context(), inv, Examination{Login: l})
+	all = d.Findings
 	if err != nil || len(all) != 1 || all[0].Grade != doctor.Fail || all[0].Check != "login" {
 		t.Errorf("a machine that nobody knows: %+v, %v", all, err)
 	}
