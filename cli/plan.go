@@ -69,7 +69,7 @@ It ends with 0 when there is nothing to change, and with 2 when there is.`,
 			} else {
 				planText(a.Out, r)
 			}
-			if !r.Empty() {
+			if !r.Empty() || r.Refused() != nil {
 				return exitError(changesExit)
 			}
 			return nil
@@ -77,19 +77,32 @@ It ends with 0 when there is nothing to change, and with 2 when there is.`,
 	}
 	a.jsonFlag(cmd)
 	cmd.Flags().BoolVar(&o.Prune, "prune", false, "take away what the inventory does not know")
+	cmd.Flags().BoolVar(&o.Purge, "purge", false, "delete what members had who leave")
 	return cmd
 }
 
 func planJSON(r control.Review) any {
 	return struct {
 		control.Review
-		Changes int       `json:"changes"`
-		Risk    plan.Risk `json:"risk"`
-	}{r, r.Count(), r.Risk()}
+		Changes int            `json:"changes"`
+		Risk    plan.Risk      `json:"risk"`
+		Refused *problem.Error `json:"refused,omitempty"` // why apply would not begin
+	}{r, r.Count(), r.Risk(), refused(r)}
+}
+
+func refused(r control.Review) *problem.Error {
+	if r.Refused() == nil {
+		return nil
+	}
+	p := problem.Plain(r.Refused())
+	return &p
 }
 
 // planText prints a plan for a person.
 func planText(out io.Writer, r control.Review) {
+	if len(r.Clusters) == 0 {
+		fmt.Fprintln(out, "nothing of the inventory is on this machine")
+	}
 	for _, c := range r.Clusters {
 		switch n := len(c.Steps); {
 		case n == 0:
@@ -202,6 +215,9 @@ leader in between is followed. What was done is kept in the store, and shown by
 			} else if a.dry {
 				a.printJSON(a.Out, planJSON(r))
 			}
+			if err := r.Refused(); err != nil && !a.dry {
+				return err
+			}
 			if r.Empty() && !a.dry && a.json {
 				a.printJSON(a.Out, map[string]any{"clusters": []control.Outcome{}})
 			}
@@ -245,6 +261,7 @@ leader in between is followed. What was done is kept in the store, and shown by
 	}
 	a.changeFlags(cmd)
 	cmd.Flags().BoolVar(&o.Prune, "prune", false, "take away what the inventory does not know")
+	cmd.Flags().BoolVar(&o.Purge, "purge", false, "delete what members had who leave")
 	cmd.Flags().BoolVar(&step, "step", false, "ask before every step")
 	return cmd
 }

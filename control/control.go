@@ -55,7 +55,8 @@ func (h House) Clusters() []string {
 	return slices.Compact(names)
 }
 
-// Nodes are the nodes of a cluster that are set up in the house, by member.
+// Nodes are the nodes of a cluster that are set up in the house, by member. One
+// that was left its member of the store alone is none of it.
 func (h House) Nodes(name string) ([]spec.Node, error) {
 	files, _ := filepath.Glob(filepath.Join(h.Dir, name, "*", nodefile.Name))
 	var nodes []spec.Node
@@ -64,7 +65,9 @@ func (h House) Nodes(name string) ([]spec.Node, error) {
 		if err != nil {
 			return nil, err
 		}
-		nodes = append(nodes, n)
+		if !n.Alone() {
+			nodes = append(nodes, n)
+		}
 	}
 	slices.SortFunc(nodes, func(a, b spec.Node) int { return cmp.Compare(a.Member, b.Member) })
 	return nodes, nil

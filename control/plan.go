@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -32,6 +33,7 @@ import (
 type Choice struct {
 	Only   []string // clusters, and members as CLUSTER/MEMBER; empty: all
 	Prune  bool     // what nobody declared is to go
+	Purge  bool     // what members had who leave is deleted, and not kept
 	Ground string   // of a playground that is not there yet
 }
 
@@ -44,6 +46,11 @@ func (o Choice) member(cluster, member string) bool {
 	return o.whole(cluster) || slices.Contains(o.Only, cluster+"/"+member)
 }
 
+// touches says that some of a cluster is meant.
+func (o Choice) touches(cluster string) bool {
+	return o.whole(cluster) || slices.ContainsFunc(o.Only, func(only string) bool { return strings.HasPrefix(only, cluster+"/") })
+}
+
 // A Review is what applying an inventory would change.
 type Review struct {
 	Clusters []Reviewed `json:"clusters"`
@@ -54,6 +61,17 @@ type Reviewed struct {
 	Cluster string `json:"cluster"`
 	New     bool   `json:"new,omitempty"` // nothing of it is there yet
 	plan.Plan
+	refused error // why apply would not begin
+}
+
+// Refused is why Apply would not begin; nil: it would.
+func (r Review) Refused() error {
+	for _, c := range r.Clusters {
+		if c.refused != nil {
+			return c.refused
+		}
+	}
+	return nil
 }
 
 // Empty says that there is nothing to change.
@@ -83,12 +101,13 @@ func (r Review) Risk() plan.Risk {
 type arrangement struct {
 	machine   bool // a real one: other nodes are on others
 	want, was []spec.Node
+	gone      []spec.Node // of was: the inventory has no such host; on a real machine
 }
 
-// old is what a node was; nil: it was not there.
+// old is what a node was; nil: it was not there, or is another one on another host.
 func (a arrangement) old(n spec.Node) *spec.Node {
 	for _, w := range a.was {
-		if w.Paths.Dir == n.Paths.Dir {
+		if w.Paths.Dir == n.Paths.Dir && w.Host == n.Host {
 			return &w
 		}
 	}
@@ -98,7 +117,7 @@ func (a arrangement) old(n spec.Node) *spec.Node {
 // clusters are the names of clusters and groups, in their order.
 func (a arrangement) clusters() []string {
 	var names []string
-	for _, n := range a.want {
+	for _, n := range slices.Concat(a.want, a.gone) {
 		if !slices.Contains(names, n.Cluster) {
 			names = append(names, n.Cluster)
 		}
@@ -129,11 +148,23 @@ func (h House) arrange(inv Inventory, o Choice) (arrangement, error) {
 			}
 			a.was = append(a.was, nodes...)
 		}
-		if a.machine = len(a.was) > 0; a.machine {
+		left, _ := filepath.Glob(filepath.Join(h.Dir, "*", playground.Leavers)) // only a malformed pattern is an error
+		if a.machine = len(a.was) > 0 || len(left) > 0; a.machine {             // also one whose member has left
 			for _, w := range a.was {
 				n, err := machine.Preview(h.Dir, w.Host, inv.World)
+				if problem.Code(err) == "host-unknown" && len(inv.declared(w.Cluster)) > 0 {
+					a.gone = append(a.gone, w)
+					continue
+				}
 				if err != nil {
 					return a, err
+				}
+				if n.Paths.Dir != w.Paths.Dir {
+					return a, &problem.Error{
+						Code: "store-fixed", What: "cannot change " + w.Member + " to what " + inv.World.File + " says",
+						Why: "host " + w.Host + " is " + n.Member + " there, and what the machine carries would begin anew",
+						Do:  "keep the host's place in the inventory; a server that is not wanted needs a machine without a member of etcd to leave",
+					}
 				}
 				a.want = append(a.want, n)
 			}
@@ -148,6 +179,11 @@ func (h House) arrange(inv Inventory, o Choice) (arrangement, error) {
 	if err != nil {
 		return a, err
 	}
+	for _, n := range a.want {
+		if i := slices.IndexFunc(a.was, func(w spec.Node) bool { return w.Paths.Dir == n.Paths.Dir }); i >= 0 && a.was[i].Host != n.Host && a.was[i].Etcd.Member != "" {
+			return a, storeFixed(n.Member, a.was[i].Host, n.Host)
+		}
+	}
 	return a, o.known(a)
 }
 
@@ -161,7 +197,7 @@ func (o Choice) known(a arrangement) error {
 	}
 	for _, only := range o.Only {
 		name, member, one := strings.Cut(only, "/")
-		if slices.ContainsFunc(a.want, func(n spec.Node) bool { return n.Cluster == name && (!one || n.Member == member) }) {
+		if slices.ContainsFunc(slices.Concat(a.want, a.was), func(n spec.Node) bool { return n.Cluster == name && (!one || n.Member == member) }) {
 			continue
 		}
 		code := "cluster-unknown"
@@ -184,7 +220,7 @@ func (h House) Review(ctx context.Context, inv Inventory, o Choice) (Review, err
 	}
 	var all Review
 	for _, name := range a.clusters() {
-		if !slices.ContainsFunc(a.of(name), func(n spec.Node) bool { return o.member(name, n.Member) }) {
+		if !o.touches(name) {
 			continue
 		}
 		r, err := h.review(ctx, inv, o, a, name)
@@ -197,8 +233,8 @@ func (h House) Review(ctx context.Context, inv Inventory, o Choice) (Review, err
 }
 
 func (h House) review(ctx context.Context, inv Inventory, o Choice, a arrangement, name string) (Reviewed, error) {
-	r := Reviewed{Cluster: name, New: true}
 	nodes := a.of(name)
+	r := Reviewed{Cluster: name, New: len(nodes) > 0}
 	for _, n := range nodes {
 		r.New = r.New && a.old(n) == nil
 	}
@@ -210,7 +246,7 @@ func (h House) review(ctx context.Context, inv Inventory, o Choice, a arrangemen
 		}
 	}
 	i := slices.IndexFunc(nodes, func(n spec.Node) bool { return !n.Alone() })
-	if i < 0 {
+	if i < 0 && !slices.ContainsFunc(a.gone, func(n spec.Node) bool { return n.Cluster == name }) {
 		describe(nil)
 		return r, nil
 	}
@@ -236,6 +272,12 @@ func (h House) review(ctx context.Context, inv Inventory, o Choice, a arrangemen
 			leader = &n
 		}
 	}
+	for _, w := range a.was { // who is to leave leads still
+		if leader == nil && w.Member == s.LeaderName() && i >= 0 {
+			w.Objects = nodes[i].Objects
+			leader = &w
+		}
+	}
 	var contexts map[string]string
 	var sqlOrder apply.Order
 	if leader != nil {
@@ -250,7 +292,7 @@ func (h House) review(ctx context.Context, inv Inventory, o Choice, a arrangemen
 		}
 	}
 	waiting := c.waiting(s)
-	if o.whole(name) {
+	if o.whole(name) && i >= 0 {
 		p, _ := plan.Config(nodes[i].Agent.Config, nodes[i].Agent.Begin, s.Config, contexts, nodes[i].Postgres.Parameters, o.Prune)
 		for _, st := range p.Steps {
 			for _, set := range st.Settings {
@@ -273,17 +315,18 @@ func (h House) review(ctx context.Context, inv Inventory, o Choice, a arrangemen
 			}
 		}
 	}
-	for _, member := range s.Names() {
-		if a.machine || slices.ContainsFunc(nodes, func(n spec.Node) bool { return n.Member == member }) {
-			continue
+	if err := r.leave(c, s, o, a.leavers(name, inv.declared(name), s)); err != nil {
+		return r, err
+	}
+	for _, st := range r.Steps {
+		if leaves(st) {
+			delete(waiting, st.Member)
 		}
-		r.Drift = append(r.Drift, plan.Note{
-			Object: "member " + member, What: "is in no host of the inventory", Why: "nothing is done about it: it goes on as it is",
-		})
 	}
 	switch {
 	case !o.whole(name):
 		maps.DeleteFunc(waiting, func(m string, _ []plan.Setting) bool { return !o.member(name, m) })
+	case i < 0: // what is to be in it the machines that stay know
 	case leader == nil && s.LeaderName() == "":
 		r.Cannot = append(r.Cannot, plan.Note{Object: "roles and databases", What: "look at them", Why: "the cluster has no leader just now"})
 	case s.Standby():
@@ -362,17 +405,25 @@ func (h House) Apply(ctx context.Context, inv Inventory, o Applying) ([]Outcome,
 	if err != nil {
 		return nil, err
 	}
+	moved, err := h.move(ctx, inv, &o, a)
+	if err != nil {
+		return nil, err
+	}
 	members, err := h.describe(ctx, inv, &o, a)
 	if err != nil {
 		return nil, err
 	}
 	var all []Outcome
 	for _, name := range a.clusters() {
-		nodes := a.of(name)
-		if !slices.ContainsFunc(nodes, func(n spec.Node) bool { return o.member(name, n.Member) && !n.Alone() }) {
+		if !o.touches(name) || !slices.ContainsFunc(slices.Concat(a.of(name), a.gone), func(n spec.Node) bool { return n.Cluster == name && !n.Alone() }) {
 			continue
 		}
-		out, err := h.applyTo(ctx, &o, a, name, members[name])
+		if len(a.of(name)) == 0 && !slices.Contains(h.Clusters(), name) { // it moved to another machine
+			all = append(all, Outcome{Cluster: name, Done: moved[name]})
+			continue
+		}
+		out, err := h.applyTo(ctx, inv, &o, a, name, members[name])
+		out.Done = append(moved[name], out.Done...)
 		all = append(all, out)
 		if err != nil {
 			return all, err
@@ -546,7 +597,7 @@ func (o *Applying) after(cluster string, s plan.Step, err error) {
 }
 
 // applyTo does what concerns a cluster as a whole.
-func (h House) applyTo(ctx context.Context, o *Applying, a arrangement, name string, taken described) (out Outcome, err error) {
+func (h House) applyTo(ctx context.Context, inv Inventory, o *Applying, a arrangement, name string, taken described) (out Outcome, err error) {
 	out.Cluster = name
 	c, err := h.Open(name)
 	if err != nil {
@@ -568,21 +619,33 @@ func (h House) applyTo(ctx context.Context, o *Applying, a arrangement, name str
 		if climb == nil {
 			climb = func(Step) {}
 		}
-		if _, err := c.AwaitHealthy(ctx, climb); err != nil {
+		stay := *c // who is to leave need not be well
+		declared := inv.declared(name)
+		stay.Nodes = slices.DeleteFunc(slices.Clone(c.Nodes), func(n spec.Node) bool { return o.Prune && declared[n.Member] == "" })
+		if _, err := stay.AwaitHealthy(ctx, climb); err != nil {
 			return out, err
 		}
 	}
 	for _, s := range taken {
 		did(s, nil)
 	}
-	first := a.of(name)[slices.IndexFunc(a.of(name), func(n spec.Node) bool { return !n.Alone() })]
-	if o.whole(name) {
-		if err := c.configure(ctx, o, first, did); err != nil {
+	nodes := a.of(name)
+	first := slices.IndexFunc(nodes, func(n spec.Node) bool { return !n.Alone() })
+	if o.whole(name) && first >= 0 {
+		if err := c.configure(ctx, o, nodes[first], did); err != nil {
 			return out, err
 		}
+	}
+	if err := c.leave(ctx, inv, o, a, did); err != nil || first < 0 {
+		return out, err
+	}
+	if o.whole(name) {
+		var before func(plan.Step) error
+		if o.Before != nil {
+			before = func(s plan.Step) error { return o.Before(name, s) }
+		}
 		report, err := c.provision(ctx, Provisioning{
-			What: o.What, Prune: o.Prune,
-			Before: func(s plan.Step) error { return o.before(name, s) },
+			What: o.What, Prune: o.Prune, Before: before,
 			After: func(s plan.Step, err error) {
 				if err == nil {
 					out.Done = append(out.Done, s.Done())

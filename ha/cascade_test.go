@@ -73,6 +73,19 @@ func TestCascade(t *testing.T) {
 		{"the leader drops it", leader, led, "leader=self server=primary slots=missing -> slots(b)"},
 		{"not while it is in use", leader, source, "leader=self server=primary -> nothing"},
 		{"nor again if it stays", leader, func(v *View) { led(v); v.Memory.Left = "c" }, "leader=self server=primary -> nothing"},
+		{"nobody has one: who had it left", leader, func(v *View) { v.Server.Slots = []string{"b", "c", "d"} }, "leader=self server=primary slots=missing -> slots(b,c)"},
+		{"somebody else's stays", leader, func(v *View) {
+			v.Server.Slots = []string{"b", "c", "d"}
+			v.Memory.Left = "d"
+		}, "leader=self server=primary -> nothing"},
+		{"whose it is can not be seen", leader, func(v *View) {
+			v.Server.Slots = []string{"b", "c", "d"}
+			v.State.Problems = []cluster.Problem{{Key: cluster.DirRecorded + "d"}}
+		}, "leader=self server=primary -> nothing"},
+		{"who left is dropped by whom he streamed from", standby, func(v *View) {
+			source(v)
+			v.Server.Slots, v.Memory.Swept = []string{"c", "d"}, epoch
+		}, "leader=a server=standby slots=old -> slots(c)"},
 		{"one that is away keeps its slot on the leader", leader, func(v *View) {
 			led(v)
 			v.State.Members[2].State = cluster.StateStopped

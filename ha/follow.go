@@ -155,7 +155,10 @@ func (t *turn) cascade() bool {
 		missing = missing || !slices.Contains(t.Server.Slots, slot)
 	})
 	epoch := t.State.Leader.Mod
-	old := t.m.Swept != epoch && slices.ContainsFunc(t.Server.Slots, func(slot string) bool {
+	orphans := strings.Join(t.orphans(), ",")
+	left := orphans != "" && orphans != t.m.Left
+	t.m.Left = orphans
+	old := left || t.m.Swept != epoch && slices.ContainsFunc(t.Server.Slots, func(slot string) bool {
 		return !slices.Contains(want, slot) && !slices.Contains(t.Server.Spare, slot)
 	})
 	switch {

@@ -176,10 +176,10 @@ func (t *turn) slots() bool {
 }
 
 // leftBehind says that there are slots here of members that stream from another
-// one now: nobody moves them, and they would hold the log for ever. Those that
-// stay in spite of it (somebody else's, of that name) are not tried again.
+// one now, or have left: nobody moves them, and they would hold the log for ever.
+// Those that stay in spite of it (somebody else's) are not tried again.
 func (t *turn) leftBehind() bool {
-	var left []string
+	left := t.orphans()
 	for _, m := range t.State.Members {
 		slot := cluster.SlotName(m.Name)
 		here := slices.ContainsFunc(t.Server.Replicas, func(r pg.Replica) bool { return r.Name == m.Name })
@@ -190,6 +190,24 @@ func (t *turn) leftBehind() bool {
 	before := t.m.Left
 	t.m.Left = strings.Join(left, ",")
 	return t.m.Left != "" && t.m.Left != before
+}
+
+// orphans are the slots here that no member has.
+func (t *turn) orphans() []string {
+	if len(t.State.Problems) > 0 {
+		return nil // a member may be there and not be read
+	}
+	var all []string
+	for _, slot := range t.Server.Slots {
+		has := slices.ContainsFunc(t.State.Recorded, func(r cluster.Recorded) bool { return cluster.SlotName(r.Name) == slot })
+		for i := range t.State.Members { // large: not copied to be looked at
+			has = has || cluster.SlotName(t.State.Members[i].Name) == slot
+		}
+		if !has {
+			all = append(all, slot)
+		}
+	}
+	return all
 }
 
 // lastSeen keeps the replicas as they were while the primary still answered.

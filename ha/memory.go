@@ -38,7 +38,7 @@ type Memory struct {
 	Streamed  Streamed
 	Pointed   Streamed // the start, found under way, that was pointed at the leader of that epoch
 	Swept     int64    // epoch in which this standby's own old slots were dropped
-	Left      string   // slots of members that stream from another one, as last dropped
+	Left      string   // slots of members that stream from another one, or have left, as last dropped
 	Vacancy   Vacancy
 	Offer     Offer
 	Quiet     Quiet

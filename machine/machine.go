@@ -168,6 +168,13 @@ func Preview(dir, host string, w spec.World) (spec.Node, error) {
 	was, err := nodefile.Load(n.Paths.Dir)
 	if err == nil {
 		n.TLS = was.TLS // as Take has it
+		if !slices.Equal(was.Etcd.Members, n.Etcd.Members) {
+			return n, &problem.Error{
+				Code: "store-fixed", What: "cannot change " + n.Member + " to what " + w.File + " says",
+				Why: "the members of etcd would be others, and this version can not change them",
+				Do:  "say in a group etcd which hosts carry it: those that do now",
+			}
+		}
 	}
 	return n, same(n)
 }

@@ -216,7 +216,7 @@ func (o Options) observe(nodes []spec.Node, old State) {
 	was, _ := old.Nodes() // what can not be read is refused before
 	at := -1
 	if i := slices.IndexFunc(was, func(n spec.Node) bool { return n.Observe.On() }); i >= 0 {
-		at = slices.IndexFunc(nodes, func(n spec.Node) bool { return n.Paths.Dir == was[i].Paths.Dir })
+		at = max(0, slices.IndexFunc(nodes, func(n spec.Node) bool { return n.Paths.Dir == was[i].Paths.Dir })) // it may have left
 	}
 	if o.Observe != nil {
 		at = max(at, 0)
@@ -270,15 +270,22 @@ func (s *State) plan(o Options, user string) ([]spec.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	nodes := place.Nodes(o.World, at)
+	was, err := Nodes(s.Dir)
+	if err != nil && problem.Code(err) != "playground-none" {
+		return nil, err
+	}
+	nodes := settled(o.World, was, place.Nodes(o.World, at))
 	if len(o.Only) > 0 || o.Keep {
-		if nodes, err = s.only(o, nodes); err != nil {
-			return nil, err
-		}
+		nodes = o.only(was, nodes)
+	}
+	if old, err := Load(s.Dir); err == nil {
+		s.Members = slices.Clone(old.Members)
 	}
 	for i := range nodes {
 		n := &nodes[i]
-		s.Members = append(s.Members, n.Paths.Dir)
+		if !slices.Contains(s.Members, n.Paths.Dir) {
+			s.Members = append(s.Members, n.Paths.Dir)
+		}
 		if n.Postgres.Data == "" {
 			continue
 		}
@@ -297,15 +304,10 @@ func (s *State) plan(o Options, user string) ([]spec.Node, error) {
 
 // only leaves nodes as they are that the world does not count for, or has not if
 // they are to be kept; what it does not count for and is not there is left out.
-func (s State) only(o Options, nodes []spec.Node) ([]spec.Node, error) {
-	was, err := Nodes(s.Dir)
-	if err != nil && problem.Code(err) != "playground-none" {
-		return nil, err
-	}
+func (o Options) only(was, nodes []spec.Node) []spec.Node {
 	at := func(list []spec.Node, dir string) int {
 		return slices.IndexFunc(list, func(n spec.Node) bool { return n.Paths.Dir == dir })
 	}
-	// Those that are there come first, in their order: the network has it, too.
 	var all []spec.Node
 	for _, w := range was {
 		switch i := at(nodes, w.Paths.Dir); {
@@ -320,7 +322,38 @@ func (s State) only(o Options, nodes []spec.Node) ([]spec.Node, error) {
 			all = append(all, n)
 		}
 	}
-	return all, nil
+	return all
+}
+
+// settled keeps the members of the store as they are where the inventory leaves
+// them to us: they would be those of its first hosts, whoever these are now. A
+// node whose server has left stays with its member of the store.
+func settled(w spec.World, was, nodes []spec.Node) []spec.Node {
+	at := func(list []spec.Node, dir string) int {
+		return slices.IndexFunc(list, func(n spec.Node) bool { return n.Paths.Dir == dir })
+	}
+	first := slices.IndexFunc(was, func(n spec.Node) bool { return at(nodes, n.Paths.Dir) >= 0 })
+	if first < 0 || slices.ContainsFunc(w.Stores, func(s spec.Store) bool { return !s.Implied }) {
+		return nodes
+	}
+	members := was[first].Etcd.Members
+	if len(members) < len(nodes[0].Etcd.Members) {
+		return nodes // which is refused: a store does not grow by itself
+	}
+	for i := range nodes {
+		e := &nodes[i].Etcd
+		e.Member, e.Data, e.Members = "", "", members
+		if j := at(was, nodes[i].Paths.Dir); j >= 0 {
+			e.Member, e.Data = was[j].Etcd.Member, was[j].Etcd.Data
+		}
+	}
+	for _, n := range was {
+		carries := slices.ContainsFunc(members, func(m spec.EtcdMember) bool { return m.Name == n.Etcd.Member })
+		if carries && n.Alone() && at(nodes, n.Paths.Dir) < 0 {
+			nodes = append(nodes, n)
+		}
+	}
+	return nodes
 }
 
 // opens says that the host wants ports of nodes that it had not so far. A door
@@ -339,7 +372,7 @@ func (s State) grows(nodes []spec.Node) error {
 	refuse := func(why string) error {
 		return &problem.Error{
 			Code: "playground-other", What: "cannot change the playground in " + s.Dir + " to this inventory", Why: why,
-			Do: "give another directory with --dir, or `howdah down --purge` first; nothing was changed",
+			Do: "`howdah apply` lets members leave and move; or give another directory with --dir, or `howdah down --purge` first; nothing was changed",
 		}
 	}
 	was, err := s.Nodes()
@@ -355,7 +388,7 @@ func (s State) grows(nodes []spec.Node) error {
 		switch {
 		case n.Host != w.Host:
 			return refuse(w.Member + " is on host " + w.Host + ", and on " + n.Host + " in the inventory")
-		case n.Postgres.Major != w.Postgres.Major:
+		case n.Postgres.Major != w.Postgres.Major && !w.Alone(): // one that was left its store alone may be a member again
 			return refuse(fmt.Sprintf("the data of %s is of PostgreSQL %d, and the inventory has %d", w.Member, w.Postgres.Major, n.Postgres.Major))
 		case !slices.Equal(n.Etcd.Members, w.Etcd.Members):
 			return refuse("the members of etcd would be others")

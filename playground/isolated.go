@@ -82,7 +82,7 @@ func (s State) raise(nodes []spec.Node) error {
 		return err
 	}
 	first := map[string]string{}
-	for i, n := range nodes {
+	for _, n := range nodes {
 		if other, ok := first[n.Host]; ok { // two servers of one host
 			if err := shareNet(s.net(other), s.net(n.Member)); err != nil {
 				return fmt.Errorf("network of %s: %w", n.Member, err)
@@ -93,14 +93,17 @@ func (s State) raise(nodes []spec.Node) error {
 		if err := makeNet(s.net(n.Member)); err != nil {
 			return err
 		}
-		if err := s.connect(n, i); err != nil {
+		if err := s.connect(n, s.seat(n)); err != nil {
 			return fmt.Errorf("network of %s: %w", n.Member, err)
 		}
 	}
 	return nil
 }
 
-// portOf is the bridge's end of the i-th node's link.
+// seat is the node's place on the bridge, which it keeps whoever else comes and goes.
+func (s State) seat(n spec.Node) int { return slices.Index(s.Members, n.Paths.Dir) }
+
+// portOf is the bridge's end of the link of the node in the i-th seat.
 func portOf(i int) string { return "p" + strconv.Itoa(i+1) }
 
 // hubMAC is from the range that everybody may use (IEEE 802, locally administered).

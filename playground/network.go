@@ -88,7 +88,7 @@ func (w *network) Run(ctx context.Context) error {
 
 func (w *network) lay(ctx context.Context, f Faults) error {
 	var errs []error
-	for i, n := range w.nodes {
+	for _, n := range w.nodes {
 		want := wireOf(f.Members[n.Member])
 		if want.equal(w.wires[n.Member]) {
 			continue
@@ -97,7 +97,7 @@ func (w *network) lay(ctx context.Context, f Faults) error {
 			stop()
 			delete(w.lines, n.Member)
 		}
-		if err := w.hang(ctx, i, want); err != nil {
+		if err := w.hang(ctx, n, want); err != nil {
 			errs = append(errs, fmt.Errorf("network of %s: %w", n.Member, err))
 			continue
 		}
@@ -109,7 +109,8 @@ func (w *network) lay(ctx context.Context, f Faults) error {
 
 // hang hangs a node onto the bridge by its own port, by a line of ours, or not
 // at all. What was sent meanwhile is lost, as on any wire.
-func (w *network) hang(ctx context.Context, i int, want wire) error {
+func (w *network) hang(ctx context.Context, n spec.Node, want wire) error {
+	i := w.state.seat(n)
 	port := portOf(i)
 	outer, inner := lineOf(i), "m"+strconv.Itoa(i+1) // on the bridge; ours
 	whole := want.equal(wire{})
@@ -165,7 +166,7 @@ func (w *network) hang(ctx context.Context, i int, want wire) error {
 	if err != nil {
 		return err
 	}
-	w.lines[w.nodes[i].Member] = carryLine(ctx, ends[0], ends[1], want.slow,
+	w.lines[n.Member] = carryLine(ctx, ends[0], ends[1], want.slow,
 		func(frame []byte) bool { return mute == nil || !known(mute, destination(frame)) },
 		func(frame []byte) bool { return deaf == nil || !known(deaf, source(frame)) },
 	)

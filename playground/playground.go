@@ -61,7 +61,7 @@ type State struct {
 	Reason  string   `json:"reason,omitempty"` // why it is not the isolated ground, when that was wished
 	Run     string   `json:"run"`              // run directory of all nodes
 	Binary  string   `json:"binary"`           // the copy of howdah
-	Members []string `json:"members"`          // directories of the nodes
+	Members []string `json:"members"`          // directories of the nodes, each in its seat; "": the node that had it has left
 
 	Substituted []string `json:"substituted"` // what is not as the inventory has it, in words
 }
@@ -121,6 +121,9 @@ func (s State) save() error {
 func (s State) Nodes() ([]spec.Node, error) {
 	var nodes []spec.Node
 	for _, dir := range s.Members {
+		if dir == "" {
+			continue
+		}
 		n, err := nodefile.Load(dir)
 		if err != nil {
 			return nil, err

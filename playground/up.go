@@ -48,6 +48,11 @@ func Up(ctx context.Context, o Options, log *slog.Logger) (s State, nodes []spec
 			site.clear()
 		}
 	}()
+	if old, err := Load(o.Dir); err == nil {
+		if err := old.left(); err != nil {
+			return s, nil, err
+		}
+	}
 	built, err := Build(o)
 	if s, nodes = built.State, built.Nodes; err != nil {
 		return s, nil, err
@@ -217,7 +222,9 @@ func Down(ctx context.Context, dir string, say func(string)) error {
 	}
 	for _, group := range [][]spec.Node{replicas, primaries} {
 		if err := each(group, func(n spec.Node) error {
-			say("stopping PostgreSQL of " + n.Member)
+			if !n.Alone() {
+				say("stopping PostgreSQL of " + n.Member)
+			}
 			return drain(ctx, n)
 		}); err != nil {
 			return err

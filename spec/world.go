@@ -143,6 +143,8 @@ type Store struct {
 	Client int    `json:"client"`
 	Peer   int    `json:"peer"`
 	Origin string `json:"origin"`
+
+	Implied bool `json:"implied,omitempty"` // no group says which hosts carry it
 }
 
 // A Host is a machine, and how a person comes to it by SSH.

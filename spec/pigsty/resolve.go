@@ -665,7 +665,7 @@ func (r *reader) stores(inv *inventory, w *spec.World) {
 		n = 3
 	}
 	for _, h := range hosts[:n] {
-		w.Stores = append(w.Stores, spec.Store{Name: name(h, ""), Host: h, Client: 2379, Peer: 2380, Origin: "default: there is no group etcd"})
+		w.Stores = append(w.Stores, spec.Store{Name: name(h, ""), Host: h, Client: 2379, Peer: 2380, Origin: "default: there is no group etcd", Implied: true})
 	}
 }
 

@@ -19,7 +19,7 @@ func Node(was *spec.Node, want spec.Node, contexts map[string]string) Plan {
 		s.Object, s.Member = object, want.Member
 		p.Steps = append(p.Steps, s)
 	}
-	if was == nil {
+	if was == nil || was.Alone() && !want.Alone() {
 		add(Step{What: "make " + object + " on host " + want.Host, Risk: Safe, Why: "there is no such member"})
 		return p
 	}

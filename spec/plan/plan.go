@@ -90,7 +90,7 @@ func (s Step) Done() string {
 var done = map[string]string{
 	"make": "made", "drop": "dropped", "change": "changed", "set": "set", "reset": "reset", "grant": "granted", "revoke": "revoked",
 	"give": "gave", "fill": "filled", "open": "opened", "say": "said", "let": "let", "move": "moved", "update": "updated",
-	"shut": "shut", "describe": "described", "restart": "restarted", "continue": "continued", "start": "started",
+	"shut": "shut", "describe": "described", "restart": "restarted", "remove": "removed", "forget": "forgot", "continue": "continued", "start": "started",
 }
 
 // A Note is a difference that no step is for.
