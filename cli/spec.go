@@ -18,7 +18,7 @@ import (
 )
 
 func (a *app) spec() *cobra.Command {
-	var schema bool
+	var schema, living bool
 	cmd := &cobra.Command{
 		Use: "spec INVENTORY", Short: "What an inventory means, and where every value comes from",
 		Long: `Spec reads an inventory and prints the clusters that it describes: each value
@@ -26,12 +26,23 @@ with the line it stands on, or what else gave it. Nothing is started or changed.
 All problems are named at once, each with its line; so are names that nobody
 knows, and parameters that have no effect here. Where this machine has the
 PostgreSQL that is asked for, that says which parameters, libraries and
-extensions it does not know. With --json and problems, the findings are printed.`,
+extensions it does not know. With --json and problems, the findings are printed.
+
+With --from-cluster it writes the inventory of clusters that exist, of all of this
+machine or of those named: a plan of it is empty, and what no inventory can say is
+named. It holds what the servers store of passwords.`,
 		Example: `  howdah spec pigsty.yml
   howdah spec pigsty.yml --json
-  howdah spec --schema > inventory.schema.json`,
+  howdah spec --schema > inventory.schema.json
+  howdah spec --from-cluster pg-test > pg-test.yml`,
 		SuggestFor: []string{"check", "validate", "parse"},
 		Args: func(_ *cobra.Command, args []string) error {
+			if living {
+				if schema || a.json {
+					return usage("--from-cluster writes an inventory: it goes with names of clusters alone")
+				}
+				return nil
+			}
 			if schema && len(args) == 0 {
 				return nil
 			}
@@ -41,6 +52,9 @@ extensions it does not know. With --json and problems, the findings are printed.
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if living {
+				return a.fromCluster(cmd, args)
+			}
 			if schema {
 				a.printJSON(a.Out, pigsty.Schema())
 				return nil
@@ -66,8 +80,29 @@ extensions it does not know. With --json and problems, the findings are printed.
 		},
 	}
 	a.jsonFlag(cmd)
+	cmd.Flags().BoolVar(&living, "from-cluster", false, "write the inventory of clusters that exist")
 	cmd.Flags().BoolVar(&schema, "schema", false, "print the JSON Schema by which editors check an inventory")
 	return cmd
+}
+
+// fromCluster writes the inventory of what is, and says what it does not hold.
+func (a *app) fromCluster(cmd *cobra.Command, names []string) error {
+	h, err := a.house()
+	if err != nil {
+		return err
+	}
+	d, err := h.Declare(cmd.Context(), names...)
+	if err != nil {
+		return err
+	}
+	a.printf("%s", d.Text)
+	for _, left := range d.LeftOut {
+		a.warnf("left out, because to declare it would change it: %s\n", shown(left))
+	}
+	for _, o := range d.Otherwise {
+		a.warnf("no inventory says it all; a plan of this one would: %s\n", shown(o))
+	}
+	return nil
 }
 
 // A tuned member is one with the parameters of its server on a machine.
