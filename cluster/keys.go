@@ -6,6 +6,8 @@
 // tests hold them. Nothing here does I/O or knows the time.
 package cluster
 
+import "strings"
+
 // Keys of Patroni's layout, relative to the base.
 const (
 	KeyInitialize = "initialize"
@@ -26,6 +28,7 @@ const (
 	KeyHandover  = "howdah/handover"   // a planned change of leader: who may take the key, from where on
 	KeyDrain     = "howdah/drain"      // a planned change of leader: gateways hold their clients
 	KeyRestore   = "howdah/restore"    // the cluster is brought back to a moment, or was
+	KeyNumbering = "howdah/numbering"  // how often the store has begun anew: see dcs/etcd
 	DirRecorded  = "howdah/members/"   // every member that ever joined; unleased
 	DirPledges   = "howdah/pledges/"   // positions for the election after an epoch
 	DirWhy       = "howdah/why/"       // last decision of each member
@@ -38,3 +41,20 @@ const (
 
 // keyOptime is where Patroni before 2.1 kept the leader's position.
 const keyOptime = "optime/leader"
+
+// Fleeting says that a key tells who leads, who lives or what is under way: what
+// holds at this moment, or never again. A store that is put back to what it was some
+// time ago comes without such keys; those who live tell it anew.
+func Fleeting(key string) bool {
+	switch key {
+	case KeyInitialize, KeyLeader, KeyStatus, KeySync, KeyFailover, KeyFailsafe, keyOptime,
+		KeyTerm, KeyClaim, KeyHandover, KeyDrain, KeyRestore:
+		return true
+	}
+	for _, dir := range []string{DirMembers, DirPledges, DirWhy, DirRequests, DirSchedules, DirGateways, DirSuspects} {
+		if strings.HasPrefix(key, dir) {
+			return true
+		}
+	}
+	return false
+}

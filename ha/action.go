@@ -108,6 +108,7 @@ type (
 		System pg.SystemID
 		Config string
 		Term   string
+		Back   string // other keys of a store that lost them and their values, as a JSON object; "": none
 	}
 )
 

@@ -35,6 +35,8 @@ func (t *turn) bootstrap() {
 			return
 		}
 		t.note("awaits=failover --to")
+	case len(t.State.Pledges) > 0:
+		t.note("awaits=rebuild") // somebody knows of a cluster that this store has lost
 	case s.Data == pg.DataUnreadable || s.Process != pg.ProcessNone || t.Stopping:
 		t.note("data=%s server=%s", s.Data, s.Process)
 	case !t.founds():
@@ -89,10 +91,17 @@ func (t *turn) found(claim int64) {
 		t.note("system=unknown")
 	default:
 		t.begin(cluster.KindBootstrap, "", "a new cluster")
-		t.ask(Open{
+		a := Open{
 			Lease: t.m.Lease.ID, Claim: claim, System: s.Control.System,
 			Config: t.firstConfig(), Term: t.term(cluster.KindBootstrap),
-		})
+		}
+		if t.State.Config.Data != nil {
+			a.Config = t.State.Config.Encode() // all that was left, or put back, of a store
+		}
+		if t.anew() { // a person decided who goes on
+			a.Config, a.Back = t.Before.Config.Encode(), putBack(t.Before, cluster.Sync{})
+		}
+		t.ask(a)
 	}
 }
 

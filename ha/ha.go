@@ -15,7 +15,7 @@
 //
 // One remedy, one file: fence.go, lease.go, lead.go, crash.go, handover.go, heir.go, drain.go,
 // elect.go, follow.go, rejoin.go, upstream.go, restore.go, bootstrap.go, request.go, outside.go, silent.go, publish.go,
-// doors.go, patient.go;
+// doors.go, patient.go, rebuild.go;
 // timers.go says how fast all of it is.
 package ha
 
@@ -54,6 +54,9 @@ type View struct {
 
 	Known bool          // the store was read at least once
 	State cluster.State // the newest snapshot of it
+	// Before is the newest snapshot that had a cluster in it, if this agent saw one
+	// and the present one has none (rebuild.go).
+	Before *cluster.State
 
 	Server   pg.Status
 	ServerAt time.Duration // boot clock when the look at the server began; 0: never looked
@@ -158,6 +161,9 @@ type turn struct {
 // Decide returns what this node should do about v, with the facts that led there.
 func Decide(v View) Decision {
 	t := &turn{View: v, m: v.Memory}
+	if t.anew() && t.State.Config.Data == nil {
+		t.State.Config.Data = t.Before.Config.Data // timers and maintenance are as they were
+	}
 	t.tune()
 	t.d.Wake = v.Now + t.Timers.Renew
 	t.d.Look = v.ServerAt + t.Timers.Renew
@@ -212,6 +218,7 @@ func (t *turn) decide() {
 	case t.installs():
 	case !t.Stopping && t.foreign():
 	case t.stopping():
+	case t.rebuild():
 	case t.paused():
 	case t.outside():
 	case t.leading() || t.State.LeaderName() == t.Self.Name:

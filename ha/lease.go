@@ -23,6 +23,9 @@ func (t *turn) leading() bool { return t.m.Right.Epoch > 0 && t.Now < t.deadline
 
 // claimed is the epoch of a key that carries our name, confirmed or not.
 func (t *turn) claimed() int64 {
+	if t.anew() {
+		return 0 // a right may go on, but there is no key to keep
+	}
 	if t.m.Right.Epoch > 0 {
 		return t.m.Right.Epoch
 	}

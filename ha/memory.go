@@ -14,8 +14,9 @@ import (
 // Memory is what one turn leaves to the next. The zero Memory is that of an
 // agent that has just started; Inherit adds what its predecessor left behind.
 type Memory struct {
-	Lease Lease
-	Right Right
+	Lease  Lease
+	Right  Right
+	Former Right // the last that ended because the store did not know our lease
 
 	Timers spec.Timers   // in force since the dynamic configuration was last read; zero: it never was
 	Pace   time.Duration // how long the store takes to answer: the slowest of late
@@ -297,7 +298,13 @@ func (t *turn) answered(a Answer) {
 	}
 	if a.NoLease {
 		// The store is certain: whatever hung on the lease is gone or going.
-		m.Lease, m.Right = Lease{}, Right{}
+		if m.Right.Epoch > 0 {
+			m.Former = m.Right
+		}
+		m.Lease = Lease{}
+		if !t.anew() { // of a store that lost everything the old one's word counts on
+			m.Right = Right{}
+		}
 		return
 	}
 	if !a.OK || a.Unknown {
@@ -348,7 +355,7 @@ func (t *turn) answered(a Answer) {
 // overwrite of the key fences at once.
 func (t *turn) lost() {
 	r := &t.m.Right
-	if r.Epoch == 0 || !t.Known || t.State.Revision < r.Epoch {
+	if r.Epoch == 0 || !t.Known || t.State.Revision < r.Epoch || t.anew() {
 		return
 	}
 	l, term := t.State.Leader, t.State.Term

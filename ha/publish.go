@@ -221,6 +221,9 @@ func (t *turn) reign(kind string) cluster.Term {
 	// that wrote under one number could not be told apart.
 	term.Standby = t.follows(kind)
 	term.Reserved = t.State.Reserved()
+	if t.Before != nil {
+		term.Reserved = max(term.Reserved, t.Before.Reserved())
+	}
 	if (s.Standby || !s.Control.WasPrimary() || t.outdated()) && !term.Standby {
 		term.Reserved = max(term.Reserved, term.Timeline) + 1 // it is to be promoted
 	}

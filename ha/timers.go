@@ -26,7 +26,7 @@ func (t *turn) tune() {
 		return
 	}
 	want, err := own.Set(c)
-	if other := t.patroni(); other != "" {
+	if other := t.patroni(); other != "" && !t.anew() { // who is ours, such a store does not say
 		t.note("patroni=%s", other)
 		want, err = own.As(c), nil
 	}

@@ -27,6 +27,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"howdah/cluster"
 	"howdah/dcs"
 	"howdah/pki"
 	"howdah/spec"
@@ -46,6 +47,7 @@ type Store struct {
 	mu      sync.Mutex
 	members []*member // the one to ask first comes first
 	home    *member   // the nearest
+	numbers numbers
 	back    time.Time // when it is asked first again
 	away    time.Duration
 }
@@ -133,26 +135,32 @@ func (s *Store) Do(ctx context.Context, r dcs.Request) (resp dcs.Response, err e
 
 // read is everything below the base, and who said so.
 func (s *Store) read(ctx context.Context) (dcs.Response, *member, error) {
+	newest := s.numbers.newest.Load() // before the question: the answer is no older
 	got, m, err := first(ctx, s, func(ctx context.Context, m *member) (*clientv3.GetResponse, error) {
 		return m.client.Get(ctx, s.base, clientv3.WithPrefix())
 	})
 	if err != nil {
 		return dcs.Response{}, nil, fmt.Errorf("read %s: %w", s.base, err)
 	}
-	snap := dcs.Snapshot{Revision: got.Header.Revision, Keys: make(map[string]dcs.KV, len(got.Kvs))}
+	count := s.numbering(got.Kvs)
+	snap := dcs.Snapshot{Revision: got.Header.Revision + count.from, Keys: make(map[string]dcs.KV, len(got.Kvs))}
+	if snap.Revision < newest {
+		return dcs.Response{}, nil, errors.Join(errAnew, s.renumber(ctx, m, got.Kvs, newest))
+	}
+	s.numbers.set(count, snap.Revision)
 	for _, kv := range got.Kvs {
-		k := s.relative(kv)
+		k := s.relative(kv, count.from)
 		snap.Keys[k.Key] = k
 	}
 	return dcs.Response{OK: true, Revision: snap.Revision, Snapshot: snap}, m, nil
 }
 
-func (s *Store) relative(kv *mvccpb.KeyValue) dcs.KV {
+func (s *Store) relative(kv *mvccpb.KeyValue, from int64) dcs.KV {
 	return dcs.KV{
 		Key:    strings.TrimPrefix(string(kv.Key), s.base),
 		Value:  kv.Value,
-		Create: kv.CreateRevision,
-		Mod:    kv.ModRevision,
+		Create: kv.CreateRevision + from,
+		Mod:    kv.ModRevision + from,
 		Lease:  dcs.LeaseID(kv.Lease),
 	}
 }
@@ -168,7 +176,7 @@ func (s *Store) grant(ctx context.Context, ttl time.Duration) (dcs.Response, err
 	}
 	return dcs.Response{
 		OK:       true,
-		Revision: got.Revision,
+		Revision: got.Revision + s.numbers.now().from,
 		Lease:    dcs.LeaseID(got.ID),
 		TTL:      time.Duration(got.TTL) * time.Second,
 	}, nil
@@ -181,7 +189,7 @@ func (s *Store) revoke(ctx context.Context, id dcs.LeaseID) (dcs.Response, error
 	if err != nil {
 		return dcs.Response{}, fmt.Errorf("revoke lease %x: %w", int64(id), err)
 	}
-	return dcs.Response{OK: true, Revision: got.Header.Revision}, nil
+	return dcs.Response{OK: true, Revision: got.Header.Revision + s.numbers.now().from}, nil
 }
 
 // keep keeps a lease alive, and tells which member of the store says so.
@@ -195,10 +203,13 @@ func (s *Store) keep(ctx context.Context, id dcs.LeaseID) (kept, *member, error)
 	if alive.ttl <= 0 {
 		// The member that says so may no longer lead: believe it only if a
 		// quorum answers in the same term afterwards.
+		newest := s.numbers.newest.Load()
 		got, err := m.client.Get(ctx, s.base, clientv3.WithCountOnly())
 		switch {
 		case err != nil:
 			return kept{}, nil, fmt.Errorf("lease %x said to be gone, not confirmed: %w", int64(id), err)
+		case got.Header.Revision+s.numbers.now().from < newest:
+			return kept{}, nil, fmt.Errorf("lease %x said to be gone: %w", int64(id), errAnew)
 		case got.Header.RaftTerm != alive.term:
 			return kept{}, nil, fmt.Errorf("lease %x said to be gone: %w", int64(id), errTerm)
 		}
@@ -254,14 +265,22 @@ func (s *Store) commit(ctx context.Context, r dcs.Request) (dcs.Response, error)
 }
 
 func (s *Store) transact(ctx context.Context, m *member, r dcs.Request) (resp dcs.Response, term uint64, err error) {
-	var conds []clientv3.Cmp
+	count := s.numbers.now()
+	// What is counted otherwise than we know was lost and begun anew since.
+	conds := []clientv3.Cmp{s.same(count)}
 	for _, c := range r.If {
 		key := s.base + c.Key
 		if c.Value != nil {
 			conds = append(conds, clientv3.Compare(clientv3.Value(key), "=", *c.Value))
 		}
 		if c.Value == nil || c.Mod != 0 {
-			conds = append(conds, clientv3.Compare(clientv3.ModRevision(key), "=", c.Mod))
+			mod := c.Mod
+			if mod > 0 {
+				if mod -= count.from; mod <= 0 {
+					mod = never // of a store that is no more
+				}
+			}
+			conds = append(conds, clientv3.Compare(clientv3.ModRevision(key), "=", mod))
 		}
 	}
 	var ops []clientv3.Op
@@ -280,10 +299,16 @@ func (s *Store) transact(ctx context.Context, m *member, r dcs.Request) (resp dc
 		ops = append(ops, clientv3.OpGet(s.base, clientv3.WithCountOnly()))
 	}
 	got, err := call(ctx, m, func(ctx context.Context, m *member) (*clientv3.TxnResponse, error) {
-		return m.client.Txn(ctx).If(conds...).Then(ops...).Commit()
+		return m.client.Txn(ctx).If(conds...).Then(ops...).Else(clientv3.OpGet(s.base + cluster.KeyNumbering)).Commit()
 	})
 	if err != nil {
 		return resp, 0, err
 	}
-	return dcs.Response{OK: got.Succeeded, Revision: got.Header.Revision}, got.Header.RaftTerm, nil
+	if !got.Succeeded {
+		if now := s.numbering(got.Responses[0].GetResponseRange().Kvs); now != count {
+			s.numbers.counted.Store(now)
+			return resp, 0, fmt.Errorf("%w (%w)", dcs.ErrUnavailable, errAnew) // nothing was done
+		}
+	}
+	return dcs.Response{OK: got.Succeeded, Revision: got.Header.Revision + count.from}, got.Header.RaftTerm, nil
 }

@@ -24,7 +24,7 @@ const (
 
 var (
 	errSilent = errors.New("the member watched keeps silent")
-	errBehind = errors.New("etcd answers with an older revision than before")
+	errAnew   = errors.New("etcd counts from the beginning again: it was lost, or put back")
 )
 
 // Watch implements dcs.Store. It reads the wire itself, because the client's
@@ -63,10 +63,11 @@ func (s *Store) follow(ctx context.Context, into *latest.Value[dcs.Snapshot], la
 	}
 	snap := got.Snapshot
 	if snap.Revision < *last {
-		return errBehind
+		return errAnew
 	}
 	*last = snap.Revision
 	into.Set(snap)
+	count := numberingOf(snap)
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -84,7 +85,7 @@ func (s *Store) follow(ctx context.Context, into *latest.Value[dcs.Snapshot], la
 	if err := stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
 		Key:           []byte(s.base),
 		RangeEnd:      []byte(clientv3.GetPrefixRangeEnd(s.base)),
-		StartRevision: snap.Revision + 1,
+		StartRevision: snap.Revision - count.from + 1,
 	}}}); err != nil {
 		return broken(err)
 	}
@@ -100,17 +101,21 @@ func (s *Store) follow(ctx context.Context, into *latest.Value[dcs.Snapshot], la
 		case len(resp.Events) == 0: // created, or progress
 			continue
 		}
-		snap = s.advance(snap, resp.Events)
+		snap = s.advance(snap, resp.Events, count.from)
+		if numberingOf(snap) != count {
+			return broken(errAnew)
+		}
 		*last = snap.Revision
+		s.numbers.set(count, snap.Revision)
 		into.Set(snap)
 	}
 }
 
 // advance applies events to a copy; etcd does not split a revision.
-func (s *Store) advance(snap dcs.Snapshot, events []*mvccpb.Event) dcs.Snapshot {
+func (s *Store) advance(snap dcs.Snapshot, events []*mvccpb.Event, from int64) dcs.Snapshot {
 	keys := maps.Clone(snap.Keys)
 	for _, ev := range events {
-		kv := s.relative(ev.Kv)
+		kv := s.relative(ev.Kv, from)
 		snap.Revision = kv.Mod
 		if ev.Type == mvccpb.Event_DELETE {
 			delete(keys, kv.Key)

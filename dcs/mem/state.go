@@ -210,6 +210,22 @@ func (s *State) Expire(now time.Duration) {
 	}
 }
 
+// Lose forgets everything, as a store does whose disks are gone. Its revisions go
+// on far above (dcs/etcd sees to that).
+func (s *State) Lose() {
+	s.revision += 1 << 40
+	s.keys, s.leases = map[string]dcs.KV{}, map[dcs.LeaseID]lease{}
+	if s.OnChange != nil {
+		s.OnChange(s.Snapshot())
+	}
+}
+
+// Due tells when a lease may end.
+func (s *State) Due(id dcs.LeaseID) (due time.Duration, ok bool) {
+	l, ok := s.leases[id]
+	return l.due, ok
+}
+
 // NextDue tells when the next lease is due, if there is one.
 func (s *State) NextDue() (due time.Duration, ok bool) {
 	for _, l := range s.leases {

@@ -131,7 +131,15 @@ func (l *Loop) Shown() ha.Shown {
 // Turn looks, decides and begins; it returns what was decided.
 func (l *Loop) Turn() ha.Decision {
 	v := &l.view // large, like a decision: both are made where they stay
-	v.State, v.Known = l.Hands.Store()
+	state, known := l.Hands.Store()
+	switch {
+	case state.Initialize.System != 0:
+		v.Before = nil
+	case v.State.Initialize.System != 0: // until now: the store has lost it
+		before := v.State
+		v.Before = &before
+	}
+	v.State, v.Known = state, known
 	v.Server, v.ServerAt = l.Hands.Server()
 	v.Now, v.Wall, v.Self, v.Timers = l.Hands.Boot(), l.Hands.Wall(), l.Self, l.Timers
 	v.Job, v.Ended, v.LockBusy, v.Answer, v.NoteBusy, v.Noted = l.job, l.ended, l.lock, l.answer, l.note, l.noted

@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"encoding/json"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -104,7 +106,7 @@ func Request(self string, action ha.Action) dcs.Request {
 			},
 		}
 	case ha.Open:
-		return dcs.Request{
+		r := dcs.Request{
 			Kind: dcs.Commit,
 			If:   []dcs.Cond{dcs.ModIs(cluster.KeyInitialize, a.Claim), dcs.Absent(cluster.KeyLeader)},
 			Ops: append(lead(a.Lease, a.Term),
@@ -112,6 +114,14 @@ func Request(self string, action ha.Action) dcs.Request {
 				dcs.Put(cluster.KeyConfig, a.Config, 0),
 				dcs.Delete(cluster.KeyClaim)),
 		}
+		var back map[string]string
+		if a.Back != "" {
+			_ = json.Unmarshal([]byte(a.Back), &back) // ha wrote it
+		}
+		for _, key := range slices.Sorted(maps.Keys(back)) {
+			r.Ops = append(r.Ops, dcs.Put(key, back[key], 0))
+		}
+		return r
 	}
 	panic("no request for " + action.String())
 }

@@ -24,6 +24,7 @@ type laws struct {
 	vacancy time.Duration // when the leader key last went away
 	given   bool          // it was given up then: its holder's server would not start
 	floor   *branch       // that the last restore has begun: nobody leads any more without it
+	former  former        // who held the key of a store that was lost
 }
 
 // An ack is one row, and the log it was acknowledged from.
@@ -36,7 +37,19 @@ type ack struct {
 }
 
 // holder is the node whose name the leader key truly carries.
-func (w *World) holder() (*node, dcs.KV) { return w.store.newest.holder, w.store.newest.leader }
+func (w *World) holder() (*node, dcs.KV) {
+	if p := w.store.newest; p.leader.Mod != 0 || p.read().Initialize.System != 0 || w.now >= w.laws.former.until {
+		return p.holder, p.leader
+	}
+	return w.laws.former.node, w.laws.former.key
+}
+
+// A former holder's lease counts until its end, although the store knows it no more.
+type former struct {
+	node  *node
+	key   dcs.KV
+	until time.Duration
+}
 
 func (w *World) paused() bool { return w.store.newest.read().Config.Pause() }
 
@@ -47,7 +60,8 @@ func (w *World) check() {
 	if w.laws.hole {
 		return
 	}
-	writers, holder := 0, w.store.newest.holder
+	writers := 0
+	holder, _ := w.holder()
 	for _, n := range w.nodes {
 		if !n.server.writes() || n.page.Deadline == math.MaxInt64 {
 			continue // maintenance mode, as far as this node knows
@@ -95,7 +109,7 @@ func (w *World) checkRight(n *node, what string) {
 
 // checkFence: a server is silenced only when its right is not provable.
 func (w *World) checkFence(n *node) {
-	holder, kv := w.holder()
+	holder, kv := w.store.newest.holder, w.store.newest.leader
 	p := n.proof
 	if holder == n && p.Primary && p.Epoch == kv.Mod && n.boot() < p.Deadline && !w.laws.hole {
 		w.fail("law 6", "%s: frozen %s before its deadline, and the leader key is its own", n.name, p.Deadline-n.boot())
@@ -142,7 +156,7 @@ func (w *World) changed(before, after *picture) {
 func (w *World) keyLeft(n *node, old, now dcs.KV, has bool) {
 	s := n.server
 	closed := s.proc == pg.ProcessStopping && s.control.State == pg.ControlShutDown
-	if s.proc == pg.ProcessNone || closed || w.paused() || s.flag || w.follows {
+	if s.proc == pg.ProcessNone || closed || w.paused() || s.flag || w.follows || !has && w.wiping {
 		return
 	}
 	if !has && w.store.expiring {
@@ -155,6 +169,9 @@ func (w *World) keyLeft(n *node, old, now dcs.KV, has bool) {
 func (w *World) keyTaken(n *node, before *picture, had bool) {
 	st := before.read()
 	if st.Initialize.System == 0 {
+		if w.laws.system != 0 { // of a store that was lost: who puts it back has everything, or a person named it
+			w.left(n, !w.laws.person)
+		}
 		return
 	}
 	if sys := n.server.control.System; sys != st.Initialize.System {

@@ -51,6 +51,7 @@ type World struct {
 	far     *node // the primary of another cluster, which this one follows; nil: it follows none
 	follows bool  // until it is promoted
 
+	wiping   bool // the store is losing everything at this moment
 	promises bool // it is to live so
 	quorum   bool // it lives in synchronous mode quorum, strict: what is acknowledged is never lost
 
@@ -74,6 +75,7 @@ type Stats struct {
 	LongestWithout         time.Duration // a primary, once there was one
 	Frozen, Thawed         int
 	Restores               int // that the leader was asked for
+	Wiped, Decided         int // stores that lost everything; and what was next after them a person had to say
 }
 
 func (s *Stats) add(o Stats) {
@@ -104,6 +106,7 @@ type Options struct {
 	Verbose bool
 	Mutant  *Mutant
 	Restore bool                        // people bring the cluster back to a moment
+	Wipe    bool                        // the store loses everything, again and again
 	Quorum  bool                        // commits wait for standbys, strictly
 	Follow  bool                        // it begins as a standby cluster
 	Heard   func(*ha.Decision)          // told every decision that does something, or says what the last did not
@@ -142,6 +145,9 @@ func New(o Options) *World {
 	w.client = &client{w: w}
 	if o.Restore {
 		w.restores()
+	}
+	if o.Wipe {
+		w.wipes()
 	}
 	if o.Follow {
 		w.follow()
