@@ -19,14 +19,14 @@ func (a *app) etcd() *cobra.Command {
 			if len(args) > 0 {
 				return unknownWord(cmd, "verb", args[0])
 			}
-			return usage("etcd needs a verb: status, snapshot, serve")
+			return usage("etcd needs a verb: status, add, remove, replace, recover, snapshot, restore, serve")
 		},
 		RunE: func(*cobra.Command, []string) error { return nil },
 	}
 	serve := a.role("serve", "Serve one member of etcd",
 		`Serve runs the etcd member of the node in DIR. "howdah node" starts it.`, a.Roles.Etcd)
 	serve.Example = "  howdah etcd serve --node /var/lib/howdah/demo/demo-1"
-	cmd.AddCommand(a.etcdStatus(), a.etcdSnapshot(), serve)
+	cmd.AddCommand(a.etcdStatus(), a.etcdAdd(), a.etcdRemove(), a.etcdReplace(), a.etcdRecover(), a.etcdSnapshot(), a.etcdRestore(), serve)
 	return cmd
 }
 

@@ -128,6 +128,30 @@ func (s State) renew(n spec.Node, changed bool) error {
 	return nil
 }
 
+// Reread has those who run know of a node's description that has changed: its
+// supervisor and its agent, and the keeper, which carries the host's connections to
+// it. Their successors adopt what runs.
+func (s State) Reread(ctx context.Context, n spec.Node) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, startTime, errors.New("the supervisor did not start in "+startTime.String()))
+	defer cancel()
+	if keeper, ok := s.keeper(); ok {
+		if err := end(ctx, keeper); err != nil {
+			return err
+		}
+		if err := s.startKeeper(ctx); err != nil {
+			return err
+		}
+	}
+	before, _ := supervisor(n)
+	if err := s.renew(n, true); err != nil || Stopped(n) {
+		return err
+	}
+	return poll(ctx, func() bool {
+		now, ok := supervisor(n)
+		return ok && now != before
+	})
+}
+
 // outdated reports whether the process runs another program than the copy.
 func (s State) outdated(id process.ID) bool {
 	now, err := os.Stat(s.Binary)

@@ -52,15 +52,21 @@ func Run(ctx context.Context, node spec.Node, log *slog.Logger) error {
 			Err:  err,
 		}
 	}
-	if err := takeTurns(ctx, c, node); err != nil {
+	founds, err := prepare(ctx, c, log)
+	if err != nil {
 		return err
+	}
+	if !founds {
+		if err := takeTurns(ctx, c, node); err != nil {
+			return err
+		}
 	}
 	// While its server starts, etcd serves nobody and asks the others; gRPC
 	// servers are only known once it is ready.
 	servers := make(chan *grpc.Server, 2)
 	c.ServiceRegister = func(s *grpc.Server) { servers <- s }
 	var e *embed.Etcd
-	anew := replacing(c)
+	anew := !founds && replacing(c)
 	if !anew {
 		e, err = embed.StartEtcd(c)
 		anew = lost(err)
@@ -83,11 +89,13 @@ func Run(ctx context.Context, node spec.Node, log *slog.Logger) error {
 		}
 	}
 
-	if anew {
+	if anew || founds {
 		go func() {
 			select {
 			case <-e.Server.ReadyNotify():
 				os.Remove(leaving(c)) // it has data again
+				os.Remove(founding(c.Dir))
+				os.Remove(filepath.Join(c.Dir, founded))
 			case <-e.Server.StopNotify():
 			}
 		}()
@@ -96,6 +104,7 @@ func Run(ctx context.Context, node spec.Node, log *slog.Logger) error {
 	yieldCtx, cancel := context.WithCancel(ctx)
 	go func() {
 		defer close(yielded)
+		promote(yieldCtx, e.Server, node, log)
 		yield(yieldCtx, e.Server, node, log)
 	}()
 	select {

@@ -14,6 +14,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/etcdserver"
 	"go.uber.org/zap"
 
 	"howdah/logkey"
@@ -72,18 +73,23 @@ func replace(ctx context.Context, c *embed.Config, node spec.Node, log *slog.Log
 	return nil
 }
 
-func rejoin(ctx context.Context, c *embed.Config, node spec.Node) error {
+// others is a client of the other members.
+func others(node spec.Node) (*clientv3.Client, error) {
 	tls, err := pki.ClientConfig(node.TLS)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var others []string
+	var urls []string
 	for _, m := range node.Etcd.Members {
-		if m.Name != c.Name {
-			others = append(others, m.Client)
+		if m.Name != node.Etcd.Member {
+			urls = append(urls, m.Client)
 		}
 	}
-	client, err := clientv3.New(clientv3.Config{Endpoints: others, TLS: tls, Logger: zap.NewNop()})
+	return clientv3.New(clientv3.Config{Endpoints: urls, TLS: tls, Logger: zap.NewNop()})
+}
+
+func rejoin(ctx context.Context, c *embed.Config, node spec.Node) error {
+	client, err := others(node)
 	if err != nil {
 		return err
 	}
@@ -96,19 +102,74 @@ func rejoin(ctx context.Context, c *embed.Config, node spec.Node) error {
 	i := slices.IndexFunc(now.Members, func(m *pb.Member) bool { return slices.Contains(m.PeerURLs, peer) })
 	switch {
 	case i >= 0 && now.Members[i].Name == "":
-		return nil // it was added, and has not started since
+		joins(c, now.Members) // it was added, and has not started since
+		return nil
 	case i >= 0:
 		if _, err := client.MemberRemove(ctx, now.Members[i].ID); err != nil {
 			return fmt.Errorf("remove the member without data: %w", err)
 		}
 	}
 	for {
-		_, err := client.MemberAdd(ctx, []string{peer})
+		// It votes once it has what the others have: until then it can not keep
+		// them from a majority.
+		added, err := client.MemberAddAsLearner(ctx, []string{peer})
 		switch {
 		case err == nil:
+			joins(c, added.Members)
 			return nil
-		case !errors.Is(err, rpctypes.ErrUnhealthy) || ctx.Err() != nil:
+		case !errors.Is(err, rpctypes.ErrUnhealthy) && !errors.Is(err, rpctypes.ErrTooManyLearners) || ctx.Err() != nil:
 			return fmt.Errorf("add the new member: %w", err)
+		}
+		pause(ctx, replacePause)
+	}
+}
+
+// joins tells c who there is: those and no others, or it does not start
+// (membership.ValidateClusterAndAssignIDs). Its own description may know of some who
+// have not joined yet. Members are told apart by their addresses.
+func joins(c *embed.Config, members []*pb.Member) {
+	var all []string
+	for _, m := range members {
+		name := m.Name
+		switch {
+		case slices.Contains(m.PeerURLs, c.AdvertisePeerUrls[0].String()):
+			name = c.Name
+		case name == "":
+			name = fmt.Sprintf("%x", m.ID)
+		}
+		for _, url := range m.PeerURLs {
+			all = append(all, name+"="+url)
+		}
+	}
+	c.InitialCluster = strings.Join(all, ",")
+}
+
+// promote has a member that learns become one that votes, as soon as its data are
+// those of the others, whether or not it joined in this life.
+func promote(ctx context.Context, s *etcdserver.EtcdServer, node spec.Node, log *slog.Logger) {
+	select {
+	case <-s.ReadyNotify():
+	case <-s.StopNotify():
+		return
+	case <-ctx.Done():
+		return
+	}
+	if !s.IsLearner() {
+		return
+	}
+	client, err := others(node)
+	if err != nil {
+		log.Error("etcd member does not vote", logkey.Error, err)
+		return
+	}
+	defer client.Close()
+	for s.IsLearner() && ctx.Err() == nil {
+		try, cancel := context.WithTimeout(ctx, time.Second)
+		_, err := client.MemberPromote(try, uint64(s.MemberID()))
+		cancel()
+		if err == nil {
+			log.Info("etcd member votes", logkey.Member, node.Etcd.Member)
+			return
 		}
 		pause(ctx, replacePause)
 	}

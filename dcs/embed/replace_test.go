@@ -45,7 +45,19 @@ func TestAMemberThatLostItsDataJoinsAnew(t *testing.T) {
 		t.Errorf("members were %v, are %v; want another %s", before, after, e.Member)
 	}
 	until(t, "the note is gone", func() bool { _, err := os.Stat(e.Data + ".replacing"); return os.IsNotExist(err) })
-	// It votes: with one of the others down there is a majority.
+	until(t, "it votes", func() bool {
+		list, err := c.Client().MemberList(t.Context())
+		if err != nil {
+			return false
+		}
+		for _, m := range list.Members {
+			if m.IsLearner || m.Name == "" {
+				return false
+			}
+		}
+		return true
+	})
+	// With one of the others down there is a majority.
 	c.Kill(0)
 	until(t, "two of three go on", func() bool {
 		got, err := c.Client().Get(t.Context(), "k")

@@ -197,7 +197,7 @@ func (c *Cluster) Client() *clientv3.Client {
 	return client
 }
 
-// Wait returns once every running member knows the same leader and takes requests.
+// Wait returns once every running member knows a leader, votes and takes requests.
 func (c *Cluster) Wait() {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -212,11 +212,11 @@ func (c *Cluster) Wait() {
 			try, done := context.WithTimeout(ctx, 100*time.Millisecond)
 			s, err := client.Status(try, node.Etcd.Members[i].Client)
 			done()
-			if err == nil && s.Leader != 0 {
+			if err == nil && s.Leader != 0 && !s.IsLearner {
 				break
 			}
 			if ctx.Err() != nil {
-				c.t.Fatalf("member %s: no leader after 20 s: %v", node.Member, err)
+				c.t.Fatalf("member %s: no leader, or no vote, after 20 s: %v", node.Member, err)
 			}
 		}
 	}
