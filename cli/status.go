@@ -184,9 +184,19 @@ func replication(p cluster.Picture) string {
 
 // commitsText says whom commits wait for.
 func commitsText(c control.Commits) string {
+	degraded := ""
+	if d := c.Degraded; d != nil {
+		degraded = "; DEGRADED by " + d.By
+		if !d.Until.IsZero() {
+			degraded += " until " + d.Until.Local().Format(time.DateTime)
+		}
+		degraded += ": for nobody once none is left"
+	}
 	switch {
 	case c.Wait > 0:
-		return fmt.Sprintf("wait for %d of %s (synchronous_mode: %s)", c.Wait, strings.Join(c.Voters, ", "), c.Mode)
+		return fmt.Sprintf("wait for %d of %s (synchronous_mode: %s)%s", c.Wait, strings.Join(c.Voters, ", "), c.Mode, degraded)
+	case c.Degraded != nil:
+		return "wait for nobody: no replica counts, and only the leader may lead" + degraded
 	case c.Strict:
 		return "wait: no replica counts yet (synchronous_mode_strict); start one, or see `howdah why`"
 	}

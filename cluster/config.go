@@ -275,11 +275,14 @@ func (c Config) SetTimers() (map[string]time.Duration, error) {
 		return nil, fmt.Errorf("howdah: %v is no object of settings", set)
 	}
 	errs := c.checkDrain()
+	if err := c.checkDegraded(); err != nil {
+		errs = append(errs, err)
+	}
 	timers := make(map[string]time.Duration, len(own))
 	for _, name := range slices.Sorted(maps.Keys(own)) {
 		switch name {
 		case SetLease, SetRenew, SetRetry, SetStart, SetGrace:
-		case SetDrain, SetUndrained:
+		case SetDrain, SetUndrained, SetDegraded:
 			continue
 		default:
 			errs = append(errs, fmt.Errorf("howdah.%s: there is no such setting", name))

@@ -42,19 +42,24 @@ type Status struct {
 
 // Commits is whom commits wait for in synchronous mode.
 type Commits struct {
-	Mode   string   `json:"mode"` // on, quorum
-	Strict bool     `json:"strict"`
-	Wait   int      `json:"wait"`   // for so many of Voters; 0: for nobody, or, if strict, for whoever comes
-	Voters []string `json:"voters"` // who counts now, and may be promoted
+	Mode   string `json:"mode"` // on, quorum
+	Strict bool   `json:"strict"`
+	// Degraded: a person accepted that commits wait for nobody while no voter is left.
+	Degraded *cluster.Degraded `json:"degraded,omitempty"`
+	Wait     int               `json:"wait"`   // for so many of Voters; 0: for nobody, or, if strict, for whoever comes
+	Voters   []string          `json:"voters"` // who counts now, and may be promoted
 }
 
 // commits is whom commits wait for, as /sync says.
-func commits(s cluster.State) *Commits {
+func commits(s cluster.State, now time.Time) *Commits {
 	mode := s.SynchronousMode()
 	if mode == cluster.SyncOff && !s.Sync.Active() {
 		return nil
 	}
 	c := &Commits{Mode: mode, Strict: s.Config.SynchronousModeStrict(), Voters: []string{}}
+	if d, ok := s.Config.Degraded(); ok && c.Strict && !d.Over(now) {
+		c.Degraded = &d
+	}
 	if s.Sync.Active() {
 		c.Voters = append(c.Voters, s.Sync.Standby...)
 		c.Wait = len(c.Voters) - s.Sync.Quorum
@@ -121,7 +126,7 @@ func statusOf(name string, s cluster.State, etcd []EtcdMember, now time.Time) St
 		st.Last, st.LastPage = &s.Failovers[n-1], s.Failovers[n-1].Number
 	}
 	st.Survives = survives(p, etcd)
-	if st.Commits = commits(s); st.Commits != nil {
+	if st.Commits = commits(s, now); st.Commits != nil {
 		// With the leader so many voters may be lost at once that the rest can elect.
 		st.Survives = min(st.Survives, st.Commits.Wait)
 	}

@@ -52,7 +52,7 @@ func (t *turn) admit() bool {
 		t.problems = append(t.problems, problem.Error{
 			Code: "clients-shut-out", What: t.Self.Name + " was started and lets no client in yet",
 			Why: "what it would show them is not on enough standbys: " + why,
-			Do:  "start a member that replicates; or accept what may be lost: `howdah edit-config --set synchronous_mode_strict=false`",
+			Do:  "start a member that replicates; or accept for a while what may be lost: `howdah degrade`",
 		})
 	}
 	return false

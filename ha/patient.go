@@ -19,12 +19,13 @@ func (t *turn) patient() {
 	if !t.synchronous() {
 		return
 	}
+	t.accepted()
 	c := t.Server.Commits
 	if c.Waiting > 0 && c.Longest >= waitsLong {
 		t.problems = append(t.problems, problem.Error{
 			Code: "commits-waiting", What: fmt.Sprintf("%s for standbys, the first for more than %s", commitsWait(c.Waiting), coarse(c.Longest)),
 			Why: t.whyWaiting(),
-			Do:  "start a member that replicates; or accept what may be lost: `howdah edit-config --set synchronous_mode_strict=false`",
+			Do:  "start a member that replicates; or accept for a while what may be lost: `howdah degrade`",
 		})
 	}
 	if len(c.Lax) > 0 {

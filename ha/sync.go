@@ -47,7 +47,7 @@ func (t *turn) synchronize() bool {
 		t.lookBy(t.Now)
 	}
 	v.Want = quorum.Aim(quorum.Wish{
-		Mode: mode, Strict: t.State.Config.SynchronousModeStrict(), Count: t.State.Config.SynchronousNodes(),
+		Mode: mode, Strict: t.strict(), Count: t.State.Config.SynchronousNodes(),
 		MaxLag: t.State.Config.MaximumLagOnSyncnode(),
 	}, t.standbys(), m.Written)
 

@@ -1,0 +1,49 @@
+package ha
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"howdah/cluster"
+)
+
+// A person may accept that commits wait for nobody, for a time, in a cluster whose
+// mode is strict.
+func TestDegraded(t *testing.T) {
+	t.Parallel()
+	at := leader().Wall
+	for _, tt := range []struct {
+		name     string
+		degraded any
+		strict   bool
+		code     bool
+		what     string
+	}{
+		{"nobody accepted anything", nil, true, false, ""},
+		{"somebody did", cluster.Degraded{By: "eve@db", Since: at.Add(-time.Minute)}.Data(), false, true, "not waited for where no standby is left"},
+		{"for a time to come", cluster.Degraded{By: "eve@db", Since: at.Add(-time.Minute), Until: at.Add(time.Hour)}.Data(), false, true, "until"},
+		{"for a time that is over", cluster.Degraded{By: "eve@db", Since: at.Add(-time.Hour), Until: at.Add(-time.Minute)}.Data(), true, true, "the time is over"},
+		{"what can not be read", "yes", true, false, ""},
+	} {
+		v := leader()
+		v.State.Config = cluster.Config{Mod: 3, Data: map[string]any{
+			"synchronous_mode": "quorum", "synchronous_mode_strict": true, "howdah": map[string]any{"degraded": tt.degraded},
+		}}
+		tn := &turn{View: v, m: v.Memory}
+		if got := tn.strict(); got != tt.strict {
+			t.Errorf("%s: strict is %v", tt.name, got)
+		}
+		tn.accepted()
+		if got := len(tn.problems) == 1 && tn.problems[0].Code == "degraded"; got != tt.code {
+			t.Errorf("%s: problems %+v", tt.name, tn.problems)
+		}
+		if tt.code && !strings.Contains(tn.problems[0].What+tn.problems[0].Why, tt.what) {
+			t.Errorf("%s: it says %+v", tt.name, tn.problems[0])
+		}
+		_, err := v.State.Config.SetTimers()
+		if bad := tt.degraded == "yes"; (err != nil) != bad {
+			t.Errorf("%s: the configuration is checked with %v", tt.name, err)
+		}
+	}
+}
