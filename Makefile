@@ -65,7 +65,7 @@ bench-access:
 # restless ones, an hour for two cores. SEEDS=1000000 is two days of theirs.
 SEEDS ?= 20000
 nightly: lint
-	@scripts/test-setup --s3
+	@scripts/test-setup --nightly
 	HOWDAH_PG=$$(scripts/test-setup --trees) HOWDAH_PEERS=$$(scripts/test-setup --peers) REQUIRE_PG=1 REQUIRE_S3=1 NIGHTLY=1 CGO_ENABLED=1 go test -race -timeout 4h -p 2 ./...
 	HOWDAH_PG=$$(scripts/test-setup --trees) REQUIRE_PG=1 go test -timeout 1h -run '^TestAgentNeverComesBack$$' ./test/e2e -fences 20
 	go test -timeout 0 -v -run '^TestSimulation$$' ./test/sim -runs $(SEEDS)

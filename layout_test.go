@@ -54,7 +54,7 @@ var floors = []floor{
 		"anything; nobody imports it",
 	},
 	{
-		"tests", "backup/repo/repotest dcs/dcstest dcs/embed/embedtest postgres/postgrestest test/chaos test/compat test/e2e test/failover test/interop test/linted test/outside test/peers/probe test/scenario test/sim test/testpg test/tests3 test/testssh",
+		"tests", "backup/repo/repotest dcs/dcstest dcs/embed/embedtest postgres/postgrestest test/chaos test/compat test/drivers test/e2e test/failover test/interop test/linted test/outside test/peers/probe test/scenario test/sim test/testpg test/tests3 test/testssh",
 		"anything but main; only tests import them",
 	},
 }

@@ -3,8 +3,10 @@ package pooler
 import (
 	"os"
 	"os/exec"
+	"strconv"
 	"testing"
 
+	"howdah/test/drivers"
 	"howdah/test/testpg"
 )
 
@@ -31,5 +33,21 @@ func TestDrivers(t *testing.T) {
 		if out, err := cmd.CombinedOutput(); err != nil || string(out) != "done\n" {
 			t.Errorf("%s: %v\n%s", script, err, out)
 		}
+	}
+}
+
+// Drivers of languages that are heavier: lib/pq, node-postgres and JDBC, each in its ways to
+// prepare, pipeline, copy, walk and cancel, through a pool of two servers.
+func TestHeavyDrivers(t *testing.T) {
+	all := drivers.Find(t)
+	w := newWorld(t, func(d *Door) { d.Settings.DefaultPoolSize = 2 })
+	for _, d := range all {
+		t.Run(d.Name, func(t *testing.T) {
+			cmd := d.Command(t.Context(), "session",
+				"PGHOST=127.0.0.1", "PGPORT="+strconv.Itoa(w.addr.Port), "PGUSER=demo", "PGDATABASE=demo", "PGPASSWORD="+testpg.Password)
+			if out, err := cmd.CombinedOutput(); err != nil || string(out) != "done\n" {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
 	}
 }
