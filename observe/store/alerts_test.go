@@ -48,7 +48,7 @@ func causes(t *testing.T) []*cause {
 			t.Fatalf("testdata/alerts.txt: %q is no series", l)
 		default:
 			c := all[len(all)-1]
-			words := map[string]string{labels.MetricName: m[1], "job": "pgsql", "cls": c.alert}
+			words := map[string]string{"__name__": m[1], "job": "pgsql", "cls": c.alert}
 			for pair := range strings.SplitSeq(m[2], ",") {
 				if name, value, ok := strings.Cut(pair, "="); ok {
 					words[name] = value

@@ -24,7 +24,6 @@ import (
 // A Driver is a program that uses one.
 type Driver struct {
 	Name string
-	dir  string
 	args []string
 	env  []string
 }

@@ -116,8 +116,3 @@ func (w *world) config() string {
 	a, _ := w.Run(w.ctx, "show-config") // the store may not answer yet
 	return a.Out
 }
-
-func (w *world) status() string {
-	a, _ := w.Run(w.ctx, "status")
-	return a.Out
-}
