@@ -3,6 +3,7 @@ package sim
 import (
 	"time"
 
+	"howdah/cluster"
 	"howdah/dcs"
 )
 
@@ -41,6 +42,9 @@ func (w *World) decide(wiped int, d time.Duration) {
 	w.after(d, func() {
 		st := w.store.newest.read()
 		if st.Initialize.System != 0 || w.Stats.Wiped != wiped {
+			if w.promises && st.Initialize.System != 0 && st.Config.SynchronousMode() == cluster.SyncOff {
+				w.synchronous() // nobody who was left remembered the configuration
+			}
 			return
 		}
 		w.decide(wiped, d)
