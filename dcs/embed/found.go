@@ -85,6 +85,10 @@ func prepare(ctx context.Context, c *embed.Config, log *slog.Logger) (founds boo
 				Do: "read the cause; nothing was deleted. Remove " + founding(c.Dir) + " to go on as before", Err: err,
 			}
 		}
+		// Who joins must get the database, not the log, which does not lead to it: the
+		// log's beginning has to be gone before anybody joins. At its next start the
+		// member takes snapshots as seldom as any other.
+		c.SnapshotCount = 1
 		c.InitialCluster = c.Name + "=" + c.AdvertisePeerUrls[0].String()
 		c.InitialClusterToken = "howdah-" + rand.Text() // no member of the old one is taken for one of this
 		return true, nil
@@ -270,7 +274,7 @@ func unbind(path string) error {
 func fleeting(keys []string) []string {
 	var bases, gone []string
 	for _, key := range keys {
-		for _, known := range []string{cluster.KeyInitialize, cluster.KeyLeader, cluster.KeyConfig, cluster.KeyTerm} {
+		for _, known := range []string{cluster.KeyInitialize, cluster.KeyTerm} {
 			if base, ok := strings.CutSuffix(key, "/"+known); ok && !slices.Contains(bases, base+"/") {
 				bases = append(bases, base+"/")
 			}

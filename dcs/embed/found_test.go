@@ -2,17 +2,21 @@ package embed_test
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 
 	"howdah/cluster"
 	"howdah/dcs/embed"
 	"howdah/dcs/embed/embedtest"
+	"howdah/pki"
 )
 
 // A majority is lost: the one that is left begins a store of its own with what it
@@ -58,25 +62,27 @@ func TestAMajorityIsLostForEver(t *testing.T) {
 	c.Launch(0)
 	c.Wait()
 	until(t, "three vote", func() bool { return voters(t, c) == 3 })
-	got, err := c.Client().Get(t.Context(), "/", clientv3.WithPrefix())
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys := map[string]string{}
-	for _, kv := range got.Kvs {
-		keys[string(kv.Key)] = string(kv.Value)
-	}
 	want := map[string]string{base + cluster.KeyConfig: "{}", base + "howdah/members/demo-2": "{}", "/foreign/leader": "stays"}
-	if len(keys) != len(want) {
-		t.Errorf("the store has %v, want %v", keys, want)
-	}
-	for key, value := range want {
-		if keys[key] != value {
-			t.Errorf("%s is %q, want %q", key, keys[key], value)
+	for _, url := range c.Endpoints() { // each has it all, and not only those that were asked
+		one, err := clientv3.New(clientv3.Config{Endpoints: []string{url}, TLS: tlsOf(t, c), Logger: zap.NewNop()})
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	if got.Header.Revision <= last.Header.Revision {
-		t.Errorf("revision %d, was %d", got.Header.Revision, last.Header.Revision)
+		got, err := one.Get(t.Context(), "/", clientv3.WithPrefix())
+		one.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys := map[string]string{}
+		for _, kv := range got.Kvs {
+			keys[string(kv.Key)] = string(kv.Value)
+		}
+		if !maps.Equal(keys, want) {
+			t.Errorf("%s has %v, want %v", url, keys, want)
+		}
+		if got.Header.Revision <= last.Header.Revision {
+			t.Errorf("%s is at revision %d, the lost store was at %d", url, got.Header.Revision, last.Header.Revision)
+		}
 	}
 	for _, i := range []int{1, 2} {
 		kept, err := filepath.Glob(c.Nodes[i].Etcd.Data + ".kept-*/member/wal/*.wal")
@@ -142,6 +148,14 @@ func TestASnapshotIsPutBack(t *testing.T) {
 		})
 		c.Kill(0)
 	}
+}
+
+func tlsOf(t *testing.T, c *embedtest.Cluster) *tls.Config {
+	config, err := pki.ClientConfig(c.Nodes[0].TLS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config
 }
 
 // voters counts the members that run and vote; -1 if that can not be known now.
