@@ -34,6 +34,15 @@ func TestAMajorityIsLostForEver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	survivor, err := clientv3.New(clientv3.Config{Endpoints: c.Endpoints()[1:2], TLS: tlsOf(t, c), Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer survivor.Close()
+	until(t, "the one that is left has what a majority has", func() bool {
+		got, err := survivor.Get(t.Context(), "/foreign/leader", clientv3.WithSerializable())
+		return err == nil && len(got.Kvs) == 1
+	})
 	for i := range c.Nodes {
 		c.Kill(i)
 	}
