@@ -643,10 +643,10 @@ func (c *Cluster) planFounding(verb, what, founder, file string, all []EtcdMembe
 		if err := f.Ask(n.Etcd.Data, account.UID, account.GID); err != nil {
 			return err
 		}
-		// All at once, and without a last word: who came back while the others of the
-		// old store were still a majority would join that one.
+		// The others all at once, and without a last word: who came back while the rest of
+		// the old store was still a majority would join that one. The founder has its own.
 		var ended []process.ID
-		for _, o := range append(others, n) {
+		for _, o := range others {
 			if id, runs := node.RoleFile(o, "etcd").Read(); runs && id.Signal(unix.SIGKILL) == nil {
 				ended = append(ended, id)
 			}
@@ -656,7 +656,7 @@ func (c *Cluster) planFounding(verb, what, founder, file string, all []EtcdMembe
 				return err
 			}
 		}
-		return nil
+		return restartEtcd(ctx, n)
 	}, "%s", strings.Join(append(founding(names), "start etcd on "+founder+" as the only member, with "+with+" but for who leads, which those who live tell"), "; "))
 	ch.step(func(ctx context.Context) error { return c.awaitVote(ctx, founder, "") }, "wait until %s serves", founder)
 	for _, o := range others {

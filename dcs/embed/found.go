@@ -39,7 +39,9 @@ import (
 // deleted: the data of before lie beside the directory.
 type Founding struct {
 	// From is the database that the store begins with: a snapshot. "": the member's
-	// own data, with everything of its log, or nothing where it has none.
+	// own data, with everything of its log that it knows to be kept, or nothing where
+	// it has none. One that was killed may not know that of the last moment's entries:
+	// etcd writes how far that is without waiting for the disk.
 	From string `json:"from"`
 
 	ID string `json:"id"` // by which what was made for it is known
