@@ -31,7 +31,7 @@ func (w *world) through(n spec.Node, port int) *pgconn.Config {
 	return c
 }
 
-// ask runs one statement through a port, and gives its first value.
+// ask runs SQL through a port, and gives the first value of its last statement.
 func ask(ctx context.Context, c *pgconn.Config, sql string) (string, error) {
 	conn, err := pgconn.ConnectConfig(ctx, c)
 	if err != nil {
@@ -42,7 +42,7 @@ func ask(ctx context.Context, c *pgconn.Config, sql string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return string(got[0].Rows[0][0]), nil
+	return string(got[len(got)-1].Rows[0][0]), nil
 }
 
 // Every service of every node leads where it should.
