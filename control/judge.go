@@ -69,7 +69,7 @@ func unknown(ctx context.Context, p postgres.Programs, all []spec.Mention) (foun
 			why[[2]string{name, set[name]}] = text
 		}
 	}
-	has := p.Extensions()
+	has := p.Extensions(ctx)
 	for _, m := range all {
 		of := "cluster " + m.Cluster
 		if m.Of != "" {

@@ -74,12 +74,16 @@ var parameterNamed = regexp.MustCompile(`parameter "([^"]+)"`)
 
 // Extensions are those that can be made in a database of the installation; nil: it
 // is one whose files we do not know.
-func (p Programs) Extensions() []string {
-	for _, dir := range []string{
-		fmt.Sprintf("../../../../share/postgresql/%d/extension", p.Major), // Debian
-		"../share/extension", "../share/postgresql/extension",
-	} {
-		files, _ := filepath.Glob(filepath.Join(p.Bin, dir, "*.control"))
+func (p Programs) Extensions(ctx context.Context) []string {
+	dirs := []string{
+		filepath.Join(p.Bin, fmt.Sprintf("../../../../share/postgresql/%d/extension", p.Major)), // Debian
+		filepath.Join(p.Bin, "../share/extension"), filepath.Join(p.Bin, "../share/postgresql/extension"),
+	}
+	if share, err := exec.CommandContext(ctx, p.Path("pg_config"), "--sharedir").Output(); err == nil {
+		dirs = slices.Insert(dirs, 0, filepath.Join(strings.TrimSpace(string(share)), "extension"))
+	}
+	for _, dir := range dirs {
+		files, _ := filepath.Glob(filepath.Join(dir, "*.control"))
 		if len(files) == 0 {
 			continue
 		}

@@ -35,7 +35,7 @@ func TestRefuses(t *testing.T) {
 		if bad, err := p.Refuses(t.Context(), map[string]string{"work_mem": "8MB"}); err != nil || len(bad) != 0 {
 			t.Errorf("PostgreSQL %d refuses %q, %v", p.Major, bad, err)
 		}
-		if names := p.Extensions(); !slices.Contains(names, "plpgsql") {
+		if names := p.Extensions(t.Context()); !slices.Contains(names, "plpgsql") {
 			t.Errorf("PostgreSQL %d has the extensions %q", p.Major, names)
 		}
 	}
