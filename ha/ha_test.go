@@ -493,6 +493,7 @@ func TestRejoin(t *testing.T) {
 			down(&v.Server)
 			v.Server.Standby = false
 			v.Server.Control.State, v.Server.Control.Timeline = pg.ControlInProduction, tl
+			v.Server.Control.MinEnd, v.Server.Control.MinEndTL = 0, 0 // its checkpoints say so
 			v.Memory.Rejoin = Rejoin{Leader: "a", Epoch: epoch, Measured: true, End: end}
 		}
 	}
@@ -505,6 +506,10 @@ func TestRejoin(t *testing.T) {
 		}, "leader=a timeline=1? -> start(standby of a)"},
 		{"an old primary that ended at the fork", standby, at(1, 500), "leader=a timeline=1<2 -> start(standby of a)"},
 		{"one that went on is kept first", standby, at(1, 600), "leader=a diverged=100 -> keep(timeline 1 from 0/1F4)"},
+		{"one that was promoted and made no checkpoint", standby, func(v *View) {
+			at(1, 600)(v)
+			v.Server.Control.MinEnd, v.Server.Control.MinEndTL = 550, 3
+		}, "leader=a diverged=unknown -> keep(timeline 3 from 0/0)"},
 		{"then recovered", standby, func(v *View) { at(1, 600)(v); v.Memory.Rejoin.Kept = true }, "leader=a diverged=100 -> recover"},
 		{"then rewound", standby, func(v *View) {
 			at(1, 600)(v)

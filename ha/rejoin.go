@@ -39,7 +39,7 @@ func (t *turn) rejoin() {
 		t.work(Measure{})
 		return
 	}
-	tl := s.Control.Timeline
+	tl := s.Control.Last()
 	now := t.clusterTimeline()
 	at, left := t.fork(tl)
 	switch {
@@ -81,7 +81,7 @@ func (t *turn) rejoin() {
 // diverged takes back what this server has and the cluster does not.
 func (t *turn) diverged(up pg.Upstream, at pg.LSN, left bool) {
 	r := &t.m.Rejoin
-	tl := t.Server.Control.Timeline
+	tl := t.Server.Control.Last()
 	if left && r.End > at {
 		r.Lost = at.Behind(r.End)
 	}

@@ -73,6 +73,15 @@ func (c Control) WasPrimary() bool {
 	return false
 }
 
+// Last is the newest timeline that a server is known to have written on: one that
+// was promoted says so before its first checkpoint (xlog.c, CreateEndOfRecoveryRecord).
+func (c Control) Last() Timeline {
+	if c.WasPrimary() {
+		return max(c.Timeline, c.MinEndTL)
+	}
+	return c.Timeline
+}
+
 // A Replica is one row of pg_stat_replication.
 type Replica struct {
 	Name      string // application_name: the member's name

@@ -202,8 +202,8 @@ func (s *server) promote(a ha.Promote, end func(string)) string {
 		s.end, s.newest = promoting, tl
 		s.recovering, s.signal = false, false
 		s.control.State = pg.ControlInProduction
-		s.control.MinEnd, s.control.MinEndTL = 0, 0
 		s.write(64)
+		s.control.MinEnd, s.control.MinEndTL = s.end, tl // CreateEndOfRecoveryRecord
 		w.say("%s: promoted to timeline %d at %s", s.n.name, tl, promoting)
 		s.later(w.draw(500*time.Millisecond, 10*time.Second), func() {
 			if s.branch.first == 0 && s.proc == pg.ProcessRunning {

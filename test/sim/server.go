@@ -150,6 +150,9 @@ func (s *server) checkpoint() {
 	s.control.Redo = s.end
 	s.write(112)
 	s.control.Timeline = s.branch.tl
+	if !s.recovering {
+		s.control.MinEnd, s.control.MinEndTL = 0, 0
+	}
 	if s.branch.first == 0 {
 		s.branch.first = s.end
 	}
