@@ -196,7 +196,7 @@ func (r *run) judge(ctx context.Context) error {
 		r.report.Lost += lost
 	}
 	r.report.Overlap = outside.Overlap(r.writers...)
-	r.report.Operations, r.report.Ordered = r.lists.ordered()
+	r.report.Operations, r.report.Ordered = r.lists.ordered(r.Log)
 	var broken []error
 	say := func(format string, args ...any) { broken = append(broken, fmt.Errorf(format, args...)) }
 	if r.report.Rows == 0 || r.report.Operations == 0 {

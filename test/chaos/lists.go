@@ -1,9 +1,11 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -42,6 +44,7 @@ type wish struct {
 type sight struct {
 	list    string // numbers and commas
 	unknown bool   // the answer was lost: it may have been done, or may be yet
+	door    string // of the gateway that it came through
 }
 
 // model is a list: what is read is what was appended, in order
@@ -90,16 +93,18 @@ func appendLists(ctx context.Context, c *outside.Cluster) (*lists, error) {
 func (l *lists) client(ctx context.Context, id int, hosts []*pgconn.Config, begin time.Time) {
 	draw := rand.New(rand.NewPCG(uint64(id), 1)) // of reads and appends: no part of the seed
 	var conn *pgconn.PgConn
+	door := ""
 	for n := int64(1); ctx.Err() == nil; n++ {
 		if conn == nil {
-			conn = outside.Connect(ctx, hosts[int(n)%len(hosts)])
+			host := hosts[int(n)%len(hosts)]
+			conn, door = outside.Connect(ctx, host), host.Host
 		}
 		if conn != nil {
 			w := wish{list: int64(time.Since(begin) / slot)}
 			if draw.IntN(2) == 0 {
 				w.number = n*clients + int64(id)
 			}
-			if !l.operate(ctx, conn, id, w, begin) {
+			if !l.operate(ctx, conn, id, w, begin, door) {
 				conn.Conn().Close()
 				conn = nil
 			}
@@ -113,15 +118,17 @@ func (l *lists) client(ctx context.Context, id int, hosts []*pgconn.Config, begi
 	}
 }
 
+// A read is a commit here: only what standbys confirm is promised to be of the
+// present. A primary that was cut off answers others until its lease ends (docs/guarantees.md).
 const (
-	reads   = "select array_to_string(numbers, ',') from lists where list = $1"
+	reads   = "update lists set numbers = numbers where list = $1 returning array_to_string(numbers, ',')"
 	appends = "insert into lists values ($1, array[$2::bigint]) on conflict (list) do update " +
 		"set numbers = lists.numbers || excluded.numbers returning array_to_string(numbers, ',')"
 )
 
 // operate does one operation and keeps what is known of it; not ok if the
 // connection is of no more use.
-func (l *lists) operate(ctx context.Context, conn *pgconn.PgConn, id int, w wish, begin time.Time) (ok bool) {
+func (l *lists) operate(ctx context.Context, conn *pgconn.PgConn, id int, w wish, begin time.Time, door string) (ok bool) {
 	ctx, cancel := context.WithTimeout(ctx, patient)
 	defer cancel()
 	op := porcupine.Operation{ClientId: id, Input: w, Call: time.Since(begin).Nanoseconds()}
@@ -133,7 +140,7 @@ func (l *lists) operate(ctx context.Context, conn *pgconn.PgConn, id int, w wish
 	op.Return = time.Since(begin).Nanoseconds()
 	switch {
 	case answer.Err == nil:
-		saw := sight{}
+		saw := sight{door: door}
 		if len(answer.Rows) > 0 {
 			saw.list = string(answer.Rows[0][0])
 		}
@@ -141,7 +148,7 @@ func (l *lists) operate(ctx context.Context, conn *pgconn.PgConn, id int, w wish
 	case w.number == 0 || certainlyNot(answer.Err):
 		return !conn.IsClosed()
 	default:
-		op.Output, op.Return = sight{unknown: true}, 1<<62 // until the end of time
+		op.Output, op.Return = sight{unknown: true, door: door}, 1<<62 // until the end of time
 	}
 	l.mu.Lock()
 	l.history = append(l.history, op)
@@ -167,14 +174,36 @@ const (
 )
 
 // ordered judges the history once its clients have stopped.
-func (l *lists) ordered() (operations int, o Order) {
+func (l *lists) ordered(log func(string, ...any)) (operations int, o Order) {
 	switch porcupine.CheckOperationsTimeout(model, l.history, decide) {
 	case porcupine.Ok:
 		o = Kept
 	case porcupine.Illegal:
 		o = Violated
+		l.tell(log)
 	default:
 		o = Undecided
 	}
 	return len(l.history), o
+}
+
+// tell logs every list that can not be put in an order, an operation a line.
+func (l *lists) tell(log func(string, ...any)) {
+	for _, part := range model.Partition(l.history) {
+		if porcupine.CheckOperationsTimeout(model, part, decide) != porcupine.Illegal {
+			continue
+		}
+		slices.SortFunc(part, func(a, b porcupine.Operation) int { return cmp.Compare(a.Call, b.Call) })
+		for _, op := range part {
+			w, saw := op.Input.(wish), op.Output.(sight)
+			what, end, list := "read", time.Duration(op.Return).Round(time.Millisecond).String(), saw.list
+			if w.number != 0 {
+				what = "append " + strconv.FormatInt(w.number, 10)
+			}
+			if saw.unknown {
+				end, list = "?", "?"
+			}
+			log("list %d: client %d through %s, %s to %s: %s: %s", w.list, op.ClientId, saw.door, time.Duration(op.Call).Round(time.Millisecond), end, what, list)
+		}
+	}
 }
