@@ -69,7 +69,7 @@ func (c *Cluster) etcdMember(ctx context.Context, client *http.Client, m spec.Et
 		Index   int64    `json:"raftIndex,string"`
 		Errors  []string `json:"errors"`
 	}
-	err := post(ctx, client, c.door.url(m.Client)+"/v3/maintenance/status", &answer)
+	err := post(ctx, client, c.door.url(m.Client)+"/v3/maintenance/status", []byte("{}"), &answer)
 	if err != nil {
 		e.Why = err.Error()
 		return e
@@ -164,8 +164,10 @@ func snapshot(ctx context.Context, client *http.Client, url string, to io.Writer
 	}
 }
 
-func post(ctx context.Context, client *http.Client, url string, into any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader([]byte("{}")))
+// post asks a member of etcd through its HTTP gateway. A refusal is in the member's own
+// words, if it has any.
+func post(ctx context.Context, client *http.Client, url string, body []byte, into any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -176,7 +178,11 @@ func post(ctx context.Context, client *http.Client, url string, into any) error 
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answers %s", url, resp.Status)
+		var refused struct {
+			Message string `json:"message"`
+		}
+		_ = json.NewDecoder(io.LimitReader(resp.Body, 1<<16)).Decode(&refused) // it may say nothing
+		return errors.New(cmp.Or(refused.Message, url+" answers "+resp.Status))
 	}
 	return json.NewDecoder(resp.Body).Decode(into)
 }

@@ -6,9 +6,9 @@ import (
 	"strings"
 	"testing"
 
-	"howdah/postgres"
 	"howdah/problem"
 	"howdah/spec"
+	"howdah/test/testpg"
 )
 
 // What the reader of the file says, what PostgreSQL says of names in it, and what
@@ -22,9 +22,7 @@ func TestJudgeInventory(t *testing.T) {
 		}
 		return JudgeInventory(t.Context(), file)
 	}
-	if _, err := postgres.Find(0); err != nil {
-		t.Skip("needs PostgreSQL")
-	}
+	testpg.Majors(t) // or there is none
 	const good = `cluster: app
 hosts: [10.10.10.11]
 parameters:

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -86,7 +85,7 @@ func (c *Cluster) askStore(ctx context.Context, path string, what, into any) err
 	var failed []error
 	for _, m := range c.Nodes[0].Etcd.Members {
 		one, done := context.WithTimeout(ctx, answerWithin)
-		err := postTo(one, client, c.door.url(m.Client)+path, text, into)
+		err := post(one, client, c.door.url(m.Client)+path, text, into)
 		done()
 		if err == nil {
 			return nil
@@ -94,27 +93,6 @@ func (c *Cluster) askStore(ctx context.Context, path string, what, into any) err
 		failed = append(failed, fmt.Errorf("%s: %w", m.Name, err))
 	}
 	return c.unreachable(ctx, "change", errors.Join(failed...))
-}
-
-func postTo(ctx context.Context, client *http.Client, url string, body []byte, into any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		var refused struct {
-			Message string `json:"message"`
-		}
-		_ = json.NewDecoder(io.LimitReader(resp.Body, 1<<16)).Decode(&refused) // it may say nothing
-		return errors.New(cmp.Or(refused.Message, "it answers "+resp.Status))
-	}
-	return json.NewDecoder(resp.Body).Decode(into)
 }
 
 // storeSeen is what a change of the store begins with.

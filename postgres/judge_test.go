@@ -6,15 +6,13 @@ import (
 	"testing"
 
 	"howdah/postgres"
+	"howdah/test/testpg"
 )
 
 // A real installation says what it does not take: names and values in one answer.
 func TestRefuses(t *testing.T) {
-	all := postgres.FindAll()
-	if len(all) == 0 {
-		t.Skip("needs PostgreSQL")
-	}
-	for _, p := range all {
+	testpg.Majors(t) // or there is none
+	for _, p := range postgres.FindAll() {
 		bad, err := p.Refuses(t.Context(), map[string]string{
 			"work_mem": "8MB", "shared_bufers": "1GB", "no_such": "1", "jit": "perhaps", "Max_Connections": "0", "search_path": "a, b",
 			"myapp.any": "x", "include": "/etc/passwd", "role": "somebody", "lc_messages": "C", "log_line_prefix": "%m '\\",

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,6 +26,8 @@ type Proc struct {
 type pidFile struct {
 	pid     int // negative: a single-user server
 	started time.Time
+	key     uint32 // of its System V segment (sysv_shmem.c); 0: it has not said yet
+	id      int    // of the same
 	status  string // "starting", "stopping", "ready", "standby", or "" before the first is written
 }
 
@@ -41,6 +44,9 @@ func readPIDFile(data string) (f pidFile, ok bool) {
 		if sec, err := strconv.ParseInt(strings.TrimSpace(lines[2]), 10, 64); err == nil {
 			f.started = time.Unix(sec, 0)
 		}
+	}
+	if len(lines) > 6 {
+		_, _ = fmt.Sscan(lines[6], &f.key, &f.id) // LOCK_FILE_LINE_SHMEM_KEY; empty until it is made
 	}
 	if len(lines) > 7 {
 		f.status = strings.TrimSpace(lines[7])
