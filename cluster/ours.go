@@ -211,7 +211,8 @@ type FailoverPage struct {
 func (p FailoverPage) Key() string { return DirFailovers + strconv.FormatInt(p.Epoch, 10) }
 
 // Outage is how long nobody wrote: from the first sign of what was not planned,
-// or from the end of the checkpoint before what was, until the first answer to a
+// or from when the first gateway held its clients for what was (without gateways,
+// from the end of the checkpoint before), until the first answer to a
 // write: to that of a client, where one waited. It is 0 where there was nothing to interrupt.
 func (p FailoverPage) Outage() time.Duration {
 	if p.Kind == KindBootstrap || p.Kind == KindPromotion {
@@ -220,8 +221,8 @@ func (p FailoverPage) Outage() time.Duration {
 	var begin, end time.Duration
 	for _, ph := range p.Phases {
 		switch ph.Name {
-		case PhaseCheckpointed:
-			begin = ph.After
+		case PhaseCheckpointed, PhaseHeld:
+			begin = max(begin, ph.After)
 		case PhaseWrites, PhaseRouted:
 			end = max(end, ph.After)
 		}
@@ -232,6 +233,7 @@ func (p FailoverPage) Outage() time.Duration {
 // The phases that Outage goes by.
 const (
 	PhaseCheckpointed = "checkpointed" // the last of a planned change before clients are cut off
+	PhaseHeld         = "held"         // the first gateway begins no more transactions
 	PhaseWrites       = "writes"       // what is written can be acknowledged again
 	PhaseRouted       = "routed"       // and a client of a gateway had an answer
 )
@@ -341,6 +343,8 @@ type Gateway struct {
 	// Open how many transactions were going on then that it knows of.
 	Held int64 `json:"held,omitempty"`
 	Open int   `json:"open,omitempty"`
+	// HeldAt is since when it has held them, by its own clock.
+	HeldAt time.Time `json:"held_at,omitzero"`
 	// Served is the newest reign whose leader has answered a client through it.
 	Served int64 `json:"served,omitempty"`
 	// ServedAt is when it did so for the first time, or again after it had been away.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"howdah/cluster"
 )
@@ -66,8 +67,33 @@ func (t *turn) drain(to string) bool {
 		t.wakeBy(end)
 		return false
 	}
+	t.heldSince(d.Mod)
 	t.m.Story.phase("drained", t.Wall)
 	return true
+}
+
+// heldSince has the story say when the first gateway began to hold its clients, by the
+// clock of its node, and never before there was anything to hold them for.
+func (t *turn) heldSince(generation int64) {
+	var first time.Time
+	for _, g := range t.State.Gateways {
+		if g.Held == generation && !g.HeldAt.IsZero() && (first.IsZero() || g.HeldAt.Before(first)) {
+			first = g.HeldAt
+		}
+	}
+	if s := &t.m.Story; !first.IsZero() && s.Kind != "" {
+		asked := s.Begun
+		if n := len(s.Phases); n > 0 {
+			asked = s.Begun.Add(s.Phases[n-1].After)
+		}
+		if first.Before(asked) {
+			first = asked
+		}
+		if first.After(t.Wall) {
+			first = t.Wall
+		}
+		s.phase(cluster.PhaseHeld, first)
+	}
 }
 
 // announce tells the gateways who comes next.

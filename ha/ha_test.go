@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -759,5 +760,47 @@ func TestAStopThatHangs(t *testing.T) {
 	v.Memory.Failed = Failed{What: Stop{}.String(), Times: 1}
 	if d := Decide(v); !slices.Contains(d.Actions, Action(Kill{})) {
 		t.Errorf("want a kill: %s", d)
+	}
+}
+
+// The page of a planned change begins when the first gateway held its clients: by the
+// clock of its node, which may be wrong, so within what the leader knows for certain.
+func TestHeldSince(t *testing.T) {
+	asked := time.Unix(1_800_000_000, 0).UTC()
+	at := func(ms int) time.Time { return asked.Add(time.Duration(ms) * time.Millisecond) }
+	for _, tt := range []struct {
+		name string
+		held []time.Time // by its gateways; the zero one has not acknowledged
+		want time.Duration
+	}{
+		{"the first counts", []time.Time{at(160), at(140)}, 140 * time.Millisecond},
+		{"not the one that has not", []time.Time{at(160), {}}, 160 * time.Millisecond},
+		{"a clock that is behind", []time.Time{at(-5000), at(150)}, 100 * time.Millisecond},
+		{"one that is ahead", []time.Time{at(5000)}, 200 * time.Millisecond},
+		{"nobody", []time.Time{{}}, 0},
+	} {
+		v := leader()
+		v.Wall = at(200)
+		v.State.Failover = cluster.Failover{Mod: 48, Leader: "a", Member: "c"}
+		v.Memory.Switch = Switch{Key: 48, To: "c", Checkpointed: true, Since: now, Held: now - time.Hour}
+		v.Memory.Story = Story{Kind: cluster.KindSwitchover, From: "a", Begun: asked, Phases: []cluster.Phase{{Name: cluster.PhaseCheckpointed, After: 100 * time.Millisecond}}}
+		v.State.Drain = &cluster.Drain{Mod: 50, From: "a", To: "c", Epoch: epoch, Hold: true}
+		for i, h := range tt.held {
+			g := cluster.Gateway{Host: fmt.Sprint(i), HeldAt: h}
+			if !h.IsZero() {
+				g.Held = 50
+			}
+			v.State.Gateways = append(v.State.Gateways, g)
+		}
+		var got time.Duration
+		d := Decide(v)
+		for _, p := range d.Memory.Story.Phases {
+			if p.Name == cluster.PhaseHeld {
+				got = p.After
+			}
+		}
+		if got != tt.want {
+			t.Errorf("%s: held %s after it was asked for, want %s", tt.name, got, tt.want)
+		}
 	}
 }

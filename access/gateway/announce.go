@@ -42,7 +42,10 @@ func (f *front) announce(ctx context.Context, store dcs.Store) error {
 			}
 			lease = got.Lease
 		}
-		value := cluster.Gateway{Node: n.Member, Listen: n.Gateway.Listen, Epoch: is.epoch, Held: is.held, Open: is.open, Served: is.served, ServedAt: is.servedAt}.Encode()
+		value := cluster.Gateway{
+			Node: n.Member, Listen: n.Gateway.Listen, Epoch: is.epoch,
+			Held: is.held, Open: is.open, HeldAt: is.heldAt, Served: is.served, ServedAt: is.servedAt,
+		}.Encode()
 		_, err := do(ctx, dcs.Request{Kind: dcs.Commit, Ops: []dcs.Op{dcs.Put(key, value, lease)}})
 		return err
 	}

@@ -25,6 +25,8 @@ type standing struct {
 	epoch int64 // the newest that the routes follow
 	held  int64 // generation of the drain for which clients are held; 0: none
 	open  int   // transactions that were going on when they first were, or 0
+	// heldAt is since when they have been.
+	heldAt time.Time
 
 	served   int64     // the newest reign whose leader has answered a client here
 	servedAt time.Time // when it first did so, or again after it had been away
@@ -35,6 +37,7 @@ type draining struct {
 	mu    sync.Mutex
 	is    cluster.PictureDrain
 	epoch int64
+	since time.Time            // clients have been held
 	doors int                  // that count
 	open  map[*pooler.Door]int // transactions that go on
 	valve *time.Timer
@@ -119,7 +122,8 @@ func (f *front) hold(d cluster.PictureDrain) {
 		doors = append(doors, f.own)
 	}
 	g.mu.Lock()
-	g.doors = len(doors)
+	g.doors, g.since = len(doors), time.Now().Round(0)
+	since := g.since
 	g.valve = time.AfterFunc(holdMost, func() { f.tire(d) })
 	g.mu.Unlock()
 	for _, door := range doors {
@@ -130,7 +134,7 @@ func (f *front) hold(d cluster.PictureDrain) {
 		door.Watch(which, func(open int) { f.count(d.Generation, door, open) })
 	}
 	if len(doors) == 0 {
-		f.stand(func(s *standing) { s.held, s.open = d.Generation, 0 })
+		f.stand(func(s *standing) { s.held, s.open, s.heldAt = d.Generation, 0, since })
 	}
 }
 
@@ -150,7 +154,7 @@ func (f *front) count(generation int64, door *pooler.Door, open int) {
 		sum += n
 	}
 	if last := !known && len(g.open) == g.doors; last || len(g.open) == g.doors && sum == 0 {
-		f.stand(func(s *standing) { s.held, s.open = generation, sum })
+		f.stand(func(s *standing) { s.held, s.open, s.heldAt = generation, sum, g.since })
 	}
 }
 
@@ -160,7 +164,7 @@ func (f *front) letGo() {
 	if f.own != nil {
 		f.own.Follow(pooler.Course{})
 	}
-	f.stand(func(s *standing) { s.held, s.open = 0, 0 })
+	f.stand(func(s *standing) { s.held, s.open, s.heldAt = 0, 0, time.Time{} })
 }
 
 // tire ends a hold that has lasted for too long.
