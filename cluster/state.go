@@ -250,9 +250,16 @@ func (s *State) Epoch() int64 {
 	return 0
 }
 
+// Stray says that the leader key was written by who is no agent, over one that was: an
+// agent puts it with its lease, and with the term in the same transaction. Nobody
+// leads by it, whatever name it carries.
+func (s *State) Stray() bool {
+	return s.Leader != nil && s.Leader.Lease == 0 && s.Term != nil && s.Term.Mod < s.Leader.Mod
+}
+
 // LeaderName is the leader's name, or "".
 func (s *State) LeaderName() string {
-	if s.Leader == nil {
+	if s.Leader == nil || s.Stray() {
 		return ""
 	}
 	return s.Leader.Name

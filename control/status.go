@@ -246,14 +246,14 @@ func problems(s cluster.State) []MemberProblem {
 	return found
 }
 
-// foreignLeader finds a leader key that is no member's: whoever leads gives way to
-// it, and nobody leads as long as it stands.
+// foreignLeader finds a leader key that is no member's: the leader who lives puts its
+// own over it at once, and one that stands for longer keeps everybody from leading.
 func (c *Cluster) foreignLeader(s cluster.State) []MemberProblem {
 	if s.Leader == nil {
 		return nil
 	}
 	name := s.Leader.Name
-	if _, live := s.Member(name); name != "" && (live || s.Ours(name)) {
+	if _, live := s.Member(name); name != "" && (live || s.Ours(name)) && !s.Stray() {
 		return nil
 	}
 	etcdctl := "etcdctl"
@@ -265,9 +265,17 @@ func (c *Cluster) foreignLeader(s cluster.State) []MemberProblem {
 	}
 	return []MemberProblem{{Error: problem.Error{
 		Code: "leader-key-foreign", What: "nobody can lead cluster " + c.Name,
-		Why: fmt.Sprintf("its key leader says %s, and there is no such member: whoever led gave way to it", strconv.Quote(shortened(name))),
-		Do:  "find out who wrote it; then delete it, and the members elect: `" + etcdctl + " del " + c.namespace() + "/" + c.Name + "/" + cluster.KeyLeader + "`",
+		Why: fmt.Sprintf("its key leader says %s, which no member wrote, and who led last (%s) does not put it right", strconv.Quote(shortened(name)), last(s)),
+		Do:  "find out who wrote it, and start the member that led last: it takes the key back. If it is lost, wait for the length of a lease, then delete the key, and the members elect: `" + etcdctl + " del " + c.namespace() + "/" + c.Name + "/" + cluster.KeyLeader + "`",
 	}}}
+}
+
+// last is who led last, as the store has it.
+func last(s cluster.State) string {
+	if s.Term == nil {
+		return "not known"
+	}
+	return s.Term.Leader
 }
 
 // shortened is a word from outside as it fits into a sentence.

@@ -221,6 +221,7 @@ func (t *turn) decide() {
 	case t.rebuild():
 	case t.paused():
 	case t.outside():
+	case t.stray():
 	case t.leading() || t.State.LeaderName() == t.Self.Name:
 		t.lead()
 	case t.State.LeaderName() != "":

@@ -70,7 +70,7 @@ func (t *turn) lease() {
 	}
 	// While another leads, no right is taken soon: nobody needs to confirm that the
 	// lease lives, which takes a majority of the store. It is kept three times over at least.
-	bare := epoch == 0 && t.Known && t.State.Leader != nil && !t.heir()
+	bare := epoch == 0 && t.Known && t.State.Leader != nil && !t.State.Stray() && !t.heir()
 	every, last := t.Timers.Renew, m.Lease.Sent
 	if bare {
 		every, last = max(every, min(every+every/2, t.Timers.Lease*3/10)), m.Lease.heard()

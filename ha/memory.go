@@ -360,7 +360,7 @@ func (t *turn) lost() {
 	}
 	l, term := t.State.Leader, t.State.Term
 	switch {
-	case l == nil || l.Name != t.Self.Name:
+	case l == nil || l.Name != t.Self.Name || t.State.Stray():
 		*r = Right{}
 	case l.Mod == r.Epoch:
 	case l.Lease == t.m.Lease.ID && t.m.Lease.Sent > 0 && term != nil && term.Mod == l.Mod && term.Kind == cluster.TermRetaken && term.Over == r.Epoch:

@@ -38,7 +38,8 @@ type ack struct {
 
 // holder is the node whose name the leader key truly carries.
 func (w *World) holder() (*node, dcs.KV) {
-	if p := w.store.newest; p.leader.Mod != 0 || p.read().Initialize.System != 0 || w.now >= w.laws.former.until {
+	stray := w.store.newest.leader.Mod != 0 && w.store.newest.leader.Lease == 0
+	if p := w.store.newest; p.leader.Mod != 0 && !stray || !stray && p.read().Initialize.System != 0 || w.now >= w.laws.former.until {
 		return p.holder, p.leader
 	}
 	return w.laws.former.node, w.laws.former.key
@@ -141,10 +142,16 @@ func (w *World) changed(before, after *picture) {
 		w.laws.system = sys
 	}
 	w.restoring(before, after)
-	if had && (!has || string(now.Value) != string(old.Value)) {
+	if w.straying {
+		return // nobody holds it, and nobody gave it up
+	}
+	if had && old.Lease != 0 && (!has || string(now.Value) != string(old.Value)) {
 		w.keyLeft(w.node(string(old.Value)), old, now, has)
 	}
 	if has && old.Mod != now.Mod {
+		if st := before.read(); had && old.Lease == 0 && st.Term != nil && string(now.Value) != st.Term.Leader {
+			w.fail("election", "%s put its key over one that nobody held, and %s led last", now.Value, st.Term.Leader)
+		}
 		w.ambushed(w.node(string(now.Value)), w.node(string(old.Value)))
 		w.keyTaken(w.node(string(now.Value)), before, had)
 		w.restored(w.node(string(now.Value)), now)

@@ -52,6 +52,7 @@ type World struct {
 	follows bool  // until it is promoted
 
 	wiping   bool // the store is losing everything at this moment
+	straying bool // somebody who is no agent writes the leader key at this moment
 	promises bool // it is to live so
 	quorum   bool // it lives in synchronous mode quorum, strict: what is acknowledged is never lost
 
@@ -75,6 +76,7 @@ type Stats struct {
 	LongestWithout         time.Duration // a primary, once there was one
 	Frozen, Thawed         int
 	Restores               int // that the leader was asked for
+	Strays, Righted        int // leader keys that no agent wrote; and that were a member's again before they were removed
 	Wiped, Decided         int // stores that lost everything; and what was next after them a person had to say
 }
 
@@ -107,6 +109,7 @@ type Options struct {
 	Mutant  *Mutant
 	Restore bool                        // people bring the cluster back to a moment
 	Wipe    bool                        // the store loses everything, again and again
+	Stray   bool                        // somebody who is no agent writes the leader key
 	Quorum  bool                        // commits wait for standbys, strictly
 	Follow  bool                        // it begins as a standby cluster
 	Heard   func(*ha.Decision)          // told every decision that does something, or says what the last did not
@@ -148,6 +151,9 @@ func New(o Options) *World {
 	}
 	if o.Wipe {
 		w.wipes()
+	}
+	if o.Stray {
+		w.strays()
 	}
 	if o.Follow {
 		w.follow()

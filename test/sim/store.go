@@ -52,7 +52,10 @@ func newStore(w *World) *store {
 		before := s.newest
 		s.newest = &picture{Snapshot: snap, reader: &s.reader}
 		if kv, ok := snap.Keys[cluster.KeyLeader]; ok {
-			s.newest.leader, s.newest.holder = kv, w.node(string(kv.Value))
+			s.newest.leader = kv
+			if kv.Lease != 0 { // no agent puts it without
+				s.newest.holder = w.node(string(kv.Value))
+			}
 		}
 		w.changed(before, s.newest)
 		w.gateways.see(s.newest)

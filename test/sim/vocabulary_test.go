@@ -59,6 +59,9 @@ var notWiped = []string{
 	"store=anew", "heard=all", "voters=%d", "right=live", "sync=unsure", "later=%s(%d)", "awaits=rebuild",
 }
 
+// notStrayed is that of ha/stray.go (TestStrays).
+var notStrayed = []string{"leader=stray(%s)"}
+
 // A vocabulary is all that a decision can say and ask for: the formats of its
 // notes and the types of its actions, read from the source of package ha, so
 // that a branch which is added there is demanded of the simulation at once.
@@ -193,7 +196,7 @@ func (s *said) format(note string) string {
 // about synchronous mode or of the others, and of every excuse for one that is gone.
 func (v vocabulary) demand(synchronous bool, complain func(string, ...any), heard *said) {
 	count := heard.count
-	lives := slices.Concat(notRestored, notFollowing, notWiped) // of their own
+	lives := slices.Concat(notRestored, notFollowing, notWiped, notStrayed) // of their own
 	for _, note := range slices.Sorted(maps.Keys(v.notes)) {
 		if _, excused := unreached[note]; count[note] == 0 && !excused && !slices.Contains(lives, note) && v.synchronous[note] == synchronous {
 			complain("no decision said %q", note)
