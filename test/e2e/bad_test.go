@@ -69,6 +69,7 @@ func TestDirectoryThatPostgresCannotEnter(t *testing.T) {
 }
 
 func TestLongDirectory(t *testing.T) {
+	byNight(t)
 	w := own(t)
 	outer := w.Dir
 	w.Dir = filepath.Join(outer, strings.Repeat("a-long-name/", 12), "here")
@@ -78,6 +79,7 @@ func TestLongDirectory(t *testing.T) {
 
 // Another playground has the addresses: its store is no store of ours.
 func TestAnotherPlaygroundAnswers(t *testing.T) {
+	byNight(t)
 	w := demo(t)
 	w.howdah("down", "--yes")
 	t.Cleanup(func() { w.upAgain() }) // when the other one is gone

@@ -104,6 +104,9 @@ func TestEveryProcessEnds(t *testing.T) {
 	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGKILL} {
 		for _, role := range []string{"etcd", "agent", "node"} {
 			t.Run(role+" "+unix.SignalName(sig), func(t *testing.T) {
+				if sig != unix.SIGKILL {
+					byNight(t)
+				}
 				w := demo(t)
 				writer := w.write()
 				n := w.Node(w.whole())

@@ -41,9 +41,7 @@ all:
 // only leads to them: each service goes where it should, also when the leader's
 // host is lost, and who is behind on purpose stays behind and never leads.
 func TestFiveNodesAndAGateway(t *testing.T) {
-	if os.Getenv("NIGHTLY") == "" {
-		t.Skip("five servers and a failover take longer than there is time by day: NIGHTLY=1")
-	}
+	byNight(t)
 	w := own(t)
 	file := filepath.Join(t.TempDir(), "pigsty.yml")
 	w.check(os.WriteFile(file, []byte(fiveNodes), 0o600))

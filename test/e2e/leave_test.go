@@ -13,9 +13,7 @@ import (
 // apply that is killed anywhere is given again; the hosts that carry the store by
 // themselves go on doing so.
 func TestMembersComeAndGo(t *testing.T) {
-	if os.Getenv("NIGHTLY") == "" {
-		t.Skip("it takes minutes: NIGHTLY")
-	}
+	byNight(t)
 	w := own(t)
 	file := filepath.Join(t.TempDir(), "pigsty.yml")
 	write := func(etcd string, hosts ...string) {
@@ -86,9 +84,7 @@ func TestMembersComeAndGo(t *testing.T) {
 // Where nobody says which hosts carry the store, one whose server leaves goes on
 // carrying its member of it, and may have a server again.
 func TestAHostIsLeftItsStore(t *testing.T) {
-	if os.Getenv("NIGHTLY") == "" {
-		t.Skip("it takes minutes: NIGHTLY")
-	}
+	byNight(t)
 	w := own(t)
 	file := filepath.Join(t.TempDir(), "small.yml")
 	write := func(hosts string) {

@@ -48,17 +48,21 @@ func (w *world) undo() {
 // other's first word, to whoever can still hear it; healed it comes back by itself.
 func TestPrimaryCutOff(t *testing.T) {
 	for _, tt := range []struct {
-		name string
-		laid func(leader string, others []string) []string
+		name  string
+		night bool
+		laid  func(leader string, others []string) []string
 	}{
-		{"from all", func(l string, _ []string) []string { return []string{"partition", l} }},
-		{"from the members, not from clients", func(l string, o []string) []string {
+		{"from all", false, func(l string, _ []string) []string { return []string{"partition", l} }},
+		{"from the members, not from clients", true, func(l string, o []string) []string {
 			return []string{"partition", l, "--from", strings.Join(o, ",")}
 		}},
-		{"it can not send", func(l string, _ []string) []string { return []string{"one-way", l, "--to", "all"} }},
-		{"it can not hear", func(l string, _ []string) []string { return []string{"one-way", l, "--from", "all"} }},
+		{"it can not send", false, func(l string, _ []string) []string { return []string{"one-way", l, "--to", "all"} }},
+		{"it can not hear", true, func(l string, _ []string) []string { return []string{"one-way", l, "--from", "all"} }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			if tt.night {
+				byNight(t)
+			}
 			w := isolated(t)
 			w.leased()
 			c := w.trial()
@@ -243,6 +247,9 @@ func TestNodeFrozen(t *testing.T) {
 func TestSlowNetwork(t *testing.T) {
 	for _, how := range [][]string{{"--delay", "100ms"}, {"--rate", "1mbit"}, {"--loss", "2%"}} {
 		t.Run(how[0], func(t *testing.T) {
+			if how[0] != "--delay" {
+				byNight(t)
+			}
 			w := isolated(t)
 			writer := w.write()
 			leader := w.whole()
@@ -298,6 +305,7 @@ func TestDemoFaults(t *testing.T) {
 
 // Whoever forgets a fault is not left with it: down and up take all off.
 func TestDownAndUpHeal(t *testing.T) {
+	byNight(t)
 	w := isolated(t)
 	leader := w.whole()
 	var others []string

@@ -39,9 +39,7 @@ func (w *world) goesOn(what string, leader string, server process.ID) {
 // The store is lost, and comes back: empty, with what one member of three has, with a
 // snapshot, with one member more or less. PostgreSQL goes on in all of it.
 func TestTheStoreIsLost(t *testing.T) {
-	if os.Getenv("NIGHTLY") == "" {
-		t.Skip("takes two minutes; NIGHTLY runs it")
-	}
+	byNight(t)
 	w := own(t)
 	w.up()
 	writer := w.write()

@@ -110,6 +110,17 @@ func empty(t *testing.T) *world {
 	return w
 }
 
+// byDay says that there is no time for what is tried at night besides.
+func byDay() bool { return os.Getenv("NIGHTLY") == "" }
+
+// byNight leaves a test to the night: what it tries is rare, or tried by others in part.
+func byNight(t *testing.T) {
+	t.Helper()
+	if byDay() {
+		t.Skip("takes longer than there is time by day: NIGHTLY=1")
+	}
+}
+
 func (w *world) begin() {
 	var cancel context.CancelFunc
 	w.ctx, cancel = context.WithTimeoutCause(w.t.Context(), forTest, fmt.Errorf("not within %s", forTest))
