@@ -202,9 +202,9 @@ func (c Config) Parameters() map[string]string {
 	return params
 }
 
-// ParametersText is the same as one text that is equal for equal settings:
+// ParametersText is parameters as one text that is equal for equal settings:
 // "{}" for none.
-func (c Config) ParametersText() string { return encode(c.Parameters()) }
+func ParametersText(parameters map[string]string) string { return encode(parameters) }
 
 // ParseParameters is the inverse.
 func ParseParameters(text string) (map[string]string, error) {

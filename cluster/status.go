@@ -18,12 +18,19 @@ type Status struct {
 	Optime      pg.LSN
 	Slots       map[string]pg.LSN
 	RetainSlots []string // member slots kept for absent members, sorted
+	// Xmins are the catalog_xmin of the leader's slots, where permanent logical ones are
+	// kept: from it a standby knows from when on its copy of one lacks nothing. Ours; a
+	// Patroni passes over it.
+	Xmins map[string]uint32
+	Epoch int64 // under which the leader says this; only where it keeps permanent slots. Ours, too
 }
 
 type statusJSON struct {
 	Optime      pg.LSN            `json:"optime,omitempty"`
 	Slots       map[string]pg.LSN `json:"slots,omitempty"`
 	RetainSlots []string          `json:"retain_slots,omitempty"`
+	Xmins       map[string]uint32 `json:"catalog_xmins,omitempty"`
+	Epoch       int64             `json:"epoch,omitempty"`
 }
 
 // Encode is the value to put.
@@ -31,7 +38,7 @@ func (s Status) Encode() string { return encode(statusJSON(s)) }
 
 // Equal says that both publish the same value.
 func (s Status) Equal(o Status) bool {
-	return s.Optime == o.Optime && maps.Equal(s.Slots, o.Slots) && slices.Equal(s.RetainSlots, o.RetainSlots)
+	return s.Optime == o.Optime && maps.Equal(s.Slots, o.Slots) && slices.Equal(s.RetainSlots, o.RetainSlots) && maps.Equal(s.Xmins, o.Xmins) && s.Epoch == o.Epoch
 }
 
 // ParseStatus reads a status: the object, a bare number (as the legacy key
@@ -46,6 +53,8 @@ func ParseStatus(value []byte) (Status, error) {
 		Optime      json.RawMessage `json:"optime"`
 		Slots       json.RawMessage `json:"slots"`
 		RetainSlots json.RawMessage `json:"retain_slots"`
+		Xmins       json.RawMessage `json:"catalog_xmins"`
+		Epoch       json.RawMessage `json:"epoch"`
 	}
 	if err := decode(value, &raw); err != nil {
 		return s, err
@@ -54,6 +63,8 @@ func ParseStatus(value []byte) (Status, error) {
 		unwrap("optime", raw.Optime, &s.Optime),
 		unwrap("slots", raw.Slots, &s.Slots),
 		unwrap("retain_slots", raw.RetainSlots, &s.RetainSlots),
+		unwrap("catalog_xmins", raw.Xmins, &s.Xmins),
+		unwrap("epoch", raw.Epoch, &s.Epoch),
 	)
 	slices.Sort(s.RetainSlots)
 	return s, err

@@ -35,7 +35,7 @@ func (c *Cluster) PatchConfig(ctx context.Context, patch map[string]any) (cluste
 func (c *Cluster) PutConfig(ctx context.Context, data map[string]any, mod int64) (cluster.Config, error) {
 	config := cluster.Config{Data: data}
 	_, err := config.SetTimers()
-	if err = errors.Join(err, config.CheckModes(), config.CheckStandby()); err != nil {
+	if err = errors.Join(err, config.CheckModes(), config.CheckStandby(), config.CheckSlots()); err != nil {
 		return cluster.Config{}, &problem.Error{
 			Code: "config-invalid", What: "cannot change the configuration of cluster " + c.Name,
 			Why: strings.ReplaceAll(err.Error(), "\n", "; "), Do: "correct it; nothing was changed",

@@ -10,8 +10,8 @@ import (
 // An Action is one thing to do: a plain value that compares with == and prints
 // as one line. Three lanes carry them out, each one thing at a time: the lock
 // (requests about lease and leader key), notes (what is published), and the
-// server. Freeze and Thaw belong to no lane: they are done at once. Prove goes on
-// beside all of them.
+// server. Freeze and Thaw belong to no lane: they are done at once. Prove and Advance
+// go on beside all of them.
 type Action interface {
 	String() string
 	Lane() Lane
@@ -179,6 +179,18 @@ type (
 	// Slots makes the physical slots exactly these (comma separated); the spare ones
 	// hold no log before somebody has used them.
 	Slots struct{ Names, Spare string }
+	// Logical drops logical slots (comma separated), and makes, or takes over, others.
+	Logical struct {
+		Want pg.SlotList
+		Drop string
+	}
+	// Advance moves slots of a standby to where they are to be.
+	Advance struct{ Slots pg.SlotList }
+	// Adopt copies logical slots (comma separated) from a primary to a standby, which it stops.
+	Adopt struct {
+		From  pg.Upstream
+		Names string
+	}
 	// Checkpoint writes one.
 	Checkpoint struct{}
 	// Synchronize gives the server, whether it runs or not, its setting of
@@ -192,7 +204,7 @@ type (
 		Number int64
 	}
 	// Configure gives the server, whether it runs or not, the parameters of the
-	// dynamic configuration (as Config.ParametersText writes them). Reread: what
+	// dynamic configuration (as cluster.ParametersText writes them). Reread: what
 	// the node itself sets is read anew, too.
 	Configure struct {
 		Parameters string
@@ -239,6 +251,9 @@ func (Keep) Lane() Lane        { return Server }
 func (MoveAside) Lane() Lane   { return Server }
 func (Install) Lane() Lane     { return Server }
 func (Slots) Lane() Lane       { return Server }
+func (Logical) Lane() Lane     { return Server }
+func (Advance) Lane() Lane     { return Aside }
+func (Adopt) Lane() Lane       { return Server }
 func (Checkpoint) Lane() Lane  { return Server }
 func (Configure) Lane() Lane   { return Server }
 func (Synchronize) Lane() Lane { return Server }
@@ -299,6 +314,15 @@ func (a Slots) String() string {
 	}
 	return "slots(" + a.Names + ")"
 }
+
+func (a Logical) String() string {
+	if a.Drop != "" {
+		return "logical slots(" + a.Want.Names() + "; drop " + a.Drop + ")"
+	}
+	return "logical slots(" + a.Want.Names() + ")"
+}
+func (a Advance) String() string     { return "advance(" + a.Slots.Names() + ")" }
+func (a Adopt) String() string       { return "adopt(" + a.Names + " of " + a.From.Name + ")" }
 func (Checkpoint) String() string    { return "checkpoint" }
 func (Configure) String() string     { return "configure" }
 func (a Synchronize) String() string { return "synchronize(" + a.Names + ")" }

@@ -22,7 +22,9 @@ func (t *turn) unset() (Configure, bool) {
 	if !t.Known || t.State.Unknown(cluster.KeyConfig) || c.Data == nil || c.Mod == t.m.SetAt && !t.m.Reload {
 		return Configure{}, false
 	}
-	want := c.ParametersText()
+	parameters := c.Parameters()
+	t.forLogical(parameters)
+	want := cluster.ParametersText(parameters)
 	if want == t.m.Set || want == noParameters && t.m.Set == "" {
 		t.m.SetAt = c.Mod
 	}

@@ -22,7 +22,7 @@ func (t *turn) follow() {
 		return
 	}
 	t.m.Crash, t.m.Switch, t.m.Vacancy = Crash{}, Switch{}, Vacancy{}
-	t.m.Offer = Offer{}
+	t.m.Offer, t.m.Away = Offer{}, nil
 	if epoch := t.State.Epoch(); t.m.Rejoin.Leader != leader || t.m.Rejoin.Epoch != epoch {
 		t.m.Rejoin = Rejoin{Leader: leader, Epoch: epoch}
 	}
@@ -150,6 +150,11 @@ func (t *turn) followers(of string) []string {
 // It says whether that is work on the server.
 func (t *turn) cascade() bool {
 	want := t.followers(t.Self.Name)
+	if kept := t.kept(); len(kept) > 0 {
+		want = append(want, kept...)
+		slices.Sort(want)
+		want = slices.Compact(want)
+	}
 	missing := slices.ContainsFunc(want, func(slot string) bool { return !slices.Contains(t.Server.Slots, slot) })
 	t.others(func(slot string) {
 		missing = missing || !slices.Contains(t.Server.Slots, slot)
@@ -190,7 +195,8 @@ func (t *turn) cascade() bool {
 // who will stream from it should it be promoted: until the first of them does, no
 // commit is acknowledged, and who finds no slot comes again only after a while.
 func (t *turn) others(each func(slot string)) {
-	if !t.synchronous() || t.tags(t.seen()).NoFailover() {
+	ttl, limited := t.State.Config.MemberSlotsTTL()
+	if !t.synchronous() || t.tags(t.seen()).NoFailover() || limited && ttl == 0 {
 		return
 	}
 	for i := range t.State.Members { // large: not copied to be passed over
@@ -228,8 +234,8 @@ func (t *turn) stream() {
 		r.Stuck, r.Tries = 0, 0
 		t.m.Streamed = Streamed{t.State.Leader.Mod, s.PID}
 		t.m.Story = Story{}
-		if !t.cascade() {
-			t.whole()
+		if !t.cascade() && !t.whole() {
+			t.standing()
 		}
 		return
 	default:

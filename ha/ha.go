@@ -15,7 +15,7 @@
 //
 // One remedy, one file: fence.go, lease.go, lead.go, crash.go, handover.go, heir.go, drain.go,
 // elect.go, follow.go, rejoin.go, upstream.go, restore.go, bootstrap.go, request.go, outside.go, silent.go, publish.go,
-// doors.go, patient.go, rebuild.go;
+// doors.go, patient.go, rebuild.go, slots.go;
 // timers.go says how fast all of it is.
 package ha
 
@@ -70,6 +70,8 @@ type View struct {
 	Heard    time.Duration // boot clock when the leader's machine last answered anything; 0: not known
 	Probe    quorum.Probe  // the last commit that tried the setting
 	ProbeAt  time.Duration // boot clock when that was last reported
+	Moving   bool          // slots are being moved on
+	Moved    *Ended        // the end of that, since the last turn
 	Stopping bool          // the agent was asked to end
 	VIP      VIP           // what the role of the virtual address says
 
@@ -103,6 +105,7 @@ type Ended struct {
 	LSN     pg.LSN // Measure: end of the log on disk
 	Path    string // Keep, MoveAside: where things are now
 	Fence   quorum.Fence
+	Slot    string // Advance: one that does not move
 }
 
 // An Answer is what the store said to a request. Unknown means that it may or

@@ -131,6 +131,7 @@ func (t *turn) leadPrimary() {
 		t.note("checkpoint=due")
 		t.work(Checkpoint{})
 	case t.slots():
+	case t.logical():
 	case t.configure():
 	}
 	t.history()
@@ -148,10 +149,15 @@ func (t *turn) settling() bool {
 // slots keeps one physical slot for every other member of the cluster. One that this
 // server had ready as a standby, and that nobody has come for, is made to hold the log.
 func (t *turn) slots() bool {
+	t.gone()
+	kept, _ := t.physical()
 	missing, settling := t.leftBehind(), t.settling()
 	lacks := func(name string) bool {
 		slot := cluster.SlotName(name)
-		return name != t.Self.Name && (!slices.Contains(t.Server.Slots, slot) || !settling && slices.Contains(t.Server.Spare, slot)) && !t.elsewhere(name)
+		return name != t.Self.Name && (!slices.Contains(t.Server.Slots, slot) || !settling && slices.Contains(t.Server.Spare, slot)) && !t.elsewhere(name) && !t.expired(name)
+	}
+	for _, slot := range kept {
+		missing = missing || !slices.Contains(t.Server.Slots, slot)
 	}
 	for _, m := range t.State.Members {
 		missing = missing || lacks(m.Name)
@@ -164,10 +170,11 @@ func (t *turn) slots() bool {
 	}
 	var want []string
 	for _, name := range t.State.Names() {
-		if name != t.Self.Name && !t.elsewhere(name) {
+		if name != t.Self.Name && !t.elsewhere(name) && !t.expired(name) {
 			want = append(want, cluster.SlotName(name))
 		}
 	}
+	want = append(want, t.kept()...)
 	slices.Sort(want)
 	want = slices.Compact(want)
 	t.note("slots=missing")
@@ -198,8 +205,11 @@ func (t *turn) orphans() []string {
 		return nil // a member may be there and not be read
 	}
 	var all []string
+	kept := t.kept()
 	for _, slot := range t.Server.Slots {
-		has := slices.ContainsFunc(t.State.Recorded, func(r cluster.Recorded) bool { return cluster.SlotName(r.Name) == slot })
+		has := slices.Contains(kept, slot) || slices.ContainsFunc(t.State.Recorded, func(r cluster.Recorded) bool {
+			return cluster.SlotName(r.Name) == slot && !t.expired(r.Name)
+		})
 		for i := range t.State.Members { // large: not copied to be looked at
 			has = has || cluster.SlotName(t.State.Members[i].Name) == slot
 		}

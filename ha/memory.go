@@ -40,6 +40,8 @@ type Memory struct {
 	Pointed   Streamed // the start, found under way, that was pointed at the leader of that epoch
 	Swept     int64    // epoch in which this standby's own old slots were dropped
 	Left      string   // slots of members that stream from another one, or have left, as last dropped
+	Copies    Copies   // of logical slots, on a standby
+	Away      []away   // members that do not show themselves, while their slots have a limit
 	Vacancy   Vacancy
 	Offer     Offer
 	Quiet     Quiet
@@ -287,6 +289,9 @@ func (t *turn) remember() {
 	if t.Ended != nil {
 		t.ended(*t.Ended)
 	}
+	if t.Moved != nil {
+		t.moved(*t.Moved)
+	}
 	t.lost()
 }
 
@@ -449,6 +454,10 @@ func (t *turn) ended(e Ended) {
 		}
 	case Checkpoint:
 		m.Switch.Checkpointed = true
+	case Adopt:
+		if ok {
+			m.Copies = Copies{Last: e.At}
+		}
 	case Promote:
 		if ok {
 			m.Story.phase("promoted", t.Wall)

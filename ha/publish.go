@@ -198,6 +198,7 @@ func (t *turn) status() string {
 		}
 	}
 	st.Slots[cluster.SlotName(t.Self.Name)] = t.Server.Flushed
+	t.positions(&st)
 	if st.Equal(t.State.Status) {
 		return ""
 	}

@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"slices"
 	"time"
 
 	"howdah/cluster"
@@ -64,7 +65,7 @@ func (t *turn) tune() {
 
 // untuned tells of a problem that is everybody's alike, once.
 func (t *turn) untuned(p problem.Error) {
-	if t.State.LeaderName() == t.Self.Name {
+	if t.State.LeaderName() == t.Self.Name && !slices.Contains(t.problems, p) {
 		t.problems = append(t.problems, p)
 	}
 }

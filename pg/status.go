@@ -131,6 +131,8 @@ type Status struct {
 	Copied  bool          // the data are a copy, which may lack what this member had confirmed
 	Refused int64         // epoch up to which no leader's log is taken, as on disk; 0: of none
 	Shut    bool          // as a primary it lets nobody in but us, since it was started so
+	Ours    []string      // logical slots that were made, or brought here, by us, sorted
+	Major   int           // of the programs; 0: not known
 	Gone    time.Duration // since its postmaster was seen to die; 0: it runs, or not known
 
 	// Problem keeps the server from running, or is about to, as far as one can
@@ -151,6 +153,7 @@ type Status struct {
 	Slot       string        // standby: primary_slot_name
 	Replicas   []Replica
 	Slots      []string // physical slots, sorted
+	Held       []Slot   // every slot that is not temporary, by name
 	Spare      []string // of these, those that hold no log: nobody has used them yet
 	History    History  // of its timeline
 	Restart    bool     // some setting waits for a restart

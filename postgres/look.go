@@ -30,7 +30,8 @@ const queryTime = time.Second
 func (s *Server) Look(ctx context.Context) pg.Status {
 	s.look.Lock()
 	defer s.look.Unlock()
-	st := pg.Status{Process: pg.ProcessNone, Copied: s.copied(), Shut: Shut(s.node), Refused: int64(s.refusal())}
+	st := pg.Status{Process: pg.ProcessNone, Copied: s.copied(), Shut: Shut(s.node), Refused: int64(s.refusal()), Major: s.programs.Major}
+	st.Ours, _ = s.noted(logicalFile)
 	var err error
 	st.Data, err = s.dataState()
 	st.Problem = problem.Plain(err)
@@ -122,7 +123,10 @@ SELECT pg_is_in_recovery(), current_setting('server_version_num'), pg_conf_load_
   CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() END, current_setting('synchronous_standby_names');
 SELECT status, received_tli, (extract(epoch FROM clock_timestamp() - last_msg_receipt_time) * 1000000)::bigint FROM pg_stat_wal_receiver WHERE pid IS NOT NULL;
 SELECT application_name, state, flush_lsn, replay_lsn, sync_state, usename, host(client_addr), sync_priority FROM pg_stat_replication ORDER BY 1, pid;
-SELECT slot_name, restart_lsn IS NULL AND NOT active AND wal_status IS DISTINCT FROM 'lost' FROM pg_replication_slots WHERE slot_type = 'physical' AND NOT temporary ORDER BY 1`
+SELECT slot_name, restart_lsn IS NULL AND NOT active AND wal_status IS DISTINCT FROM 'lost', slot_type, database, plugin,
+  CASE slot_type WHEN 'logical' THEN confirmed_flush_lsn ELSE restart_lsn END, catalog_xmin, active,
+  wal_status = 'lost' OR j->>'conflicting' = 'true' OR j->>'invalidation_reason' IS NOT NULL, j->>'failover', j->>'synced'
+FROM pg_replication_slots s, to_jsonb(s) j WHERE NOT temporary ORDER BY 1` // through j: columns that only later versions have
 
 // commits are those that wait for standbys, of clients, and the settings of roles and
 // databases by which some do not.
@@ -245,9 +249,19 @@ func (s *Server) fill(ctx context.Context, st *pg.Status, all []*pgconn.Result) 
 		})
 	}
 	for _, r := range all[3].Rows {
-		st.Slots = append(st.Slots, string(r[0]))
+		xmin, _ := strconv.ParseUint(string(r[6]), 10, 32)
+		slot := pg.Slot{
+			Name: string(r[0]), Logical: string(r[2]) == "logical", Database: string(r[3]), Plugin: string(r[4]),
+			At: lsn(r[5]), Xmin: uint32(xmin), Active: string(r[7]) == "t", Lost: string(r[8]) == "t",
+			Failover: string(r[9]) == "true", Synced: string(r[10]) == "true",
+		}
+		st.Held = append(st.Held, slot)
+		if slot.Logical {
+			continue
+		}
+		st.Slots = append(st.Slots, slot.Name)
 		if string(r[1]) == "t" {
-			st.Spare = append(st.Spare, string(r[0]))
+			st.Spare = append(st.Spare, slot.Name)
 		}
 	}
 	// pg_settings is a walk through everything: only after a reload.

@@ -116,17 +116,21 @@ func (s *Server) Rewind(ctx context.Context, from pg.Upstream) error {
 // timeline from pg_control, where a promotion shows only then; until 15 it
 // would find nothing to do and say that all is well.
 func (s *Server) settle(ctx context.Context, source pg.DSN) error {
-	var known pg.DSN // what pgconn knows of libpq's settings; it would send others to the server
-	for _, kv := range source {
-		if !strings.HasPrefix(kv[0], "keepalives") && kv[0] != "tcp_user_timeout" {
-			known = append(known, kv)
-		}
-	}
-	conn, err := pgconn.Connect(ctx, known.String())
+	conn, err := pgconn.Connect(ctx, forPgconn(source).String())
 	if err != nil {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	_, err = conn.Exec(ctx, "SET statement_timeout = 0; CHECKPOINT").ReadAll()
 	return err
+}
+
+// forPgconn is what pgconn knows of libpq's settings; it would send others to the server.
+func forPgconn(source pg.DSN) (known pg.DSN) {
+	for _, kv := range source {
+		if !strings.HasPrefix(kv[0], "keepalives") && kv[0] != "tcp_user_timeout" {
+			known = append(known, kv)
+		}
+	}
+	return known
 }

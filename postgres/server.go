@@ -221,12 +221,16 @@ func (s *Server) mkdir(dir string, mode fs.FileMode) error {
 
 // connect opens a connection of our own: the owner's socket, the superuser.
 func (s *Server) connect(ctx context.Context, settings map[string]string) (*pgconn.PgConn, error) {
+	return s.connectTo(ctx, "postgres", settings)
+}
+
+func (s *Server) connectTo(ctx context.Context, database string, settings map[string]string) (*pgconn.PgConn, error) {
 	c, err := pgconn.ParseConfig("")
 	if err != nil {
 		return nil, err
 	}
 	c.Host, c.Port = s.node.Paths.Sockets, uint16(s.node.Postgres.Port)
-	c.User, c.Database, c.Password = spec.Superuser, "postgres", ""
+	c.User, c.Database, c.Password = spec.Superuser, database, ""
 	c.TLSConfig, c.Fallbacks = nil, nil
 	c.RuntimeParams = map[string]string{
 		"application_name":   "howdah agent",

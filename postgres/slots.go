@@ -29,7 +29,7 @@ func (s *Server) Slots(ctx context.Context, want, spare []string) error {
 			return fmt.Errorf("slots: %q is no name for a slot (a-z, 0-9 and _, at most 63)", name)
 		}
 	}
-	ours, err := s.ownSlots()
+	ours, err := s.noted(physicalFile)
 	if err != nil {
 		return fmt.Errorf("slots: %w", err)
 	}
@@ -60,7 +60,7 @@ func (s *Server) Slots(ctx context.Context, want, spare []string) error {
 	}
 	// The file first: a slot that was created and not noted would never go away.
 	slices.Sort(next)
-	if err := s.write(s.beside("slots"), strings.Join(append(slices.Compact(next), ""), "\n"), 0o600); err != nil {
+	if err := s.write(s.beside(physicalFile), strings.Join(append(slices.Compact(next), ""), "\n"), 0o600); err != nil {
 		return fmt.Errorf("slots: %w", err)
 	}
 	var errs []error
@@ -98,8 +98,14 @@ func (s *Server) Slots(ctx context.Context, want, spare []string) error {
 	return nil
 }
 
-func (s *Server) ownSlots() ([]string, error) {
-	text, err := os.ReadFile(s.beside("slots"))
+// Beside the data stands which slots are ours.
+const (
+	physicalFile = "slots"
+	logicalFile  = "slots.logical"
+)
+
+func (s *Server) noted(file string) ([]string, error) {
+	text, err := os.ReadFile(s.beside(file))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -86,7 +86,7 @@ func Run(ctx context.Context, node spec.Node, log *slog.Logger, doors ...Door) e
 	h := &hands{
 		node: node, store: store, server: server, page: page, log: log,
 		answers: make(chan answered, 4), ended: make(chan worked, 1), looks: make(chan look, 1),
-		progress: make(chan [2]int64, 1), probes: make(chan probed, 4),
+		progress: make(chan [2]int64, 1), probes: make(chan probed, 4), moves: make(chan worked, 1),
 	}
 	h.loop = &Loop{Self: Self(node), Timers: node.Agent.Timers, Hands: h, Log: log}
 	if node.VIP.Address != "" {
@@ -163,6 +163,7 @@ type hands struct {
 	looks    chan look
 	progress chan [2]int64
 	probes   chan probed
+	moves    chan worked
 	probing  context.CancelFunc // ends the probe before
 	beats    beats
 	giveUp   context.CancelFunc
@@ -251,6 +252,9 @@ func (h *hands) run(ctx context.Context) error {
 				h.loop.Progress(p[0], p[1])
 			case p := <-h.probes:
 				h.loop.Probed(p.probe, p.at)
+			case m := <-h.moves:
+				h.loop.Moved(m.ended)
+				h.saw(m.look)
 			case l := <-h.looks:
 				h.looking = false
 				h.saw(l)
@@ -434,6 +438,20 @@ func (h *hands) Prove(a ha.Prove) {
 			h.log.Warn("the setting could not be tried", logkey.Error, err)
 			tell(quorum.Probe{}) // it proves nothing: another is made
 		}
+	})
+}
+
+// Move implements Hands.
+func (h *hands) Move(a ha.Advance) {
+	h.begun.Go(func() {
+		ctx, cancel := context.WithTimeout(h.ctx, Allowed(a))
+		defer cancel()
+		e := Perform(ctx, h.server, a, nil)
+		e.At = h.Boot()
+		if e.Err != "" {
+			h.log.Warn("slots not moved on", logkey.Error, e.Err)
+		}
+		h.moves <- worked{ended: e, look: h.lookNow()}
 	})
 }
 

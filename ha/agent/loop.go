@@ -46,6 +46,8 @@ type Hands interface {
 	// Prove begins a commit that tries the setting; what is seen of it comes back
 	// through Probed. It ends the one before.
 	Prove(a ha.Prove)
+	// Move begins to move slots on; its end comes back through Moved.
+	Move(a ha.Advance)
 	// AtOnce freezes or thaws the server.
 	AtOnce(a ha.Action) error
 }
@@ -70,6 +72,8 @@ type Loop struct {
 	noted   *ha.Answer
 	probe   quorum.Probe
 	probeAt time.Duration
+	moving  bool
+	moved   *ha.Ended
 	last    string      // trail and actions last logged
 	said    ha.Decision // the last one that was looked at for that
 	view    ha.View     // of the last turn
@@ -118,6 +122,9 @@ func (l *Loop) Probed(p quorum.Probe, at time.Duration) {
 	}
 }
 
+// Moved brings the end of a move.
+func (l *Loop) Moved(e ha.Ended) { l.moving, l.moved = false, &e }
+
 // Progress brings how far the work under way is.
 func (l *Loop) Progress(done, total int64) { l.job.Done, l.job.Total = done, total }
 
@@ -143,6 +150,7 @@ func (l *Loop) Turn() ha.Decision {
 	v.Server, v.ServerAt = l.Hands.Server()
 	v.Now, v.Wall, v.Self, v.Timers = l.Hands.Boot(), l.Hands.Wall(), l.Self, l.Timers
 	v.Job, v.Ended, v.LockBusy, v.Answer, v.NoteBusy, v.Noted = l.job, l.ended, l.lock, l.answer, l.note, l.noted
+	v.Moving, v.Moved = l.moving, l.moved
 	v.Probe, v.ProbeAt, v.Stopping, v.Memory = l.probe, l.probeAt, l.stopping, l.decided.Memory
 	listen := ""
 	if leader := v.State.LeaderName(); v.State.Sync.Active() && leader != l.Self.Name {
@@ -154,7 +162,7 @@ func (l *Loop) Turn() ha.Decision {
 	}
 	l.decided = ha.Decide(*v)
 	d := &l.decided
-	l.ended, l.answer, l.noted = nil, nil, nil
+	l.ended, l.answer, l.noted, l.moved = nil, nil, nil, nil
 	l.say(d)
 
 	// The page goes first: nothing begins to write before the guard knows. Until
@@ -186,6 +194,11 @@ func (l *Loop) Turn() ha.Decision {
 		case ha.Server:
 			l.work(a, l.view.Now)
 		case ha.Aside:
+			if m, ok := a.(ha.Advance); ok {
+				l.moving = true
+				l.Hands.Move(m)
+				continue
+			}
 			p := a.(ha.Prove)
 			l.probe, l.probeAt = quorum.Probe{Number: p.Number, Names: p.Names}, l.view.Now
 			l.Hands.Prove(p)

@@ -35,6 +35,7 @@ func (h *still) Ask(ha.Lane, ha.Action, dcs.Request) {}
 func (h *still) Work(a ha.Action)                    { h.work = append(h.work, a) }
 func (h *still) Heard(string) time.Duration          { return 0 }
 func (h *still) Prove(ha.Prove)                      {}
+func (h *still) Move(ha.Advance)                     {}
 func (h *still) GiveUp()                             { h.gaveUp++ }
 func (h *still) AtOnce(ha.Action) error              { return nil }
 func stillLoop(h *still) *Loop {

@@ -39,6 +39,12 @@ type Server interface {
 	Stop(ctx context.Context, mode postgres.Mode) error
 	Kill(ctx context.Context) error
 	Slots(ctx context.Context, want, spare []string) error
+	// Logical drops the logical slots that are named and, on a primary, makes those of want.
+	Logical(ctx context.Context, want []pg.Slot, drop []string) error
+	// Advance moves slots of a standby; stuck is a logical one that can not be moved.
+	Advance(ctx context.Context, slots []pg.Slot) (stuck string, err error)
+	// Adopt copies logical slots from a primary, and leaves this standby stopped.
+	Adopt(ctx context.Context, from pg.Upstream, names []string) error
 	Checkpoint(ctx context.Context) error
 	// Adjust gives the server parameters beyond the node's own. What PostgreSQL
 	// would not start with is left out, and the error says so.
@@ -92,6 +98,18 @@ func Perform(ctx context.Context, s Server, action ha.Action, progress func(done
 		err = s.Kill(ctx)
 	case ha.Slots:
 		err = s.Slots(ctx, names(a.Names), names(a.Spare))
+	case ha.Logical:
+		var want []pg.Slot
+		if want, err = a.Want.Slots(); err == nil {
+			err = s.Logical(ctx, want, names(a.Drop))
+		}
+	case ha.Advance:
+		var all []pg.Slot
+		if all, err = a.Slots.Slots(); err == nil {
+			e.Slot, err = s.Advance(ctx, all)
+		}
+	case ha.Adopt:
+		err = s.Adopt(ctx, a.From, names(a.Names))
 	case ha.Checkpoint:
 		err = s.Checkpoint(ctx)
 	case ha.Configure:
@@ -144,7 +162,7 @@ func Allowed(action ha.Action) time.Duration {
 		return time.Minute
 	case ha.Fence:
 		return 5 * time.Second
-	case ha.Promote, ha.Stop:
+	case ha.Promote, ha.Stop, ha.Adopt:
 		return 30 * time.Second
 	}
 	return 10 * time.Second

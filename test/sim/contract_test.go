@@ -182,6 +182,11 @@ func (m *modelled) Thaw(context.Context) error   { m.s.thaw(); return nil }
 func (m *modelled) Slots(_ context.Context, want, spare []string) error {
 	return m.do(ha.Slots{Names: strings.Join(want, ","), Spare: strings.Join(spare, ",")})
 }
+func (m *modelled) Logical(context.Context, []pg.Slot, []string) error { return nil } // changes nothing that is modelled
+func (m *modelled) Advance(context.Context, []pg.Slot) (string, error) { return "", nil }
+func (m *modelled) Adopt(ctx context.Context, _ pg.Upstream, _ []string) error {
+	return m.Stop(ctx, postgres.Fast)
+}
 func (m *modelled) Checkpoint(context.Context) error { return m.do(ha.Checkpoint{}) }
 func (m *modelled) End(context.Context) (pg.LSN, error) {
 	lsn, _, err := m.work(ha.Measure{}, nil)

@@ -200,6 +200,9 @@ func (s *server) release(x *sender) {
 	}
 }
 
+// Move implements agent.Hands. No slot of the model has a place of its own.
+func (n *node) Move(a ha.Advance) { panic("no slots are modelled: " + a.String()) }
+
 // Prove implements agent.Hands.
 func (n *node) Prove(a ha.Prove) {
 	w, gen, s := n.w, n.agentGen, n.server
