@@ -228,9 +228,28 @@ const (
 	SetStart = "start"
 	SetGrace = "grace"
 
+	SetDisk      = "disk"
 	SetDrain     = "drain"
 	SetUndrained = "undrained"
 )
+
+// What the disk guard does (ha/disk.go).
+const (
+	DiskAct  = "act"  // as it is meant
+	DiskTell = "tell" // it tells, and does nothing
+	DiskOff  = "off"
+)
+
+// Disk is one of them; what can not be read is the first.
+func (c Config) Disk() string {
+	switch v, _ := c.Lookup("howdah", SetDisk); v {
+	case DiskTell:
+		return DiskTell
+	case DiskOff, false:
+		return DiskOff
+	}
+	return DiskAct
+}
 
 // DrainMost is the longest that a planned change may wait for gateways, which hold
 // their clients no longer than that and the change itself take.
@@ -260,6 +279,9 @@ func (c Config) checkDrain() (errs []error) {
 	if v, ok := c.Lookup("howdah", SetUndrained); ok && v != "abort" && v != "proceed" {
 		errs = append(errs, fmt.Errorf("howdah.undrained: %v is neither proceed nor abort", v))
 	}
+	if v, ok := c.Lookup("howdah", SetDisk); ok && v != DiskAct && v != DiskTell && v != DiskOff && v != false {
+		errs = append(errs, fmt.Errorf("howdah.disk: %v is none of act, tell, off", v))
+	}
 	return errs
 }
 
@@ -282,7 +304,7 @@ func (c Config) SetTimers() (map[string]time.Duration, error) {
 	for _, name := range slices.Sorted(maps.Keys(own)) {
 		switch name {
 		case SetLease, SetRenew, SetRetry, SetStart, SetGrace:
-		case SetDrain, SetUndrained, SetDegraded:
+		case SetDisk, SetDrain, SetUndrained, SetDegraded:
 			continue
 		default:
 			errs = append(errs, fmt.Errorf("howdah.%s: there is no such setting", name))

@@ -24,6 +24,9 @@ func (t *turn) unset() (Configure, bool) {
 	}
 	parameters := c.Parameters()
 	t.forLogical(parameters)
+	if t.m.Disk.Shut {
+		parameters["default_transaction_read_only"] = "on"
+	}
 	want := cluster.ParametersText(parameters)
 	if want == t.m.Set || want == noParameters && t.m.Set == "" {
 		t.m.SetAt = c.Mod

@@ -23,6 +23,7 @@ func (t *turn) follow() {
 	}
 	t.m.Crash, t.m.Switch, t.m.Vacancy = Crash{}, Switch{}, Vacancy{}
 	t.m.Offer, t.m.Away = Offer{}, nil
+	t.opened()
 	if epoch := t.State.Epoch(); t.m.Rejoin.Leader != leader || t.m.Rejoin.Epoch != epoch {
 		t.m.Rejoin = Rejoin{Leader: leader, Epoch: epoch}
 	}

@@ -15,7 +15,7 @@
 //
 // One remedy, one file: fence.go, lease.go, lead.go, crash.go, handover.go, heir.go, drain.go,
 // elect.go, follow.go, rejoin.go, upstream.go, restore.go, bootstrap.go, request.go, outside.go, silent.go, publish.go,
-// doors.go, patient.go, rebuild.go, slots.go;
+// doors.go, patient.go, rebuild.go, slots.go, disk.go;
 // timers.go says how fast all of it is.
 package ha
 
@@ -187,6 +187,7 @@ func (t *turn) decide() {
 		return
 	}
 	t.observe()
+	t.disk()
 	t.fence()
 	t.lease()
 	switch {

@@ -45,6 +45,9 @@ func (t *turn) lead() {
 		case s.Recovering:
 			t.note("server=standby")
 			if !t.unsure() && t.ready() && t.room() {
+				if names := t.unsafe(); len(names) > 0 {
+					t.note("slots=unsafe(%s)", strings.Join(names, ",")) // their readers may miss something from here on
+				}
 				t.work(t.promotion())
 			}
 		default:
@@ -123,6 +126,7 @@ func (t *turn) leadPrimary() {
 	case t.undrain():
 	case t.admit():
 	case t.asked():
+	case t.relieved():
 	case t.doubted():
 	case t.synchronize():
 	case t.synchronous() && t.slots(): // before a checkpoint, which may take long: commits wait for standbys

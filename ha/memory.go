@@ -42,6 +42,7 @@ type Memory struct {
 	Left      string   // slots of members that stream from another one, or have left, as last dropped
 	Copies    Copies   // of logical slots, on a standby
 	Away      []away   // members that do not show themselves, while their slots have a limit
+	Disk      Disk
 	Vacancy   Vacancy
 	Offer     Offer
 	Quiet     Quiet

@@ -398,10 +398,23 @@ type away struct {
 	Since time.Duration
 }
 
+// slotTTL is how long the slot of a member that is away is kept. Not for long while
+// room is short: log that is kept for somebody is what fills a disk most.
+func (t *turn) slotTTL() (ttl time.Duration, limited bool) {
+	ttl, limited = t.State.Config.MemberSlotsTTL()
+	if t.m.Disk.Mark >= diskLow && t.guarded() == cluster.DiskAct && (!limited || ttl > shortTTL) {
+		return shortTTL, true
+	}
+	return ttl, limited
+}
+
+// shortTTL is what a member that restarts needs.
+const shortTTL = time.Minute
+
 // gone keeps since when each recorded member is away, for as long as this node leads. With
 // member_slots_ttl the slot of one that is away for longer goes, and what it held.
 func (t *turn) gone() {
-	if _, limited := t.State.Config.MemberSlotsTTL(); !limited {
+	if _, limited := t.slotTTL(); !limited {
 		t.m.Away = nil
 		return
 	}
@@ -421,7 +434,7 @@ func (t *turn) gone() {
 
 // expired says that no slot is kept for a member, which has been away for too long.
 func (t *turn) expired(name string) bool {
-	ttl, limited := t.State.Config.MemberSlotsTTL()
+	ttl, limited := t.slotTTL()
 	i := slices.IndexFunc(t.m.Away, func(a away) bool { return a.Name == name })
 	if !limited || i < 0 {
 		return false

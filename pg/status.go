@@ -126,14 +126,18 @@ type Status struct {
 	Process Process
 	PID     int
 	Started time.Time
-	Control Control       // as on disk
-	Standby bool          // standby.signal is present
-	Copied  bool          // the data are a copy, which may lack what this member had confirmed
-	Refused int64         // epoch up to which no leader's log is taken, as on disk; 0: of none
-	Shut    bool          // as a primary it lets nobody in but us, since it was started so
-	Ours    []string      // logical slots that were made, or brought here, by us, sorted
-	Major   int           // of the programs; 0: not known
-	Gone    time.Duration // since its postmaster was seen to die; 0: it runs, or not known
+	Control Control  // as on disk
+	Standby bool     // standby.signal is present
+	Copied  bool     // the data are a copy, which may lack what this member had confirmed
+	Refused int64    // epoch up to which no leader's log is taken, as on disk; 0: of none
+	Shut    bool     // as a primary it lets nobody in but us, since it was started so
+	Ours    []string // logical slots that were made, or brought here, by us, sorted
+	Major   int      // of the programs; 0: not known
+
+	// Free and Size are bytes of the file system that has least room, of data and log; 0: not known.
+	Free int64
+	Size int64
+	Gone time.Duration // since its postmaster was seen to die; 0: it runs, or not known
 
 	// Problem keeps the server from running, or is about to, as far as one can
 	// see without trying; without a code there is none.

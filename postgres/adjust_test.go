@@ -2,9 +2,13 @@ package postgres_test
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"howdah/pg"
 	"howdah/postgres"
@@ -83,5 +87,66 @@ func TestAStandbyWithMoreThanConfigured(t *testing.T) {
 	})
 	if got := a.Look(ctx).Pending; len(got) != 0 {
 		t.Errorf("pending on the primary, which was told nothing: %v", got)
+	}
+}
+
+// A server on a file system of its own says what room there is; and what the disk guard
+// closes to clients, it does not close to the agent.
+func TestANearlyFullDisk(t *testing.T) {
+	root(t)
+	ctx := t.Context()
+	a := testpg.Start(t)
+	mkdir(t, a.Node.Postgres.Data, 0o700, a)
+	const size = 300 << 20
+	if err := unix.Mount("tmpfs", a.Node.Postgres.Data, "tmpfs", 0, "size=300m,mode=0700"); err != nil {
+		t.Skip("cannot mount: ", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(a.Node.Postgres.Data, unix.MNT_DETACH) })
+	own(t, a.Node.Postgres.Data, a)
+	for _, do := range []func() error{func() error { return a.Init(ctx) }, func() error { return a.Server.Start(ctx, nil) }} {
+		if err := do(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := a.Look(ctx)
+	if before.Size != size || before.Free <= 64<<20 || before.Free >= size {
+		t.Fatalf("%d of %d bytes are free, want less than %d", before.Free, before.Size, size)
+	}
+	ballast, err := os.Create(filepath.Join(a.Node.Postgres.Data, "ballast"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ballast.Close()
+	if err := unix.Fallocate(int(ballast.Fd()), 0, 0, 50<<20); err != nil {
+		t.Fatal(err)
+	}
+	if now := a.Look(ctx); before.Free-now.Free < 50<<20 {
+		t.Errorf("%d bytes were free, and are %d with 50 MiB more in use", before.Free, now.Free)
+	}
+	if err := a.Adjust(ctx, map[string]string{"default_transaction_read_only": "on"}); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "clients write nothing", func() bool {
+		_, err := a.Exec(ctx, "CREATE TABLE t()")
+		return err != nil && strings.Contains(err.Error(), "read-only transaction")
+	})
+	for _, do := range []func() error{
+		func() error { return a.Probe(ctx, func(postgres.Probe) {}) },
+		func() error { return a.Slots(ctx, []string{"b"}, nil) },
+		func() error { return a.Checkpoint(ctx) },
+	} {
+		if err := do(); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := a.Adjust(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "clients write again", func() bool {
+		_, err := a.Exec(ctx, "CREATE TABLE IF NOT EXISTS t()")
+		return err == nil
+	})
+	if err := a.Stop(ctx, postgres.Fast); err != nil { // before the mount goes
+		t.Fatal(err)
 	}
 }

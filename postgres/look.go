@@ -41,6 +41,7 @@ func (s *Server) Look(ctx context.Context) pg.Status {
 		if c.MinEnd > st.Flushed {
 			st.Timeline, st.Flushed = c.MinEndTL, c.MinEnd
 		}
+		_, st.Free, st.Size = s.tightest()
 		st.Problem = problem.Plain(s.crowded(int64(c.segment)))
 	}
 	p, running := Postmaster(s.data)

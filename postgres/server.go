@@ -236,6 +236,8 @@ func (s *Server) connectTo(ctx context.Context, database string, settings map[st
 		"application_name":   "howdah agent",
 		"search_path":        "pg_catalog",
 		"synchronous_commit": "local", // nothing of ours may wait for a standby
+		// What the disk guard closes to clients is open to us.
+		"default_transaction_read_only": "off",
 	}
 	for k, v := range settings {
 		c.RuntimeParams[k] = v
