@@ -141,6 +141,55 @@ func TestDiskFullWhileRunning(t *testing.T) {
 	w.howdah("down", "--yes") // before the mount goes
 }
 
+// The primary's disk is nearly full: it hands over to a member that has room, and loses
+// nothing.
+func TestDiskNearlyFull(t *testing.T) {
+	root(t)
+	if os.Getenv("NIGHTLY") == "" {
+		t.Skip("takes half a minute: NIGHTLY")
+	}
+	w := own(t)
+	w.up()
+	n := w.Node(w.whole())
+	w.howdah("down", "--yes")
+	wal := filepath.Join(n.Postgres.Data, "pg_wal")
+	w.check(os.Rename(wal, wal+".aside"))
+	w.check(os.Mkdir(wal, 0o700))
+	w.mount(wal, "size=1g,mode=0700,uid="+w.id("-u")+",gid="+w.id("-g"))
+	w.run("cp", "-a", wal+".aside/.", wal)
+	w.check(os.RemoveAll(wal + ".aside"))
+	w.up()
+	w.lead(n.Member)
+	w.voters(2)
+	writer := w.write()
+	ballast := filepath.Join(wal, "ballast")
+	leave := func(free uint64) { // of the 1 GiB, whose marks are 204 and 102 MiB
+		t.Helper()
+		w.check(os.RemoveAll(ballast))
+		var st unix.Statfs_t
+		w.check(unix.Statfs(wal, &st))
+		f, err := os.Create(ballast)
+		w.check(err)
+		defer f.Close()
+		w.check(unix.Fallocate(int(f.Fd()), 0, 0, int64(st.Bavail*uint64(st.Bsize)-free)))
+	}
+	leave(150 << 20)
+	w.tells(n.Member, "disk-low", "204 MiB")
+	if leader := w.leader(); leader != n.Member {
+		t.Errorf("at the first mark %s leads", leader)
+	}
+	leave(90 << 20)
+	w.until("nobody takes over", func() bool { l := w.leader(); return l != "" && l != n.Member })
+	w.flowing(writer)
+	writer.Stop()
+	w.kept(writer)
+
+	w.check(os.Remove(ballast))
+	w.whole()
+	w.well(n.Member)
+	w.howdah("down", "--yes") // before the mount goes
+}
+
 // lead sees to it that the member leads.
 func (w *world) lead(member string) {
 	w.t.Helper()
