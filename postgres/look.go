@@ -50,8 +50,17 @@ func (s *Server) Look(ctx context.Context) pg.Status {
 			st.Gone = time.Since(*died)
 		}
 		s.hangUp()
-		all, err := holders(s.data)
 		st.Standby = s.signalled()
+		if last := s.look.ending; last.goes() {
+			// Its pid file is the last thing but one that a postmaster puts away (miscinit.c):
+			// it still ends, and is nobody's remains.
+			st.PID, st.Started, st.Process = last.PID, last.Started, pg.ProcessStopping
+			if c, err := readControl(s.data); err == nil {
+				st.Control = c.Control
+			}
+			return st
+		}
+		all, err := holders(s.data)
 		if err != nil || len(all) > 0 {
 			st.Process = pg.ProcessRemains
 			if f, ok := readPIDFile(s.data); ok && f.pid < 0 {
@@ -74,7 +83,7 @@ func (s *Server) Look(ctx context.Context) pg.Status {
 	case "ready":
 		st.Process = pg.ProcessRunning
 	case "stopping":
-		st.Process = pg.ProcessStopping
+		st.Process, s.look.ending = pg.ProcessStopping, p
 		if c, err := readControl(s.data); err == nil { // what was read before may be of a life before this one
 			st.Control = c.Control
 		}
@@ -190,6 +199,9 @@ func (s *Server) ask(ctx context.Context, st *pg.Status) bool {
 	for range 2 { // the standing connection may have died since, or a promotion fell between
 		var err error
 		if s.look.conn == nil || s.look.conn.IsClosed() {
+			if st.Process == pg.ProcessStopping {
+				return false // it lets nobody in any more, and would begin a process to say so
+			}
 			s.look.conn, err = s.connect(ctx, map[string]string{
 				"statement_timeout": strconv.FormatInt(queryTime.Milliseconds(), 10),
 			})

@@ -80,6 +80,15 @@ type procStat struct {
 	ticks  uint64
 }
 
+// goes says that this very process is there, and not stopped where it stands.
+func (p Proc) goes() bool {
+	if p.PID == 0 {
+		return false
+	}
+	st, ok := readStat(p.PID)
+	return ok && st.ticks == p.Ticks && !st.dead() && !st.stopped()
+}
+
 func (s procStat) dead() bool    { return s.state == 'Z' || s.state == 'X' || s.state == 'x' }
 func (s procStat) stopped() bool { return s.state == 'T' || s.state == 't' }
 

@@ -53,6 +53,7 @@ type Server struct {
 		sync.Mutex
 		conn    *pgconn.PgConn
 		of      Proc   // the postmaster that conn belongs to
+		ending  Proc   // one that was seen to shut down
 		loaded  string // pg_conf_load_time when pending was asked
 		pending []pg.Pending
 		history struct { // of the timeline that a primary is on

@@ -87,6 +87,35 @@ func TestKillFindsOrphans(t *testing.T) {
 	}
 }
 
+// A postmaster puts its pid file away before it is gone. Seen in between it is one that
+// has closed its log, like just before; not something unknown that may write, and is frozen.
+func TestAServerWithoutItsPIDFileStillEnds(t *testing.T) {
+	a := testpg.Start(t, testpg.Primary())
+	_, end := loop(t, a)
+	defer end()
+	master := a.Look(t.Context()).PID
+	if err := unix.Kill(master, unix.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "it ends", func() bool { return a.Look(t.Context()).Process == pg.ProcessStopping })
+	if err := os.Remove(filepath.Join(a.Node.Postgres.Data, "postmaster.pid")); err != nil {
+		t.Fatal(err)
+	}
+	if s := a.Look(t.Context()); s.Process != pg.ProcessStopping || s.PID != master || s.Answers {
+		t.Errorf("without its pid file it is %s, pid %d (of %d)", s.Process, s.PID, master)
+	}
+	if err := unix.Kill(master, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "what stands still is no server that ends", func() bool { return a.Look(t.Context()).Process == pg.ProcessRemains })
+	if err := a.Kill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if p := a.Look(t.Context()).Process; p != pg.ProcessNone {
+		t.Errorf("after the kill: %s", p)
+	}
+}
+
 // Linux has room for 4,096 segments; one stays of every killed server whose directory goes.
 func TestKillFreesTheSegment(t *testing.T) {
 	a := testpg.Start(t, testpg.Primary())
