@@ -339,6 +339,8 @@ type Gateway struct {
 	Node   string `json:"node"`   // its name there
 	Listen string `json:"listen"` // host:port of its page
 	Epoch  int64  `json:"epoch"`  // the reign that it follows: it sends nobody to a primary before
+	// Ready is the newest generation of howdah/drain for which it has done all that it can ahead of time.
+	Ready int64 `json:"ready,omitempty"`
 	// Held is the newest generation of howdah/drain for which it holds clients, and
 	// Open how many transactions were going on then that it knows of.
 	Held int64 `json:"held,omitempty"`

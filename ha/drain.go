@@ -13,7 +13,7 @@ import (
 // server, so that nobody notices. True: there is nothing to wait for any more.
 //
 // The story: while the checkpoint is written, the gateways are told who comes
-// next, and log in there ahead of time. Then they are asked to begin no more
+// next, log in there ahead of time, and say so. Then they are asked to begin no more
 // transactions here; each acknowledges when those that it knows of have ended. When all
 // have, or at the end of the grace, the server is stopped: from there on there is
 // no way back. Until then any trouble ends in undrain, and clients go on as if
@@ -98,14 +98,46 @@ func (t *turn) heldSince(generation int64) {
 
 // announce tells the gateways who comes next.
 func (t *turn) announce(to string) {
+	if t.m.Switch.Told == 0 {
+		t.m.Switch.Told = t.Now
+	}
 	if d, mod := t.drainOpen(); len(t.State.Gateways) > 0 && d.To != to {
 		t.putDrain(to, false, mod)
 	}
 }
 
+// readyIn is how long gateways may take to log in at whoever comes next. Nobody
+// is held for that; and who could not be reached by then will not be.
+const readyIn = 3 * time.Second
+
+// prepared says that the gateways have done what they can ahead of time, or may
+// take no longer. What they did later would be done while clients are held, on
+// the machines that have to be quick then.
+func (t *turn) prepared(to string) bool {
+	sw := &t.m.Switch
+	if sw.Held != 0 {
+		return true
+	}
+	d, _ := t.drainOpen()
+	var late []string
+	for _, g := range t.State.Gateways {
+		if d.To != to || g.Ready != d.Mod {
+			late = append(late, g.Host)
+		}
+	}
+	if len(late) == 0 || sw.Told != 0 && t.Now >= sw.Told+readyIn {
+		return true
+	}
+	t.announce(to)
+	t.note("switchover=%s", to)
+	t.note("gateways=awaited(%s)", strings.Join(late, ","))
+	t.wakeBy(sw.Told + readyIn)
+	return false
+}
+
 // undrain calls off a drain that leads nowhere any more.
 func (t *turn) undrain() bool {
-	t.m.Switch.Held = 0
+	t.m.Switch.Held, t.m.Switch.Told = 0, 0
 	d, mod := t.drainOpen()
 	if !d.Open() {
 		return false

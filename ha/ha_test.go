@@ -248,7 +248,7 @@ func TestHandover(t *testing.T) {
 	}
 	check(t, []row{
 		{"a checkpoint first", leader, asked, "leader=self server=primary switchover=c -> checkpoint"},
-		{"then the shutdown", leader, func(v *View) { asked(v); v.Memory.Switch = Switch{Key: 48, Checkpointed: true, Since: now} }, "leader=self server=primary switchover=c -> stop"},
+		{"then the shutdown", leader, func(v *View) { asked(v); v.Memory.Switch = Switch{Key: 48, Checkpoints: 2, Since: now} }, "leader=self server=primary switchover=c -> stop"},
 		{"while nobody can read whom commits wait for", leader, func(v *View) {
 			v.State.Failover = cluster.Failover{Mod: 48, Leader: "a", Member: "b"}
 			v.State.Problems = append(v.State.Problems, cluster.Problem{Key: cluster.KeySync})
@@ -272,7 +272,7 @@ func TestHandover(t *testing.T) {
 		{"it has begun, and the checkpoint took long", leader, func(v *View) {
 			asked(v)
 			v.State.Failover.ScheduledAt = v.Wall.Add(-time.Hour)
-			v.Memory.Switch = Switch{Key: 48, To: "c", Checkpointed: true, Since: now}
+			v.Memory.Switch = Switch{Key: 48, To: "c", Checkpoints: 2, Since: now}
 		}, "leader=self server=primary switchover=c -> stop"},
 		{"not during a pause", leader, func(v *View) {
 			asked(v)
@@ -314,7 +314,7 @@ func TestHandover(t *testing.T) {
 func TestDrain(t *testing.T) {
 	ready := func(v *View) {
 		v.State.Failover = cluster.Failover{Mod: 48, Leader: "a", Member: "c"}
-		v.Memory.Switch = Switch{Key: 48, To: "c", Checkpointed: true, Since: now}
+		v.Memory.Switch = Switch{Key: 48, To: "c", Checkpoints: 2, Since: now, Told: now - readyIn}
 		v.State.Gateways = []cluster.Gateway{{Host: "10.0.0.1"}, {Host: "10.0.0.2"}}
 	}
 	held := func(v *View) {
@@ -323,14 +323,24 @@ func TestDrain(t *testing.T) {
 		v.State.Gateways[0].Held = 50
 		v.Memory.Switch.Held = now - 999*time.Millisecond
 	}
+	told := func(v *View) {
+		ready(v)
+		v.State.Drain = &cluster.Drain{Mod: 49, From: "a", To: "c", Epoch: epoch}
+		v.State.Gateways[0].Ready = 49
+		v.Memory.Switch.Checkpoints, v.Memory.Switch.Told = 1, now-readyIn+1
+	}
 	late := func(v *View) { held(v); v.Memory.Switch.Held = now - time.Second }
 	const so = "leader=self server=primary switchover=c "
 	check(t, []row{
-		{"gateways are told who comes next", leader, func(v *View) { ready(v); v.Memory.Switch.Checkpointed = false }, so + "-> checkpoint, put howdah/drain"},
+		{"gateways are told who comes next", leader, func(v *View) { ready(v); v.Memory.Switch.Checkpoints = 0 }, so + "-> checkpoint, put howdah/drain"},
 		{"they have been", leader, func(v *View) {
 			held(v)
-			v.Memory.Switch.Checkpointed = false
+			v.Memory.Switch.Checkpoints = 0
 		}, so + "-> checkpoint"},
+		{"until they say that they are ready", leader, told, so + "gateways=awaited(10.0.0.2) -> nothing"},
+		{"those who say so of another", leader, func(v *View) { told(v); v.State.Drain.To = "b" }, so + "gateways=awaited(10.0.0.1,10.0.0.2) -> put howdah/drain"},
+		{"for a while", leader, func(v *View) { told(v); v.Memory.Switch.Told = now - readyIn }, so + "-> checkpoint"},
+		{"then what was written meanwhile is", leader, func(v *View) { told(v); v.State.Gateways[1].Ready = 49 }, so + "-> checkpoint"},
 		{"then they are asked to hold", leader, ready, so + "drain=asked -> put howdah/drain"},
 		{"of an earlier reign", leader, func(v *View) { held(v); v.State.Drain.Epoch-- }, so + "drain=asked -> put howdah/drain"},
 		{"for another", leader, func(v *View) { held(v); v.State.Drain.To = "b" }, so + "drain=asked -> put howdah/drain"},
@@ -782,7 +792,7 @@ func TestHeldSince(t *testing.T) {
 		v := leader()
 		v.Wall = at(200)
 		v.State.Failover = cluster.Failover{Mod: 48, Leader: "a", Member: "c"}
-		v.Memory.Switch = Switch{Key: 48, To: "c", Checkpointed: true, Since: now, Held: now - time.Hour}
+		v.Memory.Switch = Switch{Key: 48, To: "c", Checkpoints: 2, Since: now, Held: now - time.Hour}
 		v.Memory.Story = Story{Kind: cluster.KindSwitchover, From: "a", Begun: asked, Phases: []cluster.Phase{{Name: cluster.PhaseCheckpointed, After: 100 * time.Millisecond}}}
 		v.State.Drain = &cluster.Drain{Mod: 50, From: "a", To: "c", Epoch: epoch, Hold: true}
 		for i, h := range tt.held {

@@ -17,7 +17,9 @@ const (
 // switchover carries out a planned change of leader, asked for by a person (the
 // failover key, as Patroni's clients write it) or by the end of this agent.
 //
-// The story: a checkpoint first, so that the shutdown's own is short; the gateways
+// The story: a checkpoint first, so that the shutdown's own is short, and meanwhile
+// the gateways log in at the candidate; a second one, of what was written during the
+// first and until they had; the gateways
 // hold their clients, and the candidate gets ready (drain.go, heir.go); the server
 // shuts down, which sends the candidate everything down to the last record; the
 // key is offered to that candidate alone, as soon as that record is written, and it
@@ -53,15 +55,19 @@ func (t *turn) switchover() bool {
 	case to.Name == "":
 		t.note("candidate=awaited")
 		if t.undrain() {
-			sw.Checkpointed = false // nobody is held while nothing can happen
+			sw.Checkpoints = 0 // nobody is held while nothing can happen
 		}
 		t.lookBy(t.ServerAt + 5*soon)
-	case !sw.Checkpointed:
+	case sw.Checkpoints == 0:
 		t.note("switchover=%s", to.Name)
 		sw.To = to.Name
 		t.begin(t.switchKind(), t.Self.Name, "asked for")
 		t.work(Checkpoint{})
 		t.announce(to.Name)
+	case !t.prepared(to.Name):
+	case sw.Checkpoints == 1:
+		t.note("switchover=%s", to.Name)
+		t.work(Checkpoint{})
 	default:
 		t.note("switchover=%s", to.Name)
 		sw.To = to.Name

@@ -97,7 +97,10 @@ func drawView(t *rapid.T) View {
 		v.Server.Shut = odd("shut")
 	}
 	if odd("memory") {
-		v.Memory.Switch = Switch{Key: 48, To: "b", Stopped: odd("stopped"), Since: after("switch"), Checkpointed: odd("checkpointed")}
+		v.Memory.Switch = Switch{Key: 48, To: "b", Stopped: odd("stopped"), Since: after("switch"), Checkpoints: rapid.IntRange(0, 2).Draw(t, "checkpoints")}
+		if odd("told") {
+			v.Memory.Switch.Told = after("told")
+		}
 		if odd("asked to hold") {
 			v.Memory.Switch.Held = after("held")
 		}
@@ -218,7 +221,9 @@ func TestLaws(t *testing.T) {
 				w.State.Drain = nil
 			}
 			e := Decide(w)
-			keeps := slices.ContainsFunc(d.Trail, func(s string) bool { return s == "drain=asked" || strings.HasPrefix(s, "drain=awaited(") })
+			keeps := slices.ContainsFunc(d.Trail, func(s string) bool {
+				return s == "drain=asked" || strings.HasPrefix(s, "drain=awaited(") || strings.HasPrefix(s, "gateways=awaited(")
+			})
 			if v.Job.Action == nil && !keeps && !slices.Contains(d.Trail, "drain=off") && !reflect.DeepEqual(onServer(d), onServer(e)) {
 				t.Fatalf("gateways change what is done:\n%s\nwithout them:\n%s", d, e)
 			}

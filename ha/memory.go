@@ -150,12 +150,13 @@ type Crash struct {
 
 // Switch is a planned change of leader.
 type Switch struct {
-	Key          int64 // Mod of the failover key that asked for it; -1: this node is leaving
-	To           string
-	Since        time.Duration
-	Checkpointed bool
-	Held         time.Duration // since when the gateways are asked to hold their clients; 0: they are not
-	Stopped      bool          // the server was told to stop
+	Key         int64 // Mod of the failover key that asked for it; -1: this node is leaving
+	To          string
+	Since       time.Duration
+	Checkpoints int           // that were made for it
+	Told        time.Duration // since when the gateways are to know who comes next; 0: they are not
+	Held        time.Duration // since when the gateways are asked to hold their clients; 0: they are not
+	Stopped     bool          // the server was told to stop
 }
 
 // Rejoin is the way back of a server whose history may have forked.
@@ -454,7 +455,7 @@ func (t *turn) ended(e Ended) {
 			m.Sync.Disk, m.Sync.At = a.Memory, e.At
 		}
 	case Checkpoint:
-		m.Switch.Checkpointed = true
+		m.Switch.Checkpoints++
 	case Adopt:
 		if ok {
 			m.Copies = Copies{Last: e.At}

@@ -44,7 +44,7 @@ func (f *front) announce(ctx context.Context, store dcs.Store) error {
 		}
 		value := cluster.Gateway{
 			Node: n.Member, Listen: n.Gateway.Listen, Epoch: is.epoch,
-			Held: is.held, Open: is.open, HeldAt: is.heldAt, Served: is.served, ServedAt: is.servedAt,
+			Ready: is.ready, Held: is.held, Open: is.open, HeldAt: is.heldAt, Served: is.served, ServedAt: is.servedAt,
 		}.Encode()
 		_, err := do(ctx, dcs.Request{Kind: dcs.Commit, Ops: []dcs.Op{dcs.Put(key, value, lease)}})
 		return err

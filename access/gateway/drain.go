@@ -23,6 +23,7 @@ const holdMost = 2 * cluster.DrainMost
 // A standing is what this gateway says of itself in the store.
 type standing struct {
 	epoch int64 // the newest that the routes follow
+	ready int64 // generation of the drain for which all is done that can be ahead of time; 0: none
 	held  int64 // generation of the drain for which clients are held; 0: none
 	open  int   // transactions that were going on when they first were, or 0
 	// heldAt is since when they have been.
@@ -67,7 +68,7 @@ func (f *front) drain(p cluster.Picture) {
 	}
 	g.open, g.doors = map[*pooler.Door]int{}, 0
 	g.mu.Unlock()
-	if want.To != "" && want.To != before.To {
+	if want.To != "" && (want.To != before.To || !want.Hold) {
 		f.prewarm(want)
 	}
 	switch {
@@ -95,15 +96,25 @@ func (f *front) pooled(each func(*pooler.Door)) {
 }
 
 // prewarm makes connections to the server that is to lead, for every service that
-// leads to the one that does.
+// leads to the one that does, and says so in the store.
 func (f *front) prewarm(d cluster.PictureDrain) {
 	routes, _ := f.routes.Get()
+	var doors sync.WaitGroup
 	for i, p := range f.ports {
 		if p.door == nil || i >= len(routes) || !routes[i].Leading {
 			continue
 		}
-		p.door.Warm(p.way.next(d.To))
+		doors.Add(1)
+		p.door.Warm(p.way.next(d.To), doors.Done)
 	}
+	go func() {
+		doors.Wait()
+		f.draining.mu.Lock()
+		defer f.draining.mu.Unlock()
+		if f.draining.is == d {
+			f.stand(func(s *standing) { s.ready = d.Generation })
+		}
+	}()
 }
 
 // hold has the doors say when what goes on at the leader has ended.
@@ -164,7 +175,7 @@ func (f *front) letGo() {
 	if f.own != nil {
 		f.own.Follow(pooler.Course{})
 	}
-	f.stand(func(s *standing) { s.held, s.open, s.heldAt = 0, 0, time.Time{} })
+	f.stand(func(s *standing) { s.ready, s.held, s.open, s.heldAt = 0, 0, 0, time.Time{} })
 }
 
 // tire ends a hold that has lasted for too long.

@@ -30,6 +30,7 @@ func TestClientsAreHeldForAChangeOfLeader(t *testing.T) {
 
 			w.picture.Drain = &cluster.PictureDrain{From: "a", To: "b", Generation: 9}
 			w.see()
+			eventually(t, "it is ready", func() bool { is, _ := w.g.fronts[0].standing.Get(); return is.ready == 9 })
 			if is, _ := w.g.fronts[0].standing.Get(); is.held != 0 {
 				t.Errorf("it holds, and was only told to whom: %+v", is)
 			}
@@ -50,7 +51,7 @@ func TestClientsAreHeldForAChangeOfLeader(t *testing.T) {
 			}
 			ends(w, successor.addr)
 			to.next(t, startup("held"))
-			if is, _ := w.g.fronts[0].standing.Get(); is.held != 0 {
+			if is, _ := w.g.fronts[0].standing.Get(); is.held != 0 || is.ready != 0 {
 				t.Errorf("afterwards it says %+v", is)
 			}
 		})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"howdah/access/pool"
@@ -132,9 +133,17 @@ const (
 
 // Warm makes as many connections as the pools have to the server that dial reaches,
 // ahead of the time when the door leads there: whoever wants a server then has one at
-// once. Until then nobody gets them. Backend.Rise says that the time has come.
-func (d *Door) Warm(dial func(context.Context) (Backend, error)) {
-	d.pooler.loop.post(func() {
+// once. Until then nobody gets them. Backend.Rise says that the time has come. done is
+// called when each of them is there, or is known not to be.
+func (d *Door) Warm(dial func(context.Context) (Backend, error), done func()) {
+	posted := d.pooler.loop.post(func() {
+		var logins sync.WaitGroup
+		defer func() {
+			go func() {
+				logins.Wait()
+				done()
+			}()
+		}()
 		d.cool()
 		d.warmth++
 		d.warmed = d.pooler.loop.now
@@ -149,7 +158,7 @@ func (d *Door) Warm(dial func(context.Context) (Backend, error)) {
 			for range n {
 				s := &server{door: d, key: r.Key, id: pool.None, status: 'I'}
 				credential := d.credentials[r.Key.User]
-				go func() {
+				logins.Go(func() {
 					free <- struct{}{}
 					defer func() { <-free }()
 					ctx, stop := within(context.Background(), limit)
@@ -165,10 +174,13 @@ func (d *Door) Warm(dial func(context.Context) (Backend, error)) {
 						closeFD(fd)
 						s.release()
 					}
-				}()
+				})
 			}
 		}
 	})
+	if !posted { // the pooler ends
+		done()
+	}
 }
 
 // heat takes in a connection that was made ahead of time; on the loop.

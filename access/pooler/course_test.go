@@ -95,6 +95,7 @@ func TestAPoolMovesToAnotherServer(t *testing.T) {
 		return full && rows.Load() > 50
 	})
 
+	warm := make(chan struct{})
 	w.door.Warm(func(ctx context.Context) (Backend, error) {
 		back, err := nodes[next](ctx)
 		back.Tag = nil
@@ -106,10 +107,12 @@ func TestAPoolMovesToAnotherServer(t *testing.T) {
 			return func() bool { return true }, next, func() { closed.Add(1) }, true
 		}
 		return back, err
-	})
-	until(t, "connections are made ahead of time", func() (ready bool) {
-		w.pooler.loop.call(func() { ready = len(w.door.warm) == 4 })
-		return ready
+	}, func() { close(warm) })
+	<-warm
+	w.pooler.loop.call(func() {
+		if n := len(w.door.warm); n != 4 {
+			t.Errorf("%d connections were made ahead of time", n)
+		}
 	})
 	open := make(chan int, 100)
 	w.door.Follow(Course{Hold: true})

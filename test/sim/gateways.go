@@ -24,6 +24,8 @@ type gateway struct {
 	held int64 // generation that it has acknowledged, or is about to
 	open int
 
+	told, ready int64 // generations that it prepares for, and has prepared for
+
 	served int64 // the reign that has answered its clients
 }
 
@@ -42,7 +44,7 @@ func (w *World) openGateways() {
 
 func (g *gateways) put(x *gateway, open int) {
 	x.open = open
-	value := cluster.Gateway{Node: x.host, Listen: x.host + ":9101", Held: x.held, Open: open, Served: x.served}.Encode()
+	value := cluster.Gateway{Node: x.host, Listen: x.host + ":9101", Ready: x.ready, Held: x.held, Open: open, Served: x.served}.Encode()
 	if !g.w.store.outage {
 		_, _ = g.w.store.apply(dcs.Request{Kind: dcs.Commit, Ops: []dcs.Op{dcs.Put(cluster.DirGateways+x.host, value, 0)}})
 	}
@@ -55,7 +57,11 @@ func (g *gateways) see(p *picture) {
 	}
 	kv := p.Keys[cluster.KeyDrain]
 	d, err := cluster.ParseDrain(kv.Value)
-	if err != nil || !d.Hold {
+	if err != nil || !d.Open() {
+		return
+	}
+	if !d.Hold {
+		g.prepare(kv.Mod)
 		return
 	}
 	for _, x := range g.all {
@@ -74,6 +80,20 @@ func (g *gateways) see(p *picture) {
 				}
 			})
 		}
+	}
+}
+
+// prepare has the gateways log in at whoever comes next.
+func (g *gateways) prepare(generation int64) {
+	for _, x := range g.all {
+		if x.dead || x.told == generation {
+			continue
+		}
+		x.told = generation
+		g.w.after(time.Duration(g.rng.Int64N(int64(4*time.Second))), func() {
+			x.ready = generation
+			g.put(x, x.open)
+		})
 	}
 }
 
