@@ -227,6 +227,9 @@ func TestLaws(t *testing.T) {
 			if v.Job.Action == nil && !keeps && !slices.Contains(d.Trail, "drain=off") && !reflect.DeepEqual(onServer(d), onServer(e)) {
 				t.Fatalf("gateways change what is done:\n%s\nwithout them:\n%s", d, e)
 			}
+			if told := v.Memory.Switch.Told; held == 0 && told > 0 && v.Now-told >= readyIn && slices.ContainsFunc(d.Trail, func(s string) bool { return strings.HasPrefix(s, "gateways=") }) {
+				t.Fatalf("a planned change waits too long for gateways to be ready: %s", d)
+			}
 			if keeps && held > 0 && v.Now-held >= time.Second {
 				t.Fatalf("a planned change waits for gateways beyond the grace: %s", d)
 			}
