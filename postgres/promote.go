@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 
@@ -24,23 +25,28 @@ const pause = 10 * time.Millisecond
 //
 // The timeline is the one that was reserved for it; 0 takes whichever comes.
 func (s *Server) Promote(ctx context.Context, tl pg.Timeline) error {
+	// Everybody waits for this: the server is not asked who it is, for its files tell.
 	began := time.Now()
-	st := s.Look(ctx)
+	p, running := Postmaster(s.data)
+	f, _ := readPIDFile(s.data)
+	stat, _ := readStat(p.PID)
 	switch {
-	case st.Process == pg.ProcessFrozen:
+	case !running:
+		return fmt.Errorf("promote: %w", ErrNotRunning)
+	case stat.stopped():
 		return fmt.Errorf("promote: %w", ErrFrozen)
-	case st.Process != pg.ProcessRunning:
-		return fmt.Errorf("promote: %w (%s)", ErrNotRunning, st.Process)
-	case st.Answers && !st.Recovering, !st.Answers && !st.Standby:
+	case f.status != "ready":
+		return fmt.Errorf("promote: %w (%s)", ErrNotRunning, f.status)
+	case !s.signalled(): // a promotion takes it away
 		return fmt.Errorf("promote: %w", ErrNotStandby)
 	}
 	if err := s.reserve(tl); err != nil {
 		return fmt.Errorf("promote: %w", err)
 	}
-	if err := s.write(s.in("promote"), "", 0o600); err != nil {
+	if err := s.touch(s.in("promote")); err != nil {
 		return fmt.Errorf("promote: %w", err)
 	}
-	if err := unix.Kill(st.PID, unix.SIGUSR1); err != nil {
+	if err := unix.Kill(p.PID, unix.SIGUSR1); err != nil {
 		return fmt.Errorf("promote: %w", err)
 	}
 	conn, err := s.connect(ctx, nil)
@@ -58,6 +64,19 @@ func (s *Server) Promote(ctx context.Context, tl pg.Timeline) error {
 	s.log.Info("promoted", logkey.Took, time.Since(began))
 	if err := s.newRules(false); err != nil { // it leads all the same
 		s.log.Warn("access rules are still a replica's", logkey.Error, err)
+	}
+	return nil
+}
+
+// touch makes an empty file that need not outlive the machine.
+func (s *Server) touch(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if s.account.other {
+		return f.Chown(s.account.uid, s.account.gid)
 	}
 	return nil
 }
