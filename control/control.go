@@ -73,6 +73,19 @@ func (h House) Nodes(name string) ([]spec.Node, error) {
 	return nodes, nil
 }
 
+// all are the nodes of all clusters that are set up in the house.
+func (h House) all() ([]spec.Node, error) {
+	var all []spec.Node
+	for _, name := range h.Clusters() {
+		nodes, err := h.Nodes(name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, nodes...)
+	}
+	return all, nil
+}
+
 // Name returns the cluster that a person means who names it, or names none.
 func (h House) Name(name string) (string, error) {
 	all := h.Clusters()
@@ -154,6 +167,12 @@ func (h House) Open(name string) (*Cluster, error) {
 	_, err = playground.Load(h.Dir)
 	c.Dir, c.door, c.tls, c.local = filepath.Join(h.Dir, name), through, config, err == nil
 	c.metrics = h.storeOf(nodes, through)
+	files, _ := filepath.Glob(filepath.Join(h.Dir, "*", "*", nodefile.Name))
+	for _, f := range files { // what can not be read is none of this cluster's
+		if o, err := nodefile.Load(filepath.Dir(f)); err == nil && o.Cluster != name && len(c.front(o).Services) > 0 {
+			c.beside = append(c.beside, o)
+		}
+	}
 	return c, nil
 }
 
@@ -163,6 +182,7 @@ type Cluster struct {
 	Dir   string      // of its nodes on this machine
 	Nodes []spec.Node // those on this machine, by member
 
+	beside  []spec.Node // of other clusters on this machine, whose gateways have its services
 	store   dcs.Store
 	door    door
 	tls     *tls.Config // how the cluster's machines know each other; nil: they do not

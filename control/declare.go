@@ -146,8 +146,11 @@ func (h House) share() (conf.Machine, error) {
 		return m, err
 	}
 	nodes, err := playground.Nodes(h.Dir)
-	if err != nil {
-		return m, nil // a machine of its own has one server
+	plays := err == nil
+	if !plays {
+		if nodes, err = h.all(); err != nil {
+			return m, err
+		}
 	}
 	servers := 0
 	for _, n := range nodes {
@@ -155,7 +158,11 @@ func (h House) share() (conf.Machine, error) {
 			servers++
 		}
 	}
-	return conf.Machine{CPU: max(1, m.CPU/max(servers, 1)), MemoryMB: m.MemoryMB / max(servers, 1)}, nil
+	m = m.Share(servers)
+	if plays { // its servers keep little of their log, however large the disk is
+		m.DiskSize = 0
+	}
+	return m, nil
 }
 
 // implied says that etcd is where an inventory without a group etcd has it: on the

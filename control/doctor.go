@@ -136,15 +136,12 @@ func (h House) DoctorAll(ctx context.Context, inv Inventory, o Examination) (d D
 	if err != nil {
 		return d, err
 	}
-	nodes, err := machine.Hosts(install.State, install.Run, inv.World)
-	if err != nil {
-		return d, err
-	}
+	nodes := machine.Hosts(install.State, install.Run, inv.World)
 	sum, err := sumOf(self)
 	if err != nil {
 		return d, fmt.Errorf("this program: %w", err)
 	}
-	facts, errs := make([]doctor.Facts, len(hosts)), make([]error, len(hosts))
+	facts, errs := make([][]doctor.Facts, len(hosts)), make([]error, len(hosts))
 	var told sync.Mutex
 	say := func(host, what string, percent int) {
 		told.Lock()
@@ -154,9 +151,14 @@ func (h House) DoctorAll(ctx context.Context, inv Inventory, o Examination) (d D
 		}
 	}
 	together(len(hosts), func(i int) {
-		n := nodes[slices.IndexFunc(nodes, func(n spec.Node) bool { return n.Host == hosts[i].Host })]
+		var subjects []doctor.Subject
+		for _, n := range nodes {
+			if n.Host == hosts[i].Host {
+				subjects = append(subjects, machine.Subject(install.State, n))
+			}
+		}
 		say(hosts[i].Host, "looking", -1)
-		facts[i], errs[i] = examine(ctx, o.Login, hosts[i], machine.Subject(install.State, n), sum, func(percent int) { say(hosts[i].Host, "looking, with a copy of this program", percent) })
+		facts[i], errs[i] = examine(ctx, o.Login, hosts[i], subjects, sum, func(percent int) { say(hosts[i].Host, "looking, with a copy of this program", percent) })
 		say(hosts[i].Host, "looked", -1)
 	})
 	if ctx.Err() != nil {
@@ -175,24 +177,43 @@ func (h House) DoctorAll(ctx context.Context, inv Inventory, o Examination) (d D
 			d.Findings = append(d.Findings, doctor.Finding{Host: host.Host, Check: "login", Grade: doctor.Fail, Evidence: p.What, Do: p.Do})
 			continue
 		}
-		d.add(facts[i])
-		seen = append(seen, facts[i])
+		for _, f := range facts[i] {
+			d.add(f)
+		}
+		seen = append(seen, facts[i][0])
 	}
 	d.Findings = append(d.Findings, doctor.Compare(seen)...)
 	return d, nil
 }
 
-// examine has this program look at one machine.
-func examine(ctx context.Context, l Login, host spec.Host, s doctor.Subject, sum string, copied func(int)) (f doctor.Facts, err error) {
+// examine has this program look at one machine, for each node that it has.
+func examine(ctx context.Context, l Login, host spec.Host, subjects []doctor.Subject, sum string, copied func(int)) (all []doctor.Facts, err error) {
 	m, err := l.dial(ctx, host)
 	if err != nil {
-		return f, err
+		return nil, err
 	}
 	defer m.Close()
 	offset, unsure, err := clockOf(ctx, m)
 	if err != nil {
-		return f, err
+		return nil, err
 	}
+	for _, s := range subjects {
+		f, err := look(ctx, m, s, sum, copied)
+		if err != nil {
+			return nil, err
+		}
+		f.Offset, f.Uncertainty = &offset, unsure
+		f.Login = "logged in as " + m.String() + ", who is root"
+		if m.Sudo() {
+			f.Login = "logged in as " + m.String() + ", who may use sudo"
+		}
+		all = append(all, f)
+	}
+	return all, nil
+}
+
+// look has this program look at what one node needs.
+func look(ctx context.Context, m *ssh.Machine, s doctor.Subject, sum string, copied func(int)) (f doctor.Facts, err error) {
 	subject, err := json.Marshal(s)
 	if err != nil {
 		return f, err
@@ -211,12 +232,7 @@ func examine(ctx context.Context, l Login, host spec.Host, s doctor.Subject, sum
 		return f, err
 	}
 	if err := json.Unmarshal([]byte(out), &f); err != nil {
-		return f, fmt.Errorf("what %s says of itself: %w", host.Host, err)
-	}
-	f.Offset, f.Uncertainty = &offset, unsure
-	f.Login = "logged in as " + m.String() + ", who is root"
-	if m.Sudo() {
-		f.Login = "logged in as " + m.String() + ", who may use sudo"
+		return f, fmt.Errorf("what %s says of itself: %w", m.Host, err)
 	}
 	return f, nil
 }

@@ -41,7 +41,7 @@ func (c *Cluster) Gateways(ctx context.Context, s cluster.State) []Gateway {
 			pages, all = append(pages, page), append(all, Gateway{Member: node, Services: []gateway.Routed{}})
 		}
 	}
-	for _, n := range c.Nodes {
+	for _, n := range c.carriers() {
 		if len(c.front(n).Services) > 0 {
 			add(n.Member, n.Gateway.Listen)
 		}

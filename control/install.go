@@ -51,15 +51,25 @@ type Installer struct {
 // A site is one machine that is being installed on.
 type site struct {
 	host    spec.Host
-	node    spec.Node
+	nodes   []spec.Node
 	want    install.Want
 	facts   install.Facts
 	content map[string]opener
-	Theirs  map[string]secret.Text // passwords that the machine has, if they are others than here
+	Theirs  map[string]map[string]secret.Text // by cluster: passwords that the machine has, if they are others than here
 
 	plan install.Plan
 	err  error
 	m    *ssh.Machine
+}
+
+// clusters are those of which the machine has servers, once each.
+func (s *site) clusters() (names []string) {
+	for _, n := range s.nodes {
+		if n.Postgres.Data != "" && !slices.Contains(names, n.Cluster) {
+			names = append(names, n.Cluster)
+		}
+	}
+	return names
 }
 
 // An opener gives what a file is to hold.
@@ -75,7 +85,7 @@ func self() (io.ReadCloser, error) { return os.Open("/proc/self/exe") }
 // A HostPlan is what is to be done on one host.
 type HostPlan struct {
 	Host   string `json:"host"`
-	Member string `json:"member"`
+	Member string `json:"member"`                 // of several all, with commas
 	Key    string `json:"accepted_key,omitempty"` // of the machine, if it was written down just now
 	install.Plan
 }
@@ -98,10 +108,7 @@ func (h House) Installer(ctx context.Context, inv Inventory, o Installation) (*I
 	if err != nil {
 		return nil, err
 	}
-	nodes, err := machine.Hosts(install.State, install.Run, inv.World)
-	if err != nil {
-		return nil, err
-	}
+	nodes := machine.Hosts(install.State, install.Run, inv.World)
 	if o.Progress == nil {
 		o.Progress = func(Step) {}
 	}
@@ -110,8 +117,13 @@ func (h House) Installer(ctx context.Context, inv Inventory, o Installation) (*I
 		return nil, fmt.Errorf("this program: %w", err)
 	}
 	for _, host := range chosen {
-		n := slices.IndexFunc(nodes, func(n spec.Node) bool { return n.Host == host.Host })
-		i.hosts = append(i.hosts, &site{host: host, node: nodes[n]})
+		s := &site{host: host, Theirs: map[string]map[string]secret.Text{}}
+		for _, n := range nodes {
+			if n.Host == host.Host {
+				s.nodes = append(s.nodes, n)
+			}
+		}
+		i.hosts = append(i.hosts, s)
 	}
 	for _, s := range i.hosts {
 		if err := i.describe(s); err != nil {
@@ -154,10 +166,17 @@ var archs = map[string]string{"amd64": "x86_64", "arm64": "aarch64"}
 
 // describe says what a machine is to have, as far as it is known on this one.
 func (i *Installer) describe(s *site) error {
-	n := s.node
+	first := s.nodes[0]
 	w := install.Want{
-		Host: n.Host, Member: n.Member, Arch: cmp.Or(archs[runtime.GOARCH], runtime.GOARCH), Init: i.o.Init,
-		Server: n.Postgres.Data != "", Major: n.Postgres.Major, User: n.User,
+		Host: first.Host, Member: first.Member, Arch: cmp.Or(archs[runtime.GOARCH], runtime.GOARCH), Init: i.o.Init,
+	}
+	for _, n := range s.nodes {
+		if n.Postgres.Data != "" && !slices.Contains(w.Majors, n.Postgres.Major) {
+			w.Majors = append(w.Majors, n.Postgres.Major)
+		}
+		if !slices.Contains(w.Users, n.User) {
+			w.Users = append(w.Users, n.User)
+		}
 	}
 	s.content = map[string]opener{}
 	add := func(path, what string, mode fs.FileMode, keep bool, from opener) error {
@@ -181,8 +200,12 @@ func (i *Installer) describe(s *site) error {
 	cert, key := machine.Authority(i.house.Dir)
 	certThere, keyThere := machine.Authority(install.State)
 	err := errors.Join(add(certThere, "the authority's certificate", 0o644, true, file(cert)), add(keyThere, "the authority's key", 0o600, true, file(key)))
-	if c, ok := i.cluster(n.Cluster); ok && w.Server {
-		from, inner := i.passwords(c, s.Theirs)
+	for _, name := range s.clusters() {
+		c, ok := i.cluster(name)
+		if !ok {
+			continue
+		}
+		from, inner := i.passwords(c, s.Theirs[name])
 		err = errors.Join(err, inner, add(machine.SecretsOf(install.State, c.Name), "the passwords of cluster "+c.Name, 0o600, false, from))
 	}
 	err = errors.Join(err, add(w.Inventory(), "the inventory", 0o600, false, text(i.inv.Text)))
@@ -255,19 +278,24 @@ func (i *Installer) look(ctx context.Context, s *site) error {
 	if s.facts, err = install.Read(out); err != nil {
 		return i.strange(s, err)
 	}
-	c, ok := i.cluster(s.node.Cluster)
-	path := machine.SecretsOf(install.State, s.node.Cluster)
-	if has, there := s.facts.Files[path]; ok && there && has.Sum != s.sum(path) {
+	for _, name := range s.clusters() {
+		path := machine.SecretsOf(install.State, name)
+		has, there := s.facts.Files[path]
+		if !there || has.Sum == s.sum(path) {
+			continue
+		}
 		out, err := s.m.Run(ctx, "cat "+ssh.Quote(path), nil) // over the connection, and nowhere else
 		if err != nil {
 			return i.strange(s, err)
 		}
-		if s.Theirs, err = nodefile.DecodeSecrets([]byte(out)); err != nil {
-			return i.strange(s, fmt.Errorf("%s of cluster %s: %w", path, c.Name, err))
+		if s.Theirs[name], err = nodefile.DecodeSecrets([]byte(out)); err != nil {
+			return i.strange(s, fmt.Errorf("%s of cluster %s: %w", path, name, err))
 		}
-		return i.describe(s)
 	}
-	return nil
+	if len(s.Theirs) == 0 {
+		return nil
+	}
+	return i.describe(s)
 }
 
 func (s *site) sum(path string) string {
@@ -306,13 +334,21 @@ func (i *Installer) decide(s *site) {
 func (i *Installer) Plans() []HostPlan {
 	var all []HostPlan
 	for _, s := range i.hosts {
-		p := HostPlan{Host: s.host.Host, Member: s.node.Member, Plan: s.plan}
+		p := HostPlan{Host: s.host.Host, Member: members(s.nodes), Plan: s.plan}
 		if s.m != nil {
 			p.Key = s.m.Accepted
 		}
 		all = append(all, p)
 	}
 	return all
+}
+
+func members(nodes []spec.Node) string {
+	var names []string
+	for _, n := range nodes {
+		names = append(names, n.Member)
+	}
+	return strings.Join(names, ", ")
 }
 
 // Count is how many steps there are.
@@ -525,10 +561,12 @@ const (
 // and makes its roles and databases if nobody ever did. ok is false for a cluster of
 // which no member was chosen.
 func (i *Installer) rise(ctx context.Context, c spec.Cluster) (as InstalledAs, ok bool, err error) {
-	var here []*site
+	var here []*seat
 	for _, s := range i.hosts {
-		if s.node.Cluster == c.Name && s.want.Server {
-			here = append(here, s)
+		for _, n := range s.nodes {
+			if n.Cluster == c.Name && n.Postgres.Data != "" {
+				here = append(here, &seat{site: s, node: n})
+			}
 		}
 	}
 	if len(here) == 0 {
@@ -536,7 +574,7 @@ func (i *Installer) rise(ctx context.Context, c spec.Cluster) (as InstalledAs, o
 	}
 	ctx, cancel := context.WithTimeout(ctx, i.o.Wait)
 	defer cancel()
-	down := map[*site]time.Time{}
+	down := map[*seat]time.Time{}
 	var last seen
 	for turn := 0; ; turn++ {
 		lacks := i.watch(ctx, c, here, turn, &last, down)
@@ -576,6 +614,12 @@ func (i *Installer) rise(ctx context.Context, c spec.Cluster) (as InstalledAs, o
 	return as, true, err
 }
 
+// A seat is a server on a machine.
+type seat struct {
+	*site
+	node spec.Node
+}
+
 // A lack is what one machine or the cluster still lacks.
 type lack struct {
 	text  string
@@ -584,7 +628,7 @@ type lack struct {
 
 // watch looks once at the cluster through one of its machines, and at the supervisors
 // of members that do not run.
-func (i *Installer) watch(ctx context.Context, c spec.Cluster, here []*site, turn int, last *seen, down map[*site]time.Time) (lacks []lack) {
+func (i *Installer) watch(ctx context.Context, c spec.Cluster, here []*seat, turn int, last *seen, down map[*seat]time.Time) (lacks []lack) {
 	asked := here[turn%len(here)]
 	out, err := asked.on(ctx, "status", c.Name, "--json")
 	var now seen
@@ -650,11 +694,11 @@ func because(err error) string {
 }
 
 // objects makes the roles and databases of a cluster to which nothing was ever applied.
-func (i *Installer) objects(ctx context.Context, s *site, c spec.Cluster) ([]string, error) {
+func (i *Installer) objects(ctx context.Context, s *seat, c spec.Cluster) ([]string, error) {
 	none := []string{}
 	out, err := s.on(ctx, "applied", c.Name, "--json")
 	if err != nil {
-		return none, i.strange(s, err)
+		return none, i.strange(s.site, err)
 	}
 	var before []json.RawMessage
 	if err := json.Unmarshal([]byte(out), &before); err != nil || len(before) > 0 {
@@ -662,13 +706,13 @@ func (i *Installer) objects(ctx context.Context, s *site, c spec.Cluster) ([]str
 	}
 	i.say(s.node.Member, "making roles and databases", -1)
 	if out, err = s.on(ctx, "provision", c.Name, "--json"); err != nil {
-		return none, i.strange(s, err)
+		return none, i.strange(s.site, err)
 	}
 	var r struct {
 		Done []string `json:"done"`
 	}
 	if err := json.Unmarshal([]byte(out), &r); err != nil {
-		return none, i.strange(s, err)
+		return none, i.strange(s.site, err)
 	}
 	return append(none, r.Done...), nil
 }
@@ -677,7 +721,7 @@ func (i *Installer) objects(ctx context.Context, s *site, c spec.Cluster) ([]str
 func (i *Installer) carriers(ctx context.Context) error {
 	var wrong []*problem.Error
 	for _, s := range i.hosts {
-		if s.want.Server {
+		if len(s.want.Majors) > 0 {
 			continue
 		}
 		began := time.Now()
@@ -689,7 +733,7 @@ func (i *Installer) carriers(ctx context.Context) error {
 			}
 			if err != nil || time.Since(began) > unborn {
 				wrong = append(wrong, &problem.Error{
-					Code: "install-unhealthy", What: s.node.Member + " on " + s.host.Host + " does not run", Why: strings.TrimSpace(log), Err: err,
+					Code: "install-unhealthy", What: members(s.nodes) + " on " + s.host.Host + " does not run", Why: strings.TrimSpace(log), Err: err,
 					Do: "mend what is named; given again, the same command waits again",
 				})
 				break

@@ -18,6 +18,7 @@ import (
 	"howdah/machine/install"
 	"howdah/node"
 	"howdah/node/process"
+	"howdah/nodefile"
 	"howdah/playground"
 	"howdah/problem"
 	"howdah/spec"
@@ -377,6 +378,21 @@ func (c *Cluster) succeed(ctx context.Context, s cluster.State, all []leaving) e
 	return err
 }
 
+// beside says that this machine runs other nodes than n.
+func (h House) beside(n spec.Node) (bool, error) {
+	files, _ := filepath.Glob(filepath.Join(h.Dir, "*", "*", nodefile.Name)) // only a malformed pattern is an error
+	for _, file := range files {
+		o, err := nodefile.Load(filepath.Dir(file))
+		if err != nil {
+			return false, err
+		}
+		if o.Paths.Dir != n.Paths.Dir && o.Host == n.Host {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // retire ends what a node runs for the member.
 func (c *Cluster) retire(ctx context.Context, n spec.Node) error {
 	if c.local {
@@ -385,6 +401,16 @@ func (c *Cluster) retire(ctx context.Context, n spec.Node) error {
 			return err
 		}
 		return s.Retire(ctx, n)
+	}
+	if others, err := (House{Dir: filepath.Dir(c.Dir)}).beside(n); err != nil {
+		return err
+	} else if others {
+		ctx, cancel := context.WithTimeout(ctx, leaveWithin)
+		defer cancel()
+		if err := node.Retire(ctx, n); err != nil {
+			return c.unsettled(n.Member, "something of it still runs", err)
+		}
+		return nil
 	}
 	if _, err := os.Stat(install.UnitFile); err == nil {
 		// systemd would start it again, now and with the machine (sd_booted(3)).

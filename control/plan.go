@@ -141,32 +141,13 @@ func (h House) arrange(inv Inventory, o Choice) (arrangement, error) {
 	_, err := playground.Load(h.Dir)
 	var a arrangement
 	if problem.Code(err) == "playground-none" {
-		for _, name := range h.Clusters() {
-			nodes, err := h.Nodes(name)
-			if err != nil {
-				return a, err
-			}
-			a.was = append(a.was, nodes...)
+		if a.was, err = h.all(); err != nil {
+			return a, err
 		}
 		left, _ := filepath.Glob(filepath.Join(h.Dir, "*", playground.Leavers)) // only a malformed pattern is an error
 		if a.machine = len(a.was) > 0 || len(left) > 0; a.machine {             // also one whose member has left
-			for _, w := range a.was {
-				n, err := machine.Preview(h.Dir, w.Host, inv.World)
-				if problem.Code(err) == "host-unknown" && len(inv.declared(w.Cluster)) > 0 {
-					a.gone = append(a.gone, w)
-					continue
-				}
-				if err != nil {
-					return a, err
-				}
-				if n.Paths.Dir != w.Paths.Dir {
-					return a, &problem.Error{
-						Code: "store-fixed", What: "cannot change " + w.Member + " to what " + inv.World.File + " says",
-						Why: "host " + w.Host + " is " + n.Member + " there, and what the machine carries would begin anew",
-						Do:  "keep the host's place in the inventory; a server that is not wanted needs a machine without a member of etcd to leave",
-					}
-				}
-				a.want = append(a.want, n)
+			if err := h.here(inv, &a); err != nil {
+				return a, err
 			}
 			return a, o.known(a)
 		}
@@ -185,6 +166,47 @@ func (h House) arrange(inv Inventory, o Choice) (arrangement, error) {
 		}
 	}
 	return a, o.known(a)
+}
+
+// here finds out what this machine is to be, which is a host of the inventory.
+func (h House) here(inv Inventory, a *arrangement) error {
+	var hosts []string
+	for _, w := range a.was {
+		if slices.Contains(hosts, w.Host) {
+			continue
+		}
+		hosts = append(hosts, w.Host)
+		nodes, err := machine.Preview(h.Dir, w.Host, inv.World)
+		if problem.Code(err) == "host-unknown" && len(inv.declared(w.Cluster)) > 0 {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		a.want = append(a.want, nodes...)
+	}
+	for _, w := range a.was {
+		if slices.ContainsFunc(a.want, func(n spec.Node) bool { return n.Paths.Dir == w.Paths.Dir }) {
+			continue
+		}
+		a.gone = append(a.gone, w)
+		i := slices.IndexFunc(a.want, func(n spec.Node) bool { return n.Host == w.Host })
+		switch {
+		case i < 0:
+		case w.Etcd.Member != "":
+			return &problem.Error{
+				Code: "store-fixed", What: "cannot change " + w.Member + " to what " + inv.World.File + " says",
+				Why: "host " + w.Host + " is " + a.want[i].Member + " there, and what the machine carries would begin anew",
+				Do:  "keep the host's place in the inventory; a server that is not wanted needs a machine without a member of etcd to leave",
+			}
+		case len(inv.declared(w.Cluster)) == 0:
+			return &problem.Error{
+				Code: "member-needed", What: "cannot remove " + w.Member + " from cluster " + w.Cluster, Why: "the inventory has nothing of that cluster, and no other member would be left",
+				Do: "keep it in the inventory; a cluster on machines ends with its last one",
+			}
+		}
+	}
+	return nil
 }
 
 // known refuses to choose what is not there.
@@ -252,7 +274,7 @@ func (h House) review(ctx context.Context, inv Inventory, o Choice, a arrangemen
 	}
 	if r.New {
 		describe(nil)
-		if first := nodes[i]; o.whole(name) {
+		if first := nodes[i]; o.whole(name) && !a.machine { // there it may be on others
 			r.Add(plan.Server(plan.Want{Objects: first.Objects}, plan.Pristine(first.Postgres.Major)))
 		}
 		return r, nil
@@ -473,7 +495,7 @@ func (h House) describe(ctx context.Context, inv Inventory, o *Applying, a arran
 	case a.machine:
 		for _, n := range a.want {
 			if slices.Contains(only, n.Cluster+"/"+n.Member) {
-				if _, err := machine.Take(h.Dir, n.Host, inv.World); err != nil {
+				if _, err := machine.Take(h.Dir, n.Host, inv.World, n.Member); err != nil {
 					return nil, err
 				}
 			}
@@ -490,12 +512,14 @@ func (h House) describe(ctx context.Context, inv Inventory, o *Applying, a arran
 			return nil, err
 		}
 	}
+	var errs []error
 	for _, n := range a.want {
 		if slices.Contains(only, n.Cluster+"/"+n.Member) {
-			if err := renew(a.old(n), n, a.machine); err != nil {
-				return nil, err
-			}
+			errs = append(errs, renew(a.old(n), n, a.machine))
 		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(taken)) {
 		for _, s := range taken[name] {
@@ -526,6 +550,12 @@ func other(a, b any) bool {
 // renew has the roles of a node start anew whose part of its description has
 // changed. In a playground the supervisor and the agent did already.
 func renew(was *spec.Node, n spec.Node, machine bool) error {
+	if was == nil && machine {
+		return &problem.Error{
+			Code: "restart-needed", What: "cannot begin to run " + n.Member, Why: "the supervisor of this machine runs since before",
+			Do: "restart it (`systemctl restart howdah`), and apply again",
+		}
+	}
 	if was == nil {
 		return nil
 	}

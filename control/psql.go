@@ -149,10 +149,13 @@ func (c *Cluster) Access() (Access, error) {
 	}
 	var servers []Target
 	var pass strings.Builder
-	for _, n := range c.Nodes {
-		host, port := c.door(n.Address), strconv.Itoa(n.Postgres.Port)
-		servers = append(servers, Target{Member: n.Member, Host: host, Port: n.Postgres.Port})
-		places := [][2]string{{host, port}}
+	for _, n := range c.carriers() {
+		var places [][2]string
+		if n.Cluster == c.Name {
+			host := c.door(n.Address)
+			servers = append(servers, Target{Member: n.Member, Host: host, Port: n.Postgres.Port})
+			places = append(places, [2]string{host, strconv.Itoa(n.Postgres.Port)})
+		}
 		for _, s := range c.front(n).Services {
 			places = append(places, [2]string{c.door(c.listens(n, s)), strconv.Itoa(s.Port)})
 		}

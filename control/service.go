@@ -25,7 +25,7 @@ const (
 // machine have them.
 func (c *Cluster) Services() []string {
 	var names []string
-	for _, n := range c.Nodes {
+	for _, n := range c.carriers() {
 		for _, s := range c.front(n).Services {
 			if !slices.Contains(names, s.Name) {
 				names = append(names, s.Name)
@@ -34,6 +34,10 @@ func (c *Cluster) Services() []string {
 	}
 	return names
 }
+
+// carriers are the nodes on this machine whose gateways may have services of the
+// cluster: its own, and those of others that share a host with them.
+func (c *Cluster) carriers() []spec.Node { return slices.Concat(c.Nodes, c.beside) }
 
 // front is this cluster's share of n's gateway.
 func (c *Cluster) front(n spec.Node) spec.Front {
@@ -59,7 +63,7 @@ func (c *Cluster) Ways(service string) []Target {
 // ways are the same without who gets in.
 func (c *Cluster) ways(service string) []Target {
 	var up, down []Target
-	for _, n := range c.Nodes {
+	for _, n := range c.carriers() {
 		for _, s := range c.front(n).Services {
 			if s.Name != service {
 				continue
@@ -86,7 +90,7 @@ func (c *Cluster) listens(n spec.Node, s cluster.Service) string {
 // Psql is the way into a service.
 func (c *Cluster) Psql(ctx context.Context, service string) (Target, error) {
 	ways := c.Ways(service)
-	if !slices.ContainsFunc(c.Nodes, func(n spec.Node) bool { return !playground.Stopped(n) && len(c.front(n).Services) > 0 }) {
+	if !slices.ContainsFunc(c.carriers(), func(n spec.Node) bool { return !playground.Stopped(n) && len(c.front(n).Services) > 0 }) {
 		if _, err := c.State(ctx); err != nil { // which tells of a cluster that is stopped
 			return Target{}, err
 		}

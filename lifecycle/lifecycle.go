@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -63,4 +64,30 @@ func Run(ctx context.Context, parts ...Part) error {
 		timer.Stop()
 	}
 	return errors.Join(errs...)
+}
+
+// Together is one part of several that need no order among themselves: they
+// start at once and stop at once, also when one of them ends by itself.
+func Together(name string, parts ...Part) Part {
+	all := Part{Name: name}
+	for _, p := range parts {
+		all.Grace = max(all.Grace, p.Grace)
+	}
+	all.Run = func(ctx context.Context) error {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		errs := make([]error, len(parts))
+		var wait sync.WaitGroup
+		for i, p := range parts {
+			wait.Go(func() {
+				defer cancel()
+				if err := p.Run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+					errs[i] = fmt.Errorf("%s: %w", p.Name, err)
+				}
+			})
+		}
+		wait.Wait()
+		return errors.Join(errs...)
+	}
+	return all
 }

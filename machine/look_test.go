@@ -19,10 +19,11 @@ func TestLook(t *testing.T) {
 	if _, err := Keys(dir, w); err != nil {
 		t.Fatal(err)
 	}
-	n, err := plan(dir, "10.10.10.11", w)
+	nodes, err := plan(dir, "10.10.10.11", w)
 	if err != nil {
 		t.Fatal(err)
 	}
+	n := nodes[0]
 	n.User = "" // as we are
 	n.Paths.Run = t.TempDir()
 	if err := os.MkdirAll(n.Postgres.Data, 0o700); err != nil {
@@ -72,13 +73,9 @@ func TestBuffers(t *testing.T) {
 // The nodes of machines are those that each takes, whatever machine is asked.
 func TestHosts(t *testing.T) {
 	w := world(t, "")
-	if _, err := Hosts("/d", "/r", w); err == nil {
-		t.Error("a host with two nodes is no error")
-	}
-	w.Clusters = w.Clusters[:1]
-	nodes, err := Hosts("/d", "/r", w)
-	if err != nil || len(nodes) != 2 {
-		t.Fatalf("%v, %v", nodes, err)
+	nodes := Hosts("/d", "/r", w)
+	if len(nodes) != 3 {
+		t.Fatalf("%v", nodes)
 	}
 	if n := nodes[0]; n.Paths.Dir != "/d/pg-a/pg-a-1" || n.Paths.Run != "/r/pg-a-1" || n.User != spec.Superuser {
 		t.Errorf("got %+v", n)

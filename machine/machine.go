@@ -1,8 +1,9 @@
-// Package machine makes of an inventory what one real machine runs: its node's
-// directory, certificate and node.json.
+// Package machine makes of an inventory what one real machine runs: its nodes'
+// directories, certificates and node.json.
 //
-// Nothing is other than the inventory says: the node has the host's own address,
-// the PostgreSQL that is asked for, and all of the machine. What every machine
+// Nothing is other than the inventory says: the nodes have the host's own address
+// and the PostgreSQL that is asked for. A host of several servers has a node for
+// each, which counts on its share of the machine. What every machine
 // must have alike is made once, by Keys, and copied by a person: Take makes none
 // of it, because an authority of its own would shut this machine out.
 package machine
@@ -73,19 +74,46 @@ func Keys(dir string, w spec.World) ([]string, error) {
 	return paths, nil
 }
 
-// Take writes to dir what host runs, and returns its node. Given again it
-// changes only what the inventory now has otherwise.
-func Take(dir, host string, w spec.World) (spec.Node, error) {
+// Take writes to dir what host runs, or those of it that are named, and returns
+// these nodes. Given again it changes only what the inventory now has otherwise.
+func Take(dir, host string, w spec.World, only ...string) ([]spec.Node, error) {
 	if err := Vacant(dir, w); err != nil {
-		return spec.Node{}, err
+		return nil, err
 	}
-	n, err := plan(dir, host, w)
+	nodes, err := plan(dir, host, w)
 	if err != nil {
-		return n, err
+		return nil, err
 	}
-	if err := same(n); err != nil {
-		return n, err
+	if len(only) > 0 {
+		nodes = slices.DeleteFunc(nodes, func(n spec.Node) bool { return !slices.Contains(only, n.Member) })
 	}
+	for _, n := range nodes { // all are looked at before any is written
+		if err := errors.Join(same(n), complete(dir, n, clusterOf(w, n))); err != nil {
+			return nil, err
+		}
+		if _, err := node.Account(n.User); err != nil {
+			return nil, err
+		}
+	}
+	for i, n := range nodes {
+		if nodes[i], err = write(dir, n, clusterOf(w, n)); err != nil {
+			return nil, err
+		}
+	}
+	return nodes, nil
+}
+
+// clusterOf is the cluster whose server n has, if it has one.
+func clusterOf(w spec.World, n spec.Node) spec.Cluster {
+	i := slices.IndexFunc(w.Clusters, func(c spec.Cluster) bool { return c.Name == n.Cluster })
+	if i < 0 {
+		return spec.Cluster{}
+	}
+	return w.Clusters[i]
+}
+
+// write makes the node's directories, certificate and description.
+func write(dir string, n spec.Node, c spec.Cluster) (spec.Node, error) {
 	owner, err := node.Account(n.User)
 	if err != nil {
 		return n, err
@@ -94,18 +122,11 @@ func Take(dir, host string, w spec.World) (spec.Node, error) {
 	if err != nil {
 		return n, fmt.Errorf("host %s: %w", n.Host, err)
 	}
-	var secrets spec.Cluster
-	if i := slices.IndexFunc(w.Clusters, func(c spec.Cluster) bool { return c.Name == n.Cluster }); i >= 0 {
-		secrets = w.Clusters[i]
-	}
-	if err := complete(dir, n, secrets); err != nil {
-		return n, err
-	}
 	if err := directories(n, owner); err != nil {
 		return n, err
 	}
-	if secrets.Name != "" {
-		if err := share(n, secrets, owner); err != nil {
+	if c.Name != "" {
+		if err := share(n, c, owner); err != nil {
 			return n, err
 		}
 	}
@@ -124,109 +145,117 @@ func Take(dir, host string, w spec.World) (spec.Node, error) {
 	if err != nil {
 		return n, err
 	}
-	_, err = nodefile.Update(n, owner.UID, owner.GID)
-	return n, err
+	if _, err = nodefile.Update(n, owner.UID, owner.GID); err != nil {
+		return n, err
+	}
+	return n, node.Rejoin(n)
 }
 
-// Hosts are the nodes of the machines of w, one each, with what is the same
-// wherever they are looked at from: names, ports and paths below dir and run. What
-// depends on the machine itself, its PostgreSQL and its size, is not in them.
-func Hosts(dir, run string, w spec.World) ([]spec.Node, error) {
+// Hosts are the nodes of the machines of w, those of a host in the order in which
+// it carries them, with what is the same wherever they are looked at from: names,
+// ports and paths below dir and run. What depends on the machine itself, its
+// PostgreSQL and its size, is not in them.
+func Hosts(dir, run string, w spec.World) []spec.Node {
 	small := conf.Machine{CPU: 1, MemoryMB: 1 << 10, DiskSize: 1 << 34}
 	at := place.Site{Dir: dir, Run: run, User: pgDbsu, Machine: small, Programs: map[int]spec.Postgres{}}
 	for _, c := range w.Clusters {
 		at.Programs[c.Major] = spec.Postgres{Major: c.Major}
 	}
-	nodes := place.Nodes(w, at)
+	return named(place.Nodes(w, at))
+}
+
+// named gives nodes without a server, for which nobody named a user, PostgreSQL's.
+func named(nodes []spec.Node) []spec.Node {
 	for i, n := range nodes {
 		if n.User == pgDbsu {
 			nodes[i].User = spec.Superuser
 		}
-		if j := slices.IndexFunc(nodes[:i], func(o spec.Node) bool { return o.Host == n.Host }); j >= 0 {
-			return nil, several("cannot use the inventory "+w.File, n.Host, nodes[j].Member+" and "+n.Member)
+	}
+	return nodes
+}
+
+// Preview are the nodes that Take would write, with the certificates that are
+// there; it touches nothing.
+func Preview(dir, host string, w spec.World) ([]spec.Node, error) {
+	nodes, err := plan(dir, host, w)
+	if err != nil {
+		return nil, err
+	}
+	for i, n := range nodes {
+		was, err := nodefile.Load(n.Paths.Dir)
+		if err == nil {
+			nodes[i].TLS = was.TLS // as Take has it
+			if !slices.Equal(was.Etcd.Members, n.Etcd.Members) {
+				return nil, &problem.Error{
+					Code: "store-fixed", What: "cannot change " + n.Member + " to what " + w.File + " says",
+					Why: "the members of etcd would be others, and this version can not change them",
+					Do:  "say in a group etcd which hosts carry it: those that do now",
+				}
+			}
+		}
+		if err := same(n); err != nil {
+			return nil, err
 		}
 	}
 	return nodes, nil
 }
 
-// several refuses a host that would carry more than one node.
-func several(what, host, names string) error {
-	return &problem.Error{
-		Code: "host-several", What: what,
-		Why: host + " has " + names + ", and this version runs one node on a machine",
-		Do:  "give each a host of its own; `howdah up` runs them side by side on one machine, to try",
-	}
-}
-
-// Preview is the node that Take would write, with the certificate that is there;
-// it touches nothing.
-func Preview(dir, host string, w spec.World) (spec.Node, error) {
-	n, err := plan(dir, host, w)
-	if err != nil {
-		return n, err
-	}
-	was, err := nodefile.Load(n.Paths.Dir)
-	if err == nil {
-		n.TLS = was.TLS // as Take has it
-		if !slices.Equal(was.Etcd.Members, n.Etcd.Members) {
-			return n, &problem.Error{
-				Code: "store-fixed", What: "cannot change " + n.Member + " to what " + w.File + " says",
-				Why: "the members of etcd would be others, and this version can not change them",
-				Do:  "say in a group etcd which hosts carry it: those that do now",
-			}
-		}
-	}
-	return n, same(n)
-}
-
 // plan says what host runs; it touches nothing.
-func plan(dir, host string, w spec.World) (spec.Node, error) {
+func plan(dir, host string, w spec.World) ([]spec.Node, error) {
 	what := "cannot run host " + host + " of " + w.File
 	program, err := os.Executable()
 	if err != nil {
-		return spec.Node{}, fmt.Errorf("path of this program: %w", err)
+		return nil, fmt.Errorf("path of this program: %w", err)
 	}
 	at := place.Site{Dir: dir, Run: runDir(dir), Binary: program, Programs: map[int]spec.Postgres{}}
 	if os.Geteuid() == 0 {
 		at.User = pgDbsu
 	}
+	servers := 0
 	for _, c := range w.Clusters {
 		at.Programs[c.Major] = spec.Postgres{Major: c.Major} // other machines' need not be here
-		if !slices.ContainsFunc(c.Members, func(m spec.Member) bool { return m.Host == host }) {
+	}
+	for _, c := range w.Clusters {
+		here := 0
+		for _, m := range c.Members {
+			if m.Host == host {
+				here++
+			}
+		}
+		if servers += here; here == 0 {
 			continue
 		}
 		found, err := postgres.Find(c.Major)
 		if err != nil {
-			return spec.Node{}, err
+			return nil, err
 		}
 		at.Programs[c.Major] = spec.Postgres{Bin: found.Bin, Major: found.Major}
 	}
 	if at.Machine, err = measure(dir); err != nil {
-		return spec.Node{}, err
+		return nil, err
 	}
-	var hosts, names []string
+	at.Machine = at.Machine.Share(servers)
+	var hosts []string
 	var here []spec.Node
-	for _, n := range place.Nodes(w, at) {
+	for _, n := range named(place.Nodes(w, at)) {
 		hosts = append(hosts, n.Host)
 		if n.Host == host {
-			here, names = append(here, n), append(names, n.Member)
+			here = append(here, n)
 		}
 	}
 	slices.Sort(hosts)
-	switch {
-	case len(here) == 0:
-		return spec.Node{}, &problem.Error{
+	if len(here) == 0 {
+		return nil, &problem.Error{
 			Code: "host-unknown", What: what,
 			Why: "the inventory has the hosts " + strings.Join(slices.Compact(hosts), ", "), Do: "name one of these with --host",
 		}
-	case len(here) > 1:
-		return spec.Node{}, several(what, host, strings.Join(names, " and "))
 	}
-	n := here[0]
-	if n.User == pgDbsu { // no server that names one
-		n.User = spec.Superuser
+	for _, n := range here {
+		if err := libraries(n); err != nil {
+			return nil, err
+		}
 	}
-	return n, libraries(n)
+	return here, nil
 }
 
 // measure looks at the machine that has dir, which may not be there yet.

@@ -69,7 +69,6 @@ func TestTakeRefuses(t *testing.T) {
 		}
 	}
 	refused(t, take(dir, "10.10.10.99", w), "host-unknown", "10.10.10.11, 10.10.10.12")
-	refused(t, take(dir, "10.10.10.12", w), "host-several", "pg-a-2 and pg-b-1")
 	refused(t, take(dir, "10.10.10.11", w), "keys-missing", "ca.pem", "ca.key", "secrets.json", "howdah keys")
 	refused(t, take(dir, "10.10.10.11", world(t, "nowhere")), "library-missing", "nowhere")
 	untouched()
@@ -112,10 +111,11 @@ func TestTakeKeepsToItsHost(t *testing.T) {
 	if now, _ := os.ReadFile(SecretsOf(dir, "pg-a")); string(now) != string(before) {
 		t.Error("keys made other passwords the second time")
 	}
-	n, err := plan(dir, "10.10.10.11", w)
-	if err != nil {
-		t.Fatal(err)
+	nodes, err := plan(dir, "10.10.10.11", w)
+	if err != nil || len(nodes) != 1 {
+		t.Fatalf("%d nodes, %v", len(nodes), err)
 	}
+	n := nodes[0]
 	if n.Address != "10.10.10.11" || n.Member != "pg-a-1" || n.Paths.Dir != filepath.Join(dir, "pg-a", "pg-a-1") || n.Agent.Founder != "pg-a-1" {
 		t.Errorf("it would run %+v", n)
 	}
@@ -139,4 +139,63 @@ func TestTakeKeepsToItsHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused(t, complete(dir, n, w.Clusters[0]), "keys-missing", "ca.key")
+}
+
+// A host of two servers has a node for each: with ports, directories and a share of
+// the machine of its own.
+func TestTwoServersOfOneHost(t *testing.T) {
+	w := world(t, "")
+	dir := t.TempDir()
+	if _, err := Keys(dir, w); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := plan(dir, "10.10.10.11", w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nodes, err := plan(dir, "10.10.10.12", w)
+	if err != nil || len(nodes) != 2 {
+		t.Fatalf("%d nodes, %v", len(nodes), err)
+	}
+	listens := map[string]string{}
+	for i, want := range []string{"pg-a-2", "pg-b-1"} {
+		n := &nodes[i]
+		if n.Member != want || n.Paths.Dir != filepath.Join(dir, n.Cluster, want) {
+			t.Errorf("node %d is %s in %s", i, n.Member, n.Paths.Dir)
+		}
+		if is, all := shared(t, *n), shared(t, whole[0]); is > all/2+1 {
+			t.Errorf("%s counts on shared_buffers of %d MB, where one server has %d", n.Member, is, all)
+		}
+		for _, p := range Subject(dir, *n).Ports {
+			key := fmt.Sprint(p.Port)
+			if other, ok := listens[key]; ok {
+				t.Errorf("%s of %s has the port %s, as %s", p.Name, n.Member, key, other)
+			}
+			listens[key] = p.Name + " of " + n.Member
+		}
+		n.User, n.Paths.Run = "", filepath.Join(t.TempDir(), want) // as we are
+		n.Paths.Sockets = filepath.Join(n.Paths.Run, "sql")
+		if *n, err = write(dir, *n, clusterOf(w, *n)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := nodefile.Load(n.Paths.Dir); err != nil || got.Member != want {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+	if nodes[0].TLS.Cert == nodes[1].TLS.Cert || nodes[0].Paths.Secrets == nodes[1].Paths.Secrets {
+		t.Errorf("they share %s or %s", nodes[0].TLS.Cert, nodes[0].Paths.Secrets)
+	}
+	if len(nodes[0].Gateway.Fronts) != 1 || len(nodes[1].Gateway.Fronts) != 0 {
+		t.Errorf("fronts: %+v, %+v", nodes[0].Gateway.Fronts, nodes[1].Gateway.Fronts)
+	}
+}
+
+// shared are the megabytes of a node's shared_buffers.
+func shared(t *testing.T, n spec.Node) int64 {
+	t.Helper()
+	b := buffers(n.Postgres.Parameters["shared_buffers"])
+	if b == 0 {
+		t.Fatalf("shared_buffers is %q", n.Postgres.Parameters["shared_buffers"])
+	}
+	return b >> 20
 }

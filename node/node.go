@@ -1,6 +1,6 @@
 // Package node is the supervisor of one machine: it starts the roles that the
-// inventory gives this node, each a process of its own, keeps them running and
-// guards the lease.
+// inventory gives its node, or its nodes where it has several servers, each a
+// process of its own, keeps them running and guards the leases.
 //
 // It is the only part that may be root, so it parses nothing from the network.
 // It outlives no role and no role outlives its purpose: killed, it leaves all
@@ -61,8 +61,12 @@ type Role struct {
 // gateway is the role that serves clients.
 const gateway = "gateway"
 
-// Roles are what n runs, in the order they start. They stop in reverse: the
-// agent goes first, because it hands leadership over through the store.
+// stages are the roles in the order they start, and stop in reverse: those of
+// one name together, whichever nodes of the machine they are of.
+var stages = []string{"jobs", "observe", "etcd", gateway, "dns", "agent", "vip"}
+
+// Roles are what n runs, in the order of their stages: the agent stops first,
+// because it hands leadership over through the store.
 func Roles(n spec.Node) []Role {
 	var roles []Role
 	if n.Jobs != (spec.Jobs{}) || n.Backup.Repo != "" {
@@ -161,18 +165,24 @@ const Drain = unix.SIGUSR1
 // haste is what a role that is being stopped has left after a second signal.
 const haste = 3 * time.Second
 
-// Run supervises n until ctx ends or SIGTERM or SIGINT arrives; a second
-// signal shortens what the roles have left to stop.
-func Run(ctx context.Context, n spec.Node, roles []Role, log *slog.Logger) error {
+// Run supervises nodes, all that this machine has of its inventory, until ctx
+// ends or SIGTERM or SIGINT arrives; a second signal shortens what the roles have
+// left to stop. At SIGHUP it lets go of nodes that were retired.
+func Run(ctx context.Context, nodes []spec.Node, log *slog.Logger) error {
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, Drain)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, Drain)
 	defer signal.Stop(signals)
 
-	account, err := Account(n.User)
-	if err != nil {
-		return err
+	var all []*share
+	for _, n := range nodes {
+		s, err := newShare(n, log, len(nodes) > 1)
+		if err != nil {
+			return err
+		}
+		defer s.drain()
+		all = append(all, s)
 	}
-	unlock, err := lock(n)
+	unlock, err := lock(nodes)
 	if err != nil {
 		return err
 	}
@@ -183,11 +193,13 @@ func Run(ctx context.Context, n spec.Node, roles []Role, log *slog.Logger) error
 	// Go, each waking wakes the others, for two thirds of its CPU time. What it
 	// starts is not bound by this.
 	runtime.GOMAXPROCS(1)
-	pidFile := SupervisorFile(n)
-	if err := pidFile.Write(self); err != nil {
-		return fmt.Errorf("supervisor's pid file: %w", err)
+	for _, n := range nodes {
+		pidFile := SupervisorFile(n)
+		if err := pidFile.Write(self); err != nil {
+			return fmt.Errorf("supervisor's pid file: %w", err)
+		}
+		defer os.Remove(string(pidFile))
 	}
-	defer os.Remove(string(pidFile))
 
 	reaper, err := process.NewReaper()
 	if err != nil {
@@ -195,8 +207,6 @@ func Run(ctx context.Context, n spec.Node, roles []Role, log *slog.Logger) error
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	drained, drain := context.WithCancel(context.Background())
-	defer drain()
 	hurry := make(chan struct{})
 	ended := make(chan struct{})
 	defer close(ended)
@@ -204,9 +214,10 @@ func Run(ctx context.Context, n spec.Node, roles []Role, log *slog.Logger) error
 		for stopping := false; ; {
 			select {
 			case s := <-signals:
-				if s == Drain {
-					log.Info("draining", logkey.Signal, s.String())
-					drain()
+				if s == Drain || s == unix.SIGHUP {
+					for _, sh := range all {
+						sh.let(s == Drain)
+					}
 					continue
 				}
 				log.Info("stopping", logkey.Signal, s.String(), "again", stopping)
@@ -223,54 +234,128 @@ func Run(ctx context.Context, n spec.Node, roles []Role, log *slog.Logger) error
 	}()
 
 	log.Info("supervisor started", logkey.PID, self.PID)
-	keeper := &process.Keeper{Reaper: reaper, Log: log, Hurry: hurry, Haste: haste}
-	guard := &Guard{
-		Page: n.Paths.Page, Data: n.Postgres.Data, Note: filepath.Join(n.Paths.Run, "guard.json"), Log: log, Answering: answering(n),
-		VIP: n.VIP,
-	}
-	parts := []lifecycle.Part{
-		{Name: "reaper", Run: reaper.Run, Grace: time.Second},
-	}
-	if n.Postgres.Data != "" {
-		parts = append(parts, lifecycle.Part{Name: "guard", Run: guard.Run, Grace: time.Second})
-	}
-	for _, r := range roles {
-		job := r.job(n, account)
-		if len(r.Listen) > 0 {
-			sockets := listen.Want(r.Listen)
-			defer sockets.Close()
-			if _, runs := job.Running(); runs {
-				if err := sockets.Ask(r.Sockets); err != nil {
-					log.Warn("sockets not given back", logkey.Role, r.Name, logkey.Error, err)
-				}
-			}
-			job.Sockets = keep(sockets, log.With(logkey.Role, r.Name))
+	parts := []lifecycle.Part{{Name: "reaper", Run: reaper.Run, Grace: time.Second}}
+	stage := func(name string, together []lifecycle.Part) {
+		switch len(together) {
+		case 0:
+		case 1:
+			parts = append(parts, together[0])
+		default:
+			parts = append(parts, lifecycle.Together(name, together...))
 		}
-		parts = append(parts, lifecycle.Part{
-			Name: r.Name, Grace: r.Grace + 5*time.Second,
-			Run: func(ctx context.Context) error {
-				err := func() error {
-					if r.Name == "etcd" {
-						return keeper.Keep(ctx, job)
-					}
-					// A drained role is over, but not the supervisor: it waits.
-					up, stop := context.WithCancel(ctx)
-					defer stop()
-					defer context.AfterFunc(drained, stop)()
-					err := keeper.Keep(up, job)
-					<-ctx.Done()
-					return err
-				}()
-				if errors.Is(err, process.ErrKilled) && r.Name == "agent" {
-					err = errors.Join(err, abandon(n, log))
+	}
+	var guards []lifecycle.Part
+	for _, s := range all {
+		if s.node.Postgres.Data != "" {
+			guards = append(guards, lifecycle.Part{Name: "guard", Run: s.guard().Run, Grace: time.Second})
+		}
+	}
+	stage("guard", guards)
+	for _, name := range stages {
+		var together []lifecycle.Part
+		for _, s := range all {
+			for _, r := range s.roles {
+				if r.Name != name {
+					continue
 				}
-				return err
-			},
-		})
+				keeper := &process.Keeper{Reaper: reaper, Log: s.log, Hurry: hurry, Haste: haste}
+				part, done := s.part(r, keeper)
+				defer done()
+				together = append(together, part)
+			}
+		}
+		stage(name, together)
 	}
 	err = lifecycle.Run(ctx, parts...)
 	log.Info("supervisor stopped")
 	return err
+}
+
+// A share is what one node has of the supervisor.
+type share struct {
+	node    spec.Node
+	roles   []Role
+	account User
+	log     *slog.Logger
+	drained context.Context // ends when every role but etcd is to
+	drain   context.CancelFunc
+}
+
+// newShare makes it. One of several says in the log whose it is.
+func newShare(n spec.Node, log *slog.Logger, several bool) (*share, error) {
+	account, err := Account(n.User)
+	if err != nil {
+		return nil, err
+	}
+	s := &share{node: n, roles: Roles(n), account: account, log: log}
+	if several {
+		s.log = log.With(logkey.Cluster, n.Cluster, logkey.Member, n.Member)
+	}
+	s.drained, s.drain = context.WithCancel(context.Background())
+	s.let(false)
+	return s, nil
+}
+
+// let has the roles go, all but etcd, if this is asked of all nodes or of this one.
+func (s *share) let(all bool) {
+	if (all || retired(s.node)) && s.drained.Err() == nil {
+		s.log.Info("draining", "retired", !all)
+		s.drain()
+	}
+}
+
+func (s *share) guard() *Guard {
+	n := s.node
+	return &Guard{
+		Page: n.Paths.Page, Data: n.Postgres.Data, Note: filepath.Join(n.Paths.Run, "guard.json"), Log: s.log, Answering: answering(n),
+		VIP: n.VIP,
+	}
+}
+
+// part keeps a role running. done closes what the supervisor has open for it.
+func (s *share) part(r Role, keeper *process.Keeper) (part lifecycle.Part, done func()) {
+	n, log := s.node, s.log
+	job := r.job(n, s.account)
+	done = func() {}
+	if len(r.Listen) > 0 && s.drained.Err() == nil {
+		sockets := listen.Want(r.Listen)
+		done = sockets.Close
+		if _, runs := job.Running(); runs {
+			if err := sockets.Ask(r.Sockets); err != nil {
+				log.Warn("sockets not given back", logkey.Role, r.Name, logkey.Error, err)
+			}
+		}
+		job.Sockets = keep(sockets, log.With(logkey.Role, r.Name))
+	}
+	part = lifecycle.Part{
+		Name: r.Name, Grace: r.Grace + 5*time.Second,
+		Run: func(ctx context.Context) error {
+			err := func() error {
+				if r.Name == "etcd" {
+					return keeper.Keep(ctx, job)
+				}
+				// A drained role is over, but not the supervisor: it waits.
+				up, stop := context.WithCancel(ctx)
+				defer stop()
+				defer context.AfterFunc(s.drained, stop)()
+				keep := keeper.Keep
+				if s.drained.Err() != nil { // since before we were
+					keep = keeper.End
+				}
+				err := keep(up, job)
+				if s.drained.Err() != nil && retired(n) {
+					done() // nobody is to wait for a successor
+				}
+				<-ctx.Done()
+				return err
+			}()
+			if errors.Is(err, process.ErrKilled) && r.Name == "agent" {
+				err = errors.Join(err, abandon(n, log))
+			}
+			return err
+		},
+	}
+	return part, done
 }
 
 // keep opens the sockets at once, so that clients find them before the role
@@ -320,30 +405,32 @@ func (r Role) job(n spec.Node, a User) process.Job {
 	}
 }
 
-// lock makes sure that a node has one supervisor, whether it was found by its
+// lock makes sure that each node has one supervisor, whether it was found by its
 // directory or by its run directory.
-func lock(n spec.Node) (unlock func(), err error) {
+func lock(nodes []spec.Node) (unlock func(), err error) {
 	var files []*os.File
 	unlock = func() {
 		for _, f := range files {
 			f.Close()
 		}
 	}
-	for _, dir := range []string{n.Paths.Run, n.Paths.Dir} {
-		f, err := Lock(filepath.Join(dir, "node.lock"))
-		if errors.Is(err, ErrLocked) {
-			unlock()
-			return nil, &problem.Error{
-				Code: "node-running", What: "cannot start the supervisor of " + n.Member,
-				Why: "another one runs" + who(SupervisorFile(n)),
-				Do:  "leave it be, or stop it first with `howdah fault stop-node " + n.Member + "` or systemctl",
+	for _, n := range nodes {
+		for _, dir := range []string{n.Paths.Run, n.Paths.Dir} {
+			f, err := Lock(filepath.Join(dir, "node.lock"))
+			if errors.Is(err, ErrLocked) {
+				unlock()
+				return nil, &problem.Error{
+					Code: "node-running", What: "cannot start the supervisor of " + n.Member,
+					Why: "another one runs" + who(SupervisorFile(n)),
+					Do:  "leave it be, or stop it first with `howdah fault stop-node " + n.Member + "` or systemctl",
+				}
 			}
+			if err != nil {
+				unlock()
+				return nil, err
+			}
+			files = append(files, f)
 		}
-		if err != nil {
-			unlock()
-			return nil, err
-		}
-		files = append(files, f)
 	}
 	return unlock, nil
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -31,7 +32,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "node":
-			supervise(os.Args[3])
+			supervise(os.Args[3:]...)
 		case "agent":
 			role("agent", os.Args[3])
 		case "etcd":
@@ -51,10 +52,16 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func supervise(dir string) {
-	n, err := nodefile.Load(dir)
+func supervise(dirs ...string) {
+	var nodes []spec.Node
+	var errs []error
+	for _, dir := range dirs {
+		n, err := nodefile.Load(dir)
+		nodes, errs = append(nodes, n), append(errs, err)
+	}
+	err := errors.Join(errs...)
 	if err == nil {
-		err = Run(context.Background(), n, Roles(n), slog.New(slog.NewTextHandler(os.Stderr, nil)))
+		err = Run(context.Background(), nodes, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, problem.Code(err), err)
@@ -187,7 +194,8 @@ func supervisor(t *testing.T, n spec.Node) process.ID {
 	return id
 }
 
-func start(t *testing.T, n spec.Node) process.ID {
+// start starts the supervisor of n, and of others on the same machine.
+func start(t *testing.T, n spec.Node, others ...spec.Node) process.ID {
 	t.Helper()
 	log, err := os.OpenFile(filepath.Join(n.Paths.Log, "node.log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -195,6 +203,9 @@ func start(t *testing.T, n spec.Node) process.ID {
 	}
 	defer log.Close()
 	cmd := exec.Command(n.Paths.Binary, SupervisorArgs(n.Paths.Dir)...)
+	for _, o := range others {
+		cmd.Args = append(cmd.Args, o.Paths.Dir)
+	}
 	cmd.Stderr = log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

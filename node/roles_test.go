@@ -1,6 +1,7 @@
 package node
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -35,6 +36,9 @@ func TestRoles(t *testing.T) {
 					t.Errorf("%s: the gateway has %d sockets and OOM score %d", tt.name, len(r.Listen), r.OOM)
 				}
 			}
+		}
+		if !slices.IsSortedFunc(names, func(a, b string) int { return slices.Index(stages, a) - slices.Index(stages, b) }) || slices.ContainsFunc(names, func(n string) bool { return !slices.Contains(stages, n) }) {
+			t.Errorf("%s: %v is not in the order of %v", tt.name, names, stages)
 		}
 		if got := strings.Join(names, " "); got != tt.want {
 			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)

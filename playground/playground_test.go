@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 		case "node":
 			var n spec.Node
 			if n, err = nodefile.Load(os.Args[3]); err == nil {
-				err = node.Run(context.Background(), n, node.Roles(n), log)
+				err = node.Run(context.Background(), []spec.Node{n}, log)
 			}
 		case "agent":
 			err = fakeAgent(os.Args[3])

@@ -117,6 +117,10 @@ type Member struct {
 	Settings   []Setting         `json:"settings"`
 }
 
+// Archive is the port where the other members read its repository: as pgBackRest's
+// own server is read, and of several members on one host each has its own.
+func (m Member) Archive() int { return 8432 + max(m.REST-8008, 0) }
+
 // Exporters are the ports of a member's other metrics; 0: none.
 type Exporters struct {
 	Pool    int `json:"pool"`    // of its pools

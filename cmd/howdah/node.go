@@ -16,15 +16,19 @@ func superviseNode(ctx context.Context, dir string) error {
 		return err
 	}
 	_ = process.Settle() // before the guard locks what is there; without it all is as before
-	return node.Run(ctx, n, node.Roles(n), logger(n))
+	return node.Run(ctx, []spec.Node{n}, logger(n))
 }
 
 // runMachine runs what host has of the world, in dir.
 func runMachine(ctx context.Context, dir, host string, w spec.World) error {
-	n, err := machine.Take(dir, host, w)
+	nodes, err := machine.Take(dir, host, w)
 	if err != nil {
 		return err
 	}
-	_ = process.Settle() // before the guard locks what is there; without it all is as before
-	return node.Run(ctx, n, node.Roles(n), logger(n))
+	_ = process.Settle() // before the guards lock what is there; without it all is as before
+	whose := spec.Node{} // of several each says its own
+	if len(nodes) == 1 {
+		whose = nodes[0]
+	}
+	return node.Run(ctx, nodes, logger(whose))
 }

@@ -38,14 +38,13 @@ const (
 
 // A Want is what one machine is to have.
 type Want struct {
-	Host   string // as the inventory names it
-	Member string
-	Arch   string // that the program was built for, as uname -m says it
-	Server bool   // it has a PostgreSQL
-	Major  int    // of which version; 0: any that is supported
-	User   string // whose the server is
-	Init   string // "": systemd, where there is one
-	Files  []File // in the order they are put there
+	Host   string   // as the inventory names it
+	Member string   // the first of its nodes
+	Arch   string   // that the program was built for, as uname -m says it
+	Majors []int    // the versions of its servers, each once; 0: any that is supported; none: it has no server
+	Users  []string // whose the nodes are, each once
+	Init   string   // "": systemd, where there is one
+	Files  []File   // in the order they are put there
 }
 
 // A File is one that the machine is to have.
@@ -106,7 +105,7 @@ type Facts struct {
 	Systemd   bool
 	Apt       bool
 	Postgres  []int          // versions whose programs are there
-	User      bool           // there is the server's user
+	Users     []string       // those of the nodes' users that are there
 	Files     map[string]Has // those that are there, by path
 	Enabled   bool           // the unit is started with the machine
 	Active    bool           // a supervisor runs
@@ -180,47 +179,59 @@ func (p *Plan) address(w Want, f Facts) {
 // postgres brings the server's programs. The distribution would make a cluster of its
 // own on port 5432 while it installs, unless it is told before.
 func (p *Plan) postgres(w Want, f Facts) {
-	if !w.Server {
-		if !f.User {
+	missing := slices.DeleteFunc(slices.Clone(w.Users), func(u string) bool { return slices.Contains(f.Users, u) })
+	if len(w.Majors) == 0 {
+		for _, u := range missing {
 			p.Steps = append(p.Steps, Step{
-				What: "make the user " + w.User, Why: "what runs there runs as it, and it is not there",
-				Script: "useradd --system --user-group --no-create-home --home-dir " + State + " --shell /usr/sbin/nologin " + quote(w.User),
+				What: "make the user " + u, Why: "what runs there runs as it, and it is not there",
+				Script: "useradd --system --user-group --no-create-home --home-dir " + State + " --shell /usr/sbin/nologin " + quote(u),
 			})
 		}
 		return
 	}
-	has := slices.ContainsFunc(f.Postgres, func(major int) bool {
-		return major == w.Major || w.Major == 0 && major >= pg.OldestMajor && major <= pg.NewestMajor
-	})
-	name, of := "postgresql", "PostgreSQL"
-	if w.Major != 0 {
-		name, of = fmt.Sprintf("postgresql-%d", w.Major), fmt.Sprintf("PostgreSQL %d", w.Major)
-	}
-	switch {
-	case has && f.User:
-	case has || !f.Apt && w.User != "postgres":
-		p.lack(&problem.Error{
-			Code: "user-missing", What: "cannot install on " + w.Host, Why: "the machine has no user " + w.User + ", whose the server is to be",
-			Do: "create it there: `useradd --system --home-dir " + State + " " + w.User + "`",
+	majors := slices.DeleteFunc(slices.Clone(w.Majors), func(major int) bool {
+		return slices.ContainsFunc(f.Postgres, func(there int) bool {
+			return there == major || major == 0 && there >= pg.OldestMajor && there <= pg.NewestMajor
 		})
-	case !f.Apt:
+	})
+	for _, u := range missing {
+		if u == "postgres" && len(majors) > 0 { // whom their package makes
+			continue
+		}
+		p.lack(&problem.Error{
+			Code: "user-missing", What: "cannot install on " + w.Host, Why: "the machine has no user " + u + ", whose the server is to be",
+			Do: "create it there: `useradd --system --home-dir " + State + " " + u + "`",
+		})
+	}
+	for _, major := range majors {
+		p.version(w, f, major)
+	}
+}
+
+// version brings one.
+func (p *Plan) version(w Want, f Facts, major int) {
+	name, of := "postgresql", "PostgreSQL"
+	if major != 0 {
+		name, of = fmt.Sprintf("postgresql-%d", major), fmt.Sprintf("PostgreSQL %d", major)
+	}
+	if !f.Apt {
 		p.lack(&problem.Error{
 			Code: "postgres-missing", What: of + " is not installed on " + w.Host, Why: f.System + " has no apt, and this version installs with no other",
 			Do: "install it there: for example `dnf install postgresql" + strings.TrimPrefix(name, "postgresql-") + "-server` from the PGDG repository",
 		})
-	default:
-		p.Steps = append(p.Steps, Step{
-			What: "install " + of + " (package " + name + ") from the repositories of the machine",
-			Why:  why(f.Postgres),
-			Script: `set -e
+		return
+	}
+	p.Steps = append(p.Steps, Step{
+		What: "install " + of + " (package " + name + ") from the repositories of the machine",
+		Why:  why(f.Postgres),
+		Script: `set -e
 c=/etc/postgresql-common/createcluster.d/howdah.conf
 (umask 022; mkdir -p "${c%/*}"; [ -e "$c" ] || echo 'create_main_cluster = false' >"$c")
 export DEBIAN_FRONTEND=noninteractive
 apt-get -qq -o DPkg::Lock::Timeout=120 update >&2 || true
 apt-get -qq -o DPkg::Lock::Timeout=120 install -y --no-install-recommends ` + name + ` >&2
 `,
-		})
-	}
+	})
 }
 
 func why(have []int) string {

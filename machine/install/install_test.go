@@ -19,7 +19,7 @@ const (
 // want is what a machine is to have, and whole the facts of one that has all of it.
 func want() Want {
 	return Want{
-		Host: "10.0.0.1", Member: "pg-a-1", Arch: "x86_64", Server: true, Major: 17, User: "postgres",
+		Host: "10.0.0.1", Member: "pg-a-1", Arch: "x86_64", Majors: []int{17}, Users: []string{"postgres"},
 		Files: []File{
 			{Path: State + "/ca/ca.key", Mode: 0o600, Sum: ours, What: "the authority's key", Keep: true},
 			{Path: Directory + "/pigsty.yml", Mode: 0o600, Sum: ours, What: "the inventory"},
@@ -31,7 +31,7 @@ func want() Want {
 
 func whole() Facts {
 	f := Facts{
-		Arch: "x86_64", System: "Debian", Addresses: []string{"127.0.0.1", "10.0.0.1"}, Systemd: true, Apt: true, Postgres: []int{15, 17}, User: true,
+		Arch: "x86_64", System: "Debian", Addresses: []string{"127.0.0.1", "10.0.0.1"}, Systemd: true, Apt: true, Postgres: []int{15, 17}, Users: []string{"postgres"},
 		Files: map[string]Has{}, Enabled: true, Active: true, Running: ours,
 	}
 	for _, file := range want().Files {
@@ -56,12 +56,14 @@ func TestDecide(t *testing.T) {
 			"copy the authority's key to /var/lib/howdah/ca/ca.key\ncopy the inventory to /etc/howdah/pigsty.yml\n" +
 			"copy the program to /usr/bin/howdah\ncopy the unit to /etc/systemd/system/howdah.service\n" +
 			"have systemd read its units again\nhave howdah.service started with the machine\nstart howdah.service"},
-		{"any version will do", func(w *Want, f *Facts) { w.Major, f.Postgres = 0, []int{13, 16} }, ""},
-		{"none that is supported", func(w *Want, f *Facts) { w.Major, f.Postgres = 0, []int{13} }, "install PostgreSQL (package postgresql) from the repositories of the machine"},
+		{"any version will do", func(w *Want, f *Facts) { w.Majors, f.Postgres = []int{0}, []int{13, 16} }, ""},
+		{"none that is supported", func(w *Want, f *Facts) { w.Majors, f.Postgres = []int{0}, []int{13} }, "install PostgreSQL (package postgresql) from the repositories of the machine"},
 		{"no apt", func(_ *Want, f *Facts) { f.Apt, f.Postgres = false, nil }, "[postgres-missing]"},
-		{"somebody else's server", func(w *Want, f *Facts) { w.User, f.User = "dba", false }, "[user-missing]"},
-		{"no server at all", func(w *Want, f *Facts) { w.Server, f.Postgres, f.Apt = false, nil, false }, ""},
-		{"no server, and nobody to run as", func(w *Want, f *Facts) { w.Server, f.User = false, false }, "make the user postgres"},
+		{"somebody else's server", func(w *Want, f *Facts) { w.Users = []string{"dba"} }, "[user-missing]"},
+		{"two servers of two versions, of which one is there", func(w *Want, _ *Facts) { w.Majors = []int{16, 17} }, "install PostgreSQL 16 (package postgresql-16) from the repositories of the machine"},
+		{"two servers of two users, of whom one is there", func(w *Want, _ *Facts) { w.Users = []string{"postgres", "dba"} }, "[user-missing]"},
+		{"no server at all", func(w *Want, f *Facts) { w.Majors, f.Postgres, f.Apt = nil, nil, false }, ""},
+		{"no server, and nobody to run as", func(w *Want, f *Facts) { w.Majors, f.Users = nil, nil }, "make the user postgres"},
 		{"another kind of machine", func(_ *Want, f *Facts) { f.Arch = "aarch64" }, "[install-platform]"},
 		{"another machine", func(_ *Want, f *Facts) { f.Addresses = []string{"10.0.0.2"} }, "[host-elsewhere]"},
 		{"another authority", has(State+"/ca/ca.key", theirs), "[keys-other]"},
@@ -170,12 +172,12 @@ func TestProbe(t *testing.T) {
 
 func TestRead(t *testing.T) {
 	f, err := Read("arch x86_64\nsystem Debian GNU/Linux 12\naddress 10.0.0.1\naddress 10.0.0.1\nsystemd yes\napt yes\n" +
-		"postgres postgres (PostgreSQL) 17.2 (Debian 17.2-1)\npostgres postgres (PostgreSQL) 15.18\npostgres postgres (PostgreSQL) 18beta1\nuser yes\nactive yes\n" +
+		"postgres postgres (PostgreSQL) 17.2 (Debian 17.2-1)\npostgres postgres (PostgreSQL) 15.18\npostgres postgres (PostgreSQL) 18beta1\nuser postgres\nactive yes\n" +
 		"file 600 " + ours + " /a path\n")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(f.Postgres, []int{15, 17, 18}) || !slices.Equal(f.Addresses, []string{"10.0.0.1"}) || !maps.Equal(f.Files, map[string]Has{"/a path": {ours, 0o600}}) || !f.User || f.Enabled || !f.Active {
+	if !slices.Equal(f.Postgres, []int{15, 17, 18}) || !slices.Equal(f.Addresses, []string{"10.0.0.1"}) || !maps.Equal(f.Files, map[string]Has{"/a path": {ours, 0o600}}) || !slices.Equal(f.Users, []string{"postgres"}) || f.Enabled || !f.Active {
 		t.Errorf("got %+v", f)
 	}
 	for _, text := range []string{"", "systemd yes\n", "arch x\nfile 600\n", "arch x\nfile 9x9 " + ours + " /p\n"} {

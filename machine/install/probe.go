@@ -22,7 +22,9 @@ for b in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /usr/local/pgsql/bin; do
 	[ ! -x "$b/postgres" ] || echo "postgres $("$b/postgres" --version)"
 done
 `)
-	fmt.Fprintf(&b, "getent passwd %s >/dev/null && echo 'user yes'\n", quote(w.User))
+	for _, u := range w.Users {
+		fmt.Fprintf(&b, "u=%s; getent passwd \"$u\" >/dev/null && echo \"user $u\"\n", quote(u))
+	}
 	for _, f := range w.Files {
 		fmt.Fprintf(&b, "f=%s; [ ! -f \"$f\" ] || echo \"file $(stat -c %%a \"$f\") $(sha256sum <\"$f\" | cut -c1-64) $f\"\n", quote(f.Path))
 	}
@@ -77,7 +79,7 @@ func Read(text string) (Facts, error) {
 		case "apt":
 			f.Apt = true
 		case "user":
-			f.User = true
+			f.Users = append(f.Users, value)
 		case "enabled":
 			f.Enabled = true
 		case "active":

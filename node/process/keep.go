@@ -133,14 +133,7 @@ func (k *Keeper) begin(ctx context.Context, j Job, log *slog.Logger) (ID, <-chan
 			return ID{}, nil, fmt.Errorf("pid file: %w", err)
 		}
 		log.Info("role adopted", logkey.PID, id.PID)
-		go func() {
-			// Not ctx: the end is awaited beyond it. The pidfd of a process
-			// that is stopped in the end always becomes ready.
-			if err := id.Wait(context.WithoutCancel(ctx)); err != nil {
-				log.Error("cannot await an adopted role", logkey.PID, id.PID, logkey.Error, err)
-			}
-			done <- "ended (adopted, status unknown)"
-		}()
+		go adopted(ctx, id, done, log)
 		return id, done, nil
 	}
 	id, status, err := k.start(j)
@@ -150,6 +143,28 @@ func (k *Keeper) begin(ctx context.Context, j Job, log *slog.Logger) (ID, <-chan
 	log.Info("role started", logkey.PID, id.PID)
 	go func() { done <- describe(<-status) }()
 	return id, done, nil
+}
+
+// adopted tells when a process ends that is nobody's child here.
+func adopted(ctx context.Context, id ID, done chan<- string, log *slog.Logger) {
+	// Not ctx: the end is awaited beyond it. The pidfd of a process
+	// that is stopped in the end always becomes ready.
+	if err := id.Wait(context.WithoutCancel(ctx)); err != nil {
+		log.Error("cannot await an adopted role", logkey.PID, id.PID, logkey.Error, err)
+	}
+	done <- "ended (adopted, status unknown)"
+}
+
+// End stops an instance of j that a predecessor left, if there is one.
+func (k *Keeper) End(ctx context.Context, j Job) error {
+	id, ok := j.Running()
+	if !ok {
+		return nil
+	}
+	log := k.Log.With(logkey.Role, j.Name)
+	done := make(chan string, 1)
+	go adopted(ctx, id, done, log)
+	return k.stop(id, done, j, log)
 }
 
 func (k *Keeper) start(j Job) (ID, <-chan syscall.WaitStatus, error) {

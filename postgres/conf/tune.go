@@ -18,6 +18,13 @@ type Machine struct {
 	DiskSize int64 `json:"disk_size"` // bytes of the file system that holds the data
 }
 
+// Share is what each of several servers on m counts on. They have the disk together.
+func (m Machine) Share(servers int) Machine {
+	servers = max(servers, 1)
+	m.CPU, m.MemoryMB = max(1, m.CPU/servers), m.MemoryMB/servers
+	return m
+}
+
 // Tune gives the parameters of a template on a machine, for one major version.
 // Formulas and rounding are Pigsty's (roles/pgsql/templates, v4.5); so are the
 // constants, which every template has unless it says otherwise.

@@ -336,6 +336,32 @@ func TestSeveralServersOfOneHost(t *testing.T) {
 	}
 }
 
+// Two servers of a host that would listen on one port are refused, by their names.
+func TestOnePortTwice(t *testing.T) {
+	for _, tt := range []struct{ vars, a, b, want string }{
+		{"pgbouncer_port: 6432", "", "", "port 6432 of host 10.10.10.11 is wanted by the pool of a-1 and by the pool of b-1"},
+		{"pg_exporter_port: 9630", "", "", "port 9630 of host 10.10.10.11 is wanted by the exporter of a-1 and by the exporter of b-1"},
+		{"pgbouncer_exporter_port: 9631", "", "", "is wanted by the exporter of the pool of a-1 and by the exporter of the pool of b-1"},
+		{"pgbackrest_exporter_port: 9854", "", "", "is wanted by the exporter of the backups of a-1 and by the exporter of the backups of b-1"},
+		{"", "", "patroni_port: 5432", "port 5432 of host 10.10.10.11 is wanted by PostgreSQL of a-1 and by the agent of b-1"},
+		{"", "", "patroni_port: 2379", "port 2379 of host 10.10.10.11 is wanted by the agent of b-1 and by etcd"},
+		{"", "pg_exporter_port: 9101", "", "is wanted by the exporter of a-1 and by the gateway's page"},
+		{"", "patroni_port: 8432", "", "is wanted by the agent of a-1 and by the repository of b-1"},
+		{"", "", "pgbouncer_port: 5434", "is wanted by the pool of b-1 and by service replica of cluster a"},
+	} {
+		text := fmt.Sprintf(`all:
+  vars: { %s }
+  children:
+    a: { vars: { pg_cluster: a, %s }, hosts: { 10.10.10.11: { pg_seq: 1, pg_role: primary } } }
+    b: { vars: { pg_cluster: b, pg_port: 5532, %s }, hosts: { 10.10.10.11: { pg_seq: 1, pg_role: primary } } }
+`, tt.vars, tt.a, tt.b)
+		w := Read("x.yml", []byte(text))
+		if !slices.ContainsFunc(w.Findings, func(f spec.Finding) bool { return f.Kind == spec.Problem && strings.Contains(f.Text, tt.want) }) {
+			t.Errorf("%s %s %s: nobody says %q, but %v", tt.vars, tt.a, tt.b, tt.want, w.Findings)
+		}
+	}
+}
+
 func TestTemplatesAndPlaceholders(t *testing.T) {
 	w := read(t, with(
 		"ip: 10.9.8.7", "n: 7", "who: team-{{ n }}",

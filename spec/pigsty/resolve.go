@@ -59,7 +59,7 @@ func (r *reader) resolve(inv *inventory, w *spec.World) {
 	r.others(inv, w)
 	r.logins(inv, w)
 	r.names(inv, servers, w)
-	r.listeners(w)
+	r.listeners(servers, w)
 	if len(names) == 0 && !r.failed() && len(inv.hosts) > 0 {
 		r.warn(0, "no host has pg_cluster: there is no PostgreSQL cluster in this inventory")
 	}
@@ -725,18 +725,63 @@ func (s *scope) machine() int {
 	return s.int("node_exporter_port")
 }
 
-// listeners finds services that would share a port of a host.
-func (r *reader) listeners(w *spec.World) {
+// listeners finds what would share a port of a host. Of the services of several
+// clusters on one port the first one's is there.
+func (r *reader) listeners(servers []*server, w *spec.World) {
 	type place struct {
 		host string
 		port int
 	}
 	taken := map[place]string{}
+	lines := map[string]int{}
+	for _, s := range servers {
+		lines[s.name()] = s.at
+	}
+	claim := func(line int, host string, port int, who string) {
+		if port == 0 {
+			return
+		}
+		p := place{host, port}
+		other, ok := taken[p]
+		switch {
+		case !ok:
+			taken[p] = who
+		case strings.HasPrefix(other, postgresOf) && strings.HasPrefix(who, postgresOf): // told by their pg_port
+		default:
+			r.find(spec.Problem, line, fmt.Sprintf("port %d of host %s is wanted by %s and by %s", port, host, other, who), "give one of them another port")
+		}
+	}
+	stats, machines := map[string]int{}, map[string]int{} // one for all that a host carries
 	for _, c := range w.Clusters {
 		for _, m := range c.Members {
-			taken[place{m.Host, m.Port}] = "PostgreSQL of " + m.Name
-			taken[place{m.Host, m.REST}] = "the agent of " + m.Name
+			at := lines[m.Name]
+			claim(at, m.Host, m.Port, postgresOf+m.Name)
+			claim(at, m.Host, m.REST, "the agent of "+m.Name)
+			claim(at, m.Host, c.PoolPort, "the pool of "+m.Name)
+			claim(at, m.Host, m.Exporter, "the exporter of "+m.Name)
+			if c.PoolPort != 0 {
+				claim(at, m.Host, m.Exporters.Pool, "the exporter of the pool of "+m.Name)
+			}
+			if c.Backup.On {
+				claim(at, m.Host, m.Exporters.Backups, "the exporter of the backups of "+m.Name)
+				claim(at, m.Host, m.Archive(), "the repository of "+m.Name)
+			}
+			stats[m.Host], machines[m.Host] = cmp.Or(stats[m.Host], m.Stats), cmp.Or(machines[m.Host], m.Exporters.Machine)
 		}
+	}
+	for _, o := range w.Others {
+		stats[o.Host], machines[o.Host] = o.Stats, o.Machine
+	}
+	for _, h := range w.Hosts {
+		claim(0, h.Host, stats[h.Host], "the gateway's page")
+		claim(0, h.Host, machines[h.Host], "the exporter of the host")
+	}
+	for _, s := range w.Stores {
+		claim(0, s.Host, s.Client, "etcd")
+		claim(0, s.Host, s.Peer, "etcd's peers")
+	}
+	for _, n := range w.Names {
+		claim(0, n.Host, n.Port, "the name server")
 	}
 	for _, c := range w.Clusters {
 		for _, h := range c.Carriers {
@@ -749,9 +794,12 @@ func (r *reader) listeners(w *spec.World) {
 				case strings.HasPrefix(other, "cluster "):
 					r.find(spec.Warning, 0, fmt.Sprintf("service %s of cluster %s is not offered on host %s, where its port %d leads to %s", s.Name, c.Name, h, p.port, other), "")
 				default:
-					r.find(spec.Problem, 0, fmt.Sprintf("port %d of host %s is wanted by %s and by service %s of cluster %s", p.port, h, other, s.Name, c.Name), "give one of them another port")
+					claim(0, h, s.Port, "service "+s.Name+" of cluster "+c.Name)
 				}
 			}
 		}
 	}
 }
+
+// postgresOf begins the name of a server that wants a port.
+const postgresOf = "PostgreSQL of "

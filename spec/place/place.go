@@ -177,14 +177,10 @@ func (s Site) upstream(w spec.World, c spec.Cluster, n *spec.Node) {
 	}
 }
 
-// archivePort is where members read each other's repositories, as pgBackRest's
-// own server is read.
-const archivePort = 8432
-
 // backup gives the member its repository, and has its server archive into it.
 // Where somebody has said how the server archives, that is theirs to do.
 func (s Site) backup(c spec.Cluster, m spec.Member, n *spec.Node) {
-	port := func(m spec.Member) int { return s.port(archivePort + max(m.REST-8008, 0)) } // of several on one host each has its own
+	port := func(m spec.Member) int { return s.port(m.Archive()) }
 	archives := func(m spec.Member) bool {
 		return m.Parameters["archive_mode"] == "" && m.Parameters["archive_command"] == "" && m.Parameters["archive_library"] == ""
 	}
