@@ -219,11 +219,13 @@ func TestSeveralOnAMachine(t *testing.T) {
 	if kept, _ := filepath.Glob(filepath.Join(all[0].dir, "pg-two", "removed", "pg-two-2-*", "data", "PG_VERSION")); len(kept) != 1 {
 		t.Errorf("what it had is in %v", kept)
 	}
+	ok(all[1], "pg-two-1: backup", "apply", file, "--yes") // whose repositories it reads
 	plan(0)
 
 	// It comes back with the next start of the supervisor.
 	w.check(os.WriteFile(file, []byte(text), 0o600))
 	again(all[0], "begin to run pg-two-2")
+	ok(all[1], "pg-two-1: backup", "apply", file, "--yes")
 	plan(0)
 	if out, code := all[0].run("doctor", "--json"); code != 0 && strings.Contains(out, `"ports","grade":"fail"`) {
 		t.Errorf("doctor: exit %d\n%s", code, out)
