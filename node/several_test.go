@@ -76,12 +76,12 @@ func TestOneOfTwoNodesLeaves(t *testing.T) {
 		t.Fatal(err)
 	}
 	kill(t, first, unix.SIGKILL)
-	waitFor(t, "the supervisor is gone", func() bool { return !first.Alive() })
+	gone(t, a, b)
 	second := start(t, a, b)
 	waitFor(t, "it is back", runs)
 
 	kill(t, second, unix.SIGKILL)
-	waitFor(t, "the supervisor is gone", func() bool { return !second.Alive() })
+	gone(t, a, b)
 	left, _ := RoleFile(b, "agent").Read()
 	retired := make(chan error, 1)
 	go func() { retired <- Retire(ctx, b) }()
@@ -96,4 +96,18 @@ func TestOneOfTwoNodesLeaves(t *testing.T) {
 	if got := events(a); strings.Count(got, "agent stopped") != 2 || strings.Contains(got, "etcd") {
 		t.Errorf("events: %s", got)
 	}
+}
+
+// gone waits until nobody supervises the nodes: of a process that was killed the locks
+// are held until its last thread has ended.
+func gone(t *testing.T, nodes ...spec.Node) {
+	t.Helper()
+	waitFor(t, "the supervisor is gone", func() bool {
+		unlock, err := lock(nodes)
+		if err != nil {
+			return false
+		}
+		unlock()
+		return true
+	})
 }
