@@ -587,10 +587,10 @@ func renew(was *spec.Node, n spec.Node, machine bool) error {
 	}
 	if other(was.DNS, n.DNS) {
 		errs = append(errs, end("dns", unix.SIGTERM))
-		if machine && (len(was.DNS.Listen) == 0) != (len(n.DNS.Listen) == 0) {
+		if machine && (was.DNS.On() != n.DNS.On() || was.DNS.Hosts != n.DNS.Hosts || n.DNS.Hosts != "" && len(was.DNS.Zones) != len(n.DNS.Zones)) {
 			errs = append(errs, &problem.Error{
-				Code: "restart-needed", What: "cannot begin or end the name server of " + n.Member,
-				Why: "its role is kept by the supervisor, which runs since before", Do: "restart it (`systemctl restart howdah`), and apply again",
+				Code: "restart-needed", What: "cannot begin or end to keep names on " + n.Member,
+				Why: "that is kept by the supervisor, which runs since before", Do: "restart it (`systemctl restart howdah`), and apply again",
 			})
 		}
 	}

@@ -108,7 +108,7 @@ func Roles(n spec.Node) []Role {
 			Listen: listen.Gateway(n), Sockets: listen.SocketOf(n),
 		})
 	}
-	if len(n.DNS.Listen) > 0 {
+	if n.DNS.On() {
 		roles = append(roles, Role{
 			Name: "dns", Args: []string{"dns", "--node", n.Paths.Dir},
 			Env:  []string{"GOMEMLIMIT=32MiB", "GOGC=50", "GOMAXPROCS=1"},
@@ -251,6 +251,12 @@ func Run(ctx context.Context, nodes []spec.Node, log *slog.Logger) error {
 		}
 	}
 	stage("guard", guards)
+	for _, s := range all {
+		if s.node.DNS.Hosts != "" {
+			h := &hosts{node: s.node, log: s.log}
+			parts = append(parts, lifecycle.Part{Name: "hosts file", Run: h.Run, Grace: time.Second})
+		}
+	}
 	for _, name := range stages {
 		var together []lifecycle.Part
 		for _, s := range all {

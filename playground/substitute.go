@@ -41,6 +41,11 @@ func (s *State) site(o Options, user string) (place.Site, error) {
 	if slices.ContainsFunc(o.World.Clusters, func(c spec.Cluster) bool { return len(c.REST.Allow) > 0 || c.REST.AllowMembers }) {
 		s.note("REST answers whoever has the password, wherever it is; in production only the admin's host, those of group infra and the members may change something")
 	}
+	for _, d := range o.World.Names {
+		if d.File != "" {
+			s.note("names are written to no %s: all nodes share this machine's", d.File)
+		}
+	}
 	for _, c := range o.World.Clusters {
 		switch {
 		case c.VIP == "":

@@ -212,13 +212,18 @@ type VIP struct {
 	Interface string `json:"interface"` // "auto": the one that has the node's own address
 }
 
-// A DNS is the name server of a node. One that listens nowhere is none.
+// A DNS is who keeps names on a node: a name server that listens, a file of the
+// host's own names, or both; else there is none.
 type DNS struct {
 	Listen  []string `json:"listen"`            // host:port, over UDP and TCP
+	Hosts   string   `json:"hosts,omitempty"`   // file that is to have the names, as /etc/hosts has them; "": none
 	Forward bool     `json:"forward"`           // other names go to the machine's resolvers; else they are refused
 	Records []string `json:"records,omitempty"` // "10.10.10.10 name other.name"
 	Zones   []Zone   `json:"zones"`
 }
+
+// On says that the node keeps names.
+func (d DNS) On() bool { return len(d.Listen) > 0 || d.Hosts != "" }
 
 // A Zone is the names of one cluster.
 type Zone struct {

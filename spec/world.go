@@ -159,10 +159,11 @@ type Host struct {
 	User    string `json:"user,omitempty"`    // "": that of whoever asks
 }
 
-// A Names is the name server of one host.
+// A Names is who keeps names on one host.
 type Names struct {
 	Host    string   `json:"host"`
-	Port    int      `json:"port"`
+	Port    int      `json:"port"`           // of the name server; 0: there is none
+	File    string   `json:"file,omitempty"` // of hosts and their names; "": none
 	Records []string `json:"records,omitempty"`
 }
 

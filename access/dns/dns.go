@@ -29,6 +29,7 @@ import (
 	"howdah/dcs/etcd"
 	"howdah/latest"
 	"howdah/logkey"
+	"howdah/nodefile"
 	"howdah/problem"
 	"howdah/spec"
 )
@@ -85,6 +86,9 @@ func Run(ctx context.Context, n spec.Node, log *slog.Logger) error {
 					s.table.Set(now)
 					log.Info("names changed", logkey.Cluster, z.Cluster, "leader", p.Leader)
 				}
+				if err := tell(n, views); err != nil {
+					log.Error("names not told", logkey.Error, err)
+				}
 			})
 		})
 	}
@@ -102,6 +106,19 @@ func Run(ctx context.Context, n spec.Node, log *slog.Logger) error {
 	case err := <-failed:
 		return err
 	}
+}
+
+// tell says for the supervisor, who alone may write a file of hosts, what is to be in it.
+func tell(n spec.Node, views []names.View) error {
+	if n.DNS.Hosts == "" {
+		return nil
+	}
+	told := nodefile.ReadNames(n)
+	lines := names.Make(views, nil).Lines(told)
+	if slices.Equal(lines, told) {
+		return nil
+	}
+	return nodefile.WriteNames(n, lines)
 }
 
 // stop ends servers; one that was not serving yet loses its socket all the same.

@@ -15,6 +15,7 @@ import (
 
 	"howdah/access/names"
 	"howdah/cluster"
+	"howdah/nodefile"
 	"howdah/spec"
 )
 
@@ -59,6 +60,23 @@ func ask(t *testing.T, network, addr, name string, kind uint16) *dns.Msg {
 		t.Fatalf("%s %s: %v", network, name, err)
 	}
 	return a
+}
+
+// What the supervisor is told follows the leader; who was asked for no file tells nobody.
+func TestTell(t *testing.T) {
+	n := spec.Node{Paths: spec.Paths{Run: t.TempDir()}}
+	for _, file := range []string{"", "/etc/hosts"} {
+		n.DNS.Hosts = file
+		for leader, addr := range map[string]string{"pg-test-1": "10.10.10.11", "pg-test-2": "10.10.10.12"} {
+			if err := tell(n, views(leader)); err != nil {
+				t.Fatal(err)
+			}
+			told := nodefile.ReadNames(n)
+			if file == "" && told != nil || file != "" && !slices.Contains(told, addr+" pg-test-primary") {
+				t.Errorf("%q, while %s leads: %q", file, leader, told)
+			}
+		}
+	}
 }
 
 func TestAnswers(t *testing.T) {

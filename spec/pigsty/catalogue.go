@@ -66,6 +66,7 @@ cidr      pg_vip_address
 bool      dns_enabled
 port      dns_port
 strings   dns_records
+path      dns_hosts_file
 word      ansible_host ansible_user
 port      ansible_port
 suffix    pg_dns_suffix

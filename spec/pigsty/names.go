@@ -50,4 +50,21 @@ func (r *reader) names(inv *inventory, servers []*server, w *spec.World) {
 		}
 		w.Names = append(w.Names, d)
 	}
+	for _, h := range inv.hosts {
+		s := r.scope(inv, h, nil)
+		if !s.given("dns_hosts_file") || s.text("dns_hosts_file") == "" {
+			continue
+		}
+		carries := slices.ContainsFunc(w.Others, func(o spec.Other) bool { return o.Host == h.name }) ||
+			slices.ContainsFunc(servers, func(s *server) bool { return s.host == h })
+		if !carries {
+			continue // it is all.vars' as a rule
+		}
+		i := slices.IndexFunc(w.Names, func(d spec.Names) bool { return d.Host == h.name })
+		if i < 0 {
+			i = len(w.Names)
+			w.Names = append(w.Names, spec.Names{Host: h.name})
+		}
+		w.Names[i].File = s.text("dns_hosts_file")
+	}
 }

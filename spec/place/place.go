@@ -266,7 +266,17 @@ func (s Site) names(w spec.World, nodes []spec.Node) {
 			continue // told when the inventory was read
 		}
 		n := &nodes[i]
-		n.DNS = spec.DNS{Listen: []string{at(n.Address, s.port(d.Port))}, Records: d.Records, Zones: zones}
+		n.DNS = spec.DNS{Records: d.Records, Zones: zones}
+		if !s.Bind { // a playground's nodes have one such file between them
+			n.DNS.Hosts = d.File
+		}
+		if d.Port == 0 {
+			if n.DNS.Hosts == "" {
+				n.DNS = spec.DNS{}
+			}
+			continue
+		}
+		n.DNS.Listen = []string{at(n.Address, s.port(d.Port))}
 		if !s.Bind {
 			n.DNS.Listen = append(n.DNS.Listen, at("127.0.0.1", s.port(d.Port)))
 			n.DNS.Forward = true

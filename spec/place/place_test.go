@@ -97,6 +97,37 @@ func TestVirtualAddress(t *testing.T) {
 	}
 }
 
+// Who is to have names in a file of hosts has them in one of its nodes, with a name
+// server or without; a playground has none.
+func TestHostsFile(t *testing.T) {
+	w := pigsty.Read("x", []byte(`all:
+  vars: { dns_hosts_file: /etc/hosts, dns_enabled: yes }
+  children:
+    infra: { hosts: { 10.10.10.11: { infra_seq: 1 } } }
+    pg-a: { vars: { pg_cluster: pg-a }, hosts: { 10.10.10.11: { pg_seq: 1, pg_role: primary }, 10.10.10.12: { pg_seq: 2, pg_role: replica } } }
+    pg-b: { vars: { pg_cluster: pg-b, pg_port: 5532 }, hosts: { 10.10.10.12: { pg_seq: 1, pg_role: primary } } }
+    pg-c: { vars: { pg_cluster: pg-c, dns_hosts_file: /srv/hosts }, hosts: { 10.10.10.13: { pg_seq: 1, pg_role: primary } } }
+`))
+	if err := w.Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		site Site
+		want string // of each node: member, file, number of sockets and zones
+	}{
+		{Site{}, "pg-a-1 /etc/hosts 2 3, pg-a-2 /etc/hosts 0 3, pg-b-1  0 0, pg-c-1 /srv/hosts 0 3, "},
+		{Site{Bind: true}, "pg-a-1  1 3, pg-a-2  0 0, pg-b-1  0 0, pg-c-1  0 0, "},
+	} {
+		got := ""
+		for _, n := range Nodes(w, tt.site) {
+			got += fmt.Sprintf("%s %s %d %d, ", n.Member, n.DNS.Hosts, len(n.DNS.Listen), len(n.DNS.Zones))
+		}
+		if got != tt.want {
+			t.Errorf("got  %s\nwant %s", got, tt.want)
+		}
+	}
+}
+
 // A bucket is all members', on machines; in a playground only one on the loopback.
 func TestBucket(t *testing.T) {
 	w := pigsty.Read("x", []byte(`all:

@@ -25,7 +25,7 @@ all:
     pg-one:
       hosts:
         10.79.0.11: { pg_seq: 1, pg_role: primary }
-        10.79.0.12: { pg_seq: 2, pg_role: replica }
+        10.79.0.12: { pg_seq: 2, pg_role: replica, dns_hosts_file: '%s' }
       vars:
         pg_cluster: pg-one
         pg_users: [ { name: app, password: secret, pgbouncer: true, roles: [ dbrole_admin ] } ]
@@ -61,7 +61,9 @@ func TestSeveralOnAMachine(t *testing.T) {
 	w.check(netlink.LinkSetUp(br))
 	installed := postgres.FindAll()
 	file := filepath.Join(w.Dir, "pigsty.yml")
-	text := fmt.Sprintf(twoByTwo, installed[len(installed)-1].Major)
+	names := filepath.Join(w.Dir, "hosts") // of the second machine
+	w.check(os.WriteFile(names, []byte("127.0.0.1 localhost\n"), 0o644))
+	text := fmt.Sprintf(twoByTwo, installed[len(installed)-1].Major, names)
 	w.check(os.WriteFile(file, []byte(text), 0o600))
 	program, err := os.ReadFile(howdah) // the roles run as another user, who has to reach it
 	w.check(err)
@@ -121,6 +123,16 @@ func TestSeveralOnAMachine(t *testing.T) {
 			t.Fatalf("howdah %s on %s: exit %d, want %q in\n%s", strings.Join(args, " "), m.host, code, says, out)
 		}
 	}
+	named := func(name, host string) bool {
+		text, err := os.ReadFile(names)
+		return err == nil && strings.HasPrefix(string(text), "127.0.0.1 localhost\n# BEGIN howdah") && strings.Contains(string(text), "\n"+host+" "+name+"\n")
+	}
+	w.until("the names of both leaders are not written", func() bool { return named("pg-one-primary", all[0].host) && named("pg-two-primary", all[1].host) })
+	ok(all[1], "pg-one-2", "switchover", "pg-one", "--to", "pg-one-2", "--yes")
+	w.until("the name does not follow", func() bool { return named("pg-one-primary", all[1].host) })
+	ok(all[1], "pg-one-1", "switchover", "pg-one", "--to", "pg-one-1", "--yes")
+	w.until("the name does not come back", func() bool { return named("pg-one-primary", all[0].host) })
+	healthy("pg-one", 1)
 	ok(all[0], "app", "provision", "pg-one")
 	ok(all[1], "app", "provision", "pg-two")
 	// Straight, by the service that each cluster has on both machines, and by each server's own pool.
@@ -229,5 +241,9 @@ func TestSeveralOnAMachine(t *testing.T) {
 	plan(0)
 	if out, code := all[0].run("doctor", "--json"); code != 0 && strings.Contains(out, `"ports","grade":"fail"`) {
 		t.Errorf("doctor: exit %d\n%s", code, out)
+	}
+	all[1].stop()
+	if text, err := os.ReadFile(names); err != nil || string(text) != "127.0.0.1 localhost\n" {
+		t.Errorf("%v, and left in %s is\n%s", err, names, text)
 	}
 }
