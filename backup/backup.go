@@ -5,7 +5,9 @@ package backup
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -136,6 +138,53 @@ func (d Desk) Push(ctx context.Context, path string, coding repo.Coding, header 
 	return nil
 }
 
+// Outbox is what pushes the files that the server has ready in wal, its directory
+// of WAL, before its archiver comes to them.
+func (d Desk) Outbox(spool, wal string, coding repo.Coding, header bool) archive.Outbox {
+	return archive.Outbox{Spool: archive.SpoolOf(spool, d.Stanza), WAL: wal, Push: archive.Push{Coding: coding, NoHeader: !header, Voice: d.Voice}}
+}
+
+// Allowed is an error while the stanza is stopped.
+func (d Desk) Allowed() error { return stanza.Stopped(d.Locks, d.Stanza) }
+
+// Idle says that nobody works on the archive.
+func (d Desk) Idle() bool {
+	_, held := stanza.Held(d.Locks, d.Stanza, stanza.LockArchive)
+	return !held
+}
+
+// Drain pushes what the server has ready until nothing more has come for a while.
+// Only one process does at a time: of another the error is of class LockAcquire.
+func (d Desk) Drain(ctx context.Context, o archive.Outbox, idle time.Duration) error {
+	locks, err := d.lock(stanza.LockArchive)
+	if err != nil {
+		return err
+	}
+	defer locks.Release()
+	tick := time.NewTicker(drainLook)
+	defer tick.Stop()
+	for last := time.Now(); time.Since(last) < idle; {
+		n, err := o.Pass(ctx, d.Stanzas...)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			d.Voice.Detail("pushed %d WAL file(s) to the archive asynchronously", n)
+			last = time.Now()
+			continue
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// drainLook is how often it is looked for more to push.
+const drainLook = 20 * time.Millisecond
+
 // Stopping says that the server was told to shut down, as its postmaster notes
 // (miscinit.h, LOCK_FILE_LINE_PM_STATUS).
 func (d Desk) Stopping() bool {
@@ -169,18 +218,63 @@ func (d Desk) Pending() (int64, error) {
 
 // Get brings one WAL file back; archive.ErrAbsent if no repository has it.
 func (d Desk) Get(ctx context.Context, name, dest string) error {
-	control, err := server.ReadControl(d.Server.Path)
-	if err != nil {
-		return err
+	g, _, err := d.get(name, dest)
+	if err == nil {
+		err = g.From(ctx, d.Stanzas...)
 	}
-	if !filepath.IsAbs(dest) {
-		dest = filepath.Join(d.Server.Path, dest)
-	}
-	err = archive.Get{Name: name, Dest: dest, DB: control.DB, Voice: d.Voice}.From(ctx, d.Stanzas...)
 	if err == nil {
 		d.Voice.Info("found %s in the archive", name)
 	}
 	return err
+}
+
+func (d Desk) get(name, dest string) (archive.Get, int64, error) {
+	control, err := server.ReadControl(d.Server.Path)
+	if !filepath.IsAbs(dest) {
+		dest = filepath.Join(d.Server.Path, dest)
+	}
+	return archive.Get{Name: name, Dest: dest, DB: control.DB, Voice: d.Voice}, control.Segment, err
+}
+
+// GetAhead is Get for a server that will ask for the next segments: they are
+// fetched by another process, which more begins unless it is there. What is not
+// fetched yet comes from the repository at once.
+func (d Desk) GetAhead(ctx context.Context, a archive.Ahead, name, dest string, more func(from string) error) error {
+	if !repo.IsSegment(name) {
+		return d.Get(ctx, name, dest)
+	}
+	g, size, err := d.get(name, dest)
+	if err != nil {
+		return err
+	}
+	switch err = a.Take(ctx, g); {
+	case err == nil:
+		d.Voice.Info("found %s in the archive asynchronously", name)
+	case errors.Is(err, fs.ErrNotExist):
+		if err = g.From(ctx, d.Stanzas...); err != nil {
+			return err
+		}
+		d.Voice.Info("found %s in the archive", name)
+		err = a.Asked(name)
+	}
+	if err != nil {
+		return err
+	}
+	if next := archive.After(name, size); next != "" && a.Low(size) && !a.Busy() {
+		if err := more(next); err != nil {
+			d.Voice.Warn("segments are not fetched ahead: %s", err)
+		}
+	}
+	return nil
+}
+
+// Ahead fetches segments from one on into a spool, until nobody takes them.
+func (d Desk) Ahead(ctx context.Context, a archive.Ahead, from string) error {
+	g, size, err := d.get(from, "")
+	if err != nil {
+		return err
+	}
+	return a.Run(ctx, g, size, d.Stanzas...)
 }
 
 // Check proves that archiving works: a segment is ended and must arrive.

@@ -28,10 +28,18 @@ type (
 	Verify  = verify.Verify
 	Report  = verify.Report
 	Bucket  = s3.Config
+	Spool   = archive.Spool
+	Ahead   = archive.Ahead
 )
 
 // ErrAbsent says that no repository has a WAL file.
 var ErrAbsent = archive.ErrAbsent
+
+// SpoolOf is a stanza's spool below spool-path.
+func SpoolOf(path, stanza string) Spool { return archive.SpoolOf(path, stanza) }
+
+// Dropped is what is said of a WAL file that was given up because more than limit waited.
+func Dropped(name string, limit int64) string { return archive.Dropped(name, limit) }
 
 // Posix opens a stanza of a repository in a directory.
 func Posix(key int, path, name string, pass secret.Text) *Stanza {

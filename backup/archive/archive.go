@@ -31,6 +31,8 @@ type Push struct {
 	Coding   repo.Coding
 	NoHeader bool // do not compare the segment's header with the stanza
 	Voice    stanza.Voice
+
+	known *catalog // of one of many; nil: nothing is
 }
 
 // To stores the file in every repository, or says in which it could not.
@@ -98,7 +100,7 @@ func info(ctx context.Context, s *stanza.Stanza) (repo.ArchiveInfo, error) {
 }
 
 func (p Push) segment(ctx context.Context, s *stanza.Stanza, want repo.Segment, h repo.WALHeader) error {
-	i, err := info(ctx, s)
+	i, err := p.known.info(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -132,7 +134,7 @@ func (p Push) segment(ctx context.Context, s *stanza.Stanza, want repo.Segment, 
 
 // plain stores a history or label file as it is.
 func (p Push) plain(ctx context.Context, s *stanza.Stanza, name string) error {
-	i, err := info(ctx, s)
+	i, err := p.known.info(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -146,11 +148,11 @@ func (p Push) store(ctx context.Context, s *stanza.Stanza, name string, c repo.C
 			return err
 		}
 		defer f.Close()
-		h := sha1.New()
-		if _, err := io.Copy(io.MultiWriter(w, h), f); err != nil {
+		if _, err := io.Copy(w, f); err != nil {
 			return err
 		}
-		if got := hex.EncodeToString(h.Sum(nil)); sum != "" && got != sum {
+		// What went in is summed up anyway (stanza.Seal).
+		if z, ok := w.(*repo.Sealer); sum != "" && (!ok || z.Sealed().Checksum != sum) {
 			return repo.Errorf(repo.FileInvalid, "'%s' changed while it was read", p.Path)
 		}
 		return nil
@@ -227,6 +229,8 @@ type Get struct {
 	Dest  string  // where to write it
 	DB    repo.DB // whose: version and system
 	Voice stanza.Voice
+
+	known *catalog // of one of many; nil: nothing is
 }
 
 // From writes the file from the first repository that has it undamaged.
@@ -254,7 +258,7 @@ func (g Get) From(ctx context.Context, stanzas ...*stanza.Stanza) error {
 }
 
 func (g Get) from(ctx context.Context, s *stanza.Stanza) error {
-	i, err := info(ctx, s)
+	i, err := g.known.info(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -280,7 +284,7 @@ func (g Get) one(ctx context.Context, s *stanza.Stanza, d repo.DB, i repo.Archiv
 	segment, partial := strings.CutSuffix(g.Name, ".partial")
 	stored, c, sum := g.Name, repo.Coding{Pass: i.Cipher}, ""
 	if repo.IsSegment(segment) {
-		found, err := find(ctx, s, d.ArchiveID(), segment, partial)
+		found, err := g.known.find(ctx, s, d.ArchiveID(), segment, partial)
 		if err != nil {
 			return err
 		}
@@ -300,7 +304,7 @@ func (g Get) one(ctx context.Context, s *stanza.Stanza, d repo.DB, i repo.Archiv
 // write puts the file where PostgreSQL wants it, whole or not at all. It need
 // not be synced: PostgreSQL asks again after a crash.
 func (g Get) write(ctx context.Context, s *stanza.Stanza, name string, c repo.Coding, sum string) error {
-	temp := g.Dest + ".pgbackrest.tmp"
+	temp := g.Dest + tempSuffix
 	f, err := os.OpenFile(temp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err

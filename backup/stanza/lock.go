@@ -64,6 +64,16 @@ func (l *Locks) take(path string) error {
 		f.Close()
 		return repo.Errorf(repo.LockAcquire, "unable to acquire lock on file '%s': %w; is another pgBackRest process running?", path, err)
 	}
+	// Whoever held it has removed the file: another one may be locked under its name.
+	mine, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return err
+	}
+	if now, err := os.Stat(path); err != nil || !os.SameFile(mine, now) {
+		f.Close()
+		return l.take(path)
+	}
 	l.files = append(l.files, f)
 	pid := os.Getpid()
 	if err := f.Truncate(0); err != nil {

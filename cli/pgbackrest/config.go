@@ -24,12 +24,14 @@ const (
 // A command is a command line with the values of all options: from itself, the
 // environment, the file's sections and the defaults, in this order.
 type command struct {
-	name   string
-	args   []string
-	values map[string][]string // by full name: repo2-path
-	given  map[string]string   // of the command line, environment or file, for who asks where from
-	file   string              // of the configuration, "" if there is none
-	warn   []string            // what a person should know
+	name    string
+	async   bool // it was called NAME:async: it works ahead of the commands of that name
+	args    []string
+	options []string            // the options, as they were given
+	values  map[string][]string // by full name: repo2-path
+	given   map[string]string   // of the command line, environment or file, for who asks where from
+	file    string              // of the configuration, "" if there is none
+	warn    []string            // what a person should know
 }
 
 // commands are those that we have.
@@ -37,6 +39,12 @@ var commands = []string{
 	"annotate", "archive-get", "archive-push", "backup", "check", "expire", "help", "info", "restore",
 	"stanza-create", "stanza-delete", "stanza-upgrade", "start", "stop", "verify", "version",
 }
+
+// asynchronous are those that others can work ahead of, in a process with this
+// behind the command's name.
+var asynchronous = []string{"archive-get", "archive-push"}
+
+const asyncRole = ":async"
 
 // refused are those that pgBackRest has and we do not.
 var refused = map[string]string{
@@ -51,7 +59,7 @@ func parse(args []string, environ []string) (command, error) {
 	c := command{values: map[string][]string{}, given: map[string]string{}}
 	reset := map[string]bool{}
 	for i := 0; i < len(args); i++ {
-		arg := args[i]
+		arg, at := args[i], i
 		if !strings.HasPrefix(arg, "--") || arg == "--" {
 			if strings.HasPrefix(arg, "-") && len(arg) > 1 && arg != "--" {
 				return c, repo.Errorf(repo.OptionInvalid, "invalid option '%s'", arg)
@@ -65,6 +73,7 @@ func parse(args []string, environ []string) (command, error) {
 		off := false
 		if base, ok := strings.CutPrefix(name, "reset-"); ok && !has {
 			reset[full(base)] = true
+			c.options = append(c.options, arg)
 			continue
 		}
 		if base, ok := strings.CutPrefix(name, "no-"); ok && !has {
@@ -92,6 +101,10 @@ func parse(args []string, environ []string) (command, error) {
 		if err := c.set(full(name), o, value, "command line"); err != nil {
 			return c, err
 		}
+		c.options = append(c.options, args[at:i+1]...)
+	}
+	if base, ok := strings.CutSuffix(c.name, asyncRole); ok && slices.Contains(asynchronous, base) {
+		c.name, c.async = base, true
 	}
 	if c.name == "" {
 		c.name = "help"

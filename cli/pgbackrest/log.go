@@ -42,14 +42,18 @@ func newLog(c *command, p Process) *log {
 		console: levelOf(c.text("log-level-console")), stderr: levelOf(c.text("log-level-stderr")), fileLevel: levelOf(c.text("log-level-file")),
 	}
 	stanza := c.text("stanza")
-	switch c.name {
+	name := c.name
+	if c.async {
+		name += "-async"
+	}
+	switch name {
 	case "", "help", "version", "info", "archive-get", "archive-push", "start", "stop":
 		l.fileLevel = 0 // as pgBackRest: these have no file of their own, unless asynchronous
 	}
 	if l.fileLevel == 0 || stanza == "" {
 		return l
 	}
-	path := filepath.Join(c.text("log-path"), stanza+"-"+c.name+".log")
+	path := filepath.Join(c.text("log-path"), stanza+"-"+name+".log")
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
 	if err != nil {
 		c.warn = append(c.warn, fmt.Sprintf("unable to open log file '%s': %s\nNOTE: process will continue without log file.", path, err))

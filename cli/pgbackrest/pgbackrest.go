@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -76,7 +75,7 @@ func Run(ctx context.Context, args []string, p Process) int {
 // bounded runs the command, and leaves an archive-push alone that does not end:
 // PostgreSQL waits for it, also when it shuts down. It is tried again.
 func (c *command) bounded(ctx context.Context, p Process, l *log) error {
-	if c.name != "archive-push" {
+	if c.name != "archive-push" || c.async {
 		return c.run(ctx, p, l)
 	}
 	limit := c.time("archive-timeout")
@@ -127,9 +126,15 @@ func (c *command) run(ctx context.Context, p Process, l *log) error {
 	case "stanza-delete":
 		return d.Delete(ctx, c.yes("force"))
 	case "archive-push":
-		return c.push(ctx, d)
+		if c.async {
+			return c.pushWaiting(ctx, d)
+		}
+		return c.push(ctx, d, p)
 	case "archive-get":
-		return c.get(ctx, d, l)
+		if c.async {
+			return c.fetchAhead(ctx, d)
+		}
+		return c.get(ctx, d, p, l)
 	case "check":
 		return d.Check(ctx, c.yes("archive-mode-check"), c.time("archive-timeout"))
 	case "backup":
@@ -264,42 +269,6 @@ func (c *command) coding() (repo.Coding, error) {
 		return repo.Coding{}, repo.Errorf(repo.OptionInvalidValue, "'%d' is out of range for 'compress-level' option when 'compress-type' option = '%s'", level, t)
 	}
 	return repo.Coding{Compress: t, Level: level}, nil
-}
-
-func (c *command) push(ctx context.Context, d backup.Desk) error {
-	if len(c.args) != 1 {
-		return repo.Errorf(repo.ParamRequired, "archive-push requires one parameter: the path of the WAL file; is archive_command configured as 'pgbackrest --stanza=%s archive-push %%p'?", d.Stanza)
-	}
-	if !c.yes("push-while-stopping") && d.Stopping() {
-		return errStopping
-	}
-	if c.has("archive-push-queue-max") {
-		pending, err := d.Pending()
-		if err != nil {
-			return err
-		}
-		if limit := c.bytes("archive-push-queue-max"); pending > limit {
-			d.Voice.Warn("dropped WAL file '%s' because archive queue exceeded %s", filepath.Base(c.args[0]), repo.Size(limit))
-			return nil
-		}
-	}
-	coding, err := c.coding()
-	if err != nil {
-		return err
-	}
-	return d.Push(ctx, c.args[0], coding, c.yes("archive-header-check"))
-}
-
-func (c *command) get(ctx context.Context, d backup.Desk, l *log) error {
-	if len(c.args) != 2 {
-		return repo.Errorf(repo.ParamRequired, "archive-get requires two parameters: the name of a WAL file and where to put it")
-	}
-	err := d.Get(ctx, c.args[0], c.args[1])
-	if errors.Is(err, backup.ErrAbsent) {
-		l.voice().Info("unable to find %s in the archive", c.args[0])
-		return errNotFound
-	}
-	return err
 }
 
 func (c *command) backup(ctx context.Context, d backup.Desk) error {

@@ -42,8 +42,11 @@ func (c *command) restore(ctx context.Context, d backup.Desk, p Process) error {
 		return repo.Errorf(repo.OptionInvalid, "option 'target-action' not valid without option 'type' in ('immediate', 'lsn', 'name', 'time', 'xid')")
 	}
 	r.Command = c.restoreCommand(p)
-	_, err := d.Restore(ctx, r)
-	return err
+	if _, err := d.Restore(ctx, r); err != nil {
+		return err
+	}
+	// What was fetched ahead of, or noted for, the server that was here.
+	return backup.SpoolOf(c.text("spool-path"), d.Stanza).Remove()
 }
 
 // restoreCommand is how PostgreSQL asks for WAL: with the options that this

@@ -116,3 +116,35 @@ func flip(t *testing.T, path string, at int) {
 		t.Fatal(err)
 	}
 }
+
+// With archive-async ours pushes ahead of the archiver and fetches ahead of recovery:
+// nothing is missing, whoever of the two begins, and the other finds all of it good.
+func TestAsynchronous(t *testing.T) {
+	l := newLab(t, setting{compress: "zst", cipher: "pass", lines: "archive-async=y\nprocess-max=3\n"})
+	l.with(ours, "stanza-create")
+	l.fill()
+	l.with(ours, "--type=full", "backup")
+	var segments []string
+	for range 6 {
+		l.grow()
+		segments = append(segments, l.server.Query("select pg_walfile_name(pg_switch_wal())"))
+	}
+	want := l.grow()
+	l.archived()
+	l.with(theirs, "verify")
+	l.sameInfo()
+	for _, name := range segments {
+		if stored, _ := filepath.Glob(filepath.Join(l.dir, "repo/archive/t/15-1/*", name+"-*.zst")); len(stored) != 1 {
+			t.Errorf("of %s there are %v", name, stored)
+		}
+	}
+	if status := l.server.Query("select failed_count from pg_stat_archiver"); status != "0" {
+		t.Errorf("the archiver has failed %s times", status)
+	}
+	if got := l.restore(ours).query(rows); got != want {
+		t.Errorf("restored %s, want %s", got, want)
+	}
+	if got := l.restore(theirs).query(rows); got != want {
+		t.Errorf("restored by the other %s, want %s", got, want)
+	}
+}

@@ -1,0 +1,178 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"howdah/backup/repo"
+	"howdah/backup/stanza"
+)
+
+// An Outbox pushes what PostgreSQL has ready before its archiver comes to it, many
+// files at once, and notes what lies in every repository. The archiver asks for
+// one file after the other, and is told of that alone.
+type Outbox struct {
+	Spool   Spool
+	WAL     string // pg_wal of the server
+	Push    Push   // how; of which file the outbox says
+	Workers int
+	Max     int64 // bytes that may wait; beyond that all are given up, as PostgreSQL is told. 0: any
+}
+
+// ready suffixes a file's mark in archive_status.
+const ready = ".ready"
+
+// waiting are the files that PostgreSQL wants archived and that are not, the next
+// first: histories before all, as its archiver takes them. Notes of files that do
+// not wait any more go.
+func (o Outbox) waiting() ([]string, error) {
+	marks, err := os.ReadDir(filepath.Join(o.WAL, "archive_status"))
+	if err != nil {
+		return nil, err
+	}
+	wanted := map[string]bool{}
+	var names []string
+	for _, m := range marks {
+		name, ok := strings.CutSuffix(m.Name(), ready)
+		if !ok {
+			continue
+		}
+		wanted[name] = true
+		if done, _, _ := o.Spool.Pushed(filepath.Join(o.WAL, name)); !done {
+			names = append(names, name)
+		}
+	}
+	notes, err := os.ReadDir(o.Spool.Out())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for _, n := range notes {
+		name, ok := strings.CutSuffix(n.Name(), noteOK)
+		if !ok || wanted[name] {
+			continue
+		}
+		if err := os.Remove(filepath.Join(o.Spool.Out(), n.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	slices.SortFunc(names, func(a, b string) int {
+		if first := strings.HasSuffix(a, ".history"); first != strings.HasSuffix(b, ".history") {
+			if first {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(a, b)
+	})
+	return names, nil
+}
+
+// Waiting says how many files wait.
+func (o Outbox) Waiting() int {
+	names, _ := o.waiting()
+	return len(names)
+}
+
+// Pass pushes whatever waits, and returns how many files it has noted. After a
+// failure it begins no other: it is noted of that file, and tried when the
+// archiver asks again.
+func (o Outbox) Pass(ctx context.Context, stanzas ...*stanza.Stanza) (int, error) {
+	names, err := o.waiting()
+	if err != nil || len(names) == 0 {
+		return 0, err
+	}
+	if dropped, err := o.drop(names); dropped || err != nil {
+		return len(names), err
+	}
+	o.Push.known = newCatalog()
+	var (
+		mu     sync.Mutex
+		failed error
+		done   int
+	)
+	next := func() string {
+		mu.Lock()
+		defer mu.Unlock()
+		if failed != nil || len(names) == 0 || ctx.Err() != nil {
+			return ""
+		}
+		name := names[0]
+		names = names[1:]
+		return name
+	}
+	var all sync.WaitGroup
+	for range max(o.Workers, 1) {
+		all.Go(func() {
+			for name := next(); name != ""; name = next() {
+				err := o.one(ctx, name, stanzas)
+				mu.Lock()
+				if err == nil {
+					done++
+				} else {
+					failed = errors.Join(failed, err)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	return done, errors.Join(failed, ctx.Err())
+}
+
+// one pushes a file and notes what came of it.
+func (o Outbox) one(ctx context.Context, name string, stanzas []*stanza.Stanza) error {
+	p := o.Push
+	p.Path = filepath.Join(o.WAL, name)
+	var warnings []string
+	p.Voice = func(level slog.Level, text string) {
+		if level >= slog.LevelWarn {
+			warnings = append(warnings, text)
+		}
+	}
+	err := p.To(ctx, stanzas...)
+	if err == nil {
+		return o.Spool.noted(name, strings.Join(warnings, "\n"))
+	}
+	if ctx.Err() != nil {
+		return err
+	}
+	if _, gone := os.Stat(filepath.Join(o.WAL, "archive_status", name+ready)); errors.Is(gone, fs.ErrNotExist) {
+		return nil // nobody wants it any more
+	}
+	return errors.Join(err, o.Spool.Failed(name, err))
+}
+
+// drop gives up all that waits, if that is too much: the volume of the server must
+// not fill.
+func (o Outbox) drop(names []string) (bool, error) {
+	if o.Max == 0 {
+		return false, nil
+	}
+	total := int64(0)
+	for _, name := range names {
+		if st, err := os.Stat(filepath.Join(o.WAL, name)); err == nil {
+			total += st.Size()
+		}
+	}
+	if total <= o.Max {
+		return false, nil
+	}
+	for _, name := range names {
+		if err := o.Spool.noted(name, Dropped(name, o.Max)); err != nil {
+			return true, err
+		}
+	}
+	return true, nil
+}
+
+// Dropped is what is said of a file that was given up.
+func Dropped(name string, limit int64) string {
+	return "dropped WAL file '" + name + "' because archive queue exceeded " + repo.Size(limit)
+}
