@@ -163,7 +163,7 @@ func (d Desk) Drain(ctx context.Context, o archive.Outbox, idle time.Duration) e
 	defer locks.Release()
 	tick := time.NewTicker(drainLook)
 	defer tick.Stop()
-	for last := time.Now(); time.Since(last) < idle; {
+	for last := time.Now(); time.Since(last) < idle && (o.Over == nil || !o.Over()); {
 		n, err := o.Pass(ctx, d.Stanzas...)
 		if err != nil {
 			return err
@@ -194,6 +194,13 @@ func (d Desk) Stopping() bool {
 	}
 	lines := strings.Split(string(text), "\n")
 	return len(lines) >= 8 && strings.TrimSpace(lines[7]) == "stopping"
+}
+
+// Standby says that the server was told to follow another one: what it has is that
+// one's to archive.
+func (d Desk) Standby() bool {
+	_, err := os.Stat(filepath.Join(d.Server.Path, "standby.signal"))
+	return err == nil
 }
 
 // Pending is how much WAL waits to be archived. A segment of unknown size

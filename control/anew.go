@@ -240,6 +240,7 @@ func (a *Anew) make(ctx context.Context, h House, tell func(RestoreStep)) error 
 	if err := idle(ctx, data); err != nil { // of a command that was killed
 		return err
 	}
+	defer unspool(data)
 	if err := p.into(ctx, data, owner, tell); err != nil {
 		return err
 	}

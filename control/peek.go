@@ -319,6 +319,9 @@ func (p *Peek) Open(ctx context.Context, step func(string)) (_ *Peeked, err erro
 			return nil, peekFailed(p, "", err)
 		}
 	}
+	if err := spoolFor(data, owner); err != nil {
+		return nil, err
+	}
 	r := p.restore(data, config)
 	r.SpacesAll = filepath.Join(open.dir, "spaces")
 	step(fmt.Sprintf("restoring backup %s (%s)", p.Backup, repo.Size(p.Size)))
@@ -353,18 +356,40 @@ func (p *Peek) Open(ctx context.Context, step func(string)) (_ *Peeked, err erro
 // restore is the restore into a directory, with WAL by that configuration.
 func (p *Peek) restore(data, config string) restore.Restore {
 	n := p.node
-	r := restore.Restore{
-		Path: data, Set: p.Backup, Type: p.To.restoreType(), Target: p.To.Value, Workers: 2,
-		Command: fmt.Sprintf(`%s pgbackrest --config=%s --stanza=%s --pg1-path=%s --log-level-console=off --log-level-stderr=off archive-get %%f "%%p"`,
-			shellWord(n.Paths.Binary), shellWord(config), shellWord(p.Cluster), shellWord(data)),
-	}
+	r := restore.Restore{Path: data, Set: p.Backup, Type: p.To.restoreType(), Target: p.To.Value, Workers: 2}
 	if n.Backup.Shared() {
 		r.Workers = 8 // a request is mostly waited for
 	}
+	// What was fetched ahead is proven, and moving it costs a fraction of a start of
+	// this program, which fetches what is not there and has the rest fetched.
+	r.Command = fmt.Sprintf(`mv -f %s/%%f "%%p" 2>/dev/null || %s pgbackrest --config=%s --stanza=%s --pg1-path=%s --archive-async --spool-path=%s --archive-get-queue-max=%d --process-max=%d `+
+		`--log-level-console=off --log-level-stderr=off archive-get %%f "%%p"`,
+		shellWord(backup.SpoolOf(data+spooled, p.Cluster).In()), shellWord(n.Paths.Binary), shellWord(config), shellWord(p.Cluster), shellWord(data),
+		shellWord(data+spooled), ahead, r.Workers)
 	if p.To.Kind == Latest && p.flush.LSN != "" {
 		r.Type, r.Target = restore.LSN, p.flush.LSN
 	}
 	return r
+}
+
+const (
+	spooled = ".spool"  // behind the name of the data directory: WAL that is fetched ahead
+	fetched = ".wal"    // and all that another member has
+	ahead   = 256 << 20 // bytes of it at most, which is what is kept free for the log
+)
+
+// spoolFor makes the directory that recovery's WAL is fetched into.
+func spoolFor(data string, owner node.User) error {
+	if err := errors.Join(os.RemoveAll(data+spooled), os.Mkdir(data+spooled, 0o700)); err != nil || owner.UID < 0 {
+		return err
+	}
+	return os.Lchown(data+spooled, owner.UID, owner.GID)
+}
+
+// unspool removes what recovery's WAL came through.
+func unspool(data string) {
+	_ = os.RemoveAll(data + spooled)
+	_ = os.RemoveAll(data + fetched)
 }
 
 // fetch brings the WAL of another member here, where PostgreSQL's restore_command

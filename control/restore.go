@@ -283,6 +283,7 @@ func (r *Restoration) make(ctx context.Context, tell func(RestoreStep)) error {
 	p := &Peek{Cluster: r.cluster.Name, node: r.node, what: "cannot undo the restore of cluster " + r.cluster.Name}
 	if !r.Undoes {
 		p = r.Peek
+		defer unspool(data)
 		if err := p.into(ctx, data, owner, tell); err != nil {
 			return err
 		}
@@ -318,11 +319,10 @@ func (p *Peek) into(ctx context.Context, data string, owner node.User, tell func
 	}
 	config := p.from.config
 	if config == "" {
-		aside := data + ".wal"
+		aside := data + fetched
 		if err := errors.Join(os.RemoveAll(aside), os.Mkdir(aside, 0o755)); err != nil {
 			return err
 		}
-		defer os.RemoveAll(aside)
 		if owner.UID >= 0 {
 			if err := os.Lchown(aside, owner.UID, owner.GID); err != nil {
 				return err
@@ -331,6 +331,9 @@ func (p *Peek) into(ctx context.Context, data string, owner node.User, tell func
 		if config, err = p.fetch(ctx, aside, owner, func(step string) { tell(RestoreStep{Does: step, Began: time.Now()}) }); err != nil {
 			return peekFailed(p, "", err)
 		}
+	}
+	if err := spoolFor(data, owner); err != nil {
+		return err
 	}
 	how, began := p.restore(data, config), time.Now()
 	how.Delta = delta

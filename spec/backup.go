@@ -14,6 +14,7 @@ import (
 type Backup struct {
 	Repo    string   `json:"repo"`    // its directory, on the member's disk or in Bucket; "": the member keeps none
 	Config  string   `json:"config"`  // file for pgBackRest's commands on it
+	Spool   string   `json:"spool"`   // directory of what is pushed ahead of the archiver
 	Listen  string   `json:"listen"`  // host:port where other members read it and backups are asked for
 	First   bool     `json:"first"`   // a cluster without a backup makes one by itself
 	Copies  int      `json:"copies"`  // members that hold each backup, the one that made it among them; of a bucket 1

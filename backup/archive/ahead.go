@@ -195,6 +195,9 @@ func (r *run) until(ctx context.Context, stanzas []*stanza.Stanza) (err error) {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		if _, err := os.Lstat(filepath.Join(r.Spool.In(), aheadLock)); err != nil {
+			return nil // the spool was removed
+		}
 		switch moved, err := r.follow(); {
 		case err != nil:
 			return err

@@ -23,7 +23,8 @@ type Outbox struct {
 	WAL     string // pg_wal of the server
 	Push    Push   // how; of which file the outbox says
 	Workers int
-	Max     int64 // bytes that may wait; beyond that all are given up, as PostgreSQL is told. 0: any
+	Max     int64       // bytes that may wait; beyond that all are given up, as PostgreSQL is told. 0: any
+	Over    func() bool // says that no other file is to be begun, because it is not this server's to archive any more; nil: never
 }
 
 // ready suffixes a file's mark in archive_status.
@@ -100,7 +101,7 @@ func (o Outbox) Pass(ctx context.Context, stanzas ...*stanza.Stanza) (int, error
 	next := func() string {
 		mu.Lock()
 		defer mu.Unlock()
-		if failed != nil || len(names) == 0 || ctx.Err() != nil {
+		if failed != nil || len(names) == 0 || ctx.Err() != nil || o.over() {
 			return ""
 		}
 		name := names[0]
@@ -125,6 +126,8 @@ func (o Outbox) Pass(ctx context.Context, stanzas ...*stanza.Stanza) (int, error
 	all.Wait()
 	return done, errors.Join(failed, ctx.Err())
 }
+
+func (o Outbox) over() bool { return o.Over != nil && o.Over() }
 
 // one pushes a file and notes what came of it.
 func (o Outbox) one(ctx context.Context, name string, stanzas []*stanza.Stanza) error {

@@ -86,6 +86,10 @@ func policy(n spec.Node) retain.Policy {
 	return retain.Policy{Full: n.Backup.Full, ByTime: n.Backup.ByTime, History: -1}
 }
 
+// pushers are how many files are pushed at once: where that is far, a request is
+// mostly waited for.
+const pushers = 4
+
 // workers leave most of the processors to others.
 func workers() int { return min(max(runtime.GOMAXPROCS(0)/4, 1), 8) }
 
@@ -145,6 +149,11 @@ func ConfigText(n spec.Node, secrets map[string]secret.Text) string {
 	line("start-fast=y")
 	line("")
 	line("[global:archive-push]")
+	if b.Spool != "" {
+		line("archive-async=y")
+		line("spool-path=%s", b.Spool)
+		line("process-max=%d", pushers)
+	}
 	line("compress-level=%d", codingWAL.Level)
 	line("")
 	line("[%s]", n.Cluster)

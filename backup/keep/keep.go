@@ -487,12 +487,30 @@ func (k *Keeper) introduce(ctx context.Context) error {
 	}
 	if err == nil {
 		k.log.Warn("the repository's database is another one now", "repository", k.node.Backup.Repo)
-		return k.desk.Upgrade(ctx, false)
+		return patient(ctx, func() error { return k.desk.Upgrade(ctx, false) })
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return k.desk.Create(ctx, false)
+	return patient(ctx, func() error { return k.desk.Create(ctx, false) })
+}
+
+// patient does what needs the archive's lock: who pushes before there is a stanza
+// takes it for a moment, and comes to nothing.
+func patient(ctx context.Context, do func() error) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for limit := time.Now().Add(10 * time.Second); ; {
+		err := do()
+		if repo.ClassOf(err) != repo.LockAcquire || time.Now().After(limit) {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 func (k *Keeper) take(ctx context.Context, kind repo.Type, progress func(done, total int64)) (repo.Backup, error) {

@@ -114,6 +114,9 @@ func (c *command) pushWaiting(ctx context.Context, d backup.Desk) error {
 	}
 	o := d.Outbox(c.text("spool-path"), c.args[0], coding, c.yes("archive-header-check"))
 	o.Workers, o.Max = c.number("process-max"), c.bytes("archive-push-queue-max")
+	if !c.yes("push-while-stopping") {
+		o.Over = func() bool { return d.Stopping() || d.Standby() }
+	}
 	err = d.Drain(ctx, o, pushIdle)
 	if repo.ClassOf(err) == repo.LockAcquire {
 		return nil // another one is at it

@@ -188,7 +188,7 @@ func (s Site) backup(c spec.Cluster, m spec.Member, n *spec.Node) {
 		return
 	}
 	n.Backup = spec.Backup{
-		Repo: path.Join(n.Paths.Dir, "backup"), Config: path.Join(n.Paths.Dir, "pgbackrest.conf"), Listen: at(n.Address, port(m)),
+		Repo: path.Join(n.Paths.Dir, "backup"), Config: path.Join(n.Paths.Dir, "pgbackrest.conf"), Spool: path.Join(n.Paths.Dir, "spool"), Listen: at(n.Address, port(m)),
 		First: c.Backup.First, Copies: c.Backup.Copies, Times: c.Backup.Times, Repository: c.Backup.Repository,
 	}
 	switch b := &n.Backup; {
@@ -204,7 +204,10 @@ func (s Site) backup(c spec.Cluster, m spec.Member, n *spec.Node) {
 	}
 	maps.Copy(n.Postgres.Parameters, map[string]string{
 		"archive_mode": "on",
-		"archive_command": archiveWord(n.Paths.Binary) + " pgbackrest --config=" + archiveWord(n.Backup.Config) +
+		// What was pushed ahead of the archiver (backup/archive, Outbox) is noted, and a
+		// look at that costs it less than a start of this program.
+		"archive_command": "test " + archiveWord(path.Join(n.Backup.Spool, "archive", n.Cluster, "out")) + `/%f.ok -nt "%p" || ` +
+			archiveWord(n.Paths.Binary) + " pgbackrest --config=" + archiveWord(n.Backup.Config) +
 			" --stanza=" + archiveWord(n.Cluster) + ` --no-push-while-stopping archive-push "%p"`,
 	})
 	if _, ok := m.Parameters["archive_timeout"]; !ok {
