@@ -32,6 +32,28 @@ type Repository struct {
 	ByTime      bool   `json:"by_time,omitempty"`      // Full is days
 	BundleSize  int64  `json:"bundle_size,omitempty"`  // bytes of a bundle of small files; 0: as usual
 	BundleLimit int64  `json:"bundle_limit,omitempty"` // bytes up to which a file is small; 0: as usual
+	Stream      Stream `json:"stream,omitzero"`        // how the end of the log comes there
+}
+
+// A Stream says how what is committed comes into the repository before its segment
+// is archived.
+type Stream struct {
+	Off      bool          `json:"off,omitempty"`      // it does not
+	Size     int64         `json:"size,omitempty"`     // bytes that do not wait for the interval; 0: all do
+	Interval time.Duration `json:"interval,omitempty"` // that it waits; 0: as usual
+}
+
+// Due says that what has come is to be stored, so long after the last time.
+func (s Stream) Due(waited, interval time.Duration, bytes int64) bool {
+	return waited >= interval || s.Size > 0 && bytes >= s.Size
+}
+
+// Look is how often it is looked for what has come, if that is stored each interval.
+func (s Stream) Look(interval time.Duration) time.Duration {
+	if s.Size == 0 {
+		return interval
+	}
+	return min(max(interval/8, 20*time.Millisecond), interval)
 }
 
 // Shared says that all members have the same repository, which none of them

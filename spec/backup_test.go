@@ -81,3 +81,26 @@ func TestBucketIsHere(t *testing.T) {
 		}
 	}
 }
+
+// What has come waits for the interval, or until it is enough; who waits for enough
+// looks more often.
+func TestStreamIsDue(t *testing.T) {
+	const often = 240 * time.Millisecond
+	for _, tt := range []struct {
+		s      spec.Stream
+		waited time.Duration
+		bytes  int64
+		due    bool
+		look   time.Duration
+	}{
+		{spec.Stream{}, often, 1, true, often},
+		{spec.Stream{}, often / 2, 1 << 30, false, often},
+		{spec.Stream{Size: 1000}, often / 2, 999, false, often / 8},
+		{spec.Stream{Size: 1000}, often / 2, 1000, true, often / 8},
+		{spec.Stream{Size: 1000}, often, 1, true, often / 8},
+	} {
+		if due, look := tt.s.Due(tt.waited, often, tt.bytes), tt.s.Look(often); due != tt.due || look != tt.look {
+			t.Errorf("%+v after %s with %d bytes: %t, looked each %s; want %t, %s", tt.s, tt.waited, tt.bytes, due, look, tt.due, tt.look)
+		}
+	}
+}

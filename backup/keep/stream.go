@@ -1,6 +1,7 @@
 package keep
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -13,9 +14,9 @@ import (
 // How often it is looked for what the log has more. What is committed is in the
 // repository after one look and one object at the latest.
 const (
-	lookStreaming = 250 * time.Millisecond
-	lookStill     = 500 * time.Millisecond // while nothing is written
+	lookStreaming = 250 * time.Millisecond // unless the inventory says how often
 	lookShared    = time.Second            // into a bucket: every object has its price
+	lookStill     = 500 * time.Millisecond // while nothing is written
 	lookIdle      = time.Second            // at whether this member streams at all
 	lookFailed    = 2 * time.Second        // after an error
 	tellAfter     = 30 * time.Second
@@ -41,6 +42,7 @@ type streamer struct {
 	conn   *server.Conn
 	stream *archive.Stream
 	tidied time.Time
+	stored time.Time // when it was last looked whether something is to be stored
 	failed time.Time // since when nothing can be stored; zero: it can
 	said   bool      // that it is so
 }
@@ -56,13 +58,8 @@ func (k *Keeper) stream(ctx context.Context) error {
 		pause := lookIdle
 		if k.streams() {
 			more, err := s.turn(ctx)
-			switch {
-			case k.node.Backup.Shared():
-				pause = lookShared
-			case more:
-				pause = lookStreaming
-			default:
-				pause = lookStill
+			if pause = k.node.Backup.Stream.Look(k.interval()); !more && !k.node.Backup.Shared() {
+				pause = max(pause, lookStill)
 			}
 			if s.tell(err); err != nil {
 				pause = lookFailed
@@ -86,6 +83,9 @@ func (k *Keeper) stream(ctx context.Context) error {
 // lost with its log; else who holds the leader's backups, so that the log is not on
 // one host alone. A member without others has its own disk for it.
 func (k *Keeper) streams() bool {
+	if k.node.Backup.Stream.Off {
+		return false
+	}
 	leads := k.leads()
 	if leads || k.node.Backup.Shared() {
 		return leads && (k.node.Backup.Shared() || len(k.node.Backup.Holders(k.node.Member)) < 2)
@@ -93,6 +93,15 @@ func (k *Keeper) streams() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.state.holds
+}
+
+// interval is how long what has come waits for more.
+func (k *Keeper) interval() time.Duration {
+	usual := lookStreaming
+	if k.node.Backup.Shared() {
+		usual = lookShared
+	}
+	return cmp.Or(k.node.Backup.Stream.Interval, usual)
 }
 
 // tell says that the log is not streamed, when that lasts: at a start the server
@@ -135,6 +144,10 @@ func (s *streamer) turn(ctx context.Context) (more bool, err error) {
 		return false, nil // a standby that receives nothing: what it had is stored
 	}
 	was := s.stream.At()
+	if was.Timeline == timeline && !s.node.Backup.Stream.Due(now.Sub(s.stored), s.interval(), int64(lsn-min(lsn, was.LSN))) {
+		return true, nil
+	}
+	s.stored = now
 	if err := s.stream.Ship(ctx, archive.Position{Timeline: timeline, LSN: lsn, Size: s.conn.Segment}); err != nil {
 		return false, err
 	}

@@ -200,6 +200,15 @@ func (c Cluster) backups(vars *fields) {
 		}
 		vars.add("pg_crontab", texts(lines))
 	}
+	if b.Stream.Off {
+		vars.add("pgbackrest_stream", false)
+	}
+	if b.Stream.Interval > 0 {
+		vars.add("pgbackrest_stream_interval", strconv.FormatInt(b.Stream.Interval.Milliseconds(), 10)+"ms")
+	}
+	if b.Stream.Size > 0 {
+		vars.add("pgbackrest_stream_size", strconv.FormatInt(b.Stream.Size, 10))
+	}
 	if b.Shared() { // its keys are nowhere to be read but in the secrets: a person has to say them
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"howdah/secret"
 	"howdah/spec"
@@ -29,8 +30,30 @@ func (r *reader) backups(s *server, secrets map[string]secret.Text) spec.Backups
 	}
 	if b.On {
 		r.repository(s, &b, secrets)
+		b.Stream = r.stream(s)
 	}
 	return b
+}
+
+// stream is how the end of the log comes into the repository.
+func (r *reader) stream(s *server) spec.Stream {
+	text := s.text("pgbackrest_stream_interval")
+	every, ok := interval(text)
+	if !ok || every != 0 && (every < 50*time.Millisecond || every > time.Minute) {
+		r.find(spec.Problem, s.line("pgbackrest_stream_interval"), "pgbackrest_stream_interval is "+quote(text), "write a time from 50ms to 1min, or 0 for what is usual: 250ms, and 1s into a bucket")
+	}
+	return spec.Stream{Off: !s.bool("pgbackrest_stream"), Size: size(s.text("pgbackrest_stream_size")), Interval: every}
+}
+
+// interval reads 300ms, 1s, 1min.
+func interval(text string) (time.Duration, bool) {
+	digits := strings.TrimRight(text, " abcdefghijklmnopqrstuvwxyz")
+	n, err := strconv.ParseInt(digits, 10, 32)
+	unit, ok := map[string]time.Duration{
+		"us": time.Microsecond, "ms": time.Millisecond, "": time.Second, "s": time.Second, "sec": time.Second, "secs": time.Second, "second": time.Second,
+		"seconds": time.Second, "min": time.Minute, "minute": time.Minute, "minutes": time.Minute, "mins": time.Minute,
+	}[strings.TrimSpace(text[len(digits):])]
+	return time.Duration(n) * unit, err == nil && ok
 }
 
 // What a repository of pgbackrest_repo may have. Pigsty hands each key to

@@ -5,12 +5,43 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"howdah/spec"
 )
 
 const lab = `{ lab: { type: s3, path: /pgbackrest, s3_bucket: pgsql, s3_endpoint: s3.lab, s3_region: r, s3_key: KEY1, s3_key_secret: SECRET2, s3_uri_style: path,
             storage_port: 9000, storage_ca_file: /etc/ca.crt, cipher_type: aes-256-cbc, cipher_pass: 'PASS3.${pg_cluster}', retention_full_type: time, retention_full: 14, bundle: y, bundle_size: 128MiB } }`
+
+// How the end of the log is streamed is said by three keys, or not at all.
+func TestStream(t *testing.T) {
+	for _, tt := range []struct {
+		lines []string
+		want  spec.Stream
+		bad   string
+	}{
+		{nil, spec.Stream{}, ""},
+		{[]string{"pgbackrest_stream: false"}, spec.Stream{Off: true}, ""},
+		{[]string{"pgbackrest_stream_interval: 300ms", "pgbackrest_stream_size: 256kB"}, spec.Stream{Size: 256 << 10, Interval: 300 * time.Millisecond}, ""},
+		{[]string{"pgbackrest_stream_interval: 1 min"}, spec.Stream{Interval: time.Minute}, ""},
+		{[]string{"pgbackrest_stream_interval: 2min"}, spec.Stream{}, "50ms to 1min"},
+		{[]string{"pgbackrest_stream_interval: 10ms"}, spec.Stream{}, "50ms to 1min"},
+		{[]string{"pgbackrest_stream_interval: 1d"}, spec.Stream{}, "50ms to 1min"},
+		{[]string{"pgbackrest_stream_size: large"}, spec.Stream{}, "a size"},
+	} {
+		w := Read("x.yml", []byte(with(tt.lines...)))
+		err := w.Err()
+		if tt.bad != "" {
+			if err == nil || !strings.Contains(fmt.Sprint(w.Findings), tt.bad) {
+				t.Errorf("%v: %v, want a problem with %q; found %v", tt.lines, err, tt.bad, w.Findings)
+			}
+			continue
+		}
+		if err != nil || w.Clusters[0].Backup.Stream != tt.want {
+			t.Errorf("%v: %+v, want %+v; %v", tt.lines, w.Clusters[0].Backup.Stream, tt.want, err)
+		}
+	}
+}
 
 // What pgbackrest_method chooses is where everything goes; what opens it is among
 // the secrets, and shown nowhere.

@@ -32,7 +32,7 @@ seq       pg_seq etcd_seq infra_seq
 role      pg_role
 address   pg_upstream admin_ip
 strings   pg_crontab
-bool      pg_vip_enabled pgbackrest_enabled pgbackrest_init_backup pg_exporter_enabled pgbouncer_exporter_enabled pgbackrest_exporter_enabled node_exporter_enabled pg_offline_query pg_checksum pg_provision pgbouncer_enabled patroni_ssl_enabled haproxy_auth_enabled
+bool      pg_vip_enabled pgbackrest_enabled pgbackrest_init_backup pgbackrest_stream pg_exporter_enabled pgbouncer_exporter_enabled pgbackrest_exporter_enabled node_exporter_enabled pg_offline_query pg_checksum pg_provision pgbouncer_enabled patroni_ssl_enabled haproxy_auth_enabled
 weight    pg_weight
 mode      pg_mode
 instances pg_instances
@@ -57,7 +57,8 @@ ratio     pg_shared_buffer_ratio
 io        pg_io_method
 bytes     pg_rpo
 rto       pg_rto
-interval  pg_delay
+interval  pg_delay pgbackrest_stream_interval
+size      pgbackrest_stream_size
 pwdenc    pg_pwd_enc
 dest      pg_default_service_dest
 strings   pg_default_privileges pg_default_schemas node_firewall_intranet
