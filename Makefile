@@ -6,7 +6,7 @@ ARGS ?=
 # Where git refuses to answer (another owner's checkout), go build would too.
 VCS := $(shell git status >/dev/null 2>&1 || echo -buildvcs=false)
 
-.PHONY: up build test test-interop lint chaos bench-access bench-failover bench-peers bench-switchover nightly clean
+.PHONY: up build test test-interop lint chaos bench-access bench-backup bench-failover bench-peers bench-switchover nightly clean
 
 up: build
 	@scripts/install-postgres
@@ -60,6 +60,11 @@ bench-peers: build
 # names a newer one than the installed).
 bench-access:
 	REQUIRE_PG=1 go test ./access/pooler -run '^TestMeasure$$' -timeout 1h -v -measure 5s -clients 1,16,64 $(ARGS)
+
+# Backups, restores, WAL pushed and fetched: the real pgBackRest and ours on the same data (docs/backup.md).
+bench-backup:
+	@scripts/test-setup --s3
+	HOWDAH_PEERS=$$(scripts/test-setup --peers) HOWDAH_PG=$$(scripts/test-setup --trees) REQUIRE_PG=1 REQUIRE_S3=1 go test ./test/interop -count=1 -run '^TestMeasure$$' -timeout 1h -v -measured $(ARGS)
 
 # Hours, not minutes: the race detector (needs gcc), fuzzing, a longer simulation: SEEDS lives and two thirds as many
 # restless ones, an hour for two cores. SEEDS=1000000 is two days of theirs.

@@ -166,6 +166,14 @@ func chown(t testing.TB, path string) {
 	}
 }
 
+// as has a program run as PostgreSQL's user.
+func as(t testing.TB, cmd *exec.Cmd) {
+	if uid, gid, ok := account(t); ok {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
+	}
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=/tmp", "PGUSER=postgres", "TZ=UTC"}
+}
+
 // try runs a program as PostgreSQL's user.
 func (l *lab) try(program string, args ...string) (out string, code int) {
 	l.Helper()
@@ -173,10 +181,7 @@ func (l *lab) try(program string, args ...string) (out string, code int) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = l.dir
-	if uid, gid, ok := account(l); ok {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
-	}
-	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=/tmp", "PGUSER=postgres", "TZ=UTC"}
+	as(l, cmd)
 	var b, e bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &b, &e
 	err := cmd.Run()

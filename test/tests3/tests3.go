@@ -43,8 +43,10 @@ type Server struct {
 	Objects  string // directory with a directory for each bucket
 
 	socket string
-	cut    atomic.Int64 // bytes after which the next connections lose their answer; 0: never
-	cuts   atomic.Int64 // how many more connections do
+	Lag    time.Duration // before the answer to each request; to be set before the first
+
+	cut  atomic.Int64 // bytes after which the next connections lose their answer; 0: never
+	cuts atomic.Int64 // how many more connections do
 }
 
 // Program is where the server's program is, and skips the test if it is nowhere.
@@ -169,6 +171,14 @@ func (s *Server) CutNext(n int, after int64) {
 	s.cuts.Store(int64(n))
 }
 
+// seen is set by every write.
+type seen struct{ *atomic.Bool }
+
+func (s seen) Write(p []byte) (int, error) {
+	s.Store(true)
+	return len(p), nil
+}
+
 // pass moves bytes between a client and the server.
 func (s *Server) pass(client net.Conn) {
 	defer client.Close()
@@ -177,13 +187,17 @@ func (s *Server) pass(client net.Conn) {
 		return
 	}
 	defer server.Close()
+	var asked atomic.Bool // since the last answer began
 	go func() {
-		_, _ = io.Copy(server, client)
+		_, _ = io.Copy(server, io.TeeReader(client, seen{&asked}))
 		_ = server.(*net.UnixConn).CloseWrite()
 	}()
 	buffer := make([]byte, 32<<10)
 	for sent := int64(0); ; {
 		n, err := server.Read(buffer)
+		if s.Lag > 0 && asked.Swap(false) {
+			<-time.After(s.Lag)
+		}
 		if after := s.cut.Load(); after > 0 && sent+int64(n) > after && s.cuts.Add(-1) >= 0 {
 			_, _ = client.Write(buffer[:max(after-sent, 0)])
 			return
