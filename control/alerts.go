@@ -249,5 +249,10 @@ func (h House) storeOf(nodes []spec.Node, through door) string {
 			return through.url("http://" + n.Observe.Listen[0])
 		}
 	}
+	for _, n := range nodes {
+		if n.Observe.At != "" {
+			return n.Observe.At
+		}
+	}
 	return ""
 }

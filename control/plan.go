@@ -596,8 +596,15 @@ func renew(was *spec.Node, n spec.Node, machine bool) error {
 	}
 	if other(was.Observe, n.Observe) {
 		errs = append(errs, end("observe", unix.SIGTERM))
+		if machine && was.Observe.On() != n.Observe.On() {
+			errs = append(errs, &problem.Error{
+				Code: "restart-needed", What: "cannot begin or end the store of metrics of " + n.Member,
+				Why: "its role is kept by the supervisor, which runs since before", Do: "restart it (`systemctl restart howdah`), and apply again",
+			})
+		}
 	}
 	x, y := *was, n
+	x.Observe, y.Observe = spec.Observe{}, spec.Observe{}
 	x.DNS, y.DNS = spec.DNS{}, spec.DNS{}
 	x.Objects, y.Objects = spec.Objects{}, spec.Objects{} // no other role of the node reads them
 	if machine && other(x, y) {

@@ -25,6 +25,7 @@ import (
 	"howdah/postgres"
 	"howdah/postgres/conf"
 	"howdah/problem"
+	"howdah/secret"
 	"howdah/spec"
 	"howdah/spec/place"
 )
@@ -144,6 +145,11 @@ func write(dir string, n spec.Node, c spec.Cluster) (spec.Node, error) {
 	n.TLS, err = ca.Issue(filepath.Join(n.Paths.Dir, "tls"), n.Member, addrs...)
 	if err != nil {
 		return n, err
+	}
+	if n.Observe.Console != "" {
+		if _, err := nodefile.MergeSecrets(n.Observe.Secrets, map[string]secret.Text{spec.SecretConsole: ""}, owner.UID, owner.GID); err != nil {
+			return n, err
+		}
 	}
 	if _, err = nodefile.Update(n, owner.UID, owner.GID); err != nil {
 		return n, err

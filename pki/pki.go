@@ -199,6 +199,18 @@ func ServerConfig(files spec.TLS) (*tls.Config, error) {
 	}, nil
 }
 
+// PageConfig is how a node serves pages to people, who have no certificate. Its own
+// is read for each of them: it may have been made anew.
+func PageConfig(files spec.TLS) *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		cert, err := tls.LoadX509KeyPair(files.Cert, files.Key)
+		if err != nil {
+			return nil, fmt.Errorf("certificate of this node: %w", err)
+		}
+		return &cert, nil
+	}}
+}
+
 func trust(file string) (*x509.CertPool, error) {
 	ca, err := os.ReadFile(file)
 	if err != nil {

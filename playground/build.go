@@ -219,7 +219,11 @@ func (o Options) observe(nodes []spec.Node, old State) {
 		at = max(0, slices.IndexFunc(nodes, func(n spec.Node) bool { return n.Paths.Dir == was[i].Paths.Dir })) // it may have left
 	}
 	if o.Observe != nil {
-		at = max(at, 0)
+		if at < 0 { // where the inventory has it, or else the first
+			at = max(0, slices.IndexFunc(nodes, func(n spec.Node) bool {
+				return slices.ContainsFunc(o.World.Metrics, func(m spec.Metrics) bool { return m.Host == n.Host })
+			}))
+		}
 		if !*o.Observe {
 			at = -1
 		}

@@ -41,10 +41,10 @@ type Node struct {
 // Base is the prefix of the cluster's keys, with a slash at both ends.
 func (n Node) Base() string { return n.Namespace + "/" + n.Cluster + "/" }
 
-// Alone says that the node has no server: it carries a store, or leads clients
-// to clusters, and is no member of any.
+// Alone says that the node has no server: it carries a store, leads clients to
+// clusters, answers for names or keeps metrics, and is no member of any.
 func (n Node) Alone() bool {
-	return n.Postgres.Data == "" && (n.Etcd.Member != "" || len(n.Gateway.Fronts) > 0)
+	return n.Postgres.Data == "" && (n.Etcd.Member != "" || len(n.Gateway.Fronts) > 0 || len(n.DNS.Listen) > 0 || n.Observe.On())
 }
 
 // Serves says that the node takes clients: it runs a gateway.

@@ -5,9 +5,12 @@ import "time"
 // Observe is the store of metrics: what a node gathers of every cluster of its
 // world, and keeps. A node without it runs no such role.
 type Observe struct {
-	Listen   []string      `json:"listen"`  // host:port of its API; none: there is none
-	Console  string        `json:"console"` // host:port of the page for people; "": there is none
-	Secrets  string        `json:"secrets"` // file with the password of that page, called SecretConsole
+	Listen   []string      `json:"listen"`          // host:port of its API; none: there is none
+	Allow    []string      `json:"allow,omitempty"` // networks that may ask the API; none: everybody
+	At       string        `json:"at,omitempty"`    // URL of the API of another node, which keeps the metrics of this one
+	Console  string        `json:"console"`         // host:port of the page for people; "": there is none
+	TLS      bool          `json:"tls,omitempty"`   // that page is served by the node's certificate
+	Secrets  string        `json:"secrets"`         // file with the password of that page, called SecretConsole
 	Data     string        `json:"data"`
 	Every    time.Duration `json:"every"`  // between two looks at a target
 	Keep     time.Duration `json:"keep"`   // how long samples stay

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"howdah/cluster"
 	"howdah/problem"
@@ -19,8 +20,9 @@ type World struct {
 	Clusters []Cluster `json:"clusters"`
 	Stores   []Store   `json:"etcd"`
 	Others   []Other   `json:"others"`
-	Names    []Names   `json:"dns"`   // the name servers
-	Hosts    []Host    `json:"hosts"` // the machines that carry any of it, in the order of the file
+	Names    []Names   `json:"dns"`     // the name servers
+	Metrics  []Metrics `json:"metrics"` // the stores of metrics
+	Hosts    []Host    `json:"hosts"`   // the machines that carry any of it, in the order of the file
 	Findings []Finding `json:"findings"`
 	Mentions []Mention `json:"-"`
 }
@@ -167,8 +169,17 @@ type Names struct {
 	Records []string `json:"records,omitempty"`
 }
 
-// An Other is a host without a server: it carries a store, or leads clients to
-// clusters, or both.
+// A Metrics is the store of metrics of one host.
+type Metrics struct {
+	Name  string        `json:"name"` // of the node, where its host carries nothing else
+	Host  string        `json:"host"`
+	Port  int           `json:"port"`  // beside Prometheus's own
+	Every time.Duration `json:"every"` // between two looks at a target
+	Allow []string      `json:"allow"` // networks that may ask it
+}
+
+// An Other is a host without a server: it carries a store, leads clients to
+// clusters, or keeps metrics.
 type Other struct {
 	Name  string `json:"name"`
 	Host  string `json:"host"`

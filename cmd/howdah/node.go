@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 
+	"howdah/logkey"
 	"howdah/machine"
 	"howdah/node"
 	"howdah/node/process"
@@ -29,6 +30,11 @@ func runMachine(ctx context.Context, dir, host string, w spec.World) error {
 	whose := spec.Node{} // of several each says its own
 	if len(nodes) == 1 {
 		whose = nodes[0]
+	}
+	for _, n := range nodes {
+		if n.Observe.Console != "" { // a log is no place for a password
+			logger(n).Info("console", logkey.Addr, "https://"+n.Observe.Console, "password_in", n.Observe.Secrets)
+		}
 	}
 	return node.Run(ctx, nodes, logger(whose))
 }

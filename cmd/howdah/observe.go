@@ -12,6 +12,7 @@ import (
 	"howdah/nodefile"
 	"howdah/observe/console"
 	"howdah/observe/store"
+	"howdah/pki"
 	"howdah/problem"
 	"howdah/spec"
 )
@@ -67,9 +68,13 @@ func consolePart(n spec.Node, clusters []*control.Cluster, s *store.Store) lifec
 		for _, c := range clusters {
 			looked[c.Name] = c
 		}
-		return console.New(console.Options{
+		o := console.Options{
 			Clusters: looked, Metrics: s.Handler(), Password: secrets[spec.SecretConsole], Version: built().Version, Log: logger(n),
-		}).Run(ctx, n.Observe.Console)
+		}
+		if n.Observe.TLS {
+			o.TLS = pki.PageConfig(n.TLS)
+		}
+		return console.New(o).Run(ctx, n.Observe.Console)
 	}}
 }
 

@@ -13,6 +13,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"crypto/tls"
 	"embed"
 	"encoding/json"
 	"errors"
@@ -56,6 +57,7 @@ type Options struct {
 	// what reads.
 	Metrics  http.Handler
 	Password secret.Text // "": nobody comes in
+	TLS      *tls.Config // nil: the page is served in clear
 	Version  string
 	Log      *slog.Logger
 }
@@ -89,6 +91,9 @@ func (c *Console) Run(ctx context.Context, address string) error {
 	for said := false; ; {
 		l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 		if err == nil {
+			if c.TLS != nil {
+				l = tls.NewListener(l, c.TLS)
+			}
 			return c.serve(ctx, l)
 		}
 		if !said {
@@ -202,6 +207,7 @@ func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c.Log.Info("console: somebody logged in", logkey.Addr, r.RemoteAddr)
+	cookie.Secure = c.TLS != nil
 	http.SetCookie(w, cookie)
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 }

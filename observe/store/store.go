@@ -138,7 +138,7 @@ func (s *Store) Run(ctx context.Context) error {
 	}
 	for _, address := range s.Node.Observe.Listen {
 		parts = append(parts, lifecycle.Part{Name: "api on " + address, Grace: 2 * time.Second, Run: func(ctx context.Context) error {
-			return serve(ctx, address, s.Handler(), s.Log)
+			return serve(ctx, address, s.bounded(s.Handler()), s.Log)
 		}})
 	}
 	return lifecycle.Run(ctx, parts...)

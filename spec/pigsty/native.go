@@ -23,7 +23,7 @@ const ours = "/service"
 // It becomes the tree of an inventory, so that both forms mean the same by the
 // same code. It is a file of ours: an unknown key is a problem.
 var (
-	shortTop     = map[string]shape{"clusters": "any", "etcd": "strings"}
+	shortTop     = map[string]shape{"clusters": "any", "etcd": "strings", "observe": "strings"}
 	shortCluster = map[string]shape{
 		"cluster": "name!", "hosts": "hosts!", "version": "version", "port": "port", "template": "template", "parameters": "settings",
 		"users": "users", "databases": "databases", "services": "services", "hba": "hba", "max_loss": "bytes", "speed": "rto",
@@ -84,18 +84,26 @@ func (r *reader) native(root *value) *inventory {
 	for _, c := range clusters {
 		r.nativeCluster(inv, c, c == root)
 	}
-	if e := root.field("etcd"); e != nil && e.kind == listKind {
-		g := &group{name: "etcd", line: e.line, depth: 1}
-		for i, h := range e.list {
-			if a, err := netip.ParseAddr(h.String()); err != nil || !a.Is4() {
-				r.bad(h.line, "host %s of etcd is no IPv4 address", quote(h.String()))
-				continue
-			}
-			g.own = append(g.own, entry{inv.host(h.String(), h.line), &value{kind: mapKind, line: h.line, fields: []field{numbered("etcd_seq", i+1, h.line)}}})
-		}
-		inv.groups = append(inv.groups, g)
-	}
+	r.nativeGroup(inv, root, "etcd", "etcd", "etcd_seq")
+	r.nativeGroup(inv, root, "observe", "infra", "infra_seq")
 	return inv
+}
+
+// nativeGroup makes a group of the hosts that a key lists.
+func (r *reader) nativeGroup(inv *inventory, root *value, key, name, seq string) {
+	e := root.field(key)
+	if e == nil || e.kind != listKind {
+		return
+	}
+	g := &group{name: name, line: e.line, depth: 1}
+	for i, h := range e.list {
+		if a, err := netip.ParseAddr(h.String()); err != nil || !a.Is4() {
+			r.bad(h.line, "host %s of %s is no IPv4 address", quote(h.String()), key)
+			continue
+		}
+		g.own = append(g.own, entry{inv.host(h.String(), h.line), &value{kind: mapKind, line: h.line, fields: []field{numbered(seq, i+1, h.line)}}})
+	}
+	inv.groups = append(inv.groups, g)
 }
 
 // strict checks a map of the short form.
@@ -132,7 +140,7 @@ func (r *reader) strict(v *value, what string, keys map[string]shape) bool {
 func (r *reader) nativeCluster(inv *inventory, c *value, top bool) {
 	keys := shortCluster
 	if top {
-		keys = map[string]shape{"etcd": "strings"}
+		keys = map[string]shape{"etcd": "strings", "observe": "strings"}
 		for k, v := range shortCluster {
 			keys[k] = v
 		}

@@ -227,8 +227,15 @@ func TestWhatAMemberIs(t *testing.T) {
 	for _, o := range w.Others {
 		others = append(others, o.Group+"/"+o.Name+"@"+o.Host)
 	}
-	if want := []string{"etcd/etcd-1@10.10.10.10", "proxy/proxy-2@10.10.10.20"}; !slices.Equal(others, want) {
+	if want := []string{"etcd/etcd-1@10.10.10.10", "proxy/proxy-2@10.10.10.20", "infra/infra-2@10.10.10.9"}; !slices.Equal(others, want) {
 		t.Errorf("others %v, want %v", others, want)
+	}
+	if m := w.Metrics; len(m) != 2 || m[0].Host != "10.10.10.10" || m[1].Name != "infra-2" || m[1].Port != 8428 || m[1].Every != 10*time.Second ||
+		!slices.Equal(m[1].Allow, []string{
+			"10.10.10.10/32", "10.10.10.9/32", "10.10.10.11/32", "10.10.10.12/32", "10.10.10.20/32", "10.10.10.13/32", "10.10.10.14/32",
+			"10.0.0.0/8", "192.168.0.0/16", "172.16.0.0/12",
+		}) {
+		t.Errorf("metrics are kept by %+v", m)
 	}
 	tags := []map[string]any{{}, {"replicatefrom": "pg-x-1"}, {}, {"nofailover": true}}
 	for i, m := range c.Members {

@@ -56,6 +56,7 @@ func (r *reader) resolve(inv *inventory, w *spec.World) {
 	r.upstreams(w, servers)
 	beat(w.Clusters)
 	r.stores(inv, w)
+	r.metrics(inv, w)
 	r.others(inv, w)
 	r.logins(inv, w)
 	r.names(inv, servers, w)
@@ -507,8 +508,8 @@ func (r *reader) carriers(inv *inventory, s *server, members []*server, c *spec.
 }
 
 // unique drops what was there before, and keeps the order.
-func unique(all []string) []string {
-	var once []string
+func unique[T comparable](all []T) []T {
+	var once []T
 	for _, s := range all {
 		if !slices.Contains(once, s) {
 			once = append(once, s)
@@ -669,7 +670,7 @@ func (r *reader) stores(inv *inventory, w *spec.World) {
 	}
 }
 
-// others are the hosts without a server that carry a store or services.
+// others are the hosts without a server that carry a store, services or metrics.
 func (r *reader) others(inv *inventory, w *spec.World) {
 	has := map[string]bool{}
 	for _, c := range w.Clusters {
@@ -695,6 +696,9 @@ func (r *reader) others(inv *inventory, w *spec.World) {
 		for i, host := range c.Carriers {
 			add(host, c.Provider, c.Provider+"-"+strconv.Itoa(i+1))
 		}
+	}
+	for _, m := range w.Metrics {
+		add(m.Host, "infra", m.Name)
 	}
 }
 

@@ -45,7 +45,7 @@ func Schema() map[string]any {
 	defs["host"] = object(shortHost, true)
 	defs["hosts"] = map[string]any{"type": "array", "minItems": 1, "items": map[string]any{"anyOf": []any{ref("address"), ref("host")}}}
 	cluster, top := object(shortCluster, true), maps.Clone(shortCluster)
-	top["etcd"] = "strings"
+	top["etcd"], top["observe"] = "strings", "strings"
 	defs["cluster"] = cluster
 	return map[string]any{
 		"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "An inventory of PostgreSQL clusters", "$defs": defs,
@@ -58,7 +58,7 @@ func Schema() map[string]any {
 			}}},
 			map[string]any{
 				"type": "object", "required": []any{"clusters"}, "additionalProperties": false,
-				"properties": map[string]any{"clusters": map[string]any{"type": "array", "items": ref("cluster")}, "etcd": ref("strings")},
+				"properties": map[string]any{"clusters": map[string]any{"type": "array", "items": ref("cluster")}, "etcd": ref("strings"), "observe": ref("strings")},
 			},
 			object(top, true),
 		},

@@ -1,7 +1,9 @@
 package place
 
 import (
+	"cmp"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,10 +26,31 @@ func Observe(nodes []spec.Node, i int) {
 	for j := range nodes {
 		nodes[j].Observe = spec.Observe{}
 	}
-	if i < 0 || i >= len(nodes) {
-		return
+	if i >= 0 && i < len(nodes) {
+		nodes[i].Observe = observer(nodes, i)
 	}
-	n := &nodes[i]
+}
+
+// metrics has the hosts of the inventory keep metrics that are to, each those of all
+// nodes; the others know where. What listens there can be reached by strangers.
+func (s Site) metrics(w spec.World, nodes []spec.Node) {
+	var first string
+	for _, m := range w.Metrics {
+		i := slices.IndexFunc(nodes, func(n spec.Node) bool { return n.Host == m.Host })
+		o := observer(nodes, i)
+		o.Listen[1], o.Every, o.Allow, o.TLS = at(nodes[i].Address, s.port(m.Port)), m.Every, m.Allow, true
+		nodes[i].Observe, first = o, cmp.Or(first, "http://"+o.Listen[0])
+	}
+	for i := range nodes {
+		if !nodes[i].Observe.On() {
+			nodes[i].Observe.At = first
+		}
+	}
+}
+
+// observer is what nodes[i] needs to keep the metrics of all of them.
+func observer(nodes []spec.Node, i int) spec.Observe {
+	n := nodes[i]
 	o := spec.Observe{
 		Listen:  []string{at(n.Address, prometheus), at(n.Address, victoria)},
 		Console: at(n.Address, console), Secrets: path.Join(n.Paths.Dir, "console.json"),
@@ -55,7 +78,7 @@ func Observe(nodes []spec.Node, i int) {
 			o.Clusters = append(o.Clusters, spec.Observed{Cluster: of.Cluster, Namespace: of.Namespace, Holders: of.Backup.Members, VIP: of.VIP.Address != ""})
 		}
 	}
-	n.Observe = o
+	return o
 }
 
 // hostport is that of a URL.

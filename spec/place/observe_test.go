@@ -34,8 +34,43 @@ func TestObserve(t *testing.T) {
 	if got := strings.Join(all, "\n"); strings.Join(on, " ") != "pg-a-2" || got != strings.Join(want, "\n") || len(o.Clusters) != 2 || len(o.Clusters[0].Holders) != 2 {
 		t.Errorf("%v keeps metrics of %+v and\n%s\nwant pg-a-2 and\n%s", on, o.Clusters, got, strings.Join(want, "\n"))
 	}
+	if o.TLS || len(o.Allow) > 0 {
+		t.Errorf("a playground's is %+v", o)
+	}
 	Observe(nodes, -1)
 	if nodes[1].Observe.On() {
 		t.Error("it is still there")
+	}
+}
+
+// On machines it is the inventory that says who keeps metrics, also where nothing
+// else is, and all others know where. A playground has no node for that alone.
+func TestMetricsOnMachines(t *testing.T) {
+	const inventory = `all:
+  children:
+    infra: { hosts: { 10.10.10.9: { infra_seq: 1, vmetrics_port: 8429, vmetrics_scrape_interval: 5s }, 10.10.10.8: { infra_seq: 2, vmetrics_enabled: false } } }
+    pg-a:
+      vars: { pg_cluster: pg-a }
+      hosts: { 10.10.10.11: { pg_seq: 1, pg_role: primary } }
+`
+	w := pigsty.Read("x", []byte(inventory))
+	if err := w.Err(); err != nil {
+		t.Fatal(err)
+	}
+	nodes := Nodes(w, Site{Dir: "/d", Run: "/r"})
+	if len(nodes) != 2 || !nodes[1].Alone() || nodes[0].Alone() {
+		t.Fatalf("nodes are %+v", nodes)
+	}
+	o := nodes[1].Observe
+	got := fmt.Sprint(nodes[0].Observe.On(), nodes[0].Observe.At, nodes[1].Member, nodes[1].Paths.Dir, o.Listen, o.Console, o.Every, o.TLS, o.Allow[:2], len(o.Targets))
+	if want := "falsehttp://10.10.10.9:9090infra-1/d/infra/infra-1[10.10.10.9:9090 10.10.10.9:8429]10.10.10.9:80805strue[10.10.10.9/32 10.10.10.8/32]8"; strings.ReplaceAll(got, " ", "") != strings.ReplaceAll(want, " ", "") {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if nodes := Nodes(w, Site{Dir: "/d", Run: "/r", Bind: true}); len(nodes) != 1 || nodes[0].Observe.On() || nodes[0].Observe.At != "" {
+		t.Errorf("a playground has %+v", nodes)
+	}
+	short := pigsty.Read("x", []byte("cluster: a\nhosts: [10.1.1.1]\nobserve: [10.1.1.1]\n"))
+	if nodes := Nodes(short, Site{Dir: "/d", Run: "/r"}); short.Err() != nil || len(nodes) != 1 || !nodes[0].Observe.On() {
+		t.Errorf("%v, %+v", short.Err(), nodes)
 	}
 }

@@ -61,6 +61,10 @@ func Nodes(w spec.World, s Site) []spec.Node {
 	s.gateways(w, nodes)
 	s.names(w, nodes)
 	s.machines(w, nodes)
+	if s.Bind { // whoever starts a playground says whether it keeps metrics
+		return slices.DeleteFunc(nodes, func(n spec.Node) bool { return n.Postgres.Data == "" && !n.Alone() })
+	}
+	s.metrics(w, nodes)
 	return nodes
 }
 

@@ -1,8 +1,12 @@
 package e2e
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net"
+	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,14 +18,17 @@ import (
 
 	"howdah/node"
 	"howdah/node/process"
+	"howdah/nodefile"
 	"howdah/postgres"
+	"howdah/spec"
 	"howdah/test/outside"
 )
 
 const threeMachines = `---
 all:
-  vars: { node_tune: tiny, pg_conf: tiny.yml, pg_libs: '' }
+  vars: { node_tune: tiny, pg_conf: tiny.yml, pg_libs: '', node_firewall_intranet: [ 10.77.0.8/29 ] }
   children:
+    infra: { hosts: { 10.77.0.13: { infra_seq: 1 } } }
     etcd: { hosts: { 10.77.0.11: { etcd_seq: 1 }, 10.77.0.12: { etcd_seq: 2 }, 10.77.0.13: { etcd_seq: 3 } } }
     pg-real:
       hosts:
@@ -127,6 +134,7 @@ func TestMachines(t *testing.T) {
 	w.check(netlink.LinkAdd(br))
 	t.Cleanup(func() { _ = netlink.LinkDel(br) }) // the namespace of the tests ends with them
 	w.check(netlink.LinkSetUp(br))
+	w.check(netlink.AddrAdd(br, &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(10, 77, 0, 1), Mask: net.CIDRMask(24, 32)}})) // ours: a stranger's
 
 	top, installed := w.Dir, postgres.FindAll()
 	file := filepath.Join(top, "pigsty.yml")
@@ -205,6 +213,7 @@ func TestMachines(t *testing.T) {
 		}
 	}
 	healthy(all[1], "10.77.0.13")
+	all[2].observes(all[0])
 
 	// The objects come where the leader is, and only there.
 	leads := 0
@@ -254,4 +263,52 @@ func TestMachines(t *testing.T) {
 	all[0].stop()
 	all[0].start(file)
 	healthy(all[2], "10.77.0.11")
+}
+
+// observes sees to it that the machine keeps the metrics of all of them, tells them
+// to another machine and not to a stranger, and has a page that nobody else reads.
+func (m *machine) observes(other *machine) {
+	w := m.w
+	w.t.Helper()
+	w.until("metrics are not kept on "+m.member, func() bool {
+		out, code := other.run("metrics", "count(up == 1)")
+		return code == 0 && !strings.Contains(out, "nothing has such a series")
+	})
+	if out, code := m.run("alerts"); code != 0 && code != 3 {
+		w.t.Errorf("alerts on %s: exit %d\n%s", m.member, code, out)
+	}
+	ask := func(client *http.Client, r *http.Request) *http.Response {
+		w.t.Helper()
+		resp, err := client.Do(r.WithContext(w.ctx))
+		w.check(err)
+		resp.Body.Close()
+		return resp
+	}
+	r, err := http.NewRequest(http.MethodGet, "http://"+net.JoinHostPort(m.host, "9090")+"/api/v1/query?query=up", nil)
+	w.check(err)
+	if got := ask(http.DefaultClient, r); got.StatusCode != http.StatusForbidden {
+		w.t.Errorf("a stranger who asks for metrics gets %s", got.Status)
+	}
+
+	ca, err := os.ReadFile(filepath.Join(m.dir, "ca", "ca.pem"))
+	w.check(err)
+	trusted := x509.NewCertPool()
+	trusted.AppendCertsFromPEM(ca)
+	person := &http.Client{
+		Transport:     &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trusted}, DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	secrets, err := nodefile.Secrets(spec.Node{Paths: spec.Paths{Secrets: filepath.Join(m.dir, "pg-real", m.member, "console.json")}})
+	w.check(err)
+	form := url.Values{"password": {secrets[spec.SecretConsole].Reveal()}}
+	r, err = http.NewRequest(http.MethodPost, "https://"+net.JoinHostPort(m.host, "8080")+"/login", strings.NewReader(form.Encode()))
+	w.check(err)
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	got := ask(person, r)
+	if len(got.Cookies()) != 1 || !got.Cookies()[0].Secure {
+		w.t.Errorf("the page lets in with %s and %v", got.Status, got.Cookies())
+	}
+	if text, err := os.ReadFile(filepath.Join(m.dir, "node.log")); err != nil || strings.Contains(string(text), form.Get("password")) || !strings.Contains(string(text), "console.json") {
+		w.t.Errorf("the log does not say where the password is, or says what it is (%v):\n%s", err, text)
+	}
 }
