@@ -297,7 +297,23 @@ func FuzzParse(f *testing.F) {
 		if whole != pieces {
 			t.Errorf("whole:\n%s\nin pieces of %d:\n%s", whole, piece, pieces)
 		}
-		for _, r := range parse(p, string(b), len(b)+1) {
+		// Whoever goes on where a record ended hears the others. (Of lines that are
+		// nobody's format only a parser that heard them all knows which are one.)
+		all := parse(p, string(b), len(b)+1)
+		var ends []int64
+		q := p
+		q.Feed(b, func(Record) { ends = append(ends, q.Told()) })
+		q.Finish(func(Record) { ends = append(ends, q.Told()) })
+		if len(ends) != len(all) || !slices.IsSorted(ends) || q.Told() != int64(len(b)) {
+			t.Fatalf("%d records end at %v of %d", len(all), ends, len(b))
+		}
+		for i, end := range ends {
+			rest := parse(p, string(b[end:]), piece)
+			if plain := !slices.ContainsFunc(all[i+1:], func(r Record) bool { return r.Time.IsZero() || len(r.Fields) == 0 }); plain && lines(rest) != lines(all[i+1:]) {
+				t.Errorf("after %d:\n%s\nwant:\n%s", end, lines(rest), lines(all[i+1:]))
+			}
+		}
+		for _, r := range all {
 			if _, err := json.Marshal(r); err != nil {
 				t.Error(err)
 			}

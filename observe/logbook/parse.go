@@ -31,7 +31,28 @@ type Parser struct {
 	part    int     // of its fields, to which the last line belonged; -1: the message
 	raw     bool    // it is nobody's format
 	last    time.Time
+
+	line0, line1 int64 // where the line that is looked at begins and ends, in what was fed
+	told         int64
 }
+
+// Told is how many of the bytes that were fed belong to records that were told, or
+// to nothing: a parser that begins there tells the others. While a record is told,
+// it is counted already.
+func (p *Parser) Told() int64 { return p.told }
+
+// take looks at the next line, which with its end has n bytes.
+func (p *Parser) take(line string, n int, tell func(Record)) {
+	p.line1 = p.line0 + int64(n)
+	p.line(line, tell)
+	p.ended()
+	if p.pending == nil {
+		p.told = p.line0
+	}
+}
+
+// ended says that nothing of the line that is looked at is still to come.
+func (p *Parser) ended() { p.line0 = p.line1 }
 
 // Feed tells the records that b completes. What may go on is told by the next
 // Feed, or by End when nothing came for a while.
@@ -44,7 +65,7 @@ func (p *Parser) Feed(b []byte, tell func(Record)) {
 		n := bytes.IndexByte(b, '\n')
 		switch {
 		case n < 0 && len(b) > longest:
-			p.line(string(b[:longest]), tell)
+			p.take(string(b[:longest]), longest, tell)
 			b = b[longest:]
 			continue
 		case n < 0:
@@ -60,16 +81,16 @@ func (p *Parser) Feed(b []byte, tell func(Record)) {
 				return
 			}
 		}
-		p.line(string(b[:n]), tell)
+		p.take(string(b[:n]), n+1, tell)
 		b = b[n+1:]
 	}
 }
 
 // End tells what is pending: nothing more belongs to it.
 func (p *Parser) End(tell func(Record)) {
-	if p.pending != nil {
-		tell(p.pending.masked())
-		p.pending = nil
+	if r := p.pending; r != nil {
+		p.pending, p.told = nil, p.line0
+		tell(r.masked())
 	}
 }
 
@@ -78,7 +99,7 @@ func (p *Parser) Finish(tell func(Record)) {
 	rest := string(p.rest)
 	p.rest = nil
 	for line := range strings.Lines(rest) {
-		p.line(strings.TrimSuffix(line, "\n"), tell)
+		p.take(strings.TrimSuffix(line, "\n"), len(line), tell)
 	}
 	p.End(tell)
 }
@@ -224,6 +245,7 @@ func (p *Parser) more(s string, tell func(Record)) {
 		p.raw = true
 		if strings.HasPrefix(s, "SCHED ") { // of a Go program that was asked for it
 			p.pending.Level = Debug
+			p.ended()
 			p.End(tell)
 		}
 	}
@@ -243,7 +265,8 @@ func (p *Parser) stamped(at time.Time, rest string, tell func(Record)) {
 	if row, ok := strings.CutPrefix(rest, ","); ok {
 		if r, ok := p.row(at, row); ok {
 			p.begin(r, tell)
-			p.End(tell) // a row has its end
+			p.ended() // a row has its end
+			p.End(tell)
 		}
 		return
 	}
