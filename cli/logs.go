@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
@@ -18,11 +19,12 @@ func (a *app) logs() *cobra.Command {
 	var since, until, level, grep string
 	cmd := &cobra.Command{
 		Use: "logs [CLUSTER] [MEMBER…]", Short: "What PostgreSQL and the roles of all nodes wrote, in the order of time",
-		Long: `Logs reads the log files of the cluster's nodes on this machine: of all nodes of
-a playground, of the one node of a host. PostgreSQL's lines (stderr, csvlog,
+		Long: `Logs reads the log files of the cluster's members, and what was kept of them:
+those of this machine itself, for which nothing has to run, and those of other
+machines where "howdah jobs" tells them. PostgreSQL's lines (stderr, csvlog,
 jsonlog) and those of agent, gateway, jobs and the others are understood, put in
-the order of their times, and shown with what belongs to them. Nothing of the
-cluster has to run. Passwords are not shown.
+the order of their times, and shown with what belongs to them. Passwords are not
+shown.
 
 Without --since the newest 100 records are shown (--last), with -f the newest ten
 and whatever comes. With --json each record is one line of JSON, by the names
@@ -72,6 +74,7 @@ that log stores know.`,
 			}
 			name, members := split(h, args, many)
 			q.Members = append(q.Members, members...)
+			q.Away = func(err error) { fmt.Fprintln(a.Err, err) }
 			return h.Logs(cmd.Context(), name, q, func(r logbook.Record) error {
 				if !a.json {
 					_, err := a.Out.Write([]byte(logText(r)))

@@ -117,15 +117,6 @@ func TestLogsOfALongFile(t *testing.T) {
 			}
 		}
 	}
-	f, err := os.Open(filepath.Join(h.Dir, "demo", "demo-1", "log", "postgresql.log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	x := &logFile{f: f}
-	if at, err := x.begin(int64(b.Len()), LogQuery{Last: 10}); err != nil || at != int64(b.Len())-logBlock {
-		t.Errorf("for ten records it is read from %d of %d: %v", at, b.Len(), err)
-	}
 }
 
 // Followed, a log goes on through its rotation and in files that were not there.

@@ -573,7 +573,7 @@ func renew(was *spec.Node, n spec.Node, machine bool) error {
 	if other(was.Gateway, n.Gateway) || other(was.Pool, n.Pool) || !slices.Equal(plan.Pooled(was.Objects), plan.Pooled(n.Objects)) {
 		errs = append(errs, end("gateway", unix.SIGTERM))
 	}
-	if other(was.Jobs, n.Jobs) || other(was.Backup, n.Backup) {
+	if other(was.Jobs, n.Jobs) || other(was.Backup, n.Backup) || other(was.Logs, n.Logs) {
 		errs = append(errs, end("jobs", unix.SIGTERM))
 	}
 	if other(was.VIP, n.VIP) {
@@ -604,7 +604,7 @@ func renew(was *spec.Node, n spec.Node, machine bool) error {
 		}
 	}
 	x, y := *was, n
-	x.Observe, y.Observe = spec.Observe{}, spec.Observe{}
+	x.Observe, y.Observe, x.Logs, y.Logs = spec.Observe{}, spec.Observe{}, spec.Logs{}, spec.Logs{}
 	x.DNS, y.DNS = spec.DNS{}, spec.DNS{}
 	x.Objects, y.Objects = spec.Objects{}, spec.Objects{} // no other role of the node reads them
 	if machine && other(x, y) {

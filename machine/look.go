@@ -72,6 +72,7 @@ func Subject(dir string, n spec.Node) doctor.Subject {
 	}
 	add("the exporter", n.Jobs.Exporter)
 	add("the repository", n.Backup.Listen)
+	add("the logs", n.Logs.Listen)
 	for _, addr := range n.DNS.Listen {
 		add("the name server", addr)
 	}

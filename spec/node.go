@@ -34,6 +34,7 @@ type Node struct {
 	Jobs      Jobs     `json:"jobs"`
 	Backup    Backup   `json:"backup"`
 	Observe   Observe  `json:"observe"`
+	Logs      Logs     `json:"logs,omitzero"`
 	TLS       TLS      `json:"tls"`
 	Objects   Objects  `json:"objects"`
 }

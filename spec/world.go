@@ -128,6 +128,7 @@ type Exporters struct {
 	Pool    int `json:"pool"`    // of its pools
 	Backups int `json:"backups"` // of its repository
 	Machine int `json:"machine"` // of its host
+	Logs    int `json:"logs"`    // where its logs are read; 0: they are not kept
 }
 
 // Tuning chooses and feeds a template of server parameters; package
@@ -188,6 +189,7 @@ type Other struct {
 	Page  Page   `json:"page"`
 
 	Machine int `json:"machine"` // metrics of the host; 0: none
+	Logs    int `json:"logs"`    // where its logs are read; 0: they are not kept
 
 	Secrets map[string]secret.Text `json:"-"` // as a cluster has them
 }

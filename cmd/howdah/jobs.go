@@ -14,6 +14,9 @@ import (
 	"howdah/nodefile"
 	"howdah/observe/collect"
 	"howdah/observe/collector"
+	"howdah/observe/logbook"
+	"howdah/observe/logs"
+	"howdah/pki"
 	"howdah/problem"
 	"howdah/spec"
 )
@@ -54,6 +57,22 @@ func runJobs(ctx context.Context, dir string) error {
 	if n.Jobs.Host != "" {
 		h := collect.NewHost("/")
 		parts = append(parts, told("metrics of the host", n.Jobs.Host, log, h.Metrics))
+	}
+	if n.Logs.Data != "" {
+		parts = append(parts, lifecycle.Part{Name: "logs", Grace: 2 * time.Second, Run: func(ctx context.Context) error { return logs.Keep(ctx, n, log) }})
+	}
+	for _, to := range n.Logs.Ship {
+		parts = append(parts, lifecycle.Part{Name: "logs to a log store", Grace: 2 * time.Second, Run: func(ctx context.Context) error { return logs.Ship(ctx, n, to, log) }})
+	}
+	if n.Logs.Listen != "" {
+		parts = append(parts, lifecycle.Part{Name: "logs for other machines", Grace: 2 * time.Second, Run: func(ctx context.Context) error {
+			config, err := pki.ServerConfig(n.TLS)
+			if err != nil {
+				return err
+			}
+			of := logs.Place{Source: logbook.Source{Cluster: n.Cluster, Member: n.Member, IP: n.Host}, Dir: n.Paths.Log, Kept: n.Logs.Data}
+			return logs.Serve(ctx, n.Logs.Listen, config, logs.Handler(of, log), log)
+		}})
 	}
 	if len(parts) == 0 {
 		return &problem.Error{

@@ -537,7 +537,7 @@ func (r *reader) member(inv *inventory, s *server, members []*server, c spec.Clu
 	if s.bool("pgbackrest_exporter_enabled") {
 		m.Exporters.Backups = s.int("pgbackrest_exporter_port")
 	}
-	m.Exporters.Machine = s.machine()
+	m.Exporters.Machine, m.Exporters.Logs = s.machine(), s.logs()
 	s.extra["ip"], s.extra["lo"] = s.host.name, "127.0.0.1"
 	ratio, _ := strconv.ParseFloat(s.text("pg_shared_buffer_ratio"), 64)
 	conns, _ := whole(s.get("pg_max_conn"))
@@ -686,7 +686,7 @@ func (r *reader) others(inv *inventory, w *spec.World) {
 		h := slices.IndexFunc(inv.hosts, func(h *host) bool { return h.name == address })
 		s := r.scope(inv, inv.hosts[h], nil)
 		o := spec.Other{Name: name, Host: address, Group: group, Stats: s.int("haproxy_exporter_port"), Secrets: map[string]secret.Text{}}
-		o.Page, o.Machine = r.page(s, o.Secrets), s.machine()
+		o.Page, o.Machine, o.Logs = r.page(s, o.Secrets), s.machine(), s.logs()
 		w.Others = append(w.Others, o)
 	}
 	for _, s := range w.Stores {
@@ -727,6 +727,14 @@ func (s *scope) machine() int {
 		return 0
 	}
 	return s.int("node_exporter_port")
+}
+
+// logs is the port where the logs of the host are read; 0: they are not kept.
+func (s *scope) logs() int {
+	if !s.bool("vector_enabled") {
+		return 0
+	}
+	return s.int("vector_port")
 }
 
 // listeners finds what would share a port of a host. Of the services of several

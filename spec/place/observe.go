@@ -29,6 +29,54 @@ func Observe(nodes []spec.Node, i int) {
 	if i >= 0 && i < len(nodes) {
 		nodes[i].Observe = observer(nodes, i)
 	}
+	for j := range nodes {
+		nodes[j].Logs = spec.Logs{}
+		if i >= 0 {
+			nodes[j].Logs = keeping(nodes[j])
+		}
+	}
+}
+
+// Bounds of what a node keeps of its logs.
+const (
+	logsFor  = 15 * 24 * time.Hour
+	logsSize = 1 << 30 // some ten times as much is in it
+)
+
+// keeping is what a node keeps of its logs.
+func keeping(n spec.Node) spec.Logs {
+	return spec.Logs{Data: path.Join(n.Paths.Dir, "logs"), Keep: logsFor, Size: logsSize}
+}
+
+// logs has the nodes keep their logs that are to, for the other machines of their
+// cluster too.
+func (s Site) logs(w spec.World, nodes []spec.Node) {
+	ports := map[string]int{} // by host
+	for _, c := range w.Clusters {
+		for _, m := range c.Members {
+			ports[m.Host] = m.Exporters.Logs
+		}
+	}
+	for _, o := range w.Others {
+		ports[o.Host] = o.Logs
+	}
+	members := map[string][]spec.Holder{} // by cluster
+	for i := range nodes {
+		n := &nodes[i]
+		if ports[n.Host] == 0 {
+			continue
+		}
+		n.Logs = keeping(*n)
+		n.Logs.Listen = at(n.Address, s.port(ports[n.Host]))
+		if n.Postgres.Data != "" {
+			members[n.Base()] = append(members[n.Base()], spec.Holder{Member: n.Member, URL: "https://" + n.Logs.Listen})
+		}
+	}
+	for i := range nodes {
+		if n := &nodes[i]; n.Postgres.Data != "" {
+			n.Logs.Members = members[n.Base()] // also of one that keeps none
+		}
+	}
 }
 
 // metrics has the hosts of the inventory keep metrics that are to, each those of all

@@ -52,6 +52,7 @@ func Node(was *spec.Node, want spec.Node, contexts map[string]string) Plan {
 		{"jobs", &jobs, was.Jobs, want.Jobs},
 		{"name server", &jobs, was.DNS, want.DNS},
 		{"backup", &jobs, was.Backup, want.Backup},
+		{"logs", &jobs, was.Logs, want.Logs},
 		{"store of metrics", &observe, was.Observe, want.Observe},
 		{"REST", &agent, was.Agent.REST, want.Agent.REST},
 		{"listener", &agent, was.Agent.Listen, want.Agent.Listen},
@@ -90,7 +91,7 @@ func Node(was *spec.Node, want spec.Node, contexts map[string]string) Plan {
 // is no node's: what the servers hold, and what a cluster begins with.
 func rest(n spec.Node) spec.Node {
 	n.Postgres.Parameters, n.Postgres.HBA, n.Postgres.Delay = nil, nil, ""
-	n.Gateway, n.Pool, n.Jobs, n.Backup, n.TLS, n.Objects, n.VIP, n.DNS, n.Observe = spec.Gateway{}, spec.Pool{}, spec.Jobs{}, spec.Backup{}, spec.TLS{}, spec.Objects{}, spec.VIP{}, spec.DNS{}, spec.Observe{}
+	n.Gateway, n.Pool, n.Jobs, n.Backup, n.TLS, n.Objects, n.VIP, n.DNS, n.Observe, n.Logs = spec.Gateway{}, spec.Pool{}, spec.Jobs{}, spec.Backup{}, spec.TLS{}, spec.Objects{}, spec.VIP{}, spec.DNS{}, spec.Observe{}, spec.Logs{}
 	n.Agent, n.Etcd.Election, n.Paths.Binary = spec.Agent{}, 0, ""
 	return n
 }

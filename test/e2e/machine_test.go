@@ -214,6 +214,16 @@ func TestMachines(t *testing.T) {
 	}
 	healthy(all[1], "10.77.0.13")
 	all[2].observes(all[0])
+	for _, m := range all { // what every machine keeps of its logs is read from the first
+		w.until("logs of "+m.member+" can not be read", func() bool {
+			kept, _ := filepath.Glob(filepath.Join(m.dir, "pg-real", m.member, "logs", "*.hlog"))
+			out, code := all[0].run("logs", "pg-real", m.member, "--job", "agent", "--last", "5")
+			return code == 0 && strings.Contains(out, m.member+" agent ") && len(kept) > 0
+		})
+	}
+	if out, code := all[1].run("logs", "--since", "1h"); code != 0 || strings.Count(out, "database system is ready to accept") < 3 {
+		t.Errorf("logs: exit %d\n%s", code, out)
+	}
 
 	// The objects come where the leader is, and only there.
 	leads := 0
@@ -261,6 +271,9 @@ func TestMachines(t *testing.T) {
 
 	// A machine that stops and comes back is a member as before.
 	all[0].stop()
+	if out, code := all[1].run("logs", "--last", "1000"); code != 1 || !strings.Contains(out, "[logs-away]") || !strings.Contains(out, all[2].member+" agent ") {
+		t.Errorf("logs without %s: exit %d\n%s", all[0].member, code, out)
+	}
 	all[0].start(file)
 	healthy(all[2], "10.77.0.11")
 }
