@@ -22,6 +22,7 @@ type World struct {
 	Others   []Other   `json:"others"`
 	Names    []Names   `json:"dns"`     // the name servers
 	Metrics  []Metrics `json:"metrics"` // the stores of metrics
+	LogsTo   []LogsTo  `json:"logs_to"` // the log stores
 	Hosts    []Host    `json:"hosts"`   // the machines that carry any of it, in the order of the file
 	Findings []Finding `json:"findings"`
 	Mentions []Mention `json:"-"`
@@ -168,6 +169,12 @@ type Names struct {
 	Port    int      `json:"port"`           // of the name server; 0: there is none
 	File    string   `json:"file,omitempty"` // of hosts and their names; "": none
 	Records []string `json:"records,omitempty"`
+}
+
+// A LogsTo is who is sent the logs of one host.
+type LogsTo struct {
+	Host string   `json:"host"`
+	URLs []string `json:"urls"`
 }
 
 // A Metrics is the store of metrics of one host.

@@ -65,9 +65,9 @@ strings   pg_default_privileges pg_default_schemas node_firewall_intranet
 extensions pg_default_extensions
 cidr      pg_vip_address
 bool      dns_enabled vmetrics_enabled vector_enabled
-port      dns_port vmetrics_port vector_port
+port      dns_port vmetrics_port vector_port vlogs_port
 pace      vmetrics_scrape_interval
-strings   dns_records
+strings   dns_records vector_log_endpoint
 path      dns_hosts_file
 word      ansible_host ansible_user
 port      ansible_port
@@ -82,7 +82,7 @@ repositories pgbackrest_repo
 
 const laterParameters = `
 bool      pgbouncer_auth_query pg_exporter_auto_discovery patroni_enabled haproxy_enabled vip_enabled vlogs_enabled vmalert_enabled alertmanager_enabled
-any       pg_rto_plan pg_listen patroni_mode patroni_watchdog_mode pg_etcd_password pg_primary_db pg_exporter_config pg_exporter_cache_ttls pg_exporter_params pg_exporter_url pg_exporter_exclude_database pg_exporter_include_database pg_exporter_connect_timeout pg_exporter_options pgbouncer_exporter_url pgbouncer_exporter_options pgbackrest_exporter_options pg_exporters pg_safeguard pg_rm_data pg_rm_backup haproxy_client_timeout haproxy_server_timeout haproxy_services vip_address vip_vrid vip_role vip_preempt vip_interface vip_dns_suffix vip_auth_pass vip_exporter_port vmetrics_scrape_timeout vmetrics_options vlogs_port vlogs_options vmalert_port vmalert_options node_exporter_options vector_log_endpoint vector_read_from alertmanager_port blackbox_enabled blackbox_port exporter_metrics_path etcd_learner etcd_election_timeout etcd_heartbeat_interval etcd_root_password etcd_safeguard pg_pitr pg_upgrade
+any       pg_rto_plan pg_listen patroni_mode patroni_watchdog_mode pg_etcd_password pg_primary_db pg_exporter_config pg_exporter_cache_ttls pg_exporter_params pg_exporter_url pg_exporter_exclude_database pg_exporter_include_database pg_exporter_connect_timeout pg_exporter_options pgbouncer_exporter_url pgbouncer_exporter_options pgbackrest_exporter_options pg_exporters pg_safeguard pg_rm_data pg_rm_backup haproxy_client_timeout haproxy_server_timeout haproxy_services vip_address vip_vrid vip_role vip_preempt vip_interface vip_dns_suffix vip_auth_pass vip_exporter_port vmetrics_scrape_timeout vmetrics_options vlogs_options vmalert_port vmalert_options node_exporter_options vector_read_from alertmanager_port blackbox_enabled blackbox_port exporter_metrics_path etcd_learner etcd_election_timeout etcd_heartbeat_interval etcd_root_password etcd_safeguard pg_pitr pg_upgrade
 `
 
 const inapplicableParameters = `

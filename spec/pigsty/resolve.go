@@ -57,6 +57,7 @@ func (r *reader) resolve(inv *inventory, w *spec.World) {
 	beat(w.Clusters)
 	r.stores(inv, w)
 	r.metrics(inv, w)
+	r.logs(inv, w)
 	r.others(inv, w)
 	r.logins(inv, w)
 	r.names(inv, servers, w)

@@ -61,13 +61,18 @@ func (s Site) logs(w spec.World, nodes []spec.Node) {
 		ports[o.Host] = o.Logs
 	}
 	members := map[string][]spec.Holder{} // by cluster
+	several := map[string]int{}           // nodes of a host before this one, each with a port of its own
 	for i := range nodes {
 		n := &nodes[i]
 		if ports[n.Host] == 0 {
 			continue
 		}
 		n.Logs = keeping(*n)
-		n.Logs.Listen = at(n.Address, s.port(ports[n.Host]))
+		n.Logs.Listen = at(n.Address, s.port(ports[n.Host]+several[n.Host]))
+		several[n.Host]++
+		if i := slices.IndexFunc(w.LogsTo, func(l spec.LogsTo) bool { return l.Host == n.Host }); i >= 0 {
+			n.Logs.Ship = w.LogsTo[i].URLs
+		}
 		if n.Postgres.Data != "" {
 			members[n.Base()] = append(members[n.Base()], spec.Holder{Member: n.Member, URL: "https://" + n.Logs.Listen})
 		}

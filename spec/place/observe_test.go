@@ -74,3 +74,35 @@ func TestMetricsOnMachines(t *testing.T) {
 		t.Errorf("%v, %+v", short.Err(), nodes)
 	}
 }
+
+// Logs are kept on machines, read by the others of their cluster, and sent where the
+// inventory says; a playground keeps them with metrics.
+func TestLogsOnMachines(t *testing.T) {
+	const inventory = `all:
+  vars: { vector_log_endpoint: [ infra, 10.10.10.7, "https://loki.example/loki/api/v1/push" ], vlogs_port: 9429 }
+  children:
+    infra: { hosts: { 10.10.10.9: { infra_seq: 1 } } }
+    pg-a:
+      vars: { pg_cluster: pg-a, vector_port: 9599 }
+      hosts: { 10.10.10.11: { pg_seq: 1, pg_role: primary }, 10.10.10.12: { pg_seq: 2, pg_role: replica, vector_enabled: no } }
+`
+	w := pigsty.Read("x", []byte(inventory))
+	if err := w.Err(); err != nil {
+		t.Fatal(err)
+	}
+	nodes := Nodes(w, Site{Dir: "/d", Run: "/r"})
+	a, b, infra := nodes[0].Logs, nodes[1].Logs, nodes[2].Logs
+	got := fmt.Sprint(a.Data, a.Listen, a.Members, a.Ship, b.Data, b.Listen, b.Members, b.Ship, infra.Listen, infra.Members)
+	if want := "/d/pg-a/pg-a-1/logs10.10.10.11:9599[{pg-a-1https://10.10.10.11:9599}]" +
+		"[http://10.10.10.9:9429/insert/jsonlinehttp://10.10.10.7:9429/insert/jsonlinehttps://loki.example/loki/api/v1/push]" +
+		"[{pg-a-1https://10.10.10.11:9599}][]10.10.10.9:9598[]"; strings.ReplaceAll(got, " ", "") != want {
+		t.Errorf("got  %s\nwant %s", strings.ReplaceAll(got, " ", ""), want)
+	}
+	play := Nodes(w, Site{Dir: "/d", Run: "/r", Bind: true})
+	if play[0].Logs.Data != "" {
+		t.Errorf("a playground keeps %+v", play[0].Logs)
+	}
+	if Observe(play, 0); play[1].Logs.Data == "" || play[1].Logs.Listen != "" || play[1].Logs.Ship != nil {
+		t.Errorf("with metrics a playground keeps %+v", play[1].Logs)
+	}
+}

@@ -1,16 +1,22 @@
 package e2e
 
 import (
+	"bytes"
+	"compress/gzip"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -26,7 +32,7 @@ import (
 
 const threeMachines = `---
 all:
-  vars: { node_tune: tiny, pg_conf: tiny.yml, pg_libs: '', node_firewall_intranet: [ 10.77.0.8/29 ] }
+  vars: { node_tune: tiny, pg_conf: tiny.yml, pg_libs: '', vector_log_endpoint: [ 'http://10.77.0.1:9428/insert/jsonline' ], node_firewall_intranet: [ 10.77.0.8/29 ] }
   children:
     infra: { hosts: { 10.77.0.13: { infra_seq: 1 } } }
     etcd: { hosts: { 10.77.0.11: { etcd_seq: 1 }, 10.77.0.12: { etcd_seq: 2 }, 10.77.0.13: { etcd_seq: 3 } } }
@@ -198,6 +204,7 @@ func TestMachines(t *testing.T) {
 		w.check(os.Chmod(m.dir, 0o755))
 	}
 
+	sent := w.sink("10.77.0.1:9428")
 	for _, m := range all {
 		m.start(file)
 	}
@@ -221,6 +228,10 @@ func TestMachines(t *testing.T) {
 			return code == 0 && strings.Contains(out, m.member+" agent ") && len(kept) > 0
 		})
 	}
+	w.until("logs are not sent on by all", func() bool {
+		text := sent()
+		return !slices.ContainsFunc(all, func(m *machine) bool { return !strings.Contains(text, `"ins":"`+m.member+`"`) })
+	})
 	if out, code := all[1].run("logs", "--since", "1h"); code != 0 || strings.Count(out, "database system is ready to accept") < 3 {
 		t.Errorf("logs: exit %d\n%s", code, out)
 	}
@@ -276,6 +287,27 @@ func TestMachines(t *testing.T) {
 	}
 	all[0].start(file)
 	healthy(all[2], "10.77.0.11")
+}
+
+// sink is a log store at an address, and gives what it was sent.
+func (w *world) sink(address string) (sent func() string) {
+	w.t.Helper()
+	var mu sync.Mutex
+	var got bytes.Buffer
+	l, err := net.Listen("tcp", address)
+	w.check(err)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if zip, err := gzip.NewReader(r.Body); err == nil {
+			mu.Lock()
+			defer mu.Unlock()
+			_, _ = io.Copy(&got, zip) // who was ended in between sends it again
+		}
+	}))
+	server.Listener.Close()
+	server.Listener = l
+	server.Start()
+	w.t.Cleanup(server.Close)
+	return func() string { mu.Lock(); defer mu.Unlock(); return got.String() }
 }
 
 // observes sees to it that the machine keeps the metrics of all of them, tells them
