@@ -25,11 +25,24 @@ import (
 // Settings are what a person may set, in a file of YAML.
 type Settings struct {
 	Webhooks []string      // URLs that take Alertmanager's payload
+	Mails    []Mail        // who gets mail
+	Managers []string      // URLs of Alertmanagers, who group, silence and repeat by themselves
 	GroupBy  []string      // labels whose values make a group
 	Wait     time.Duration // from the first alert of a group to its first message
 	Interval time.Duration // between two messages of a group in which something has changed
 	Repeat   time.Duration // between two messages of a group in which nothing has
 	Silences []Silence
+}
+
+// A Mail is where mail goes, by the words of Alertmanager's email_configs.
+type Mail struct {
+	To        []string `yaml:"to"`
+	From      string   `yaml:"from"`
+	Smarthost string   `yaml:"smarthost"` // host:port that takes it; 465: TLS from the beginning
+	User      string   `yaml:"auth_username"`
+	Password  string   `yaml:"auth_password_file"` // path of the file that has it
+	Hello     string   `yaml:"hello"`              // the name that is given there; "": localhost
+	Clear     bool     `yaml:"-"`                  // without TLS where there is none
 }
 
 // A Silence keeps alerts from being told. They fire all the same.
@@ -42,7 +55,12 @@ type Silence struct {
 // Parse reads settings. A key that is not known is an error.
 func Parse(text []byte) (Settings, error) {
 	file := struct {
-		Webhooks []string  `yaml:"webhooks"`
+		Webhooks []string `yaml:"webhooks"`
+		Managers []string `yaml:"alertmanagers"`
+		Mails    []struct {
+			Mail `yaml:",inline"`
+			TLS  *bool `yaml:"require_tls"`
+		} `yaml:"emails"`
 		GroupBy  []string  `yaml:"group_by"`
 		Wait     string    `yaml:"group_wait"`
 		Interval string    `yaml:"group_interval"`
@@ -54,7 +72,25 @@ func Parse(text []byte) (Settings, error) {
 	if err := d.Decode(&file); err != nil && !errors.Is(err, io.EOF) { // of an empty file
 		return Settings{}, err
 	}
-	s := Settings{Webhooks: file.Webhooks, GroupBy: file.GroupBy, Silences: file.Silences}
+	s := Settings{Webhooks: file.Webhooks, Managers: file.Managers, GroupBy: file.GroupBy, Silences: file.Silences}
+	for i, m := range file.Mails {
+		m.Mail.Clear = m.TLS != nil && !*m.TLS
+		host, port, ok := strings.Cut(m.Smarthost, ":")
+		switch {
+		case len(m.To) == 0 || m.From == "":
+			return Settings{}, fmt.Errorf("emails: number %d has no to, or no from", i+1)
+		case !ok || host == "" || port == "":
+			return Settings{}, fmt.Errorf("emails: smarthost %q is no host:port", m.Smarthost)
+		case (m.User == "") != (m.Password == ""):
+			return Settings{}, fmt.Errorf("emails: number %d has one of auth_username and auth_password_file, and needs both or none", i+1)
+		}
+		for _, address := range append([]string{m.From}, m.To...) {
+			if !strings.Contains(address, "@") || strings.ContainsAny(address, " <>\r\n\t,") {
+				return Settings{}, fmt.Errorf("emails: %q is no address like dba@example.com", address)
+			}
+		}
+		s.Mails = append(s.Mails, m.Mail)
+	}
 	for _, of := range []struct {
 		key, text string
 		into      *time.Duration
@@ -70,9 +106,9 @@ func Parse(text []byte) (Settings, error) {
 			return Settings{}, fmt.Errorf("silences: number %d has nothing to match, and would silence everything", i+1)
 		}
 	}
-	for _, u := range s.Webhooks {
+	for _, u := range slices.Concat(s.Webhooks, s.Managers) {
 		if !strings.HasPrefix(u, "http://") && !strings.HasPrefix(u, "https://") {
-			return Settings{}, fmt.Errorf("webhooks: %q does not begin with http:// or https://", u)
+			return Settings{}, fmt.Errorf("webhooks, alertmanagers: %q does not begin with http:// or https://", u)
 		}
 	}
 	return s, nil

@@ -142,3 +142,32 @@ func TestJSON(t *testing.T) {
 		t.Errorf("got %s", m.JSON("default", ""))
 	}
 }
+
+// Who gets mail is refused when it can not be sent, and a header is one line.
+func TestMailSettings(t *testing.T) {
+	for _, tt := range []struct{ text, want string }{
+		{"emails: [ { to: [a@b], from: c@d, smarthost: 'e:25' } ]", ""},
+		{"emails: [ { to: [a@b], from: c@d, smarthost: 'e:25', require_tls: false } ]", ""},
+		{"emails: [ { from: c@d, smarthost: 'e:25' } ]", "has no to"},
+		{"emails: [ { to: [a@b], from: c@d, smarthost: e } ]", "no host:port"},
+		{"emails: [ { to: [a], from: c@d, smarthost: 'e:25' } ]", "no address"},
+		{"emails: [ { to: [\"a@b\\nBcc: x@y\"], from: c@d, smarthost: 'e:25' } ]", "no address"},
+		{"emails: [ { to: [a@b], from: c@d, smarthost: 'e:25', auth_username: f } ]", "needs both"},
+		{"emails: [ { to: [a@b], from: c@d, smarthost: 'e:25', subject: f } ]", "subject"},
+		{"alertmanagers: [ 'mailto:x' ]", "does not begin"},
+	} {
+		s, err := Parse([]byte(tt.text))
+		if tt.want == "" && (err != nil || len(s.Mails) != 1 || s.Mails[0].Clear != strings.Contains(tt.text, "false")) ||
+			tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%s: %+v, %v; want %q", tt.text, s.Mails, err, tt.want)
+		}
+	}
+	long := strings.Repeat("ä", 100)
+	letter := string(Message{Labels: map[string]string{"a": long + "\r\nBcc: x@y"}}.Letter(Mail{From: "c@d", To: []string{"a@b"}}, "", time.Unix(0, 0)))
+	head, _, _ := strings.Cut(letter, "\r\n\r\n")
+	for line := range strings.SplitSeq(head, "\r\n") {
+		if len(line) > 100 || strings.HasPrefix(line, "Bcc") {
+			t.Errorf("a line of the head is %q", line)
+		}
+	}
+}

@@ -24,7 +24,7 @@ const notifyWithin = 5 * time.Second
 // while they fire, so one that did not get through is no matter for long. It
 // groups, silences and repeats; that is not done here.
 func (s *Store) notify(ctx context.Context, _ string, alerts ...*rules.Alert) {
-	if len(alerts) == 0 || len(s.Node.Observe.Notify) == 0 {
+	if len(alerts) == 0 || len(s.managers) == 0 {
 		return
 	}
 	type one struct {
@@ -47,7 +47,7 @@ func (s *Store) notify(ctx context.Context, _ string, alerts ...*rules.Alert) {
 		s.Log.Error("alerts not written", logkey.Error, err)
 		return
 	}
-	for _, to := range s.Node.Observe.Notify {
+	for _, to := range s.managers {
 		if err := post(ctx, to+notifyPath, body); err != nil {
 			s.Log.Warn("alerts not sent", logkey.Addr, to, logkey.Error, err)
 		}

@@ -9,6 +9,7 @@ package store
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -65,6 +66,8 @@ type Store struct {
 	began     time.Time
 	now       func() time.Time
 	quit      context.CancelFunc // of the rules' queries
+	trusted   *x509.CertPool     // authorities of those who take mail; nil: those of the system
+	managers  []string           // URLs of Alertmanagers
 }
 
 // evaluate is how often rules are.
@@ -80,6 +83,7 @@ func Open(o Options) (*Store, error) {
 		Options: o, parser: parser.NewParser(parser.Options{}), registry: prometheus.NewRegistry(),
 		discovery: &discovery{Options: o}, turns: make(chan struct{}, maxQueries), began: time.Now(), now: time.Now,
 	}
+	s.managers = append(slices.Clone(own.Notify), s.settings().Managers...)
 	db := tsdb.DefaultOptions()
 	db.RetentionDuration, db.MaxBytes = own.Keep.Milliseconds(), own.Size
 	db.StripeSize = 1 << 10 // locks for series: there are thousands, not millions

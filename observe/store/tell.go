@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/prometheus/prometheus/rules"
@@ -38,12 +39,15 @@ func (s *Store) settings() notice.Settings {
 	return set
 }
 
-// tell tells the webhooks of alerts until ctx ends.
+// tell tells webhooks and people of alerts until ctx ends.
 func (s *Store) tell(ctx context.Context) error {
 	set := s.settings()
-	told := make([]*webhook, len(set.Webhooks))
-	for i, to := range set.Webhooks {
-		told[i] = &webhook{to: to}
+	var told []*receiver
+	for _, to := range set.Webhooks {
+		told = append(told, s.webhook(to))
+	}
+	for _, m := range set.Mails {
+		told = append(told, s.mail(m))
 	}
 	tick := time.NewTicker(tellEvery)
 	defer tick.Stop()
@@ -57,25 +61,38 @@ func (s *Store) tell(ctx context.Context) error {
 			continue
 		}
 		now, firing := s.now(), s.firing()
-		for _, w := range told {
-			s.tellOne(ctx, w, set, now, firing)
+		var all sync.WaitGroup
+		for _, w := range told { // nobody waits for another's server
+			all.Go(func() { s.tellOne(ctx, w, set, now, firing) })
 		}
+		all.Wait()
 	}
 }
 
-// A webhook is somebody who is told, with what was told so far: what one did not
+// A receiver is somebody who is told, with what was told so far: what one did not
 // take is told to it again, and to the others not twice.
-type webhook struct {
+type receiver struct {
 	to      string
+	give    func(ctx context.Context, m notice.Message) error
 	memory  notice.Memory
 	failing bool
 }
 
-func (s *Store) tellOne(ctx context.Context, w *webhook, set notice.Settings, now time.Time, firing []notice.Alert) {
+func (s *Store) webhook(to string) *receiver {
+	return &receiver{to: to, give: func(ctx context.Context, m notice.Message) error { return post(ctx, to, m.JSON("default", s.url())) }}
+}
+
+func (s *Store) mail(to notice.Mail) *receiver {
+	return &receiver{to: to.Smarthost, give: func(ctx context.Context, m notice.Message) error {
+		return send(ctx, to, m.Letter(to, s.url(), s.now()), s.trusted)
+	}}
+}
+
+func (s *Store) tellOne(ctx context.Context, w *receiver, set notice.Settings, now time.Time, firing []notice.Alert) {
 	messages, next := notice.Decide(now, set, firing, w.memory)
 	var failed error
 	for _, m := range messages {
-		if err := post(ctx, w.to, m.JSON("default", s.url())); err != nil {
+		if err := w.give(ctx, m); err != nil {
 			failed = err
 			restore(next, w.memory, m.Key)
 		}

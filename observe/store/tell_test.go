@@ -37,7 +37,7 @@ func TestToldOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &webhook{to: server.URL}
+	w := s.webhook(server.URL)
 	now := time.Unix(1_800_000_000, 0)
 	down := []notice.Alert{{Labels: map[string]string{"alertname": "PostgresDown"}, Starts: now}}
 	for i, step := range []struct {
