@@ -48,8 +48,8 @@ func (w *World) decide(wiped int, d time.Duration) {
 			return
 		}
 		w.decide(wiped, d)
-		if st.Failover.Asked() || w.store.outage {
-			return
+		if f := st.Failover; f.Leader == "" && f.Member != "" || w.store.outage {
+			return // named already; what was asked of the old cluster is no answer
 		}
 		var best *node
 		for _, n := range w.nodes {
