@@ -11,6 +11,7 @@
 package api
 
 import (
+	"context"
 	"crypto/tls"
 	"log/slog"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"howdah/cluster"
 	"howdah/control"
 	"howdah/ha"
 	"howdah/latest"
@@ -34,7 +36,9 @@ type Options struct {
 	Page     func() Right         // what the lease page says now
 	Password secret.Text          // of Node.Agent.REST.User
 	Peers    *tls.Config          // how nodes know each other; nil: they do not, and nobody is granted anything
-	Log      *slog.Logger
+	// Agree gives this member's word to a leader that lost the store, or says why not.
+	Agree func(context.Context, ha.Plea) error
+	Log   *slog.Logger
 }
 
 // A Right is what the lease page says about this node's primary; the zero Right
@@ -61,7 +65,7 @@ func New(o Options) *Server {
 		"GET patroni": s.patroni, "GET cluster": s.cluster, "GET history": s.history, "GET config": s.config,
 		"GET failsafe": s.failsafe, "GET metrics": s.metrics, "GET liveness": s.liveness, "GET readiness": s.readiness,
 		"HEAD liveness": s.liveness, "HEAD readiness": s.readiness, "OPTIONS liveness": s.liveness, "OPTIONS readiness": s.readiness,
-		"GET howdah": s.ours,
+		"GET howdah": s.ours, "POST howdah": s.ours,
 	}
 	for path, h := range map[string]http.HandlerFunc{
 		"PATCH config": s.patchConfig, "PUT config": s.putConfig, "POST reload": s.reload, "POST restart": s.restart,
@@ -114,8 +118,12 @@ func long(w http.ResponseWriter) {
 
 // ours are the paths that Patroni does not have.
 func (s *Server) ours(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == "/howdah/grant" {
+	switch {
+	case r.URL.Path == "/howdah/grant" && r.Method == http.MethodGet:
 		s.grant(w, r)
+		return
+	case r.URL.Path == cluster.WordPath && r.Method == http.MethodPost:
+		s.word(w, r)
 		return
 	}
 	text(w, http.StatusNotFound, "no such path")

@@ -2,9 +2,12 @@ package api
 
 import (
 	"crypto/x509"
+	"encoding/json"
 	"net/http"
 	"time"
 
+	"howdah/cluster"
+	"howdah/ha"
 	"howdah/pg"
 )
 
@@ -34,6 +37,25 @@ func (s *Server) grant(w http.ResponseWriter, r *http.Request) {
 		g.Epoch = page.Epoch
 	}
 	answer(w, http.StatusOK, g)
+}
+
+// word asks this member for its word that it will not take over from who asks.
+func (s *Server) word(w http.ResponseWriter, r *http.Request) {
+	if !s.peer(r) {
+		text(w, http.StatusForbidden, "a certificate of the cluster's nodes is required")
+		return
+	}
+	var asked cluster.Word
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, bodyBytes)).Decode(&asked); err != nil {
+		text(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	err := s.Agree(r.Context(), ha.Plea{Name: asked.Name, Epoch: asked.Epoch, For: asked.For})
+	asked.Member, asked.Given, asked.Why = s.Node.Member, err == nil, ""
+	if err != nil {
+		asked.Why = err.Error()
+	}
+	answer(w, http.StatusOK, asked)
 }
 
 // peer says that whoever asks has a certificate of the cluster's own authority.

@@ -234,8 +234,9 @@ func (s *Server) reinitialize(w http.ResponseWriter, r *http.Request) {
 }
 
 // peerFailsafe answers a primary that has lost the store and asks whether it may
-// live on. This agent does not take part in that yet: it would promise not to
-// stand for election, and does not keep such a promise, so it never agrees.
+// live on. To agree is to promise not to stand for election, for a time that the
+// request does not name: agents of ours ask at a path of their own (word), and
+// Patroni's never hears yes.
 func (s *Server) peerFailsafe(w http.ResponseWriter, r *http.Request) {
 	if _, ok := object(w, r, false); !ok {
 		return

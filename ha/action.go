@@ -27,6 +27,7 @@ const (
 	Server
 	Now
 	Aside // nothing waits for it
+	Peers // asked of the other members, not of the store
 )
 
 // Requests about the lease and the leader key.
@@ -71,6 +72,12 @@ type (
 		Failover int64
 		Sync     string // as in Acquire
 		SyncOver int64
+	}
+	// Appeal asks those members (a line each) for their word (Plea).
+	Appeal struct {
+		Epoch int64
+		For   time.Duration
+		To    string
 	}
 	// Release gives the key up. Only a server that is verifiably dead, or
 	// cleanly shut down, lets its agent do so (law 5).
@@ -231,6 +238,7 @@ func (Revert) Lane() Lane      { return Lock }
 func (Lift) Lane() Lane        { return Lock }
 func (Found) Lane() Lane       { return Lock }
 func (Open) Lane() Lane        { return Lock }
+func (Appeal) Lane() Lane      { return Peers }
 func (Put) Lane() Lane         { return Note }
 func (Drop) Lane() Lane        { return Note }
 func (Initdb) Lane() Lane      { return Server }
@@ -277,6 +285,7 @@ func (a Take) String() string    { return fmt.Sprintf("take(epoch %d, handover %
 func (a Revert) String() string  { return fmt.Sprintf("revert(epoch %d)", a.Epoch) }
 func (a Lift) String() string    { return fmt.Sprintf("lift(epoch %d, config %d)", a.Epoch, a.Config) }
 func (a Release) String() string { return fmt.Sprintf("release(epoch %d)", a.Epoch) }
+func (a Appeal) String() string  { return fmt.Sprintf("appeal(epoch %d)", a.Epoch) }
 func (Resign) String() string    { return "resign" }
 func (Found) String() string     { return "found" }
 func (a Open) String() string    { return fmt.Sprintf("open(system %s)", a.System) }

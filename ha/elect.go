@@ -24,7 +24,7 @@ import (
 // for log that only the last leader has, and can say nothing before it has it.
 func (t *turn) elect() {
 	after := t.State.Epoch()
-	if t.unsure() {
+	if t.unsure() || t.given() {
 		return
 	}
 	t.vacate(after, "")

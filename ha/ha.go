@@ -61,19 +61,22 @@ type View struct {
 	Server   pg.Status
 	ServerAt time.Duration // boot clock when the look at the server began; 0: never looked
 
-	Job      Job           // the work on the server that is under way
-	Ended    *Ended        // work on the server that ended since the last turn
-	LockBusy bool          // a request about lease or leader key is under way
-	Answer   *Answer       // its answer, since the last turn
-	NoteBusy bool          // a request that publishes is under way
-	Noted    *Answer       // its answer, since the last turn
-	Heard    time.Duration // boot clock when the leader's machine last answered anything; 0: not known
-	Probe    quorum.Probe  // the last commit that tried the setting
-	ProbeAt  time.Duration // boot clock when that was last reported
-	Moving   bool          // slots are being moved on
-	Moved    *Ended        // the end of that, since the last turn
-	Stopping bool          // the agent was asked to end
-	VIP      VIP           // what the role of the virtual address says
+	Job       Job           // the work on the server that is under way
+	Ended     *Ended        // work on the server that ended since the last turn
+	LockBusy  bool          // a request about lease or leader key is under way
+	Answer    *Answer       // its answer, since the last turn
+	NoteBusy  bool          // a request that publishes is under way
+	Noted     *Answer       // its answer, since the last turn
+	Heard     time.Duration // boot clock when the leader's machine last answered anything; 0: not known
+	Probe     quorum.Probe  // the last commit that tried the setting
+	ProbeAt   time.Duration // boot clock when that was last reported
+	Moving    bool          // slots are being moved on
+	Moved     *Ended        // the end of that, since the last turn
+	Grant     Grant         // the last that this member gave, to whomever
+	RoundBusy bool          // the others are being asked
+	Round     *Round        // what they said, since the last turn
+	Stopping  bool          // the agent was asked to end
+	VIP       VIP           // what the role of the virtual address says
 
 	Memory Memory
 }
@@ -190,6 +193,7 @@ func (t *turn) decide() {
 	t.disk()
 	t.fence()
 	t.lease()
+	t.appeal()
 	switch {
 	case !t.Known && !t.Stopping:
 		t.note("store=unseen")

@@ -23,6 +23,7 @@ type Memory struct {
 
 	LastLock  time.Duration // when a lock request was last begun
 	LockAfter time.Duration // after a refusal: no change of the leader key before
+	Appealed  time.Duration // when the others were last asked for their word
 	LastNote  time.Duration // when this member was last published
 	NoteAfter time.Duration // after a refusal: no publication before
 	Wrote     int64         // revision of our last publication: older snapshots do not show it yet
@@ -295,6 +296,7 @@ func (t *turn) remember() {
 		t.moved(*t.Moved)
 	}
 	t.lost()
+	t.rounded()
 }
 
 // answered folds the answer of the lock lane.

@@ -109,7 +109,7 @@ func (t *turn) diverged(up pg.Upstream, at pg.LSN, left bool) {
 // between the two are ids that were reserved for others.
 func (t *turn) gap(now pg.Timeline) bool {
 	term := t.State.Term
-	return term != nil && term.Reserved == now && t.rewindable()
+	return term != nil && term.Reserved >= now && t.rewindable()
 }
 
 // clusterTimeline is the timeline the leader writes on.

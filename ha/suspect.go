@@ -71,6 +71,9 @@ func (t *turn) suspected() bool {
 		t.wakeBy(t.Now + 5*soon)
 		return false
 	}
+	if t.given() {
+		return false
+	}
 	t.vacate(l.Mod, "its machine was silent")
 	if story := &t.m.Story; len(story.Phases) == 0 {
 		story.Begun = t.Wall.Add(heard - t.Now)

@@ -131,6 +131,12 @@ func decode(m image, boot [2]uint64) (Page, bool) {
 	return p, true
 }
 
+// BootID names this boot of the machine, for what is to end with it.
+func BootID() (string, error) {
+	id, err := bootID()
+	return fmt.Sprintf("%016x%016x", id[0], id[1]), err
+}
+
 // bootID is the kernel's name for this boot.
 var bootID = sync.OnceValues(func() ([2]uint64, error) {
 	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")

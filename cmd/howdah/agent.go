@@ -56,7 +56,7 @@ func restOf(n spec.Node, log *slog.Logger) (agent.Door, error) {
 		o.Password = all[name]
 	}
 	return func(in agent.Inside) lifecycle.Part {
-		o.Shown, o.Cluster = in.Shown, control.On(n.Cluster, in.Store, n)
+		o.Shown, o.Cluster, o.Agree = in.Shown, control.On(n.Cluster, in.Store, n), in.Agree
 		return lifecycle.Part{Name: "api", Run: api.New(o).Run, Grace: 2 * time.Second}
 	}, nil
 }

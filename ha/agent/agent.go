@@ -23,6 +23,7 @@ import (
 	"howdah/logkey"
 	"howdah/nodefile"
 	"howdah/pg"
+	"howdah/pki"
 	"howdah/postgres"
 	"howdah/spec"
 )
@@ -51,6 +52,7 @@ const rereadAfter = 10 * time.Second
 type Inside struct {
 	Shown *latest.Value[ha.Shown] // what it knows, after every turn
 	Store dcs.Store
+	Agree func(context.Context, ha.Plea) error // gives this member's word, or says why not
 }
 
 // A Door answers those who come to the agent. Its part runs beside the loop,
@@ -96,6 +98,14 @@ func Run(ctx context.Context, node spec.Node, log *slog.Logger, doors ...Door) e
 		}
 	}
 	h.beats.wake = make(chan struct{}, 1)
+	peers, err := pki.ClientConfig(node.TLS)
+	if err != nil {
+		return err
+	}
+	h.appeals.open(peers)
+	if h.loop.Grant, err = wordOf(node); err != nil {
+		log.Warn("the word that was given is not known", logkey.Error, err)
+	}
 	h.loop.Resume(server.SyncNote())
 	h.loop.Inherit(ha.Page{Primary: before.Role == lease.Primary, Epoch: before.Epoch, Deadline: before.Deadline})
 
@@ -105,7 +115,7 @@ func Run(ctx context.Context, node spec.Node, log *slog.Logger, doors ...Door) e
 		{Name: "beats", Run: h.beats.run, Grace: partGrace},
 	}
 	for _, d := range doors {
-		parts = append(parts, d(Inside{Shown: &h.shown, Store: store}))
+		parts = append(parts, d(Inside{Shown: &h.shown, Store: store, Agree: h.Agree}))
 	}
 	return lifecycle.Run(ctx, append(parts, lifecycle.Part{Name: "loop", Run: h.run, Grace: loopGrace})...)
 }
@@ -166,6 +176,7 @@ type hands struct {
 	moves    chan worked
 	probing  context.CancelFunc // ends the probe before
 	beats    beats
+	appeals  appeals
 	giveUp   context.CancelFunc
 	begun    sync.WaitGroup
 	ctx      context.Context // of everything begun; ends with the loop
@@ -250,6 +261,11 @@ func (h *hands) run(ctx context.Context) error {
 				h.worked(w)
 			case p := <-h.progress:
 				h.loop.Progress(p[0], p[1])
+			case r := <-h.appeals.rounds:
+				h.loop.Rounded(r)
+			case p := <-h.appeals.asked:
+				word, err := h.loop.Agree(p.Plea)
+				p.said <- agreed{word, err}
 			case p := <-h.probes:
 				h.loop.Probed(p.probe, p.at)
 			case m := <-h.moves:

@@ -48,6 +48,8 @@ type Hands interface {
 	Prove(a ha.Prove)
 	// Move begins to move slots on; its end comes back through Moved.
 	Move(a ha.Advance)
+	// Appeal asks other members for their word; what they say comes back through Rounded.
+	Appeal(a ha.Appeal)
 	// AtOnce freezes or thaws the server.
 	AtOnce(a ha.Action) error
 }
@@ -61,8 +63,13 @@ type Loop struct {
 	// VIP tells what the role of the virtual address last said; nil: there is none.
 	VIP func() ha.VIP
 
+	// Grant is the last word that this member gave.
+	Grant ha.Grant
+
 	stopping bool
 
+	round   *ha.Round
+	asking  bool // for the others' word
 	job     ha.Job
 	ended   *ha.Ended
 	next    ha.Action // what takes the place of work that was given up
@@ -125,6 +132,25 @@ func (l *Loop) Probed(p quorum.Probe, at time.Duration) {
 // Moved brings the end of a move.
 func (l *Loop) Moved(e ha.Ended) { l.moving, l.moved = false, &e }
 
+// Rounded brings what the others said.
+func (l *Loop) Rounded(r ha.Round) { l.asking, l.round = false, &r }
+
+// Agree is this member's word to a leader that lost the store, or why it gives none. The
+// loop keeps it from now on; it is given once it would outlive the agent, too.
+func (l *Loop) Agree(p ha.Plea) (ha.Grant, error) {
+	v := l.view
+	v.Now, v.Job, v.Grant = l.Hands.Boot(), l.job, l.Grant
+	g, err := ha.Agree(&v, &l.decided, p)
+	if err != nil {
+		return g, err
+	}
+	if g.Epoch == l.Grant.Epoch {
+		g.Until = max(g.Until, l.Grant.Until)
+	}
+	l.Grant = g
+	return g, nil
+}
+
 // Progress brings how far the work under way is.
 func (l *Loop) Progress(done, total int64) { l.job.Done, l.job.Total = done, total }
 
@@ -151,6 +177,7 @@ func (l *Loop) Turn() ha.Decision {
 	v.Now, v.Wall, v.Self, v.Timers = l.Hands.Boot(), l.Hands.Wall(), l.Self, l.Timers
 	v.Job, v.Ended, v.LockBusy, v.Answer, v.NoteBusy, v.Noted = l.job, l.ended, l.lock, l.answer, l.note, l.noted
 	v.Moving, v.Moved = l.moving, l.moved
+	v.Grant, v.Round, v.RoundBusy = l.Grant, l.round, l.asking
 	v.Probe, v.ProbeAt, v.Stopping, v.Memory = l.probe, l.probeAt, l.stopping, l.decided.Memory
 	listen := ""
 	if leader := v.State.LeaderName(); v.State.Sync.Active() && leader != l.Self.Name {
@@ -162,7 +189,7 @@ func (l *Loop) Turn() ha.Decision {
 	}
 	l.decided = ha.Decide(*v)
 	d := &l.decided
-	l.ended, l.answer, l.noted, l.moved = nil, nil, nil, nil
+	l.ended, l.answer, l.noted, l.moved, l.round = nil, nil, nil, nil, nil
 	l.say(d)
 
 	// The page goes first: nothing begins to write before the guard knows. Until
@@ -193,6 +220,9 @@ func (l *Loop) Turn() ha.Decision {
 			notes = append(notes, a)
 		case ha.Server:
 			l.work(a, l.view.Now)
+		case ha.Peers:
+			l.asking = true
+			l.Hands.Appeal(a.(ha.Appeal))
 		case ha.Aside:
 			if m, ok := a.(ha.Advance); ok {
 				l.moving = true

@@ -37,6 +37,7 @@ func (h *still) Heard(string) time.Duration          { return 0 }
 func (h *still) Prove(ha.Prove)                      {}
 func (h *still) Move(ha.Advance)                     {}
 func (h *still) GiveUp()                             { h.gaveUp++ }
+func (h *still) Appeal(ha.Appeal)                    {}
 func (h *still) AtOnce(ha.Action) error              { return nil }
 func stillLoop(h *still) *Loop {
 	return &Loop{Self: ha.Self{Name: "a"}, Timers: spec.Safe(), Hands: h, Log: slog.New(slog.DiscardHandler)}

@@ -10,7 +10,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"howdah/node/process"
 	"howdah/postgres"
+	"howdah/spec"
 )
 
 // Every fault on the primary, under a writer. Where commits wait for nobody, a node
@@ -180,24 +182,71 @@ func TestDownWithoutMajority(t *testing.T) {
 	w.whole()
 }
 
-// A majority of the store hangs for longer than the lease: the primary may not
-// answer, nobody else leads, and nothing is lost when the store is back.
+// hang stops members of the store until the function that it returns is called: the
+// two that are not the leader's, or all.
+func (w *world) hang(leader spec.Node, all bool) (thaw func()) {
+	var ids []process.ID
+	for _, n := range w.Nodes {
+		if all || n.Member != leader.Member {
+			id := w.role(n, "etcd")
+			w.kill(id, unix.SIGSTOP)
+			w.t.Cleanup(func() { _ = id.Signal(unix.SIGCONT) })
+			ids = append(ids, id)
+		}
+	}
+	return func() {
+		for _, id := range ids {
+			w.kill(id, unix.SIGCONT)
+		}
+	}
+}
+
+// The store is gone for three leases. As long as the others give their word that nobody takes over,
+// the primary goes on: in quorum mode one of two is enough, in lease mode all are asked.
+func TestStoreGone(t *testing.T) {
+	w := demo(t)
+	w.howdah("edit-config", "--set", "failsafe_mode=true", "--yes")
+	t.Cleanup(func() {
+		w.begin()
+		w.howdah("edit-config", "--set", "failsafe_mode=null", "--yes")
+	})
+	for _, mode := range []string{"quorum", "lease"} {
+		t.Run(mode, func(t *testing.T) {
+			w := *w
+			w.t = t
+			w.begin()
+			if mode == "lease" {
+				w.leased()
+			}
+			writer := w.write()
+			leader := w.Node(w.whole())
+			server := w.role(leader, "postgres")
+			thaw := w.hang(leader, true)
+			began := time.Now()
+			w.pause(3 * leader.Agent.Timers.Lease)
+			thaw()
+			w.flowing(writer)
+			longest := writer.Longest(began, time.Now())
+			t.Logf("all of etcd stopped for %s: %s without writes", 3*leader.Agent.Timers.Lease, longest.Round(time.Millisecond))
+			if longest > leader.Agent.Timers.Lease/2 {
+				t.Errorf("%s without writes", longest)
+			}
+			w.goesOn("a store that was gone", leader.Member, server)
+			w.kept(writer)
+		})
+	}
+}
+
+// A majority of the store hangs for longer than the lease, and nobody is asked for his word: the
+// primary may not answer, nobody else leads, and nothing is lost when the store is back.
 func TestStoreWithoutMajority(t *testing.T) {
 	w := demo(t)
 	writer := w.write()
 	leader := w.Node(w.whole())
-	hung := 0
-	for _, n := range w.Nodes {
-		if n.Member != leader.Member {
-			id := w.role(n, "etcd")
-			w.kill(id, unix.SIGSTOP)
-			t.Cleanup(func() { _ = id.Signal(unix.SIGCONT) })
-			hung++
-		}
-	}
+	thaw := w.hang(leader, false)
 	began := time.Now()
 	w.until("the primary is frozen or gone", func() bool { return silent(leader) })
-	t.Logf("%d of %d members of the store hung; the primary was silent after %s", hung, len(w.Nodes), time.Since(began).Round(time.Millisecond))
+	t.Logf("a majority of the store hung; the primary was silent after %s", time.Since(began).Round(time.Millisecond))
 	for time.Since(began) < 3*leader.Agent.Timers.Lease/2 {
 		w.pause(100 * time.Millisecond)
 		for _, n := range w.Nodes {
@@ -206,11 +255,7 @@ func TestStoreWithoutMajority(t *testing.T) {
 			}
 		}
 	}
-	for _, n := range w.Nodes {
-		if n.Member != leader.Member {
-			w.kill(w.role(n, "etcd"), unix.SIGCONT)
-		}
-	}
+	thaw()
 	w.whole()
 	w.flowing(writer)
 	w.kept(writer)

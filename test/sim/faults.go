@@ -284,6 +284,7 @@ func (w *World) leader() *node {
 // heal ends every fault.
 func (w *World) heal() {
 	w.say("everything is mended")
+	w.mended = true
 	w.store.setOutage(false)
 	w.ambush = ambush{}
 	w.clean()

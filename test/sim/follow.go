@@ -26,7 +26,10 @@ func (w *World) follow() {
 
 // begins is what the configuration of the cluster begins with.
 func (w *World) begins() map[string]any {
-	if w.far == nil {
+	switch {
+	case w.failsafe:
+		return map[string]any{"failsafe_mode": true}
+	case w.far == nil:
 		return nil
 	}
 	return map[string]any{"standby_cluster": map[string]any{"host": "far", "port": 5432.0}}

@@ -90,6 +90,7 @@ func (w *World) planned() {
 
 // chaos is so long a time of faults, at most so far apart.
 func (w *World) chaos(long, apart time.Duration) {
+	w.mended = false
 	kinds, total := faults, 0
 	if w.quorum {
 		kinds = slices.Concat(faults, waitFaults)

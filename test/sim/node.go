@@ -51,8 +51,9 @@ type node struct {
 	giveUp    func()
 	probing   int // counts the probes begun
 
-	page  ha.Page // what stands in tmpfs
-	proof ha.Page // the longest right that ever stood there for its epoch
+	page  ha.Page  // what stands in tmpfs
+	given ha.Grant // and beside it
+	proof ha.Page  // the longest right that ever stood there for its epoch
 	guard int
 	froze bool    // the guard froze the server, while right was its right
 	right ha.Page // the last page that let the server answer as primary
@@ -104,6 +105,7 @@ func (n *node) powerOn() {
 	}
 	n.w.say("%s: machine on", n.name)
 	n.up, n.booted = true, n.w.now
+	n.given = n.given.Rebooted()
 	n.absent()
 	n.page, n.right, n.froze = ha.Page{}, ha.Page{}, false
 	n.stopped, n.wanted = false, true
@@ -169,7 +171,7 @@ func (n *node) startAgent() {
 			ConnURL: "postgres://" + n.host + ":5432/postgres", APIURL: "http://" + n.host + ":8008/patroni",
 			Config: n.w.begins(),
 		},
-		Timers: t, Hands: n, Log: silent,
+		Timers: t, Hands: n, Log: silent, Grant: n.given,
 	}
 	n.loop.Resume(n.server.note)
 	n.loop.Inherit(n.page)

@@ -52,6 +52,8 @@ type World struct {
 	follows bool  // until it is promoted
 
 	wiping   bool // the store is losing everything at this moment
+	mended   bool // nothing is broken since, and nothing is to be until the next chaos
+	failsafe bool // the cluster begins with failsafe_mode
 	straying bool // somebody who is no agent writes the leader key at this moment
 	promises bool // it is to live so
 	quorum   bool // it lives in synchronous mode quorum, strict: what is acknowledged is never lost
@@ -76,6 +78,7 @@ type Stats struct {
 	LongestWithout         time.Duration // a primary, once there was one
 	Frozen, Thawed         int
 	Restores               int // that the leader was asked for
+	Away, Given            int // times the store was away for long; and words of members that they will not take over
 	Strays, Righted        int // leader keys that no agent wrote; and that were a member's again before they were removed
 	Wiped, Decided         int // stores that lost everything; and what was next after them a person had to say
 }
@@ -109,6 +112,7 @@ type Options struct {
 	Mutant  *Mutant
 	Restore bool                        // people bring the cluster back to a moment
 	Wipe    bool                        // the store loses everything, again and again
+	Away    bool                        // the store is away for longer than leases last, again and again
 	Stray   bool                        // somebody who is no agent writes the leader key
 	Quorum  bool                        // commits wait for standbys, strictly
 	Follow  bool                        // it begins as a standby cluster
@@ -151,6 +155,9 @@ func New(o Options) *World {
 	}
 	if o.Wipe {
 		w.wipes()
+	}
+	if o.Away {
+		w.appeals()
 	}
 	if o.Stray {
 		w.strays()

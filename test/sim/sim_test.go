@@ -14,6 +14,7 @@ var (
 	seed     = flag.Uint64("seed", 1, "seed of TestReplay")
 	promised = flag.Bool("quorum", false, "a life in synchronous mode in TestReplay")
 	restored = flag.Bool("restore", false, "a life with restores in TestReplay")
+	away     = flag.Bool("away", false, "a life with a store that is away for long in TestReplay")
 	strayed  = flag.Bool("stray", false, "a life with leader keys that no agent wrote in TestReplay")
 	wiped    = flag.Bool("wipe", false, "a life with stores that lose everything in TestReplay")
 	followed = flag.Bool("follow", false, "a life as a standby cluster in TestReplay")
@@ -34,7 +35,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestReplay(t *testing.T) {
-	w := New(Options{Seed: *seed, Dense: *dense, Quorum: *promised, Restore: *restored, Wipe: *wiped, Stray: *strayed, Follow: *followed, Verbose: true})
+	w := New(Options{Seed: *seed, Dense: *dense, Quorum: *promised, Restore: *restored, Wipe: *wiped, Stray: *strayed, Away: *away, Follow: *followed, Verbose: true})
 	w.Live()
 	for _, l := range w.Log {
 		t.Log(l)

@@ -70,6 +70,9 @@ var notKept = []string{
 	"slots=logical", "slots=behind", "slots=lacking", "slots=await(%s)", "slots=unsafe(%s)", "Logical", "Advance", "Adopt",
 }
 
+// notAway are those of ha/failsafe.go (TestAppeals): the mode is off unless it is asked for.
+var notAway = []string{"store=silent", "granted=%d/%d", "given=%d", "Appeal"}
+
 // A vocabulary is all that a decision can say and ask for: the formats of its
 // notes and the types of its actions, read from the source of package ha, so
 // that a branch which is added there is demanded of the simulation at once.
@@ -204,7 +207,7 @@ func (s *said) format(note string) string {
 // about synchronous mode or of the others, and of every excuse for one that is gone.
 func (v vocabulary) demand(synchronous bool, complain func(string, ...any), heard *said) {
 	count := heard.count
-	lives := slices.Concat(notRestored, notFollowing, notWiped, notStrayed, notKept) // of their own
+	lives := slices.Concat(notRestored, notFollowing, notWiped, notStrayed, notAway, notKept) // of their own
 	for _, note := range slices.Sorted(maps.Keys(v.notes)) {
 		if _, excused := unreached[note]; count[note] == 0 && !excused && !slices.Contains(lives, note) && v.synchronous[note] == synchronous {
 			complain("no decision said %q", note)

@@ -1,0 +1,161 @@
+package ha
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"howdah/cluster"
+	"howdah/ha/quorum"
+)
+
+// A Grant is the word of this member that nobody takes over from the leader of Epoch
+// with its help before Until, by its own boot clock. It outlives the agent.
+type Grant struct {
+	Epoch int64
+	Until time.Duration
+	For   time.Duration
+}
+
+// Rebooted is the word as it stands after the machine was started anew: nobody knows
+// for how long it was off, so it is kept for all of its time again.
+func (g Grant) Rebooted() Grant {
+	g.Until = g.For
+	return g
+}
+
+// A Plea is what a leader asks of the others when the store confirms nothing any more.
+type Plea struct {
+	Name  string
+	Epoch int64
+	For   time.Duration
+}
+
+// A Round is who gave that word to this leader. For counts from Sent, before
+// the first of them was asked.
+type Round struct {
+	Epoch   int64
+	Sent    time.Duration
+	For     time.Duration
+	Granted []string
+}
+
+// retryAppeal is the pause after a round that was not enough.
+const retryAppeal = 250 * time.Millisecond
+
+// appeal is a leader's whom the store confirms nothing any more.
+//
+// The story: etcd is gone, or this node is cut off from it. Without a word from it the
+// right to lead ends with the lease, although nobody else can do anything either. So
+// the leader asks the others for their word that they will not take over for the
+// length of a lease: everybody who could be elected, or, where a promotion needs
+// pledges, so many voters that the rest are too few. The right then counts from before
+// they were asked, as it does for a renewal, and each keeps its word by its own clock
+// from when it gave it: whoever is asked keeps it for longer than it is
+// relied on. Who sees the store gives no word: there the key decides. A right that
+// has ended does not come back this way.
+func (t *turn) appeal() {
+	r := t.m.Right
+	if !t.leading() || !t.Known || t.Stopping || t.maintained() || t.anew() || !t.writes() || t.private() || !t.State.Config.FailsafeMode() {
+		return
+	}
+	at := max(r.Sent+(r.TTL-t.Timers.Margin)/2, t.m.Appealed+retryAppeal)
+	if t.Now < at {
+		t.wakeBy(at)
+		return
+	}
+	names, need := t.electors()
+	t.note("store=silent")
+	if need == 0 || t.RoundBusy {
+		return
+	}
+	t.m.Appealed = t.Now
+	t.do(Appeal{Epoch: r.Epoch, For: r.TTL, To: strings.Join(names, "\n")})
+}
+
+// electors are those who could take over, and how many of them have to give their word
+// for the rest to be too few; 0: it can not be said.
+func (t *turn) electors() (names []string, need int) {
+	s := t.State.Sync
+	switch {
+	case t.State.Unknown(cluster.KeySync):
+		return nil, 0
+	case t.promised():
+		if m := t.m.Sync; m.Open && m.Over == s.Mod || s.Leader != t.Self.Name {
+			return nil, 0 // a change that is on its way may have counted others
+		}
+		for _, name := range s.Standby {
+			if name != t.Self.Name {
+				names = append(names, name)
+			}
+		}
+		return names, max(len(s.Standby)-s.Quorum, 1)
+	}
+	for _, name := range t.State.Names() {
+		if name != t.Self.Name {
+			names = append(names, name)
+		}
+	}
+	return names, len(names)
+}
+
+// rounded counts the right from the last round, if enough gave their word while it lasted.
+func (t *turn) rounded() {
+	o, r := t.Round, &t.m.Right
+	if o == nil || o.Epoch != r.Epoch || o.Sent <= r.Sent || !t.leading() {
+		return
+	}
+	names, need := t.electors()
+	n := 0
+	for _, name := range names {
+		if slices.ContainsFunc(o.Granted, func(g string) bool { return strings.EqualFold(g, name) }) {
+			n++
+		}
+	}
+	t.note("granted=%d/%d", n, need)
+	if need > 0 && n >= need {
+		r.Sent, r.TTL = o.Sent, min(r.TTL, o.For)
+	}
+}
+
+// given says that this member has given its word to who led last, and keeps it.
+func (t *turn) given() bool {
+	if t.Grant.Until <= t.Now || t.Grant.Epoch < t.State.Epoch() {
+		return false
+	}
+	t.note("given=%d", t.Grant.Epoch)
+	t.wakeBy(t.Grant.Until)
+	return true
+}
+
+// Agree says whether the member of this view, after that decision, may give its
+// word, or why not.
+func Agree(v *View, d *Decision, p Plea) (Grant, error) {
+	m, s := &d.Memory, &v.State
+	l := s.Leader
+	switch {
+	case !v.Known || s.Term == nil:
+		return Grant{}, fmt.Errorf("the store was not seen")
+	case l == nil || s.LeaderName() != p.Name || l.Mod != p.Epoch || s.Term.Mod != p.Epoch:
+		return Grant{}, fmt.Errorf("epoch %d of %s is not the last that was heard of", p.Epoch, p.Name)
+	case p.Name == v.Self.Name || m.Right.Epoch != 0 || m.Promoting || v.Server.MayWrite() && v.Server.PID != 0:
+		return Grant{}, fmt.Errorf("running as a leader")
+	case m.Vacancy.Open || s.Handover.Epoch == p.Epoch && s.Handover.To == v.Self.Name:
+		return Grant{}, fmt.Errorf("about to take over")
+	case v.Server.Refused >= p.Epoch || m.Fence.Refusal >= quorum.Refusal(p.Epoch):
+		return Grant{}, fmt.Errorf("pledged against epoch %d", p.Epoch)
+	case p.For <= 0 || p.For > longestGrant:
+		return Grant{}, fmt.Errorf("for %s", p.For)
+	}
+	if pledge, ok := s.Pledge(v.Self.Name); ok && pledge.Epoch >= p.Epoch {
+		return Grant{}, fmt.Errorf("pledged against epoch %d", p.Epoch)
+	}
+	if _, fence := v.Job.Action.(Fence); fence {
+		return Grant{}, fmt.Errorf("about to refuse epoch %d", p.Epoch)
+	}
+	return Grant{Epoch: p.Epoch, Until: v.Now + p.For, For: p.For}, nil
+}
+
+// longestGrant bounds what is asked for.
+const longestGrant = 5 * time.Minute

@@ -1,0 +1,128 @@
+package sim
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"howdah/ha"
+	"howdah/pg"
+)
+
+// What the members say to each other when the store is out of reach.
+
+// appeals lets the store be away for longer than leases last, again and again; when it
+// is back, or before, the leader may be cut off from it, or from the others, or both.
+func (w *World) appeals() {
+	w.failsafe, w.mended = true, true
+	w.after(w.draw(10*time.Second, 90*time.Second), func() {
+		if !w.store.outage && !w.mended {
+			w.away(w.draw(w.Timers.Lease/2, 3*w.Timers.Lease))
+		}
+		w.appeals()
+	})
+}
+
+func (w *World) away(d time.Duration) {
+	w.store.setOutage(true)
+	w.Stats.Away++
+	for _, n := range w.nodes {
+		w.unwell(n, 0)
+	}
+	leader := w.leader()
+	store, peers := w.chance(0.5), w.chance(0.4)
+	cut := d - w.draw(0, d/2)
+	if store && !peers {
+		cut = d - time.Millisecond // just before the others see it again
+	}
+	if leader != nil && (store || peers) {
+		w.after(cut, func() { w.cut(leader, store, peers) })
+	}
+	w.after(d, func() { w.store.setOutage(false) })
+}
+
+// appealFor is how long a leader waits for the word of the others.
+const appealFor = 2 * time.Second
+
+// Appeal implements agent.Hands.
+func (n *node) Appeal(a ha.Appeal) {
+	w, gen := n.w, n.agentGen
+	r := &ha.Round{Epoch: a.Epoch, Sent: n.boot(), For: a.For}
+	asked := strings.Split(a.To, "\n")
+	open := len(asked)
+	over := func() {
+		if open = -1; n.agentGen == gen {
+			n.deliver(func() { n.loop.Rounded(*r) })
+		}
+	}
+	for _, name := range asked {
+		o := w.node(name)
+		w.after(w.message(), func() {
+			said := o != nil && w.reach(n, o) && o.gives(ha.Plea{Name: n.name, Epoch: a.Epoch, For: a.For})
+			w.after(w.message(), func() {
+				if open < 0 || !said || !w.reach(n, o) {
+					return // nobody answers, or too late
+				}
+				r.Granted = append(r.Granted, name)
+				if open--; open == 0 {
+					over()
+				}
+			})
+		})
+	}
+	w.after(appealFor, func() {
+		if open > 0 {
+			over()
+		}
+	})
+}
+
+// gives asks this member for its word. One that sees the store gives none.
+func (n *node) gives(p ha.Plea) bool {
+	if n.loop == nil || n.stall > n.w.now || !n.cutStore && !n.w.store.outage {
+		return false
+	}
+	g, err := n.loop.Agree(p)
+	if err == nil && n.w.chance(n.w.rates.fail) {
+		err = errors.New("no space left on device")
+	}
+	if err != nil {
+		n.w.say("%s: gives %s no word: %v", n.name, p.Name, err)
+		return false
+	}
+	n.given = g
+	n.w.Stats.Given++
+	n.w.say("%s: gives %s its word for epoch %d until %s", n.name, p.Name, p.Epoch, n.given.Until)
+	return true
+}
+
+// message is how long one takes from one member to another.
+func (w *World) message() time.Duration {
+	if w.chance(w.rates.slow) {
+		return w.draw(w.rates.delay, 3*time.Second)
+	}
+	return w.draw(0, w.rates.delay) + time.Microsecond
+}
+
+// backed says that nobody else can take over from the leader of that epoch, by the word of the others.
+func (w *World) backed(n *node, epoch int64) bool {
+	kept := func(o *node) bool {
+		return o.given.Epoch == epoch && (!o.up || o.boot() < o.given.Until)
+	}
+	st := w.store.newest.read()
+	if st.Sync.Active() && !n.server.names.Async() {
+		given := 0
+		for _, name := range st.Sync.Standby {
+			if o := w.node(name); o != n && kept(o) {
+				given++
+			}
+		}
+		return given >= max(len(st.Sync.Standby)-st.Sync.Quorum, 1)
+	}
+	return !slices.ContainsFunc(w.nodes, func(o *node) bool {
+		_, recorded := st.Member(o.name)
+		recorded = recorded || slices.Contains(st.Names(), o.name)
+		return o != n && recorded && o.server.data == pg.DataPresent && !kept(o)
+	})
+}
