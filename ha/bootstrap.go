@@ -83,6 +83,8 @@ func (t *turn) found(claim int64) {
 	t.note("claim=mine")
 	t.m.Founding = true
 	switch {
+	case s.Process == pg.ProcessFrozen:
+		t.work(Kill{}) // silenced at its deadline: it hears of no shutdown
 	case s.Process != pg.ProcessNone:
 		t.work(Stop{})
 	case s.Data != pg.DataPresent:

@@ -52,6 +52,12 @@ func TestAStoreIsRebuiltFromTheLivingCluster(t *testing.T) {
 		{"it said so before the watch told", leader, nil, func(v *View) {
 			v.Memory.Former, v.Memory.Right = v.Memory.Right, Right{}
 		}, "fence=deadline store=anew awaits=b awaits=c right=live -> freeze, open(system 7400000000000000001)"},
+		{"a person names it, and its server is frozen", leader, nil, func(v *View) {
+			frozen(v)
+			v.State.Failover = cluster.Failover{Member: "a", Mod: 3}
+			v.State.Initialize = cluster.Initialize{Present: true, Mod: 4}
+			v.State.Claim = &cluster.Claim{Leader: "a", Mod: 4}
+		}, "fence=frozen store=anew asked-for=a cluster=new claim=mine -> kill"},
 		{"its right has ended", leader, nil, frozen, "fence=frozen store=anew awaits=b awaits=c -> nothing"},
 		{"and one other is not heard of", leader, nil, func(v *View) { frozen(v); heard(v, "b") }, "fence=frozen store=anew awaits=c -> nothing"},
 		{

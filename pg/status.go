@@ -73,14 +73,11 @@ func (c Control) WasPrimary() bool {
 	return false
 }
 
-// Last is the newest timeline that a server is known to have written on: one that
-// was promoted says so before its first checkpoint (xlog.c, CreateEndOfRecoveryRecord).
-func (c Control) Last() Timeline {
-	if c.WasPrimary() {
-		return max(c.Timeline, c.MinEndTL)
-	}
-	return c.Timeline
-}
+// Last is the newest timeline that a server is known to have log of: one that was
+// promoted says so before its first checkpoint (xlog.c, CreateEndOfRecoveryRecord),
+// also when it was started as a standby since, and one that followed says how far it
+// has to replay (pg_rewind.c compares the same).
+func (c Control) Last() Timeline { return max(c.Timeline, c.MinEndTL) }
 
 // A Replica is one row of pg_stat_replication.
 type Replica struct {
