@@ -2,6 +2,8 @@ package postgres_test
 
 import (
 	"errors"
+	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -116,9 +118,15 @@ func TestCommits(t *testing.T) {
 		t.Fatal(err)
 	}
 	waits := make(chan error, 1)
+	var over atomic.Bool
 	go func() {
-		_, err := client.Exec(ctx, "CREATE TABLE waits (n int)").ReadAll()
-		waits <- err
+		for n := 0; ; n++ { // backends learn from the checkpointer that they have to wait, a moment later
+			_, err := client.Exec(ctx, fmt.Sprintf("CREATE TABLE waits%d (n int)", n)).ReadAll()
+			if err != nil || over.Load() {
+				waits <- err
+				return
+			}
+		}
 	}()
 	wait(t, "a commit is seen to wait", func() bool {
 		c := a.Look(ctx).Commits
@@ -129,6 +137,7 @@ func TestCommits(t *testing.T) {
 	if len(c.Lax) != len(want) || c.Lax[0] != want[0] || c.Lax[1] != want[1] {
 		t.Errorf("lax: %+v, want %+v", c.Lax, want)
 	}
+	over.Store(true)
 	if err := a.Synchronize(ctx, "", ""); err != nil {
 		t.Fatal(err)
 	}

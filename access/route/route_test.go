@@ -475,6 +475,9 @@ func TestValuesThatCannotBeRead(t *testing.T) {
 				keys[k] = cluster.KV{Key: k, Value: []byte(v), Mod: 5, Create: 5}
 			}
 			keys[key] = cluster.KV{Key: key, Value: []byte(value), Mod: 6, Create: 5}
+			if key == cluster.KeyLeader { // an agent's, whatever it says
+				keys[key] = cluster.KV{Key: key, Value: []byte(value), Mod: 6, Create: 5, Lease: 7}
+			}
 			p := cluster.PictureOf(cluster.Parse(9, keys))
 			got := usable(t, f, View{Known: true, Picture: p})
 			if value == good[key] && got != whole {
