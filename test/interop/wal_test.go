@@ -120,6 +120,9 @@ func flip(t *testing.T, path string, at int) {
 // With archive-async ours pushes ahead of the archiver and fetches ahead of recovery:
 // nothing is missing, whoever of the two begins, and the other finds all of it good.
 func TestAsynchronous(t *testing.T) {
+	if !*wide && os.Getenv("NIGHTLY") == "" {
+		t.Skip("the same chain with both programs takes longer than there is time by day: -interop")
+	}
 	l := newLab(t, setting{compress: "zst", cipher: "pass", lines: "archive-async=y\nprocess-max=3\n"})
 	l.with(ours, "stanza-create")
 	l.fill()
