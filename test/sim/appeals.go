@@ -25,21 +25,36 @@ func (w *World) appeals() {
 }
 
 func (w *World) away(d time.Duration) {
-	w.store.setOutage(true)
 	w.Stats.Away++
-	for _, n := range w.nodes {
-		w.unwell(n, 0)
-	}
 	leader := w.leader()
 	store, peers := w.chance(0.5), w.chance(0.4)
-	cut := d - w.draw(0, d/2)
-	if store && !peers {
-		cut = d - time.Millisecond // just before the others see it again
+	if w.chance(0.5) {
+		// It is the network to the store, which goes on by itself: leases end there.
+		w.say("nobody reaches the store")
+		for _, n := range w.nodes {
+			n.cutStore = true
+			n.absent()
+			w.unwell(n, 0)
+			back := d
+			if n == leader && store && !peers {
+				back += w.draw(0, 2*w.Timers.Lease) // longer than for the others
+			}
+			w.after(back, func() { w.mend(n) })
+		}
+	} else {
+		w.store.setOutage(true)
+		for _, n := range w.nodes {
+			w.unwell(n, 0)
+		}
+		w.after(d, func() { w.store.setOutage(false) })
 	}
-	if leader != nil && (store || peers) {
-		w.after(cut, func() { w.cut(leader, store, peers) })
+	if leader != nil && peers {
+		w.after(w.draw(d/2, d), func() {
+			if !w.mended {
+				w.cut(leader, store, peers)
+			}
+		})
 	}
-	w.after(d, func() { w.store.setOutage(false) })
 }
 
 // appealFor is how long a leader waits for the word of the others.
@@ -91,7 +106,9 @@ func (n *node) gives(p ha.Plea) bool {
 		n.w.say("%s: gives %s no word: %v", n.name, p.Name, err)
 		return false
 	}
-	n.given = g
+	if n.given = g; n.w.mutant.Forgets {
+		n.loop.Grant = ha.Grant{}
+	}
 	n.w.Stats.Given++
 	n.w.say("%s: gives %s its word for epoch %d until %s", n.name, p.Name, p.Epoch, n.given.Until)
 	return true

@@ -23,6 +23,7 @@ var Mutants = []Mutant{
 	{Name: "a promotion without pledges", Law: "law 4", Quorum: true, Uncounted: true},
 	{Name: "clients let in to whatever a crash left", Law: "law 2", Quorum: true, Ungated: true},
 	{Name: "an offer taken without its log", Law: "loss", TakesBehind: true},
+	{Name: "a word that is forgotten", Law: "law 3", Forgets: true},
 	{Name: "a restore that nobody but its leader knows of", Law: "restore", Quorum: true, Restores: true},
 }
 
@@ -44,6 +45,7 @@ type Mutant struct {
 	Uncounted    bool   // whoever has not pledged is taken to have pledged next to nothing
 	Ungated      bool   // a server is taken to be shut when it is started, and open once it runs
 	TakesBehind  bool   // whoever is offered the key takes it, whatever it has
+	Forgets      bool   // a member gives its word, and stands for election all the same
 	Restores     bool   // people bring clusters back, and only the leader of a restore is told
 }
 
