@@ -73,7 +73,7 @@ func (t *turn) leadDown() {
 	if s.Control.Clean() && t.m.Crash.At == 0 {
 		// It was shut down by somebody, or never ran: nothing to offer, nothing lost.
 		t.note("shutdown=clean")
-		if t.m.Story.Kind == "" {
+		if t.m.Story.over() {
 			t.begin(cluster.KindRestart, t.Self.Name, "PostgreSQL was found shut down")
 		}
 		t.m.Story.phase("stopped", t.Wall)

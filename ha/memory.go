@@ -266,6 +266,9 @@ func (s *Story) phase(name string, at time.Time) {
 	s.Phases = append(s.Phases[:len(s.Phases):len(s.Phases)], cluster.Phase{Name: name, After: at.Sub(s.Begun)})
 }
 
+// over says that another story may begin: the last one may wait for a gateway still.
+func (s *Story) over() bool { return s.Kind == "" || s.reached(cluster.PhaseWrites) }
+
 // reached says that the phase has ended.
 func (s *Story) reached(name string) bool {
 	return slices.ContainsFunc(s.Phases, func(p cluster.Phase) bool { return p.Name == name })

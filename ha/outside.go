@@ -26,7 +26,7 @@ func (t *turn) outside() bool {
 		return false // it is fenced, and then killed
 	}
 	t.note("stop=outside")
-	if t.leading() && t.m.Story.Kind == "" {
+	if t.leading() && t.m.Story.over() {
 		t.begin(cluster.KindRestart, t.Self.Name, "PostgreSQL was told to shut down, and not by its agent")
 	}
 	t.work(Stop{})

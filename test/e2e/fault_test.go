@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -207,8 +208,10 @@ func TestStoreGone(t *testing.T) {
 	w := demo(t)
 	w.howdah("edit-config", "--set", "failsafe_mode=true", "--yes")
 	t.Cleanup(func() {
-		w.begin()
-		w.howdah("edit-config", "--set", "failsafe_mode=null", "--yes")
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		_, err := w.Howdah(ctx, "edit-config", "--set", "failsafe_mode=null", "--yes")
+		w.check(err)
 	})
 	for _, mode := range []string{"quorum", "lease"} {
 		t.Run(mode, func(t *testing.T) {
