@@ -38,7 +38,7 @@ lint:
 # A cluster broken at random while clients use it: make chaos ARGS="-chaos 2h -seed 7".
 chaos:
 	@scripts/install-postgres
-	REQUIRE_PG=1 go test -count=1 -timeout 6h -v -run '^TestChaos$$' ./test/e2e $(ARGS)
+	REQUIRE_PG=1 NIGHTLY=1 go test -count=1 -timeout 6h -v -run '^TestChaos$$' ./test/e2e $(ARGS)
 
 # How long writes stop: a writer of numbered rows, and one fault after another.
 bench-failover: build
