@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"howdah/pg"
 )
 
 // A PermanentSlot is one that is to be there whoever leads.
@@ -20,12 +22,7 @@ type PermanentSlot struct {
 }
 
 // Kind is what pg_replication_slots calls it.
-func (p PermanentSlot) Kind() string {
-	if p.Logical {
-		return "logical"
-	}
-	return "physical"
-}
+func (p PermanentSlot) Kind() string { return pg.SlotKind(p.Logical) }
 
 // permanentKeys are Patroni's names of the section: the first that says anything counts.
 var permanentKeys = []string{"permanent_replication_slots", "permanent_slots", "slots"}

@@ -57,7 +57,8 @@ type (
 		Sync     string
 		SyncOver int64
 	}
-	// Retake hangs a key that is ours already on our present lease.
+	// Retake hangs a key that is ours already on our present lease, or puts ours over one
+	// that a stranger wrote (see stray).
 	Retake struct {
 		Lease int64
 		Epoch int64

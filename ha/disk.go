@@ -112,33 +112,43 @@ func (t *turn) tight(member string) bool {
 }
 
 // relieved is what a primary at the last mark does. It says whether that is work on the
-// server, or is to be waited for.
+// server.
 func (t *turn) relieved() bool {
 	m := &t.m.Disk
 	shut := m.Shut
 	switch {
 	case m.Mark < diskLast || t.guarded() != cluster.DiskAct:
 		m.Asked, m.Shut = 0, false
-	case t.State.Failover.Asked():
-	case (m.Asked == 0 || t.Now-m.Asked > askLater) && t.roomier() != "":
-		to := t.roomier()
-		t.note("disk=last(%s has room)", to)
-		if !t.quiet() {
-			m.Asked = t.Now
-			t.begin(cluster.KindSwitchover, t.Self.Name, "its disk is nearly full")
-			t.put(cluster.KeyFailover, cluster.Failover{Leader: t.Self.Name, Member: to}.Encode(), t.State.Failover.Mod)
-		}
-	case m.Asked != 0 && t.Now-m.Asked < askAgain:
-		t.wakeBy(m.Asked + askAgain)
-	default:
-		t.note("disk=last")
-		m.Shut = true
+	case !t.State.Failover.Asked():
+		t.pressed()
 	}
 	if m.Shut == shut {
 		return false
 	}
 	t.m.SetAt = -1 // the parameters are others now
 	return t.configure()
+}
+
+// pressed asks somebody who has room to take over, and closes to writes where nobody has.
+func (t *turn) pressed() {
+	m := &t.m.Disk
+	if m.Asked == 0 || t.Now-m.Asked > askLater {
+		if to := t.roomier(); to != "" {
+			t.note("disk=last(%s has room)", to)
+			if !t.quiet() {
+				m.Asked = t.Now
+				t.begin(cluster.KindSwitchover, t.Self.Name, "its disk is nearly full")
+				t.put(cluster.KeyFailover, cluster.Failover{Leader: t.Self.Name, Member: to}.Encode(), t.State.Failover.Mod)
+			}
+			return
+		}
+	}
+	if m.Asked != 0 && t.Now-m.Asked < askAgain {
+		t.wakeBy(m.Asked + askAgain)
+		return
+	}
+	t.note("disk=last")
+	m.Shut = true
 }
 
 // opened forgets of a leader's plight: this node does not lead.

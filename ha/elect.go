@@ -362,8 +362,8 @@ func (t *turn) acquireOver(why string, a Acquire) {
 	switch {
 	case t.Stopping:
 		t.note("stopping")
-	case t.m.Lease.ID == 0 || t.m.Lease.Sent == 0 || t.Now-t.m.Lease.Sent > t.m.Lease.TTL/2:
-		t.note("lease=old") // renew first: taking the key does not extend the lease
+	case t.m.Lease.old(t.Now):
+		t.note("lease=old")
 		t.confirm()
 	case t.State.Revision < t.m.Wrote:
 		t.note("store=behind")

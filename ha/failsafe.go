@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -136,13 +137,13 @@ func Agree(v *View, d *Decision, p Plea) (Grant, error) {
 	l := s.Leader
 	switch {
 	case !v.Known || s.Term == nil:
-		return Grant{}, fmt.Errorf("the store was not seen")
+		return Grant{}, errors.New("the store was not seen")
 	case l == nil || s.LeaderName() != p.Name || l.Mod != p.Epoch || s.Term.Mod != p.Epoch:
 		return Grant{}, fmt.Errorf("epoch %d of %s is not the last that was heard of", p.Epoch, p.Name)
 	case p.Name == v.Self.Name || m.Right.Epoch != 0 || m.Promoting || v.Server.MayWrite() && v.Server.PID != 0:
-		return Grant{}, fmt.Errorf("running as a leader")
+		return Grant{}, errors.New("running as a leader")
 	case m.Vacancy.Open || s.Handover.Epoch == p.Epoch && s.Handover.To == v.Self.Name:
-		return Grant{}, fmt.Errorf("about to take over")
+		return Grant{}, errors.New("about to take over")
 	case v.Server.Refused >= p.Epoch || m.Fence.Refusal >= quorum.Refusal(p.Epoch):
 		return Grant{}, fmt.Errorf("pledged against epoch %d", p.Epoch)
 	case p.For <= 0 || p.For > longestGrant:

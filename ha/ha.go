@@ -162,6 +162,7 @@ type turn struct {
 	d Decision
 
 	problems []problem.Error // found in this turn, for a person
+	lasting  *lasting        // the permanent slots; nil: not asked for in this turn
 }
 
 // Decide returns what this node should do about v, with the facts that led there.

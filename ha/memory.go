@@ -98,6 +98,10 @@ type Lease struct {
 // heard is when the last request was sent that the store answered.
 func (l Lease) heard() time.Duration { return max(l.Sent, l.Kept) }
 
+// old says that the lease is renewed before the leader key is hung on it: to take the
+// key does not extend it.
+func (l Lease) old(now time.Duration) bool { return l.ID == 0 || l.Sent == 0 || now-l.Sent > l.TTL/2 }
+
 // Right is the proof that the leader key is ours: confirmed by the store in
 // answer to what was sent at Sent.
 type Right struct {

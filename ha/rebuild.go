@@ -59,7 +59,7 @@ func (t *turn) rebuild() bool {
 		return true
 	case !t.alone(own):
 		return true
-	case t.m.Lease.ID == 0 || t.m.Lease.Sent == 0 || t.Now-t.m.Lease.Sent > t.m.Lease.TTL/2:
+	case t.m.Lease.old(t.Now):
 		t.note("lease=old")
 		t.confirm()
 		return true

@@ -47,9 +47,24 @@ type Copy struct {
 	Safe bool
 }
 
-// permanent are the permanent slots of this member. sure is false where what the
+// lasting are permanent slots as they were read. sure is false where what the
 // configuration says can not be read, or not all of it: then none is dropped.
+type lasting struct {
+	slots []cluster.PermanentSlot
+	sure  bool
+}
+
+// permanent are the permanent slots of this member.
 func (t *turn) permanent() (all []cluster.PermanentSlot, sure bool) {
+	if t.lasting == nil {
+		all, sure = t.configured()
+		t.lasting = &lasting{all, sure}
+	}
+	return t.lasting.slots, t.lasting.sure
+}
+
+// configured reads them, and tells of those that can not be kept.
+func (t *turn) configured() (all []cluster.PermanentSlot, sure bool) {
 	c := &t.State.Config
 	if !t.Known || t.State.Unknown(cluster.KeyConfig) || c.Data == nil {
 		return nil, false
@@ -173,7 +188,7 @@ func (t *turn) logical() bool {
 				Do:  "drop it (`SELECT pg_drop_replication_slot('" + p.Name + "')`), it is made anew at once; then have its reader begin anew, for it lacks what came meanwhile",
 			})
 			continue
-		case here && slices.Contains(t.Server.Ours, p.Name) && (h.Failover || t.Server.Major < native):
+		case here && slices.Contains(t.Server.Ours, p.Name) && (h.Failover || t.Server.Major < pg.SyncsSlots):
 			continue
 		}
 		want = append(want, pg.Slot{Name: p.Name, Logical: true, Database: p.Database, Plugin: p.Plugin})
@@ -190,16 +205,13 @@ func (t *turn) logical() bool {
 	return true
 }
 
-// native is the major from which on the server brings logical slots to its standbys by itself.
-const native = 17
-
 // forLogical are the parameters without which no logical slot can be kept on a standby.
 func (t *turn) forLogical(parameters map[string]string) {
 	if !t.State.LogicalSlots() {
 		return
 	}
 	parameters["hot_standby_feedback"] = "on"
-	if t.Server.Major >= native {
+	if t.Server.Major >= pg.SyncsSlots {
 		parameters["sync_replication_slots"] = "on"
 	}
 }
@@ -218,7 +230,7 @@ func (t *turn) standing() bool {
 	}
 	said := t.State.Status.Slots
 	fresh := t.State.Status.Epoch == t.State.Leader.Mod // else they are positions on another timeline, perhaps
-	copies := s.Major < native && !t.tags(t.seen()).NoFailover() && t.sourceOf(t.Self.Name, t.tags(t.seen())) == ""
+	copies := s.Major < pg.SyncsSlots && !t.tags(t.seen()).NoFailover() && t.sourceOf(t.Self.Name, t.tags(t.seen())) == ""
 	drop := t.discarded(all, sure)
 	var move []pg.Slot
 	var lacking []string
@@ -244,7 +256,7 @@ func (t *turn) standing() bool {
 		}
 		wanted := slices.ContainsFunc(all, func(p cluster.PermanentSlot) bool { return p.Name == h.Name })
 		switch {
-		case s.Major >= native && (h.Failover || wanted) && !slices.Contains(drop, h.Name):
+		case s.Major >= pg.SyncsSlots && (h.Failover || wanted) && !slices.Contains(drop, h.Name):
 			drop = append(drop, h.Name) // from when this server led: the leader's takes its place
 		case s.Version > 0 && s.Version < 160000 && !wanted && sure && !slices.Contains(drop, h.Name):
 			t.problems = append(t.problems, problem.Error{
@@ -348,7 +360,7 @@ func (t *turn) safe(all []cluster.PermanentSlot) {
 		h, there := t.held(p.Name)
 		there = there && h.Logical && !h.Lost && !unlike(h, p) && m.Stuck != p.Name
 		switch {
-		case s.Major >= native:
+		case s.Major >= pg.SyncsSlots:
 			c.Safe = there && h.Synced
 		case !there:
 			c = Copy{Name: p.Name}

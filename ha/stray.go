@@ -17,7 +17,7 @@ func (t *turn) stray() bool {
 		return false
 	}
 	t.note("leader=stray(%s)", l.Name)
-	if t.m.Lease.ID == 0 || t.m.Lease.Sent == 0 || t.Now-t.m.Lease.Sent > t.m.Lease.TTL/2 {
+	if t.m.Lease.old(t.Now) {
 		t.confirm()
 		return true
 	}

@@ -1,7 +1,6 @@
 package ha
 
 import (
-	"slices"
 	"time"
 
 	"howdah/cluster"
@@ -65,7 +64,7 @@ func (t *turn) tune() {
 
 // untuned tells of a problem that is everybody's alike, once.
 func (t *turn) untuned(p problem.Error) {
-	if t.State.LeaderName() == t.Self.Name && !slices.Contains(t.problems, p) {
+	if t.State.LeaderName() == t.Self.Name {
 		t.problems = append(t.problems, p)
 	}
 }

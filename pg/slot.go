@@ -5,6 +5,10 @@ import (
 	"strings"
 )
 
+// SyncsSlots is the major from which on a server brings logical slots to its standbys by
+// itself (sync_replication_slots, and failover of a slot).
+const SyncsSlots = 17
+
 // A Slot is one row of pg_replication_slots.
 type Slot struct {
 	Name     string `json:"name"`
@@ -20,8 +24,11 @@ type Slot struct {
 }
 
 // Kind is what pg_replication_slots calls it.
-func (s Slot) Kind() string {
-	if s.Logical {
+func (s Slot) Kind() string { return SlotKind(s.Logical) }
+
+// SlotKind is the slot_type of a slot.
+func SlotKind(logical bool) string {
+	if logical {
 		return "logical"
 	}
 	return "physical"

@@ -20,10 +20,6 @@ import (
 	"howdah/spec"
 )
 
-// failoverFrom is the major from which on PostgreSQL itself brings the logical slots
-// of a primary to its standbys.
-const failoverFrom = 17
-
 // slotTime bounds what is done with one logical slot: one is made only once every
 // transaction of that moment has ended, and moved by reading the log up to there.
 const slotTime = 4 * time.Second
@@ -77,7 +73,7 @@ func (s *Server) Logical(ctx context.Context, want []pg.Slot, drop []string) err
 		h, there := here[w.Name]
 		switch {
 		case !st.Primary():
-		case there && !h.Failover && s.programs.Major >= failoverFrom:
+		case there && !h.Failover && s.programs.Major >= pg.SyncsSlots:
 			errs = append(errs, s.failover(ctx, w.Name))
 		case !there:
 			errs = append(errs, s.makeLogical(ctx, w))
@@ -102,7 +98,7 @@ func (s *Server) noteLogical(names []string) error {
 // makeLogical makes one in its database.
 func (s *Server) makeLogical(ctx context.Context, w pg.Slot) error {
 	more := ""
-	if s.programs.Major >= failoverFrom {
+	if s.programs.Major >= pg.SyncsSlots {
 		more = ", false, false, true" // temporary, twophase, failover
 	}
 	err := s.inDatabase(ctx, w.Database, nil, "SELECT pg_create_logical_replication_slot("+pg.QuoteLiteral(w.Name)+", "+pg.QuoteLiteral(w.Plugin)+more+")")

@@ -32,7 +32,7 @@ func decodes(n *spec.Node) {
 // The reader of a logical slot goes on at a promoted standby where it was at the primary:
 // every row once, on each version that copies slots as files.
 func TestLogicalSlotsAreCopied(t *testing.T) {
-	majors := slices.DeleteFunc(testpg.Majors(t), func(major int) bool { return major >= 17 }) // from there on the server does it by itself
+	majors := slices.DeleteFunc(testpg.Majors(t), func(major int) bool { return major >= pg.SyncsSlots }) // from there on the server does it by itself
 	if os.Getenv("NIGHTLY") == "" {
 		majors = majors[max(0, len(majors)-1):]
 	}

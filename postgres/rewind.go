@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -105,11 +107,86 @@ func (s *Server) Rewind(ctx context.Context, from pg.Upstream) error {
 	if err := remove(s.in("postmaster.pid")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	lacks, err := s.lacking()
+	if err != nil {
+		return fmt.Errorf("rewind to %s: %w", from.Name, err)
+	}
+	if lacks != "" {
+		return &problem.Error{
+			Code: "rewind-failed", What: "what was rewound to " + from.Name + " is of no use",
+			Why: "the log from where the two parted is not all there any more: " + lacks + " is removed",
+			Do:  "a fresh copy is made instead",
+		}
+	}
 	if err := s.becomeStandby(); err != nil {
 		return fmt.Errorf("rewind to %s: %w", from.Name, err)
 	}
 	s.log.Info("rewound", "to", from.Name, logkey.Took, time.Since(began))
 	return nil
+}
+
+// lacking is a segment of the log that rewound data need and do not have; "" is none.
+//
+// pg_rewind copies all log that the source has, and a source needs no log from before its
+// last checkpoint. Of each segment recovery wants the file of the newest timeline that began
+// in it or before, and takes an older one's where that is missing (XLogFileReadAnyTLI,
+// src/backend/access/transam/xlogrecovery.c). Of the segment in which the two parted
+// that is the data's own from before the rewind, kept since 17: with records that the
+// source's history does not have, and that recovery would replay. The last segments,
+// begun while it was copied, may be missing: they are streamed.
+func (s *Server) lacking() (string, error) {
+	label, err := os.ReadFile(s.in("backup_label"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil // there was nothing to take back
+	} else if err != nil {
+		return "", err
+	}
+	ctl, err := readControl(s.data)
+	if err != nil {
+		return "", err
+	}
+	_, rest, _ := strings.Cut(string(label), "START WAL LOCATION: ")
+	text, _, _ := strings.Cut(rest, " ")
+	redo, err := pg.ParseLSN(text)
+	if err != nil {
+		return "", fmt.Errorf("backup_label: %w", err)
+	}
+	raw, err := os.ReadFile(filepath.Join(s.in("pg_wal"), ctl.MinEndTL.HistoryFile()))
+	if err != nil {
+		return "", err
+	}
+	history, err := pg.ParseHistory(string(raw))
+	if err != nil {
+		return "", err
+	}
+	var begun pg.LSN // where the last timeline was
+	if len(history) > 0 {
+		begun = history[len(history)-1].At
+	}
+	names, err := walNames(s.data)
+	if err != nil {
+		return "", err
+	}
+	lacks := ""
+	for at := redo - redo%pg.LSN(ctl.segment); at < ctl.MinEnd; at += pg.LSN(ctl.segment) {
+		name := segmentOf(history, ctl.MinEndTL, at, ctl.segment)
+		_, here := slices.BinarySearch(names, name)
+		if !here && lacks == "" {
+			lacks = name
+		}
+		if lacks != "" && (here || at <= begun) {
+			return lacks, nil
+		}
+	}
+	return "", nil
+}
+
+// segmentOf names the segment at l as recovery to tl, whose history h is, wants it.
+func segmentOf(h pg.History, tl pg.Timeline, l pg.LSN, size uint64) string {
+	for i := len(h) - 1; i >= 0 && uint64(h[i].At)/size > uint64(l)/size; i-- {
+		tl = h[i].Timeline
+	}
+	return tl.Segment(l, size)
 }
 
 // settle has the source write a checkpoint. pg_rewind reads the source's

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -378,6 +379,54 @@ func TestEndAgreesWithWaldump(t *testing.T) {
 	}
 	if short, err := a.End(t.Context()); err != nil || short != last {
 		t.Fatalf("with the record at %s damaged the log ends at %s, %v", last, short, err)
+	}
+}
+
+// A primary that was promoted in the middle of a segment, and has removed that segment since,
+// is no source of a rewind: what was rewound would replay its own log instead.
+func TestNoRewindWithoutTheLogOfTheFork(t *testing.T) {
+	majors := testpg.Majors(t)
+	for _, major := range slices.Compact([]int{majors[0], majors[len(majors)-1]}) {
+		t.Run(strconv.Itoa(major), func(t *testing.T) {
+			ctx := t.Context()
+			a := testpg.Start(t, testpg.Primary(), testpg.Major(major), testpg.TCP())
+			if !a.Programs().Has("pg_rewind") {
+				t.Skip("no pg_rewind")
+			}
+			a.Query("CREATE TABLE t (n int)")
+			c := testpg.Start(t, testpg.StandbyOf(a), testpg.Named("c"), testpg.Major(major), testpg.TCP())
+			wait(t, "the table is there", func() bool { text, _ := c.Exec(ctx, "SELECT to_regclass('t') IS NOT NULL"); return text == "t" })
+			a.Query("CHECKPOINT") // the last that both have
+			at := a.Query("SELECT pg_current_wal_insert_lsn()")
+			wait(t, "the checkpoint is there", func() bool { text, _ := c.Exec(ctx, "SELECT pg_last_wal_replay_lsn() >= '"+at+"'"); return text == "t" })
+			for _, err := range []error{c.Stop(ctx, postgres.Fast), c.Start(ctx, &pg.Upstream{}), c.Promote(ctx, 0)} {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			a.Query("INSERT INTO t VALUES (1)")
+			if err := a.Kill(ctx); err != nil {
+				t.Fatal(err)
+			}
+			c.Query("ALTER SYSTEM SET wal_keep_size = 0")
+			c.Query("SELECT pg_reload_conf()")
+			fork := filepath.Join(c.Node.Postgres.Data, "pg_wal", c.Query("SELECT pg_walfile_name(pg_current_wal_lsn())"))
+			for range 3 {
+				c.Query("INSERT INTO t VALUES (2)")
+				c.Query("SELECT pg_switch_wal()")
+				c.Query("CHECKPOINT")
+			}
+			if _, err := os.Stat(fork); !errors.Is(err, os.ErrNotExist) {
+				t.Fatalf("%s is there: %v", fork, err)
+			}
+			if err := a.Recover(ctx); err != nil {
+				t.Fatal(err)
+			}
+			told(t, a.Rewind(ctx, c.Upstream()), "rewind-failed", filepath.Base(fork))
+			if st := a.Look(ctx); st.Data != pg.DataPartial {
+				t.Errorf("then the data are %v, and not to be copied anew", st.Data)
+			}
+		})
 	}
 }
 

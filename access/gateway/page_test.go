@@ -97,6 +97,7 @@ func served(t *testing.T) *world {
 	s := server.next(t, startup("demo"))
 	send(t, s, "12345")
 	expect(t, c, "12345")
+	eventually(t, "what was sent is counted", func() bool { return w.rows()["demo-primary/a"]["bout"] == "5" })
 	return w
 }
 

@@ -145,7 +145,7 @@ func (l *Loop) Agree(p ha.Plea) (ha.Grant, error) {
 		return g, err
 	}
 	if g.Epoch == l.Grant.Epoch {
-		g.Until = max(g.Until, l.Grant.Until)
+		g.Until, g.For = max(g.Until, l.Grant.Until), max(g.For, l.Grant.For)
 	}
 	l.Grant = g
 	return g, nil
