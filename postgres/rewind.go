@@ -114,7 +114,7 @@ func (s *Server) Rewind(ctx context.Context, from pg.Upstream) error {
 	if lacks != "" {
 		return &problem.Error{
 			Code: "rewind-failed", What: "what was rewound to " + from.Name + " is of no use",
-			Why: "the log from where the two parted is not all there any more: " + lacks + " is removed",
+			Why: from.Name + " has not all of the log since the two parted: " + lacks + " is missing",
 			Do:  "a fresh copy is made instead",
 		}
 	}
@@ -127,8 +127,8 @@ func (s *Server) Rewind(ctx context.Context, from pg.Upstream) error {
 
 // lacking is a segment of the log that rewound data need and do not have; "" is none.
 //
-// pg_rewind copies all log that the source has, and a source needs no log from before its
-// last checkpoint. Of each segment recovery wants the file of the newest timeline that began
+// pg_rewind copies all log that the source has, which is not all since the two parted if
+// some was removed, or if the source is itself a younger copy. Of each segment recovery wants the file of the newest timeline that began
 // in it or before, and takes an older one's where that is missing (XLogFileReadAnyTLI,
 // src/backend/access/transam/xlogrecovery.c). Of the segment in which the two parted
 // that is the data's own from before the rewind, kept since 17: with records that the
