@@ -128,12 +128,13 @@ func (s *Server) Rewind(ctx context.Context, from pg.Upstream) error {
 // lacking is a segment of the log that rewound data need and do not have; "" is none.
 //
 // pg_rewind copies all log that the source has, which is not all since the two parted if
-// some was removed, or if the source is itself a younger copy. Of each segment recovery wants the file of the newest timeline that began
-// in it or before, and takes an older one's where that is missing (XLogFileReadAnyTLI,
-// src/backend/access/transam/xlogrecovery.c). Of the segment in which the two parted
-// that is the data's own from before the rewind, kept since 17: with records that the
-// source's history does not have, and that recovery would replay. The last segments,
-// begun while it was copied, may be missing: they are streamed.
+// some was removed, or if the source is itself a younger copy. Of each segment recovery
+// wants the file of the newest timeline that began in it or before, and takes an older
+// one's where that is missing (XLogFileReadAnyTLI, src/backend/access/transam/xlogrecovery.c).
+// Of the segment in which the two parted that is the data's own from before the rewind,
+// kept since 17: with records that the source's history does not have, and that recovery
+// would replay. The last segments, begun while it was copied, may be missing: they are
+// streamed.
 func (s *Server) lacking() (string, error) {
 	label, err := os.ReadFile(s.in("backup_label"))
 	if errors.Is(err, fs.ErrNotExist) {
