@@ -45,6 +45,9 @@ func (w *World) decide(wiped int, d time.Duration) {
 			if w.promises && st.Initialize.System != 0 && st.Config.SynchronousMode() == cluster.SyncOff {
 				w.synchronous() // nobody who was left remembered the configuration
 			}
+			if w.mended && st.Config.Pause() {
+				w.pause(false) // put back as it was during a pause, which lasts until somebody ends it
+			}
 			return
 		}
 		w.decide(wiped, d)
