@@ -41,8 +41,15 @@ func (w *World) wipe() {
 func (w *World) decide(wiped int, d time.Duration) {
 	w.after(d, func() {
 		st := w.store.newest.read()
-		if st.Initialize.System != 0 || w.Stats.Wiped != wiped {
-			if w.promises && st.Initialize.System != 0 && st.Config.SynchronousMode() == cluster.SyncOff {
+		if w.Stats.Wiped != wiped {
+			return
+		}
+		if st.Initialize.System != 0 {
+			if st.Config.Data == nil {
+				w.decide(wiped, d) // not all of it is back
+				return
+			}
+			if w.promises && st.Config.SynchronousMode() == cluster.SyncOff {
 				w.synchronous() // nobody who was left remembered the configuration
 			}
 			if w.mended && st.Config.Pause() {
