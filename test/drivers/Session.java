@@ -169,7 +169,7 @@ public class Session {
 					conn.setAutoCommit(false);
 					while (!over.get()) {
 						try (PreparedStatement insert = conn.prepareStatement("INSERT INTO written VALUES (?, ?)")) {
-							insert.setString(1, "jdbc");
+							insert.setString(1, "JDBC");
 							insert.setLong(2, count.get());
 							insert.executeUpdate();
 						}

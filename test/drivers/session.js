@@ -7,6 +7,9 @@ const { Client, Pool } = require('pg')
 const { from: copyFrom, to: copyTo } = require('pg-copy-streams')
 const Cursor = require('pg-cursor')
 
+// By require it means that the certificate is known, too; libpq does not.
+const encrypted = process.env.PGSSLMODE === 'require' ? { ssl: { rejectUnauthorized: false } } : {}
+
 async function session () {
   const pool = new Pool({ max: 4 })
   await pool.query('CREATE TABLE node (n int, s text)')
@@ -65,12 +68,12 @@ async function loop () {
   let count = 0
   process.stdin.resume().on('end', () => { over = true })
   await Promise.all([0, 1, 2, 3].map(async i => {
-    const c = new Client()
+    const c = new Client(encrypted)
     await c.connect()
     while (!over) {
       await c.query('BEGIN')
-      if (i % 2) await c.query({ name: 'write', text: 'INSERT INTO written VALUES ($1, $2)', values: ['node', count] })
-      else await c.query("INSERT INTO written VALUES ('node', 0)")
+      if (i % 2) await c.query({ name: 'write', text: 'INSERT INTO written VALUES ($1, $2)', values: ['node-postgres', count] })
+      else await c.query("INSERT INTO written VALUES ('node-postgres', 0)")
       await c.query('COMMIT')
       if (++count === 20) console.log('ready')
       await new Promise(resolve => setTimeout(resolve, 10))

@@ -1,4 +1,5 @@
-// Pq does with lib/pq what package drivers says.
+// Sql does with a driver of database/sql, whose name is in $DRIVER (lib/pq or pgx), what package
+// drivers says.
 package main
 
 import (
@@ -14,23 +15,39 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/lib/pq"
 )
 
+// A driver is what differs between them.
+type driver struct {
+	name   string // of database/sql
+	direct string // an option: everything in one round trip, unnamed
+	copyIn func(db *sql.DB, rows int)
+}
+
+var drivers = map[string]driver{
+	"lib/pq": {"postgres", "binary_parameters=yes", copyInByPq},
+	"pgx":    {"pgx", "default_query_exec_mode=exec", copyInByPgx},
+}
+
 func main() {
 	log.SetFlags(0)
-	db, err := sql.Open("postgres", "sslmode="+mode())
+	d, ok := drivers[os.Getenv("DRIVER")]
+	same("a driver", ok, true)
+	db, err := sql.Open(d.name, "sslmode="+mode())
 	check(err)
 	defer db.Close()
 	if os.Args[1] == "loop" {
 		loop(db)
 		return
 	}
-	session(db)
-	binary, err := sql.Open("postgres", "binary_parameters=yes sslmode="+mode()) // everything in one round trip, unnamed
+	session(db, d)
+	direct, err := sql.Open(d.name, d.direct+" sslmode="+mode())
 	check(err)
-	defer binary.Close()
-	session(binary)
+	defer direct.Close()
+	session(direct, d)
 	fmt.Println("done")
 }
 
@@ -54,26 +71,44 @@ func same[T comparable](what string, got, want T) {
 	}
 }
 
-func session(db *sql.DB) {
-	ctx := context.Background()
-	db.SetMaxOpenConns(4)
-	_, err := db.Exec("CREATE TABLE pq (n int, s text)")
-	check(err)
-	// COPY, which lib/pq wants a transaction for.
+// copyInByPq copies rows, which lib/pq wants a transaction for.
+func copyInByPq(db *sql.DB, rows int) {
 	tx, err := db.Begin()
 	check(err)
-	in, err := tx.Prepare(pq.CopyIn("pq", "n", "s"))
+	in, err := tx.Prepare(pq.CopyIn("copied", "n", "s"))
 	check(err)
-	for n := range 20000 {
-		_, err := in.Exec(n, fmt.Sprintf("row %d", n))
+	for n := range rows {
+		_, err := in.Exec(n, row(n))
 		check(err)
 	}
 	_, err = in.Exec()
 	check(err)
 	check(in.Close())
 	check(tx.Commit())
+}
+
+func copyInByPgx(db *sql.DB, rows int) {
+	ctx := context.Background()
+	conn, err := db.Conn(ctx)
+	check(err)
+	defer conn.Close()
+	check(conn.Raw(func(under any) error {
+		_, err := under.(*stdlib.Conn).Conn().CopyFrom(ctx, pgx.Identifier{"copied"}, []string{"n", "s"},
+			pgx.CopyFromSlice(rows, func(n int) ([]any, error) { return []any{n, row(n)}, nil }))
+		return err
+	}))
+}
+
+func row(n int) string { return fmt.Sprintf("row %d", n) }
+
+func session(db *sql.DB, d driver) {
+	ctx := context.Background()
+	db.SetMaxOpenConns(4)
+	_, err := db.Exec("CREATE TABLE copied (n int, s text)")
+	check(err)
+	d.copyIn(db, 20000)
 	// Prepared statements of many sessions at once, in transactions and out of them.
-	ask, err := db.Prepare("SELECT s FROM pq WHERE n = $1")
+	ask, err := db.Prepare("SELECT s FROM copied WHERE n = $1")
 	check(err)
 	var wg sync.WaitGroup
 	for i := range 4 {
@@ -81,11 +116,11 @@ func session(db *sql.DB) {
 			for n := range 50 {
 				var s string
 				check(ask.QueryRow(50*i + n).Scan(&s))
-				same("prepared", s, fmt.Sprintf("row %d", 50*i+n))
+				same("prepared", s, row(50*i+n))
 				tx, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelSerializable, ReadOnly: true})
 				check(err)
 				check(tx.Stmt(ask).QueryRow(n).Scan(&s))
-				same("prepared, in a transaction", s, fmt.Sprintf("row %d", n))
+				same("prepared, in a transaction", s, row(n))
 				check(tx.Rollback())
 			}
 		})
@@ -93,7 +128,7 @@ func session(db *sql.DB) {
 	wg.Wait()
 	check(ask.Close())
 	// A large result, and a large value.
-	rows, err := db.Query("SELECT repeat(s, 100) FROM pq")
+	rows, err := db.Query("SELECT repeat(s, 100) FROM copied")
 	check(err)
 	bytes := 0
 	for rows.Next() {
@@ -107,23 +142,31 @@ func session(db *sql.DB) {
 	check(db.QueryRow("SELECT length($1)", strings.Repeat("x", 3<<20)).Scan(&length))
 	same("a large value", length, 3<<20)
 	// An error ends the transaction, and not the session.
-	tx, err = db.Begin()
+	tx, err := db.Begin()
 	check(err)
 	_, err = tx.Exec("SELECT 1/0")
-	var e *pq.Error
-	same("1/0", errors.As(err, &e) && e.Code == "22012", true)
+	same("1/0", state(err), "22012")
 	_, err = tx.Exec("SELECT 1")
-	same("after it", errors.As(err, &e) && e.Code == "25P02", true)
+	same("after it", state(err), "25P02")
 	check(tx.Rollback())
 	// Cancel.
 	within, stop := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer stop()
 	_, err = db.ExecContext(within, "SELECT pg_sleep(60)")
 	same("a query that is cancelled ends", err != nil, true)
-	check(db.QueryRow("SELECT count(*) FROM pq").Scan(&length))
+	check(db.QueryRow("SELECT count(*) FROM copied").Scan(&length))
 	same("afterwards", length, 20000)
-	_, err = db.Exec("DROP TABLE pq")
+	_, err = db.Exec("DROP TABLE copied")
 	check(err)
+}
+
+// state is the SQLSTATE of an error.
+func state(err error) string {
+	var e interface{ SQLState() string }
+	if !errors.As(err, &e) {
+		return fmt.Sprint(err)
+	}
+	return e.SQLState()
 }
 
 // loop writes rows until its input ends, by statements that are prepared and such that are not.
@@ -141,9 +184,9 @@ func loop(db *sql.DB) {
 				tx, err := db.Begin()
 				check(err)
 				if i%2 == 0 {
-					_, err = tx.Stmt(insert).Exec("pq", count.Load())
+					_, err = tx.Stmt(insert).Exec(os.Getenv("DRIVER"), count.Load())
 				} else {
-					_, err = tx.Exec("INSERT INTO written VALUES ('pq', 0)")
+					_, err = tx.Exec("INSERT INTO written VALUES ('" + os.Getenv("DRIVER") + "', 0)")
 				}
 				check(err)
 				check(tx.Commit())
