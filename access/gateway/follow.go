@@ -98,7 +98,7 @@ func (f *front) change(alter func(*route.View)) {
 	}
 	f.routes.Set(now)
 	for i, s := range now {
-		if version == 0 || !sameRoutes(before[i], s) { // else its logins under way are left alone
+		if version == 0 || !sameRoutes(before[i], s) {
 			p := f.ports[i]
 			f.tell(p.name, s)
 			p.follow(s)

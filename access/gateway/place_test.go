@@ -1,9 +1,18 @@
 package gateway
 
 import (
+	"context"
+	"log/slog"
+	"net"
 	"net/netip"
+	"slices"
+	"sync"
 	"testing"
+	"time"
 
+	"howdah/access/hba"
+	"howdah/access/pool"
+	"howdah/access/pooler"
 	"howdah/cluster"
 	"howdah/spec"
 )
@@ -69,5 +78,78 @@ func TestWhereASessionIsPlaced(t *testing.T) {
 	clear(sessions)
 	if got := place("replica"); got != "a" {
 		t.Errorf("without a replica the place is %q, want the primary", got)
+	}
+}
+
+// What is said of a service changes more often than its servers: a login to one of them goes on until that is
+// none any more.
+func TestALoginOutlivesWhatIsSaidOfItsServer(t *testing.T) {
+	w := newWorld(t, func(n *spec.Node) {
+		n.Gateway.Fronts[0].Members = []spec.Instance{
+			{Name: "a", Vars: map[string]any{"pg_role": "primary"}},
+			{Name: "b", Vars: map[string]any{"pg_role": "replica"}},
+			{Name: "c", Vars: map[string]any{"pg_role": "replica"}},
+		}
+	})
+	b, c := newFake(t), newFake(t)
+	w.lead("127.0.0.1:1", time.Hour)
+	w.member("b", b.addr, nil)
+	roll, err := pooler.NewRoll(t.TempDir(), 1, spec.Superuser, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules, problems := hba.Parse("host all all all trust\n", nil)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	p := w.g.ports[slices.IndexFunc(w.g.ports, func(p *port) bool { return p.service.Name == "replica" })]
+	p.way = &way{port: p, node: w.g.node, roll: roll.Config}
+	p.door = &pooler.Door{
+		Name: "test", Settings: pool.Defaults(), Dial: p.way.dial, DialAt: p.way.dialAt, Place: p.way.place,
+		Rules: rules, Secret: func(context.Context, string) (string, bool, error) { return "", true, nil },
+	}
+	all, err := pooler.New(slog.New(slog.DiscardHandler), p.door)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	wg.Go(func() { _ = all.Serve(ctx, l, p.door) })
+	wg.Go(func() { _ = all.Run(ctx) })
+	w.see()
+
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if _, err := client.Write(startup("demo")); err != nil {
+		t.Fatal(err)
+	}
+	server := b.next(t, nil)
+	if _, err := server.Read(make([]byte, 4096)); err != nil { // the pool's own startup packet, which is never answered
+		t.Fatal(err)
+	}
+	before, _ := p.route()
+	w.member("a", "127.0.0.1:1", func(m *cluster.PictureMember) { primary(m); m.Running = false })
+	w.see()
+	w.member("c", c.addr, nil)
+	w.see()
+	if now, _ := p.route(); slices.Equal(before.Backends, now.Backends) {
+		t.Fatalf("nothing has changed: %+v", now)
+	}
+	silent(t, server, 100*time.Millisecond)
+	w.member("b", b.addr, func(m *cluster.PictureMember) { m.Running, m.State = false, cluster.StateStopped })
+	w.see()
+	closed(t, server)
+	c.next(t, nil)
+	if b.count.Load() != 1 {
+		t.Errorf("%d logins to a server that stayed one", b.count.Load())
 	}
 }

@@ -335,6 +335,8 @@ func (w *way) open(ctx context.Context, b route.Backend) (pooler.Backend, error)
 	if err != nil {
 		return pooler.Backend{}, err
 	}
+	tag := reign{b.Member, b.Epoch}
+	pooler.Aim(ctx, tag)
 	began := time.Now()
 	back, err := w.reach(ctx, b)
 	if err != nil {
@@ -342,7 +344,7 @@ func (w *way) open(ctx context.Context, b route.Backend) (pooler.Backend, error)
 		p.failed(b.Member)
 		return back, err
 	}
-	back.Gate, back.Tag, back.Reads = open, reign{b.Member, b.Epoch}, b.Epoch == 0
+	back.Gate, back.Tag, back.Reads = open, tag, b.Epoch == 0
 	back.Done = w.opened(b, time.Since(began), let)
 	return back, nil
 }

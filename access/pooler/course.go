@@ -39,8 +39,8 @@ const (
 var errDeposed = errors.New("it is no longer one of the service")
 
 // Follow sets the course. Clients between transactions do not notice. Those that
-// were waiting for a server get the next one at once; logins under way begin anew,
-// for they may be calling a machine that will never answer.
+// were waiting for a server get the next one at once; logins under way to a server
+// that is none any more begin anew, for it may be a machine that will never answer.
 func (d *Door) Follow(c Course) {
 	d.pooler.loop.post(func() { d.follow(c) })
 }
@@ -49,10 +49,8 @@ func (d *Door) follow(c Course) {
 	moves := !slices.Equal(c.Places, d.course.Places)
 	d.course = c
 	now := d.pooler.loop.now
-	if !c.Hold {
-		for _, stop := range d.entering {
-			stop()
-		}
+	for _, e := range d.entering {
+		e.steer(c)
 	}
 	for _, s := range d.servers {
 		if s == nil || s.hup || c.Keep == nil {
@@ -88,6 +86,32 @@ func (d *Door) follow(c Course) {
 	}
 	d.book.Hold(c.Hold, now)
 	d.book.Hurry(now)
+}
+
+// An entry is a login under way.
+type entry struct {
+	stop  context.CancelFunc
+	aimed bool
+	tag   any // of the server that it leads to
+}
+
+// steer ends a login to a server that is none of the course. One that has not chosen yet will
+// choose by what is true then.
+func (e *entry) steer(c Course) {
+	if e.aimed && c.Keep != nil && c.Keep(e.tag) != Stay {
+		e.stop()
+	}
+}
+
+// aiming is the key of what a Dial is to be told of, in its context.
+type aiming struct{}
+
+// Aim says, of a Dial or DialAt that has this context, which server it is about to connect to:
+// when that is none any more the context ends. tag is what Backend.Tag will be.
+func Aim(ctx context.Context, tag any) {
+	if aim, ok := ctx.Value(aiming{}).(func(any)); ok {
+		aim(tag)
+	}
 }
 
 // A watch tells how many transactions are going on.

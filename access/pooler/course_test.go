@@ -3,10 +3,12 @@ package pooler
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -172,4 +174,99 @@ func TestAHoldIsTakenBack(t *testing.T) {
 	if v := <-got; v != pid {
 		t.Errorf("server %s, want %s", v, pid)
 	}
+}
+
+// A login under way goes on whatever is said of the service, as long as the server that it leads to
+// is one; when it is none any more, the next one begins elsewhere.
+func TestALoginGoesOnWhereItLeads(t *testing.T) {
+	type dial struct {
+		to  string
+		ctx context.Context
+	}
+	var to atomic.Pointer[string]
+	lead := func(member string) { to.Store(&member) }
+	lead("a")
+	began := make(chan dial, 8)
+	slow := make(chan struct{}) // who chose c says so when this is closed
+	w := newWorld(t, func(d *Door) {
+		d.Dial = func(ctx context.Context) (Backend, error) {
+			member := *to.Load()
+			if member == "c" {
+				began <- dial{member, ctx}
+				<-slow
+			}
+			Aim(ctx, member)
+			if member != "c" {
+				began <- dial{member, ctx}
+			}
+			<-ctx.Done()
+			return Backend{}, ctx.Err()
+		}
+	})
+	config, err := pgx.ParseConfig(w.conninfo())
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Password = testpg.Password
+	ctx, stop := context.WithCancel(t.Context())
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		if conn, err := pgx.ConnectConfig(ctx, config); err == nil {
+			_ = conn.Close(context.Background())
+		}
+	}()
+	defer func() { stop(); <-left }()
+	only := func(members ...string) func(any) Verdict {
+		return func(tag any) Verdict {
+			if slices.Contains(members, tag.(string)) {
+				return Stay
+			}
+			return End
+		}
+	}
+	follow := func(c Course) {
+		w.door.Follow(c)
+		w.pooler.loop.call(func() {}) // by now it has been heard
+	}
+	goesOn := func(d dial, why string) {
+		t.Helper()
+		if d.ctx.Err() != nil {
+			t.Errorf("the login to %s ended: %s", d.to, why)
+		}
+	}
+	ended := func(d dial) {
+		t.Helper()
+		select {
+		case <-d.ctx.Done():
+		case <-time.After(time.Minute):
+			t.Fatalf("the login to %s goes on", d.to)
+		}
+	}
+	first := <-began
+	follow(Course{Keep: only("a", "b")})
+	goesOn(first, "its server is still one")
+	follow(Course{Keep: only("a"), Hold: true})
+	goesOn(first, "clients are held")
+	follow(Course{})
+	goesOn(first, "everything stays")
+	lead("b")
+	follow(Course{Keep: only("b")})
+	ended(first)
+	second := <-began
+	if second.to != "b" {
+		t.Errorf("the next one leads to %s", second.to)
+	}
+	lead("c")
+	follow(Course{Keep: only("c")})
+	ended(second)
+	third := <-began
+	lead("b")
+	follow(Course{Keep: only("b")}) // before the door knows where that one leads
+	goesOn(third, "nobody knows where it leads")
+	close(slow)
+	ended(third)
+	fourth := <-began
+	w.pooler.loop.call(func() {})
+	goesOn(fourth, "it leads where it should")
 }

@@ -80,8 +80,8 @@ type Door struct {
 	servers     []*server // by number
 	clients     []*client
 	welcomes    map[pool.Key]*welcome
-	entering    map[pool.Server]context.CancelFunc // logins under way
-	credentials map[string]login.Credential        // of users that proved themselves: with these we log in for them
+	entering    map[pool.Server]*entry
+	credentials map[string]login.Credential // of users that proved themselves: with these we log in for them
 	statements  statements
 	counts      map[string]*stats // by database
 	loginWithin atomic.Int64      // client_login_timeout in nanoseconds, for whoever is greeted

@@ -44,9 +44,16 @@ func (d *Door) login(id pool.Server, key pool.Key) {
 	credential := d.credentials[key.User]
 	ctx, stop := within(context.Background(), d.Settings.ServerConnectTimeout)
 	if d.entering == nil {
-		d.entering = map[pool.Server]context.CancelFunc{}
+		d.entering = map[pool.Server]*entry{}
 	}
-	d.entering[id] = stop
+	e := &entry{stop: stop}
+	d.entering[id] = e
+	ctx = context.WithValue(ctx, aiming{}, func(tag any) {
+		p.loop.post(func() {
+			e.aimed, e.tag = true, tag
+			e.steer(d.course) // it may have changed since
+		})
+	})
 	dial := d.Dial
 	if key.Place != "" {
 		dial = func(ctx context.Context) (Backend, error) { return d.DialAt(ctx, key.Place) }
