@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"howdah/access/pooler"
 	"howdah/access/route"
 	"howdah/logkey"
@@ -15,10 +17,16 @@ import (
 // What became of a COMMIT whose server was lost is asked of whoever leads now, and
 // said only while that one's right to write is proven.
 
-// judges ask the members of a service.
-type judges struct {
+// asked are the members of a service that are asked something as their superuser.
+type asked struct {
 	mu  sync.Mutex
-	all map[string]*pooler.Judge // by address
+	all map[string]*oracle // by address
+}
+
+// An oracle is one of them.
+type oracle struct {
+	judge   pooler.Judge
+	lookout pooler.Lookout
 }
 
 // fateEvery is the pause before the leader, or the next one, is asked again.
@@ -64,48 +72,66 @@ func (f *front) judge(ctx context.Context, x pooler.Doubt) (pooler.Fate, error) 
 		return pooler.Unknown, err
 	}
 	defer let()
-	j := w.judgeOf(b)
-	if j == nil {
+	o := w.oracle(b)
+	if o == nil {
 		return pooler.Unknown, errNobody
 	}
-	fate, err := j.Ask(ctx, x)
+	fate, err := o.judge.Ask(ctx, x)
 	if err == nil && !open() {
 		err = errNobody // it may be another one's by now to say so
 	}
 	return fate, err
 }
 
-// judgeOf asks b; nil: we may not.
-func (w *way) judgeOf(b route.Backend) *pooler.Judge {
-	own := b.Member == w.node.Member
-	if !own && (w.config == nil || w.Superuser == "") {
+// oracle asks b; nil: we may not.
+func (w *way) oracle(b route.Backend) *oracle {
+	c := w.asks(b)
+	if c == nil {
 		return nil
 	}
-	w.judges.mu.Lock()
-	defer w.judges.mu.Unlock()
-	if j := w.judges.all[b.Addr]; j != nil {
-		return j
+	w.asked.mu.Lock()
+	defer w.asked.mu.Unlock()
+	o := w.asked.all[b.Addr]
+	if o == nil {
+		o = &oracle{pooler.Judge{Config: c}, pooler.Lookout{Config: c}}
+		if w.asked.all == nil {
+			w.asked.all = map[string]*oracle{}
+		}
+		w.asked.all[b.Addr] = o
 	}
-	c := w.roll.Copy()
-	if !own {
-		host, port, _ := net.SplitHostPort(b.Addr)
-		number, _ := strconv.Atoi(port)
-		c.Host, c.Port, c.Password = host, uint16(number), w.Superuser.Reveal()
-		c.TLSConfig = w.config.Clone()
-		c.TLSConfig.ServerName = host
-	}
-	j := &pooler.Judge{Config: c}
-	if w.judges.all == nil {
-		w.judges.all = map[string]*pooler.Judge{}
-	}
-	w.judges.all[b.Addr] = j
-	return j
+	return o
 }
 
-func (j *judges) close() {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for _, one := range j.all {
-		one.Close()
+// asks is how b is reached as its superuser; nil: we may not.
+func (w *way) asks(b route.Backend) *pgconn.Config {
+	c := w.roll.Copy()
+	if b.Member == w.node.Member {
+		return c
+	}
+	if w.config == nil || w.Superuser == "" {
+		return nil
+	}
+	host, port, _ := net.SplitHostPort(b.Addr)
+	number, _ := strconv.Atoi(port)
+	c.Host, c.Port, c.Password = host, uint16(number), w.Superuser.Reveal()
+	c.TLSConfig = w.config.Clone()
+	c.TLSConfig.ServerName = host
+	return c
+}
+
+// waits is Backend.Waits of b's connections; nil: nobody can say.
+func (w *way) waits(b route.Backend) func(context.Context, uint32) (bool, error) {
+	if o := w.oracle(b); o != nil {
+		return o.lookout.Waits
+	}
+	return nil
+}
+
+func (a *asked) close() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, o := range a.all {
+		o.judge.Close()
+		o.lookout.Close()
 	}
 }

@@ -36,6 +36,8 @@ type pools struct {
 	own    *pooler.Door // nil: there is no such port
 	rolls  []*pooler.Roll
 	ways   []*way
+
+	lookout pooler.Lookout // at this node's own server
 }
 
 // resetQuery is PgBouncer's server_reset_query, which no inventory changes.
@@ -52,7 +54,7 @@ func (g *Gateway) openPools(n spec.Node) (*pools, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.rolls = append(p.rolls, roll)
+	p.rolls, p.lookout.Config = append(p.rolls, roll), roll.Config
 	var doors []*pooler.Door
 	door := func(name string, log *slog.Logger) *pooler.Door {
 		d := &pooler.Door{
@@ -81,7 +83,9 @@ func (g *Gateway) openPools(n spec.Node) (*pools, error) {
 			if postgres.Shut(n) {
 				return pooler.Backend{}, errLetsNobodyIn // as while it starts: to be refused would end those who wait
 			}
-			return local(ctx)
+			back, err := local(ctx)
+			back.Waits = p.lookout.Waits
+			return back, err
 		}
 		for _, f := range g.fronts {
 			if f.Cluster == n.Cluster && f.Namespace == n.Namespace {
@@ -133,8 +137,9 @@ func (p *pools) close() {
 		r.Close()
 	}
 	for _, w := range p.ways {
-		w.judges.close()
+		w.asked.close()
 	}
+	p.lookout.Close()
 }
 
 // settings are what the inventory says of all pools, over PgBouncer's defaults.
@@ -246,7 +251,7 @@ type way struct {
 
 	Superuser secret.Text
 
-	judges judges
+	asked asked
 }
 
 // secret asks the servers of the service for what they know of a user's password,
@@ -255,15 +260,10 @@ func (w *way) secret(ctx context.Context, user string) (text string, known bool,
 	s, _ := w.port.route()
 	err = errNobody
 	for _, b := range s.Usable() {
-		if b.Member == w.node.Member || w.config == nil || w.Superuser == "" {
+		c := w.asks(b)
+		if b.Member == w.node.Member || c == nil {
 			continue
 		}
-		c := w.roll.Copy()
-		host, port, _ := net.SplitHostPort(b.Addr)
-		number, _ := strconv.Atoi(port)
-		c.Host, c.Port, c.Password = host, uint16(number), w.Superuser.Reveal()
-		c.TLSConfig = w.config.Clone()
-		c.TLSConfig.ServerName = host
 		roll := pooler.Roll{Config: c}
 		within, stop := context.WithTimeout(ctx, dialWithin)
 		text, known, err = roll.Once(within, user)
@@ -407,14 +407,16 @@ func (w *way) next(member string) func(context.Context) (pooler.Backend, error) 
 
 func (w *way) reach(ctx context.Context, b route.Backend) (pooler.Backend, error) {
 	if b.Member == w.node.Member {
-		return w.local(ctx)
+		back, err := w.local(ctx)
+		back.Waits = w.waits(b)
+		return back, err
 	}
 	dial := func(ctx context.Context) (net.Conn, error) {
 		d := net.Dialer{Timeout: dialWithin, KeepAliveConfig: keepAlive}
 		return d.DialContext(ctx, "tcp", b.Addr)
 	}
 	conn, err := dial(ctx)
-	back := pooler.Backend{Conn: conn, Again: dial}
+	back := pooler.Backend{Conn: conn, Again: dial, Waits: w.waits(b)}
 	if w.config != nil {
 		host, _, _ := net.SplitHostPort(b.Addr)
 		back.TLS = w.config.Clone()

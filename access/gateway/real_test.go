@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sys/unix"
 
+	"howdah/access/pooler"
 	"howdah/lease"
 	"howdah/pg"
 	"howdah/pki"
@@ -192,6 +194,76 @@ func TestACancelGoesThrough(t *testing.T) {
 			t.Errorf("psql ends with %v: %s", err, out.String())
 		}
 	})
+}
+
+// A commit that waits for standbys is not cancelled through untouched bytes either: psql, in clear and
+// in TLS, waits on, and is told that all went well in the end.
+func TestACancelOfACommitThatWaits(t *testing.T) {
+	t.Parallel()
+	w := newRealWorld(t)
+	n := w.server.Node
+	roll, err := pooler.NewRoll(n.Paths.Sockets, n.Postgres.Port, spec.Superuser, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := w.g.fronts[0]
+	leads := f.ports[slices.IndexFunc(f.ports, func(p *port) bool { return p.service.Name == "primary" })]
+	leads.way = &way{port: leads, node: w.g.node, roll: roll.Config} // as a node's pools have it
+	defer leads.way.asked.close()
+	w.see()
+	w.server.Query("CREATE TABLE t (n int); GRANT ALL ON t TO demo")
+	synchronous := func(names string) {
+		t.Helper()
+		w.server.Query("ALTER SYSTEM SET synchronous_standby_names = '" + names + "'")
+		w.server.Query("SELECT pg_reload_conf()")
+		eventually(t, "the server knows", func() bool { return w.server.Query("SHOW synchronous_standby_names") == names })
+	}
+	waits := func() string {
+		return w.server.Query("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+	}
+	synchronous("nobody")
+	said := map[string]func() string{}
+	var all []*exec.Cmd
+	for _, mode := range []string{"disable", "require"} {
+		cmd := exec.CommandContext(t.Context(), filepath.Join(n.Postgres.Bin, "psql"), "-Xc", "INSERT INTO t VALUES (1)",
+			w.conninfo("default", "demo", "sslmode="+mode, "dbname=postgres"))
+		cmd.Env = append(os.Environ(), "PGPASSWORD="+testpg.Password)
+		out, err := os.Create(filepath.Join(t.TempDir(), mode))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer out.Close()
+		cmd.Stderr = out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		said[mode] = func() string {
+			text, _ := os.ReadFile(out.Name())
+			return string(text)
+		}
+		all = append(all, cmd)
+	}
+	eventually(t, "both wait", func() bool { return waits() == "2" })
+	for _, cmd := range all {
+		if err := cmd.Process.Signal(unix.SIGINT); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for mode, said := range said {
+		eventually(t, "the request in "+mode+" is dealt with", func() bool { return strings.Contains(said(), "Cancel request sent") })
+	}
+	if n := waits(); n != "2" {
+		t.Errorf("%s wait on, want 2", n)
+	}
+	synchronous("")
+	for _, cmd := range all {
+		_ = cmd.Wait() // it has been asked to stop, and says so by its code
+	}
+	for mode, said := range said {
+		if text := said(); text != "Cancel request sent\n" {
+			t.Errorf("%s: psql hears %q", mode, text)
+		}
+	}
 }
 
 func TestWhatLibpqShowsWithoutAPrimary(t *testing.T) {

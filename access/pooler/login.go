@@ -25,6 +25,9 @@ type Backend struct {
 	TLS  *tls.Config // how it is encrypted; nil: not at all
 	// Again connects to the same server, to cancel.
 	Again func(context.Context) (net.Conn, error)
+	// Waits says of a process of the server whether it waits for standbys to confirm a
+	// commit; nil: nobody can.
+	Waits func(ctx context.Context, pid uint32) (bool, error)
 	// Gate says whether what the server says now may be passed on; nil: always.
 	Gate func() bool
 	Tag  any // the caller's, for Follow

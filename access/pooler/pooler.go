@@ -206,6 +206,7 @@ func (p *Pooler) cancel(ctx context.Context, d *Door, key cancelKey) {
 	own := key
 	own[7] &^= passedOn
 	var s *server
+	var turn uint64
 	var limit time.Duration
 	here := false
 	p.loop.call(func() {
@@ -215,7 +216,7 @@ func (p *Pooler) cancel(ctx context.Context, d *Door, key cancelKey) {
 			return
 		}
 		if _, ok := c.door.book.Cancel(c.id); ok {
-			s = c.server
+			s, turn = c.server, c.server.turn
 		}
 	})
 	ctx, stop := within(ctx, limit)
@@ -227,7 +228,9 @@ func (p *Pooler) cancel(ctx context.Context, d *Door, key cancelKey) {
 	if s == nil {
 		return
 	}
-	s.ask(ctx)
+	if s.frees(ctx, turn) {
+		s.ask(ctx)
+	}
 	// Until the server has closed, the signal may still be on its way.
 	p.loop.call(func() {
 		if !s.hup {

@@ -27,8 +27,7 @@ type Roll struct {
 	// Else asks somebody else while the server is not there; nil: nobody is.
 	Else func(ctx context.Context, user string) (secret string, known bool, err error)
 
-	mu   sync.Mutex // one question at a time
-	conn *pgconn.PgConn
+	asker asker
 }
 
 // NewRoll asks the server of the socket directory.
@@ -79,43 +78,60 @@ func (r *Roll) Secret(ctx context.Context, user string) (secret string, known bo
 
 // Once asks once, without waiting for a server that is not there.
 func (r *Roll) Once(ctx context.Context, user string) (secret string, known bool, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for again := range 2 {
-		fresh := r.conn == nil || r.conn.IsClosed()
-		if fresh {
-			if r.conn, err = pgconn.ConnectConfig(ctx, r.Config); err != nil {
-				return "", false, err
-			}
-		}
-		result := r.conn.ExecParams(ctx, secretQuery, [][]byte{[]byte(user)}, nil, nil, nil).Read()
-		if err = result.Err; err == nil {
-			switch {
-			case len(result.Rows) == 0:
-				return "", false, nil
-			case len(result.Rows[0]) != 1:
-				return "", false, fmt.Errorf("pg_authid: %d columns", len(result.Rows[0]))
-			}
-			return string(result.Rows[0][0]), true, nil
-		}
-		_ = r.conn.Close(context.WithoutCancel(ctx))
-		r.conn = nil
-		if fresh || again > 0 {
-			return "", false, err
-		}
+	result, err := r.asker.ask(ctx, r.Config, secretQuery, []byte(user))
+	switch {
+	case err != nil || len(result.Rows) == 0:
+		return "", false, err
+	case len(result.Rows[0]) != 1:
+		return "", false, fmt.Errorf("pg_authid: %d columns", len(result.Rows[0]))
 	}
-	return "", false, err
+	return string(result.Rows[0][0]), true, nil
 }
 
 // Close ends the connection.
-func (r *Roll) Close() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.conn != nil {
+func (r *Roll) Close() { r.asker.close() }
+
+// An asker is a connection on which one question is asked at a time.
+type asker struct {
+	mu   sync.Mutex
+	conn *pgconn.PgConn
+}
+
+// ask connects if there is no connection, or if that of before has ended.
+func (a *asker) ask(ctx context.Context, config *pgconn.Config, query string, args ...[]byte) (*pgconn.Result, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := ctx.Err(); err != nil { // others came first
+		return nil, err
+	}
+	for {
+		fresh := a.conn == nil || a.conn.IsClosed()
+		if fresh {
+			var err error
+			if a.conn, err = pgconn.ConnectConfig(ctx, config); err != nil {
+				return nil, err
+			}
+		}
+		result := a.conn.ExecParams(ctx, query, args, nil, nil, nil).Read()
+		if result.Err == nil {
+			return result, nil
+		}
+		_ = a.conn.Close(context.WithoutCancel(ctx))
+		a.conn = nil
+		if fresh {
+			return nil, result.Err
+		}
+	}
+}
+
+func (a *asker) close() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.conn != nil {
 		ctx, stop := context.WithTimeout(context.Background(), time.Second)
 		defer stop()
-		_ = r.conn.Close(ctx)
-		r.conn = nil
+		_ = a.conn.Close(ctx)
+		a.conn = nil
 	}
 }
 

@@ -45,6 +45,7 @@ type server struct {
 	greeting *welcome // of one that was made ahead of time
 	has      map[*statement]prepared
 	uses     uint64
+	turn     uint64 // how often it has said that it is ready
 }
 
 // A job is what the pooler itself has asked of the server.
@@ -481,6 +482,7 @@ func (c *client) undo(r request) {
 
 // idle is a ReadyForQuery.
 func (s *server) idle(status byte) {
+	s.turn++
 	for !s.asked.empty() {
 		r := s.asked.pop()
 		if ends(r.kind) {
