@@ -150,6 +150,9 @@ func TestAWithheldCancelIsOfOneStatement(t *testing.T) {
 	}
 	w.direct("SELECT pg_advisory_lock(1)")
 	w.direct("SELECT pg_advisory_lock(2)")
+	if err := say(t.Context(), conn, "BEGIN"); err != nil { // in which she keeps her server
+		t.Fatal(err)
+	}
 	commits.Store(true)
 	begin("1")
 	dealt := make(chan error, 1)
