@@ -107,7 +107,17 @@ func (d Desk) expire(ctx context.Context, s *stanza.Stanza, p retain.Policy, lab
 	if err := d.wal(ctx, s, info, archiveInfo, p, dry); err != nil {
 		return found, err
 	}
-	return found, d.history(ctx, s, info, p, dry)
+	if err := d.history(ctx, s, info, p, dry); err != nil {
+		return found, err
+	}
+	if t, ok := s.Storage.(repo.Tree); ok && !dry {
+		for _, dir := range []string{repo.ArchivePath(s.Name), repo.BackupPath(s.Name), repo.TailPath(s.Name)} {
+			if err := t.Sweep(ctx, dir); err != nil {
+				d.Voice.Warn("%s: what was left half written stays: %s", s, err) // nothing depends on it
+			}
+		}
+	}
+	return found, nil
 }
 
 // directories removes those of backups that are not listed.

@@ -58,6 +58,7 @@ type Tree interface {
 	Sync(ctx context.Context) error
 	MakeDir(ctx context.Context, dir string) error
 	Link(ctx context.Context, name, target string) error // in place of what was there
+	Sweep(ctx context.Context, dir string) error         // removes what nobody writes any more and is no object yet
 }
 
 // An Arbiter is a Storage that several hosts share: of those who store an

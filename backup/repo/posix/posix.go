@@ -2,13 +2,15 @@
 // does.
 //
 // An object is written aside, synced, renamed and its directory synced: after
-// a power cut it is there whole or not at all. Objects have mode 0640 and
-// directories 0750.
+// a power cut it is there whole or not at all. Of two who store an object at once
+// each writes a file of its own, and the later rename counts. Objects have mode
+// 0640 and directories 0750.
 package posix
 
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"errors"
 	"io"
 	"io/fs"
@@ -18,6 +20,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -104,14 +107,14 @@ func (s Store) put(ctx context.Context, name string, fill func(io.Writer) error,
 	if err := s.makeDir(dir); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path+suffix, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, fileMode)
+	f, err := aside(path)
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
 			f.Close()
-			_ = os.Remove(path + suffix)
+			_ = os.Remove(f.Name())
 		}
 	}()
 	w := buffers.Get().(*bufio.Writer)
@@ -131,10 +134,54 @@ func (s Store) put(ctx context.Context, name string, fill func(io.Writer) error,
 	if err := f.Close(); err != nil {
 		return err
 	}
-	if err := os.Rename(path+suffix, path); err != nil || !durable {
+	if err := os.Rename(f.Name(), path); err != nil || !durable {
 		return err
 	}
 	return syncDir(dir)
+}
+
+// aside makes the file that is to become path: one that nobody else writes. Of a
+// long name it has the beginning, for a name has 255 bytes.
+func aside(path string) (*os.File, error) {
+	dir, name := filepath.Split(path)
+	for {
+		temp := filepath.Join(dir, name[:min(len(name), 200)]+"."+rand.Text()[:8]+suffix)
+		f, err := os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, fileMode)
+		if !errors.Is(err, fs.ErrExist) {
+			return f, err
+		}
+	}
+}
+
+// abandoned is how long nothing was written into a file that nobody writes any more.
+const abandoned = 24 * time.Hour
+
+// Sweep removes what was written aside below a directory by whoever ended before
+// it was whole, ours and pgBackRest's.
+func (s Store) Sweep(ctx context.Context, dir string) error {
+	root, err := s.at(dir)
+	if err != nil {
+		return err
+	}
+	return filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // gone since
+		}
+		if err := errors.Join(err, ctx.Err()); err != nil {
+			return err
+		}
+		if !e.Type().IsRegular() || !strings.HasSuffix(path, suffix) {
+			return nil
+		}
+		st, err := e.Info()
+		if err == nil && time.Since(st.ModTime()) > abandoned {
+			err = os.Remove(path)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	})
 }
 
 var buffers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 256<<10) }}

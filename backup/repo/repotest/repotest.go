@@ -170,6 +170,36 @@ func Test(t *testing.T, open func(t *testing.T) repo.Storage) {
 			}
 		}
 	})
+	t.Run("of two who put an object at once one is there, whole", func(t *testing.T) {
+		s := open(t)
+		const size = 1 << 20 // more than a store holds back in memory
+		texts := []string{strings.Repeat("a", size), strings.Repeat("b", size/2)}
+		half, done := make(chan struct{}), make(chan error, 1)
+		go func() {
+			<-half
+			done <- s.Put(t.Context(), "p/x", func(w io.Writer) error { _, err := io.WriteString(w, texts[1]); return err })
+		}()
+		err := s.Put(t.Context(), "p/x", func(w io.Writer) error {
+			if _, err := io.WriteString(w, texts[0][:size/2]); err != nil {
+				return err
+			}
+			close(half)
+			if err := <-done; err != nil { // the other one is through meanwhile
+				return fmt.Errorf("the other: %w", err)
+			}
+			_, err := io.WriteString(w, texts[0][size/2:])
+			return err
+		})
+		if err != nil {
+			t.Fatalf("Put = %v", err)
+		}
+		if got, err := get(t, s, "p/x", 0, -1); err != nil || !slices.Contains(texts, got) {
+			t.Errorf("there are %d bytes, %d of them a: neither one (%v)", len(got), strings.Count(got, "a"), err)
+		}
+		if got := names(t, s, "p"); !slices.Equal(got, []string{"x"}) {
+			t.Errorf("there are %v", got)
+		}
+	})
 	t.Run("of many who store an object at once one does, and each change has another tag", func(t *testing.T) {
 		s, ok := open(t).(repo.Arbiter)
 		if !ok {
