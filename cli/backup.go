@@ -169,6 +169,14 @@ func backupsText(b control.Backups, now time.Time) string {
 	if member, d := b.LastDrill(); d != nil {
 		line("drill", "%s", drillText(member, *d, now))
 	}
+	for _, s := range b.Members {
+		if !s.Drilling.IsZero() {
+			line("drill", "one is made beside %s, begun %s", s.Member, ago(now.Sub(s.Drilling)))
+		}
+	}
+	if due := leader.DrillDue; !due.IsZero() {
+		line("drill", "the next is due %s", due.Local().Format(time.DateTime))
+	}
 	if next, err := time.Parse(time.RFC3339, leader.Next); err == nil {
 		line("next", "%s", next.Local().Format(time.DateTime))
 	}

@@ -89,5 +89,9 @@ func drillText(member string, d control.DrillReport, now time.Time) string {
 		}
 		return text
 	}
-	return text + " back after " + (d.Restored + d.Replayed).Round(10*time.Millisecond).String()
+	text += " back after " + (d.Restored + d.Replayed).Round(10*time.Millisecond).String()
+	if d.Missing > 0 {
+		text += fmt.Sprintf(", without the last %s of the log (%s at most)", bytes(d.Missing), d.Exposure.Round(10*time.Millisecond))
+	}
+	return text
 }

@@ -75,18 +75,27 @@ func (b Backups) problems(now time.Time) []MemberProblem {
 			}})
 		}
 	}
-	passed := time.Time{} // beside whichever member
-	for _, s := range b.Members {
+	for _, s := range failedDrills(b.Members) {
+		all = append(all, MemberProblem{s.Member, *drillFailed(b.Cluster, s.Drill)})
+	}
+	return all
+}
+
+// failedDrills are the members beside which a drill failed since one passed, beside
+// whichever.
+func failedDrills(members []keep.State) (failed []keep.State) {
+	passed := time.Time{}
+	for _, s := range members {
 		if s.Drill != nil && s.Drill.Last.After(passed) {
 			passed = s.Drill.Last
 		}
 	}
-	for _, s := range b.Members {
+	for _, s := range members {
 		if d := s.Drill; d != nil && d.Wrong != "" && d.Began.After(passed) {
-			all = append(all, MemberProblem{s.Member, *drillFailed(b.Cluster, d)})
+			failed = append(failed, s)
 		}
 	}
-	return all
+	return failed
 }
 
 // LastDrill is the last of all members', and beside which it was made; nil: there

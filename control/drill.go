@@ -29,6 +29,8 @@ import (
 // and removed. It is a plan first. The cluster does not notice.
 type Drill struct {
 	*Peek
+	began time.Time // when it was planned
+	ahead pg.LSN    // how far the leader was then; 0: not known
 }
 
 // String says what it would do.
@@ -64,7 +66,81 @@ func (c *Cluster) PlanDrill(ctx context.Context, to string) (*Drill, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Drill{p}, nil
+	return &Drill{Peek: p}, nil
+}
+
+// Rehearser makes drills beside a node, for its jobs: with what is in the
+// repositories without anybody's help, as when the leader's host is lost, its own
+// before others. What a former one left half done is removed.
+func Rehearser(n spec.Node) func(context.Context) error {
+	sweep(n.Paths.Dir)
+	return func(ctx context.Context) error {
+		c, err := Beside(n)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		return c.rehearse(ctx, n)
+	}
+}
+
+// Log may lie in a repository before what comes before it does, for several
+// segments are stored at once: what seems to be missing is looked for again.
+const (
+	planTries = 4
+	planPause = 15 * time.Second
+)
+
+// rehearse makes a drill that nobody asked for, and records also one that could
+// not be planned.
+func (c *Cluster) rehearse(ctx context.Context, n spec.Node) error {
+	d := &Drill{}
+	var err error
+	for try := 1; ; try++ {
+		d.began = time.Now()
+		if s, unread := c.State(ctx); unread == nil {
+			if m, ok := s.Member(s.LeaderName()); ok {
+				d.ahead = m.XlogLocation
+			}
+		}
+		d.Peek, err = c.planned(ctx, &Peek{
+			Cluster: c.Name, To: Moment{Kind: Latest}, Notes: []string{}, node: n, what: "cannot rehearse a restore of cluster " + c.Name, own: true, dir: n.Paths.Dir,
+		}, "")
+		if _, proven := errors.AsType[*evidence](err); !proven || try == planTries {
+			break
+		}
+		timer := time.NewTimer(planPause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx)
+		}
+	}
+	if err == nil {
+		_, err = d.Run(ctx, func(string) {})
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	owner, unknown := node.Account(n.User)
+	if unknown != nil {
+		return unknown
+	}
+	report := DrillReport{Began: d.began.UTC(), Verdict: keep.Broke, Why: whyOf(err), From: n.Member, To: Moment{Kind: Latest}.String(), Unasked: true, Checks: []keep.Check{}}
+	if _, proven := errors.AsType[*evidence](err); proven {
+		report.Verdict = keep.Failed
+	}
+	return errors.Join(err, report.Record(n, owner.UID, owner.GID))
+}
+
+// whyOf is what was wrong, without what could not be done for its sake.
+func whyOf(err error) string {
+	if e := problem.Plain(err); e.Why != "" {
+		return e.Why
+	}
+	return err.Error()
 }
 
 // Beside is the member whose programs and user it is made with.
@@ -73,8 +149,11 @@ func (d *Drill) Beside() string { return d.node.Member }
 // Run rehearses, and records what came of it. The error says the same as a report
 // that is none that passed.
 func (d *Drill) Run(ctx context.Context, step func(string)) (DrillReport, error) {
+	if !d.own {
+		d.began = time.Now() // a person may have thought it over
+	}
 	report := DrillReport{
-		Began: time.Now().UTC(), Verdict: keep.Passed, Backup: d.Backup, From: d.Member, To: d.To.String(), Bytes: d.Size, Checks: []keep.Check{},
+		Began: d.began.UTC(), Verdict: keep.Passed, Backup: d.Backup, From: d.Member, To: d.To.String(), Bytes: d.Size, Checks: []keep.Check{}, Unasked: d.own,
 	}
 	owner, err := node.Account(d.node.User)
 	if err != nil {
@@ -84,11 +163,12 @@ func (d *Drill) Run(ctx context.Context, step func(string)) (DrillReport, error)
 		if ctx.Err() != nil {
 			return report, context.Cause(ctx) // nobody wants to know any more
 		}
-		report.Verdict, report.Why = keep.Broke, err.Error()
-		if e := problem.Plain(err); e.Why != "" {
-			report.Why = e.Why
-		}
-		if ofBackup(err) {
+		report.Verdict, report.Why = keep.Broke, whyOf(err)
+		switch {
+		case !ofBackup(err):
+		case d.expired(ctx):
+			report.Why = "backup " + d.Backup + " was removed meanwhile, as the retention says"
+		default:
 			report.Verdict = keep.Failed
 		}
 	}
@@ -105,6 +185,13 @@ func (d *Drill) Run(ctx context.Context, step func(string)) (DrillReport, error)
 		}
 	}
 	return report, nil
+}
+
+// expired says that the backup is none of those that there are any more.
+func (d *Drill) expired(ctx context.Context) bool {
+	info, err := d.from.stanza.BackupInfo(ctx)
+	_, listed := info.Find(d.Backup)
+	return err == nil && !listed
 }
 
 // drillFailed says that a backup is worth nothing.
@@ -166,6 +253,9 @@ func (d *Drill) rehearse(ctx context.Context, owner node.User, step func(string)
 	}
 	defer open.Close()
 	report.Restored, report.Replayed, report.LSN, report.Commit = open.restored, open.replayed, open.LSN, open.Commit
+	if have, err := pg.ParseLSN(open.LSN); err == nil && d.own && have < d.ahead {
+		report.Missing, report.Exposure = int64(d.ahead-have), d.began.Sub(laterOf(open.Commit, d.Stop))
+	}
 	began := time.Now()
 	defer func() { report.Checked = time.Since(began) }()
 	if d.To.Kind == Latest && d.flush.LSN != "" {
@@ -193,6 +283,14 @@ func (d *Drill) rehearse(ctx context.Context, owner node.User, step func(string)
 	}
 	report.Checks = append(report.Checks, keep.Check{What: "pages", Said: said})
 	return nil
+}
+
+// laterOf is the later of two moments.
+func laterOf(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
 }
 
 // amcheck looks through every table and B-tree, where PostgreSQL's program and

@@ -101,6 +101,12 @@ func tell(e *exposition.Text, s Sighting) {
 		}
 		if _, d := b.LastDrill(); d != nil {
 			gauge("howdah_drill_passed", "Value is 1 if the last rehearsed restore passed, 0 otherwise.", truth(d.Verdict == keep.Passed))
+			gauge("howdah_drill_failed", "Value is 1 if a rehearsed restore found the backup or its log broken and none has passed since, 0 otherwise.", truth(len(failedDrills(b.Members)) > 0))
+			gauge("howdah_drill_last_seconds", "When the last rehearsed restore began, since the epoch.", float64(d.Began.Unix()))
+			if d.Unasked && d.LSN != "" {
+				gauge("howdah_drill_exposure_seconds", "How old at most the end of the log was that the last rehearsed restore brought back, when it began.", d.Exposure.Seconds())
+				gauge("howdah_drill_exposure_bytes", "Bytes of log that the leader had when the last rehearsed restore began, and that were not brought back.", float64(d.Missing))
+			}
 			gauge("howdah_drill_seconds", "How long the last rehearsed restore took up to a server that answers.", (d.Restored + d.Replayed).Seconds())
 			gauge("howdah_drill_size_bytes", "Bytes that the last rehearsed restore brought back.", float64(d.Bytes))
 			if !d.Last.IsZero() {
@@ -117,6 +123,9 @@ func tell(e *exposition.Text, s Sighting) {
 			if s.Leads {
 				gauge("howdah_archive_pending_files", "Segments of WAL that wait for the archive.", float64(s.Archive.Pending), "ins", s.Member)
 				gauge("howdah_archive_pending_bytes", "Bytes of the WAL that waits for the archive.", float64(s.Archive.Bytes), "ins", s.Member)
+				if !s.DrillDue.IsZero() {
+					gauge("howdah_drill_due_seconds", "When the schedule wants the next rehearsed restore, since the epoch.", float64(s.DrillDue.Unix()))
+				}
 				gauge("howdah_archive_hole", "Value is 1 if a segment is missing after the newest backup, 0 otherwise.", truth(s.Hole != ""), "ins", s.Member)
 			}
 		}

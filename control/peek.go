@@ -52,6 +52,8 @@ type Peek struct {
 	from  source
 	plan  restore.Plan
 	flush keep.Flushed
+	own   bool   // what there is without anybody's help, from the node's own repository first; and some room is left
+	dir   string // in which it is made
 }
 
 // A source is a repository that may have what is wanted.
@@ -95,7 +97,12 @@ func (c *Cluster) PlanPeek(ctx context.Context, to, set string) (*Peek, error) {
 
 // plan is PlanPeek for a node of this machine; what says what cannot be done.
 func (c *Cluster) plan(ctx context.Context, n spec.Node, at Moment, set, what string) (*Peek, error) {
-	now := time.Now()
+	return c.planned(ctx, &Peek{Cluster: c.Name, To: at, Notes: []string{}, node: n, what: what, dir: filepath.Dir(n.Paths.Dir)}, set)
+}
+
+// planned completes a plan.
+func (c *Cluster) planned(ctx context.Context, p *Peek, set string) (*Peek, error) {
+	n, at, what, now := p.node, p.To, p.what, time.Now()
 	if members, _ := c.repositories(); len(members) == 0 {
 		return nil, c.noBackups(what)
 	}
@@ -105,12 +112,14 @@ func (c *Cluster) plan(ctx context.Context, n spec.Node, at Moment, set, what st
 	if at.Kind == restore.Time && at.At.After(now) {
 		return nil, unreachable("that is in the future", "give a moment that has passed")
 	}
-	p := &Peek{Cluster: c.Name, To: at, Notes: []string{}, node: n, what: what}
 	b, err := c.Backups(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if p.flushed(ctx, c, b); p.flush.LSN == "" {
+	if !p.own {
+		p.flushed(ctx, c, b)
+	}
+	if p.flush.LSN == "" {
 		b.Leader = "" // whoever's archive goes furthest then
 	}
 	r := restore.Restore{Set: set, Type: at.restoreType(), Target: at.Value}
@@ -118,6 +127,9 @@ func (c *Cluster) plan(ctx context.Context, n spec.Node, at Moment, set, what st
 	sources, err := c.sources(n, b)
 	if err != nil {
 		return nil, err
+	}
+	if p.own {
+		slices.SortStableFunc(sources, func(x, y source) int { return cmp.Compare(not(x.member == n.Member), not(y.member == n.Member)) })
 	}
 	for _, from := range sources {
 		p.found = nil
@@ -137,8 +149,15 @@ func (c *Cluster) plan(ctx context.Context, n spec.Node, at Moment, set, what st
 		refusals = append(refusals, err)
 	}
 	if p.from.stanza == nil {
+		proven := len(refusals) > 0 // that what was read does not lead there
+		for _, err := range refusals {
+			proven = proven && problem.Code(err) == "restore-unreachable"
+		}
 		for _, err := range refusals {
 			if e, ok := errors.AsType[*problem.Error](err); ok {
+				if p.own && proven {
+					e.Why, e.Err = "", &evidence{e.Why}
+				}
 				return nil, e
 			}
 		}
@@ -245,14 +264,19 @@ func (p *Peek) reaches(at Moment, unreachable func(why, do string) error) error 
 // room refuses to fill the disk.
 func (p *Peek) room(what string) error {
 	var st unix.Statfs_t
-	dir := filepath.Dir(p.node.Paths.Dir)
-	if err := unix.Statfs(dir, &st); err != nil {
-		return fmt.Errorf("%s: %w", dir, err)
+	if err := unix.Statfs(p.dir, &st); err != nil {
+		return fmt.Errorf("%s: %w", p.dir, err)
 	}
-	const log = 256 << 20 // that is replayed and written: recovery removes it as it goes
-	if free, need := int64(st.Bavail)*st.Bsize, p.Size+p.Size/20+log; free < need {
+	free, need := int64(st.Bavail)*st.Bsize, keep.DrillNeeds(p.Size)
+	if p.from.config == "" { // its log is brought here first, all of it
+		need += int64(p.WAL) * restore.SegmentSize(p.plan.Backup.LSNStart, p.plan.Backup.ArchiveStart)
+	}
+	if p.own {
+		need += keep.Spare(int64(st.Blocks) * st.Bsize)
+	}
+	if free < need {
 		return &problem.Error{
-			Code: "disk-full", What: what, Why: fmt.Sprintf("%s has %s free, and %s are needed", dir, repo.Size(free), repo.Size(need)),
+			Code: "disk-full", What: what, Why: fmt.Sprintf("%s has %s free, and %s are needed", p.dir, repo.Size(free), repo.Size(need)),
 			Do: "make room there",
 		}
 	}
@@ -292,9 +316,9 @@ func (p *Peek) Open(ctx context.Context, step func(string)) (_ *Peeked, err erro
 	if err != nil {
 		return nil, err
 	}
-	sweep(filepath.Dir(n.Paths.Dir))
+	sweep(p.dir)
 	open := &Peeked{}
-	if open.dir, err = os.MkdirTemp(filepath.Dir(n.Paths.Dir), peekDir+strconv.Itoa(os.Getpid())+"-"); err != nil {
+	if open.dir, err = os.MkdirTemp(p.dir, peekDir+strconv.Itoa(os.Getpid())+"-"); err != nil {
 		return nil, err
 	}
 	defer func() {

@@ -6,6 +6,21 @@ import (
 	"howdah/spec"
 )
 
+// Beside returns the cluster of a node as its own roles reach it. Close it.
+func Beside(n spec.Node) (*Cluster, error) {
+	config, err := pki.ClientConfig(n.TLS)
+	if err != nil {
+		return nil, err
+	}
+	store, err := etcd.OpenNode(n)
+	if err != nil {
+		return nil, err
+	}
+	c := On(n.Cluster, store, n)
+	c.tls = config
+	return c, nil
+}
+
 // Watch returns the clusters that the node n observes, as they are reached from
 // there. Close each.
 func Watch(n spec.Node) ([]*Cluster, error) {

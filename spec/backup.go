@@ -12,14 +12,15 @@ import (
 
 // Backup is a member's repository of backups and WAL, in pgBackRest's format.
 type Backup struct {
-	Repo    string   `json:"repo"`    // its directory, on the member's disk or in Bucket; "": the member keeps none
-	Config  string   `json:"config"`  // file for pgBackRest's commands on it
-	Spool   string   `json:"spool"`   // directory of what is pushed ahead of the archiver
-	Listen  string   `json:"listen"`  // host:port where other members read it and backups are asked for
-	First   bool     `json:"first"`   // a cluster without a backup makes one by itself
-	Copies  int      `json:"copies"`  // members that hold each backup, the one that made it among them; of a bucket 1
-	Times   []string `json:"times"`   // when more are made; BackupTime reads a line
-	Members []Holder `json:"members"` // every member with a repository, by pg_seq
+	Repo    string   `json:"repo"`            // its directory, on the member's disk or in Bucket; "": the member keeps none
+	Config  string   `json:"config"`          // file for pgBackRest's commands on it
+	Spool   string   `json:"spool"`           // directory of what is pushed ahead of the archiver
+	Listen  string   `json:"listen"`          // host:port where other members read it and backups are asked for
+	First   bool     `json:"first"`           // a cluster without a backup makes one by itself
+	Copies  int      `json:"copies"`          // members that hold each backup, the one that made it among them; of a bucket 1
+	Times   []string `json:"times"`           // when more are made; BackupTime reads a line
+	Drill   string   `json:"drill,omitempty"` // when a restore is rehearsed, five fields of cron(5); "": when a person asks
+	Members []Holder `json:"members"`         // every member with a repository, by pg_seq
 	Repository
 }
 
@@ -116,7 +117,7 @@ func (b Backup) Holders(leader string) []string {
 
 // A BackupTime is when a kind of backup is made: a line of a crontab.
 type BackupTime struct {
-	Type string // full, diff, incr
+	Type string // full, diff, incr; "" of a drill
 	// What the line allows, a bit for each.
 	minutes, hours, days, months, weekdays uint64
 	anyDay, anyWeekday                     bool // an asterisk stands there
@@ -128,9 +129,24 @@ func ParseBackupTime(line string) (t BackupTime, err error) {
 	if len(f) != 6 {
 		return t, fmt.Errorf("%q: five fields of cron and full, diff or incr are expected", line)
 	}
-	if t.Type = f[5]; !slices.Contains(backupTypes, t.Type) {
-		return t, fmt.Errorf("%q: %s is none of %s", line, t.Type, strings.Join(backupTypes, ", "))
+	if !slices.Contains(backupTypes, f[5]) {
+		return t, fmt.Errorf("%q: %s is none of %s", line, f[5], strings.Join(backupTypes, ", "))
 	}
+	t, err = parseTimes(line, f[:5])
+	t.Type = f[5]
+	return t, err
+}
+
+// ParseDrillTime reads five fields of cron(5): "0 4 * * 6".
+func ParseDrillTime(line string) (t BackupTime, err error) {
+	f := strings.Fields(line)
+	if len(f) != 5 {
+		return t, fmt.Errorf("%q: five fields of cron are expected", line)
+	}
+	return parseTimes(line, f)
+}
+
+func parseTimes(line string, f []string) (t BackupTime, err error) {
 	for i, field := range []struct {
 		into     *uint64
 		from, to int
@@ -259,6 +275,7 @@ type Backups struct {
 	First  bool     `json:"first"`
 	Copies int      `json:"copies"`
 	Times  []string `json:"times"`
+	Drill  string   `json:"drill,omitempty"`
 	Path   string   `json:"path,omitempty"` // in the bucket
 	Repository
 }
@@ -266,3 +283,7 @@ type Backups struct {
 // BackupTimes are the default: a full one on Sundays, on other days what has
 // changed since, at an hour when most sleep.
 func BackupTimes() []string { return []string{"0 1 * * 0 full", "0 1 * * 1-6 incr"} }
+
+// DrillTime is the default: a restore is rehearsed on Saturdays, the longest that
+// a chain of backups becomes.
+const DrillTime = "0 4 * * 6"

@@ -26,6 +26,7 @@ const (
 	pathState  = "/backup/state"
 	pathBackup = "/backup/take"
 	pathFlush  = "/backup/flush"
+	pathDrill  = "/backup/drill"
 	pathRepo   = "/backup/repo/"
 )
 
@@ -68,6 +69,13 @@ func (k *Keeper) handler() http.Handler {
 		write(w, f)
 	})
 	m.HandleFunc("POST "+pathBackup, k.takeFor)
+	m.HandleFunc("POST "+pathDrill, func(w http.ResponseWriter, _ *http.Request) {
+		if err := k.beginDrill(); err != nil {
+			http.Error(w, err.Error(), http.StatusConflict)
+			return
+		}
+		write(w, struct{}{})
+	})
 	m.Handle("GET "+pathRepo, http.StripPrefix(strings.TrimSuffix(pathRepo, "/"), peer.Handler(k.stanza().Storage)))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// Other clusters of the inventory have the same authority.
@@ -176,6 +184,15 @@ func (c Client) Flush(ctx context.Context) (Flushed, error) {
 	defer body.Close()
 	err = json.NewDecoder(body).Decode(&f)
 	return f, err
+}
+
+// Drill has the member begin a drill; it is heard of in its State.
+func (c Client) Drill(ctx context.Context) error {
+	body, err := c.do(ctx, http.MethodPost, pathDrill)
+	if err != nil {
+		return err
+	}
+	return body.Close()
 }
 
 // Take asks the leader for a backup, and tells how it goes.

@@ -27,7 +27,7 @@ func door(t *testing.T) (*Keeper, map[string]Client) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := spec.Node{Cluster: "t", Member: "a", Paths: spec.Paths{Run: dir}, Postgres: spec.Postgres{Data: filepath.Join(dir, "data")}}
+	n := spec.Node{Cluster: "t", Member: "a", Paths: spec.Paths{Dir: dir, Run: dir}, Postgres: spec.Postgres{Data: filepath.Join(dir, "data")}}
 	n.Backup = spec.Backup{Repo: filepath.Join(dir, "backup"), Members: []spec.Holder{{Member: "a"}, {Member: "b"}}}
 	files := map[string]spec.TLS{}
 	for _, name := range []string{"a", "b", "c"} {

@@ -51,37 +51,44 @@ const archiveWait = 2 * time.Minute
 
 // A Keeper keeps one member's repository.
 type Keeper struct {
-	node   spec.Node
-	log    *slog.Logger
-	desk   backup.Desk
-	times  []spec.BackupTime
-	peers  *http.Client
-	server *tls.Config
-	leads  func() bool
-	wake   chan struct{}
-	listed listed // only turns use it
+	// Rehearse makes a drill beside this member, and records it; nil: none are made.
+	Rehearse func(context.Context) error
+
+	node      spec.Node
+	log       *slog.Logger
+	desk      backup.Desk
+	times     []spec.BackupTime
+	drillTime *spec.BackupTime // nil: when a person asks
+	drills    chan struct{}    // one is to be made
+	peers     *http.Client
+	server    *tls.Config
+	leads     func() bool
+	wake      chan struct{}
+	listed    listed // only turns use it
 
 	sight sight // for the metrics
 
-	mu     sync.Mutex
-	state  state
-	asked  *question
-	leader string // who led when it was last heard of
+	mu       sync.Mutex
+	state    state
+	asked    *question
+	leader   string    // who led when it was last heard of
+	drilling time.Time // since when a drill is made here; zero: none is
 }
 
 // state is what turns remember. Only turns write it; the door reads it.
 type state struct {
-	since    time.Time   // this member leads; zero: it does not
-	filled   pg.Timeline // of the server when the archive was given what belongs before it; 0: it was not
-	again    time.Time   // when filling is tried again, if it failed
-	looked   bool        // since this member leads, the others were asked what they have
-	hole     string      // segment that is missing in the archive
-	checked  time.Time   // when that was last found out
-	running  *Run
-	failed   *Failure
-	last     time.Time // of a failure
-	holds    bool      // the leader's backups, as its next
-	streamed Streamed  // up to where the log is here; zero: this member does not stream
+	since      time.Time   // this member leads; zero: it does not
+	filled     pg.Timeline // of the server when the archive was given what belongs before it; 0: it was not
+	again      time.Time   // when filling is tried again, if it failed
+	looked     bool        // since this member leads, the others were asked what they have
+	hole       string      // segment that is missing in the archive
+	checked    time.Time   // when that was last found out
+	running    *Run
+	failed     *Failure
+	last       time.Time // of a failure
+	holds      bool      // the leader's backups, as its next
+	streamed   Streamed  // up to where the log is here; zero: this member does not stream
+	rehearsing rehearsing
 
 	seen map[string]string // marks of others whose repository was copied whole
 	dirs map[string]string // directories of theirs that were
@@ -111,7 +118,7 @@ type question struct {
 // New makes the keeper of a node's repository.
 func New(n spec.Node, log *slog.Logger) (*Keeper, error) {
 	k := &Keeper{
-		node: n, log: log, wake: make(chan struct{}, 1), leads: func() bool {
+		node: n, log: log, wake: make(chan struct{}, 1), drills: make(chan struct{}, 1), leads: func() bool {
 			p, ok := lease.Read(n.Paths.Page)
 			return ok && p.Role == lease.Primary
 		},
@@ -126,6 +133,13 @@ func New(n spec.Node, log *slog.Logger) (*Keeper, error) {
 			return nil, fmt.Errorf("schedule of backups: %w", err)
 		}
 		k.times = append(k.times, t)
+	}
+	if n.Backup.Drill != "" {
+		t, err := spec.ParseDrillTime(n.Backup.Drill)
+		if err != nil {
+			return nil, fmt.Errorf("schedule of drills: %w", err)
+		}
+		k.drillTime = &t
 	}
 	if n.TLS.Cert != "" {
 		dial, err := pki.ClientConfig(n.TLS)
@@ -155,7 +169,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	if err := k.configure(); err != nil {
 		return err
 	}
-	parts := []lifecycle.Part{{Name: "turns", Run: k.turns, Grace: 2 * time.Second}, {Name: "stream", Run: k.stream, Grace: 2 * time.Second}}
+	parts := []lifecycle.Part{{Name: "turns", Run: k.turns, Grace: 2 * time.Second}, {Name: "stream", Run: k.stream, Grace: 2 * time.Second}, {Name: "drills", Run: k.makeDrills, Grace: 2 * time.Second}}
 	if k.server != nil {
 		parts = append(parts, lifecycle.Part{Name: "door", Run: k.serve, Grace: time.Second})
 	}
@@ -190,6 +204,8 @@ func (k *Keeper) turns(ctx context.Context) error {
 			if ctx.Err() == nil {
 				continue // there may be more
 			}
+		} else {
+			k.rehearse(ctx)
 		}
 		select {
 		case <-tick.C:
@@ -220,6 +236,7 @@ func (k *Keeper) next(ctx context.Context) schedule.Step {
 			k.state.failed, k.state.last = nil, time.Time{}
 		}
 		k.state.since, k.state.filled, k.state.looked, k.state.hole, k.state.checked = time.Time{}, 0, false, "", time.Time{}
+		k.state.rehearsing = rehearsing{}
 	case k.state.since.IsZero():
 		k.state.holds = false
 		k.state.since, k.state.failed, k.state.last = v.Now, nil, time.Time{}
@@ -353,28 +370,36 @@ func (k *Keeper) hear(ctx context.Context) []schedule.Offer {
 
 // ask asks members what they have. Who does not answer has nothing.
 func (k *Keeper) ask(ctx context.Context, members ...spec.Holder) []schedule.Offer {
+	var offers []schedule.Offer
+	for _, s := range k.states(ctx, members...) {
+		o := schedule.Offer{Member: s.Member, Leads: s.Leads, Mark: s.Mark}
+		for _, b := range s.Backups {
+			o.Backups = append(o.Backups, repo.Backup{Label: b.Label, Type: b.Type, Start: b.Start.Unix(), Stop: b.Stop.Unix()})
+		}
+		offers = append(offers, o)
+	}
+	return offers
+}
+
+// states is what members say of their repositories, of those that answer.
+func (k *Keeper) states(ctx context.Context, members ...spec.Holder) []State {
 	if k.peers == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	offers := make([]schedule.Offer, len(members))
+	states := make([]State, len(members))
 	var wg sync.WaitGroup
 	for i, h := range members {
 		wg.Go(func() {
-			s, err := Client{URL: h.URL, HTTP: k.peers}.State(ctx)
-			if err != nil {
-				return
+			if s, err := (Client{URL: h.URL, HTTP: k.peers}).State(ctx); err == nil {
+				s.Member = h.Member
+				states[i] = s
 			}
-			o := schedule.Offer{Member: h.Member, Leads: s.Leads, Mark: s.Mark}
-			for _, b := range s.Backups {
-				o.Backups = append(o.Backups, repo.Backup{Label: b.Label, Type: b.Type, Start: b.Start.Unix(), Stop: b.Stop.Unix()})
-			}
-			offers[i] = o
 		})
 	}
 	wg.Wait()
-	return slices.DeleteFunc(offers, func(o schedule.Offer) bool { return o.Member == "" })
+	return slices.DeleteFunc(states, func(s State) bool { return s.Member == "" })
 }
 
 // do carries a step out. What fails is said, and tried again after a pause.
@@ -571,8 +596,12 @@ func (k *Keeper) State(ctx context.Context) State {
 	leads := k.leads()
 	s := k.look(ctx, leads)
 	s.Drill, _ = LastDrill(k.node) // what was looked at may be of before it
-	s.Leads = leads
+	s.Leads, s.Free = leads, free(k.node)
 	k.mu.Lock()
+	s.Drilling = k.drilling
+	if leads {
+		s.DrillDue = k.state.rehearsing.due
+	}
 	if r := k.state.running; r != nil {
 		run := *r
 		s.Running = &run

@@ -37,6 +37,10 @@ type State struct {
 	Archived string   `json:"archived,omitempty"` // LSN up to where the leader's WAL is in the archive
 	Streamed Streamed `json:"streamed,omitzero"`  // up to where it is in the repository, archived or not; zero: not beyond the archive
 	Drill    *Drill   `json:"drill,omitempty"`    // the last that was made beside this member
+
+	Drilling time.Time `json:"drilling,omitzero"`  // since when one is made here
+	DrillDue time.Time `json:"drill_due,omitzero"` // when the next is due, of the leader; zero: never
+	Free     int64     `json:"free"`               // bytes that one may take here
 }
 
 // Reaches says how far the log is in the repository, as text that sorts: a later
@@ -140,14 +144,27 @@ type Drill struct {
 	Commit   time.Time     `json:"commit,omitzero"` // the last that was there
 	Checks   []Check       `json:"checks"`
 
-	Last  time.Time `json:"last_passed,omitzero"` // when the last one that passed began, this or a former one
-	Wrong string    `json:"wrong,omitempty"`      // what one found that failed, since one passed
+	Unasked  bool          `json:"unasked,omitempty"` // the schedule wanted it: it took what was there
+	Exposure time.Duration `json:"exposure_ns"`       // how old what it brought back was at most when it began
+	Missing  int64         `json:"exposure_bytes"`    // bytes of log that the leader had then and that were not brought back
+
+	Said  time.Time `json:"last_verdict,omitzero"` // when the last one began that passed or failed, this or a former one
+	Last  time.Time `json:"last_passed,omitzero"`  // when the last one that passed began, this or a former one
+	Wrong string    `json:"wrong,omitempty"`       // what one found that failed, since one passed
 }
 
 // A Check is one thing that was looked at.
 type Check struct {
 	What string `json:"what"`
 	Said string `json:"said"`
+}
+
+// said is when the last one began that said something of a backup, this or a former one.
+func (d *Drill) said() time.Time {
+	if d.Said.IsZero() && d.Verdict != Broke {
+		return d.Began // it was recorded before that was
+	}
+	return d.Said
 }
 
 // drillPath is where a member keeps the last.
@@ -178,11 +195,12 @@ func (d *Drill) Record(n spec.Node, uid, gid int) error {
 	}
 	switch d.Verdict {
 	case Passed:
-		d.Last = d.Began
+		d.Last, d.Said = d.Began, d.Began
 	case Failed:
+		d.Said = d.Began
 		d.Last, d.Wrong = was.Last, fmt.Sprintf("backup %s of %s, tried at %s: %s", d.Backup, d.From, d.Began.UTC().Format(time.RFC3339), d.Why)
 	default:
-		d.Last, d.Wrong = was.Last, was.Wrong
+		d.Last, d.Said, d.Wrong = was.Last, was.said(), was.Wrong
 	}
 	text, err := json.MarshalIndent(d, "", "  ")
 	if err != nil {

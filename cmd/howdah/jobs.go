@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"howdah/backup/keep"
+	"howdah/control"
 	"howdah/lifecycle"
 	"howdah/logkey"
 	"howdah/nodefile"
@@ -40,6 +41,7 @@ func runJobs(ctx context.Context, dir string) error {
 			if err != nil {
 				return err
 			}
+			k.Rehearse = control.Rehearser(n)
 			keeper.Store(k)
 			return k.Run(ctx)
 		}})

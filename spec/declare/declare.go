@@ -209,6 +209,13 @@ func (c Cluster) backups(vars *fields) {
 	if b.Stream.Size > 0 {
 		vars.add("pgbackrest_stream_size", strconv.FormatInt(b.Stream.Size, 10))
 	}
+	switch b.Drill {
+	case spec.DrillTime:
+	case "":
+		vars.add("pgbackrest_drill", "off")
+	default:
+		vars.add("pgbackrest_drill", b.Drill)
+	}
 	if b.Shared() { // its keys are nowhere to be read but in the secrets: a person has to say them
 		return
 	}

@@ -31,8 +31,22 @@ func (r *reader) backups(s *server, secrets map[string]secret.Text) spec.Backups
 	if b.On {
 		r.repository(s, &b, secrets)
 		b.Stream = r.stream(s)
+		b.Drill = r.drill(s)
 	}
 	return b
+}
+
+// drill is when a restore is rehearsed; "": not by itself.
+func (r *reader) drill(s *server) string {
+	text := s.text("pgbackrest_drill")
+	switch text {
+	case "off", "false", "":
+		return ""
+	}
+	if t, err := spec.ParseDrillTime(text); err != nil || t.Next(time.Unix(0, 0).UTC()).IsZero() {
+		r.find(spec.Problem, s.line("pgbackrest_drill"), "pgbackrest_drill is "+quote(text), "write five fields of cron, like '"+spec.DrillTime+"' for Saturdays at four, or off")
+	}
+	return text
 }
 
 // stream is how the end of the log comes into the repository.

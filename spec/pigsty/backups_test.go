@@ -43,6 +43,33 @@ func TestStream(t *testing.T) {
 	}
 }
 
+// When a restore is rehearsed is said by one key; on Saturdays, if nobody says it.
+func TestDrillTimes(t *testing.T) {
+	for line, want := range map[string]string{
+		"":                                 spec.DrillTime,
+		"pgbackrest_drill: off":            "",
+		"pgbackrest_drill: false":          "",
+		"pgbackrest_drill: '30 3 1 * *'":   "30 3 1 * *",
+		"pgbackrest_drill: weekly":         "!five fields of cron",
+		"pgbackrest_drill: '0 25 * * *'":   "!five fields of cron",
+		"pgbackrest_drill: '0 4 31 2 *'":   "!five fields of cron",
+		"pgbackrest_drill: '0 4 * * full'": "!five fields of cron",
+		"pgbackrest_enabled: false":        "",
+	} {
+		w := Read("x.yml", []byte(with(line)))
+		err := w.Err()
+		if bad, is := strings.CutPrefix(want, "!"); is {
+			if err == nil || !strings.Contains(fmt.Sprint(w.Findings), bad) {
+				t.Errorf("%s: %v, want a problem with %q; found %v", line, err, bad, w.Findings)
+			}
+			continue
+		}
+		if err != nil || w.Clusters[0].Backup.Drill != want {
+			t.Errorf("%s: %q, want %q; %v", line, w.Clusters[0].Backup.Drill, want, err)
+		}
+	}
+}
+
 // What pgbackrest_method chooses is where everything goes; what opens it is among
 // the secrets, and shown nowhere.
 func TestRepository(t *testing.T) {
@@ -51,7 +78,7 @@ func TestRepository(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := w.Clusters[0]
-	want := spec.Backups{On: true, First: true, Copies: 2, Path: "/pgbackrest", Times: spec.BackupTimes()}
+	want := spec.Backups{On: true, First: true, Copies: 2, Path: "/pgbackrest", Times: spec.BackupTimes(), Drill: spec.DrillTime}
 	want.Repository = spec.Repository{
 		Bucket: spec.Bucket{Name: "pgsql", Endpoint: "s3.lab", Region: "r", PathStyle: true, Port: 9000, CAFile: "/etc/ca.crt"},
 		Cipher: "aes-256-cbc", Full: 14, ByTime: true, BundleSize: 128 << 20,

@@ -77,6 +77,7 @@ link      pg_vip_interface
 encoding  pg_encoding
 locale    pg_locale
 text      pgbackrest_method
+times     pgbackrest_drill
 repositories pgbackrest_repo
 `
 

@@ -194,7 +194,7 @@ func (s Site) backup(c spec.Cluster, m spec.Member, n *spec.Node) {
 	}
 	n.Backup = spec.Backup{
 		Repo: path.Join(n.Paths.Dir, "backup"), Config: path.Join(n.Paths.Dir, "pgbackrest.conf"), Spool: path.Join(n.Paths.Dir, "spool"), Listen: at(n.Address, port(m)),
-		First: c.Backup.First, Copies: c.Backup.Copies, Times: c.Backup.Times, Repository: c.Backup.Repository,
+		First: c.Backup.First, Copies: c.Backup.Copies, Times: c.Backup.Times, Drill: c.Backup.Drill, Repository: c.Backup.Repository,
 	}
 	switch b := &n.Backup; {
 	case b.Shared() && s.Apart[c.Name]:

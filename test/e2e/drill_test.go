@@ -114,3 +114,67 @@ func TestDrillAndWhatIsLeft(t *testing.T) {
 	}
 	w.whole()
 }
+
+// Where the inventory wants it, restores are rehearsed by themselves: beside one
+// member, which does not lead, from what is in its own repository; nothing stays.
+func TestDrillsByThemselves(t *testing.T) {
+	if os.Getenv("NIGHTLY") == "" {
+		t.Skip("it waits for the full minute: NIGHTLY=1")
+	}
+	w := own(t)
+	w.check(w.Up(w.ctx, w.inventory("cluster: one\nhosts: [10.10.10.11, 10.10.10.12, 10.10.10.13]\ntemplate: tiny\nlibs: ''\ndrill: '* * * * *'\n")))
+	leader := w.whole()
+	type member struct {
+		Member   string
+		Leads    bool
+		Drilling time.Time
+		Drill    *struct {
+			Verdict, Why, From, LSN string
+			Unasked                 bool
+			Missing                 int64 `json:"exposure_bytes"`
+			Checks                  []struct{ What, Said string }
+		}
+	}
+	var all []member
+	w.until("a restore was rehearsed", func() bool {
+		a, err := w.Run(w.ctx, "backups", "--json")
+		w.check(err)
+		var b struct{ Members []member }
+		if json.Unmarshal([]byte(a.Out), &b) != nil {
+			return false
+		}
+		all = b.Members
+		making := 0
+		for _, m := range all {
+			if !m.Drilling.IsZero() {
+				making++
+			}
+		}
+		if making > 1 {
+			t.Errorf("%d are made at once", making)
+		}
+		for _, m := range all {
+			if m.Drill != nil && m.Drilling.IsZero() {
+				return true
+			}
+		}
+		return false
+	})
+	for _, m := range all {
+		d := m.Drill
+		if d == nil {
+			continue
+		}
+		if m.Member == leader || d.Verdict != "passed" || !d.Unasked || d.From != m.Member || d.LSN == "" || len(d.Checks) != 2 || d.Missing > 1<<20 {
+			t.Errorf("beside %s, while %s leads: %+v", m.Member, leader, *d)
+		}
+	}
+	for _, n := range w.Nodes {
+		if left, _ := filepath.Glob(filepath.Join(n.Paths.Dir, "peek-*")); len(left) > 0 {
+			t.Errorf("%s has %v left", n.Member, left)
+		}
+	}
+	if text := w.howdah("backups"); !strings.Contains(text, "drill      passed") || !strings.Contains(text, "the next is due") {
+		t.Errorf("backups does not speak of it:\n%s", text)
+	}
+}
