@@ -13,6 +13,7 @@ package api
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -35,7 +36,7 @@ type Options struct {
 	Boot     func() time.Duration // CLOCK_BOOTTIME
 	Page     func() Right         // what the lease page says now
 	Password secret.Text          // of Node.Agent.REST.User
-	Peers    *tls.Config          // how nodes know each other; nil: they do not, and nobody is granted anything
+	Peers    Peers                // how nodes know each other; nil: they do not, and nobody is granted anything
 	// Agree gives this member's word to a leader that lost the store, or says why not.
 	Agree func(context.Context, ha.Plea) error
 	Log   *slog.Logger
@@ -48,6 +49,12 @@ type Right struct {
 	Deadline time.Duration // boot clock
 }
 
+// Peers are the nodes of the cluster, by the certificates that count now.
+type Peers interface {
+	Server() *tls.Config // how they are listened to
+	Trusted() *x509.CertPool
+}
+
 // A Server is the interface of one agent.
 type Server struct {
 	Options
@@ -55,11 +62,16 @@ type Server struct {
 	reads chan struct{}               // one for everyone who reads the store
 	asks  chan struct{}               // one for everyone who changes something
 	tls   atomic.Pointer[tls.Config]  // of Node.Agent.REST; nil: none
+	files files                       // of that, as they were seen last
+	peers *tls.Config                 // for nodes that ask another; nil: none
 }
 
 // New returns the interface. Run serves it.
 func New(o Options) *Server {
 	s := &Server{Options: o, reads: make(chan struct{}, 4), asks: make(chan struct{}, 16)}
+	if o.Peers != nil {
+		s.peers = o.Peers.Server()
+	}
 	s.again()
 	s.own = map[string]http.HandlerFunc{
 		"GET patroni": s.patroni, "GET cluster": s.cluster, "GET history": s.history, "GET config": s.config,

@@ -68,7 +68,7 @@ func (s *Server) peer(r *http.Request) bool {
 		between.AddCert(c)
 	}
 	_, err := r.TLS.PeerCertificates[0].Verify(x509.VerifyOptions{
-		Roots: s.Peers.ClientCAs, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		Roots: s.Peers.Trusted(), Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	return err == nil
 }

@@ -92,12 +92,16 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 // handshake, and no request. nil refuses it.
 func (s *Server) protect(c net.Conn, first byte) net.Conn {
 	const handshake = 0x16
-	config, plain := s.tls.Load(), s.Node.Agent.REST.Cert == ""
+	plain := s.Node.Agent.REST.Cert == ""
+	if first == handshake {
+		s.renewed()
+	}
+	config := s.tls.Load()
 	switch {
 	case plain && first != handshake:
 		return c
 	case plain:
-		config = s.Peers
+		config = s.peers
 	case first != handshake:
 		return nil
 	}

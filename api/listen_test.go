@@ -166,7 +166,7 @@ func TestGrant(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := newWorld(t, func(o *Options) {
-		if o.Peers, err = pki.ServerConfig(files); err != nil {
+		if o.Peers, err = pki.Open(files); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -5,6 +5,8 @@ import (
 	"crypto/x509"
 	"fmt"
 	"os"
+	"strings"
+	"sync"
 
 	"howdah/logkey"
 )
@@ -21,6 +23,34 @@ func (s *Server) again() {
 		return
 	}
 	s.tls.Store(c)
+}
+
+// files are some as they were seen last.
+type files struct {
+	mu  sync.Mutex
+	was string
+}
+
+func (f *files) changed(names ...string) bool {
+	var b strings.Builder
+	for _, name := range names {
+		if st, err := os.Stat(name); err == nil { // what is not there now is not read now
+			fmt.Fprintln(&b, name, st.Size(), st.ModTime().UnixNano())
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := b.String()
+	defer func() { f.was = now }()
+	return now != f.was
+}
+
+// renewed has them read again if they are others than before.
+func (s *Server) renewed() {
+	rest := s.Node.Agent.REST
+	if rest.Cert != "" && s.files.changed(rest.Cert, rest.Key, rest.CA, s.Node.TLS.CA) {
+		s.again()
+	}
 }
 
 // secure is the TLS of the interface. Certificates of clients are asked for in

@@ -56,7 +56,7 @@ func TestTLS(t *testing.T) {
 	} {
 		w := newWorld(t, func(o *Options) {
 			o.Node.Agent.REST = spec.REST{Cert: files.Cert, Key: files.Key, CA: files.CA, VerifyClient: tt.verify}
-			o.Peers, err = pki.ServerConfig(files)
+			o.Peers, err = pki.Open(files)
 		})
 		for _, q := range []struct {
 			config       *tls.Config

@@ -3,7 +3,6 @@ package control
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"fmt"
 	"net/http"
 	"os"
@@ -131,11 +130,7 @@ func (c *Cluster) repositories() ([]spec.Holder, int) {
 
 // keeper knocks at the door of a member's jobs.
 func (c *Cluster) keeper(h spec.Holder) keep.Client {
-	var config *tls.Config
-	if c.tls != nil {
-		config = c.tls.Clone()
-	}
-	return keep.Client{URL: c.door.url(h.URL), HTTP: &http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}}
+	return keep.Client{URL: c.door.url(h.URL), HTTP: &http.Client{Transport: c.transport()}}
 }
 
 // noBackups says that the cluster keeps none.

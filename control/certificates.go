@@ -17,7 +17,7 @@ const certificateWithin = 2 * time.Second
 // the others know it, and returns when each ends. Who does not answer, or is a
 // member that shows none, is left out.
 func (c *Cluster) Certificates(ctx context.Context, s cluster.State) map[string]time.Time {
-	if c.tls == nil {
+	if c.peers == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, certificateWithin)
@@ -47,7 +47,7 @@ func (c *Cluster) Certificates(ctx context.Context, s cluster.State) map[string]
 // certificate is when the one ends that is shown at addr. One that has ended is
 // shown all the same: nobody is trusted here, something is only looked at.
 func (c *Cluster) certificate(ctx context.Context, addr string) (end time.Time, ok bool) {
-	config := c.tls.Clone()
+	config := c.peers.To("")
 	config.InsecureSkipVerify = true
 	d := tls.Dialer{Config: config}
 	conn, err := d.DialContext(ctx, "tcp", addr)

@@ -11,9 +11,10 @@ package control
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -148,7 +149,7 @@ func (h House) Open(name string) (*Cluster, error) {
 		return nil, err
 	}
 	n, through := nodes[0], h.door(nodes)
-	config, err := pki.ClientConfig(n.TLS)
+	peers, err := pki.Open(n.TLS)
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +157,7 @@ func (h House) Open(name string) (*Cluster, error) {
 	for _, m := range n.Etcd.Members {
 		endpoints = append(endpoints, through.url(m.Client))
 	}
-	store, err := etcd.Open(etcd.Options{Endpoints: endpoints, Base: n.Base(), TLS: config})
+	store, err := etcd.Open(etcd.Options{Endpoints: endpoints, Base: n.Base(), TLS: peers})
 	if err != nil {
 		return nil, &problem.Error{
 			Code: "store-unreachable", What: "cannot reach the store of cluster " + name,
@@ -165,7 +166,7 @@ func (h House) Open(name string) (*Cluster, error) {
 	}
 	c := On(name, store, nodes...)
 	_, err = playground.Load(h.Dir)
-	c.Dir, c.door, c.tls, c.local = filepath.Join(h.Dir, name), through, config, err == nil
+	c.Dir, c.door, c.peers, c.local = filepath.Join(h.Dir, name), through, peers, err == nil
 	c.metrics = h.storeOf(nodes, through)
 	files, _ := filepath.Glob(filepath.Join(h.Dir, "*", "*", nodefile.Name))
 	for _, f := range files { // what can not be read is none of this cluster's
@@ -185,15 +186,24 @@ type Cluster struct {
 	beside  []spec.Node // of other clusters on this machine, whose gateways have its services
 	store   dcs.Store
 	door    door
-	tls     *tls.Config // how the cluster's machines know each other; nil: they do not
-	local   bool        // every node is on this machine: a playground
-	metrics string      // URL of the store of metrics; "": none is known
+	peers   *pki.Peers // how the cluster's machines know each other; nil: they do not
+	local   bool       // every node is on this machine: a playground
+	metrics string     // URL of the store of metrics; "": none is known
 	now     func() time.Time
 }
 
 // On returns the cluster that keeps its keys in store.
 func On(name string, store dcs.Store, nodes ...spec.Node) *Cluster {
 	return &Cluster{Name: name, Nodes: nodes, store: store, door: direct, now: time.Now}
+}
+
+// transport is how members are asked, by the certificate of this machine.
+func (c *Cluster) transport() *http.Transport {
+	t := &http.Transport{DisableKeepAlives: true}
+	if c.peers != nil {
+		t.DialTLSContext = c.peers.Dial(&net.Dialer{})
+	}
+	return t
 }
 
 // Close gives up the connections.

@@ -42,8 +42,7 @@ func (c *Cluster) Etcd(ctx context.Context) []EtcdMember {
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	transport := &http.Transport{TLSClientConfig: c.tls, DisableKeepAlives: true}
-	client := &http.Client{Transport: transport}
+	client := &http.Client{Transport: c.transport()}
 	known := c.Nodes[0].Etcd.Members
 	members := make([]EtcdMember, len(known))
 	var wg sync.WaitGroup
@@ -91,7 +90,7 @@ func (c *Cluster) etcdMember(ctx context.Context, client *http.Client, m spec.Et
 // snapshot ends with the SHA-256 of what stands before (etcd's
 // server/etcdserver/api/v3rpc/maintenance.go, Snapshot), which is checked.
 func (c *Cluster) EtcdSnapshot(ctx context.Context, to io.WriteSeeker) (from string, bytes int64, err error) {
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: c.tls, DisableKeepAlives: true}}
+	client := &http.Client{Transport: c.transport()}
 	var failed []error
 	for _, m := range c.Nodes[0].Etcd.Members {
 		if _, err := to.Seek(0, io.SeekStart); err != nil {

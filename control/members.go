@@ -77,7 +77,7 @@ func (c *Cluster) storeMembers(ctx context.Context) ([]storeMember, error) {
 func (c *Cluster) askStore(ctx context.Context, path string, what, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*answerWithin)
 	defer cancel()
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: c.tls, DisableKeepAlives: true}}
+	client := &http.Client{Transport: c.transport()}
 	text, err := json.Marshal(what)
 	if err != nil {
 		return err

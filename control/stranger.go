@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
 	"time"
@@ -16,18 +17,18 @@ import (
 // stranger says, of a store that did not answer us, that somebody else answers
 // at its addresses: two playgrounds have the same ones. nil: nobody does.
 func (c *Cluster) stranger(ctx context.Context, verb string) error {
-	if c.tls == nil || len(c.Nodes) == 0 {
+	if c.peers == nil || len(c.Nodes) == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	dialer := &tls.Dialer{Config: c.tls}
+	dial := c.peers.Dial(&net.Dialer{})
 	for _, m := range c.Nodes[0].Etcd.Members {
 		u, err := url.Parse(c.door.url(m.Client))
 		if err != nil {
 			continue
 		}
-		conn, err := dialer.DialContext(ctx, "tcp", u.Host)
+		conn, err := dial(ctx, "tcp", u.Host)
 		if err == nil {
 			conn.Close()
 			return nil

@@ -8,7 +8,7 @@ import (
 
 // Beside returns the cluster of a node as its own roles reach it. Close it.
 func Beside(n spec.Node) (*Cluster, error) {
-	config, err := pki.ClientConfig(n.TLS)
+	peers, err := pki.Open(n.TLS)
 	if err != nil {
 		return nil, err
 	}
@@ -17,14 +17,14 @@ func Beside(n spec.Node) (*Cluster, error) {
 		return nil, err
 	}
 	c := On(n.Cluster, store, n)
-	c.tls = config
+	c.peers = peers
 	return c, nil
 }
 
 // Watch returns the clusters that the node n observes, as they are reached from
 // there. Close each.
 func Watch(n spec.Node) ([]*Cluster, error) {
-	config, err := pki.ClientConfig(n.TLS)
+	peers, err := pki.Open(n.TLS)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +43,7 @@ func Watch(n spec.Node) ([]*Cluster, error) {
 			return nil, err
 		}
 		c := On(o.Cluster, store, of)
-		c.tls = config
+		c.peers = peers
 		all = append(all, c)
 	}
 	return all, nil

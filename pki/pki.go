@@ -3,8 +3,9 @@
 //
 // A node's certificate serves and dials, because every node of a cluster does
 // both. Files that exist and are still good are kept, so making them again is
-// harmless; nothing that exists is ever replaced by another authority, since
-// that would lock out the nodes that trust the first.
+// harmless; nothing that exists is ever replaced by another authority at once, since
+// that would lock out the nodes that trust the first: both are trusted for a while
+// (turn.go).
 package pki
 
 import (
@@ -23,6 +24,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"howdah/problem"
@@ -42,9 +44,10 @@ type Owner struct{ UID, GID int }
 
 // An Authority signs the certificates of one cluster.
 type Authority struct {
-	File  string // its certificate, which everyone trusts
+	File  string // the certificates that everyone trusts: its own, and one that comes or goes
 	cert  *x509.Certificate
 	key   *ecdsa.PrivateKey
+	trust []*x509.Certificate // those of File
 	owner *Owner
 }
 
@@ -52,10 +55,10 @@ type Authority struct {
 // not exist yet. Its key is readable by the maker alone.
 func OpenAuthority(dir, name string) (*Authority, error) {
 	certFile, keyFile := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "ca.key")
-	cert, key, err := load(certFile, keyFile)
+	a, err := authorityIn(dir)
 	switch {
 	case err == nil:
-		return &Authority{File: certFile, cert: cert, key: key}, nil
+		return a, nil
 	case !errors.Is(err, fs.ErrNotExist) || exists(certFile):
 		return nil, &problem.Error{
 			Code: "ca-unusable",
@@ -67,9 +70,27 @@ func OpenAuthority(dir, name string) (*Authority, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("certificate authority: %w", err)
 	}
-	key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	cert, key, err := newAuthority(name)
+	if err == nil {
+		err = write(keyFile, key, 0o600, nil)
+	}
+	if err == nil {
+		err = write(certFile, cert, 0o644, nil)
+	}
+	if err == nil {
+		a, err = authorityIn(dir)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("certificate authority: %w", err)
+	}
+	return a, nil
+}
+
+// newAuthority makes a certificate that signs others, and its key.
+func newAuthority(name string) (cert, key []byte, err error) {
+	secret, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
 	}
 	now := time.Now()
 	template := &x509.Certificate{
@@ -82,14 +103,79 @@ func OpenAuthority(dir, name string) (*Authority, error) {
 		MaxPathLenZero:        true,
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
-	if err := sign(certFile, keyFile, template, template, key, key, nil); err != nil {
-		return nil, fmt.Errorf("certificate authority: %w", err)
-	}
-	cert, key, err = load(certFile, keyFile)
+	return pair(template, template, secret, secret)
+}
+
+// authorityIn reads the authority in dir: of the certificates there, the one that the
+// key is of signs.
+func authorityIn(dir string) (*Authority, error) {
+	a := &Authority{File: filepath.Join(dir, "ca.pem")}
+	text, err := os.ReadFile(a.File)
 	if err != nil {
-		return nil, fmt.Errorf("certificate authority: %w", err)
+		return nil, err
 	}
-	return &Authority{File: certFile, cert: cert, key: key}, nil
+	if a.trust, err = certificates(text); err != nil {
+		return nil, fmt.Errorf("%s: %w", a.File, err)
+	}
+	keyFile := filepath.Join(dir, "ca.key")
+	if text, err = os.ReadFile(keyFile); err != nil {
+		return nil, err
+	}
+	if a.key, err = keyOf(text); err != nil {
+		return nil, fmt.Errorf("%s: %w", keyFile, err)
+	}
+	for _, c := range a.trust {
+		if a.key.PublicKey.Equal(c.PublicKey) {
+			a.cert = c
+		}
+	}
+	if a.cert == nil {
+		return nil, fmt.Errorf("%s is of no certificate in %s", keyFile, a.File)
+	}
+	return a, nil
+}
+
+// certificates are those of a file.
+func certificates(text []byte) (all []*x509.Certificate, err error) {
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, c)
+	}
+	if len(all) == 0 {
+		return nil, errors.New("it holds no certificate")
+	}
+	return all, nil
+}
+
+func keyOf(text []byte) (*ecdsa.PrivateKey, error) {
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, errors.New("it holds no key")
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	own, ok := key.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, errors.New("not an elliptic curve key")
+	}
+	return own, nil
+}
+
+// bundle is what everyone trusts, as a file holds it.
+func (a *Authority) bundle() []byte {
+	var b []byte
+	for _, c := range a.trust {
+		b = append(b, encode("CERTIFICATE", c.Raw)...)
+	}
+	return b
 }
 
 // For returns the same authority, making files that belong to owner.
@@ -99,8 +185,8 @@ func (a *Authority) For(owner *Owner) *Authority {
 	return &b
 }
 
-// Issue puts a node's certificate, key and a copy of the authority's
-// certificate into dir (node.pem, node.key, ca.pem), for the node's name and
+// Issue puts a node's certificate, key and a copy of the authorities'
+// certificates into dir (node.pem, node.key, ca.pem), for the node's name and
 // the addresses that others dial. What is there and still good is kept.
 func (a *Authority) Issue(dir, name string, addrs ...netip.Addr) (spec.TLS, error) {
 	files := spec.TLS{
@@ -114,18 +200,32 @@ func (a *Authority) Issue(dir, name string, addrs ...netip.Addr) (spec.TLS, erro
 	if err := a.owner.give(dir); err != nil {
 		return files, fmt.Errorf("certificate of %s: %w", name, err)
 	}
-	ca := encode("CERTIFICATE", a.cert.Raw)
-	if old, err := os.ReadFile(files.CA); err != nil || !bytes.Equal(old, ca) {
-		if err := write(files.CA, ca, 0o644, a.owner); err != nil {
-			return files, fmt.Errorf("certificate of %s: %w", name, err)
-		}
+	if _, err := a.tell(files, name); err != nil {
+		return files, err
 	}
 	if cert, _, err := load(files.Cert, files.Key); err == nil && a.good(cert, name, addrs) {
 		return files, nil
 	}
+	return files, a.certify(files, name, addrs)
+}
+
+// tell has a node trust what is to be trusted now, and says whether that is new to it.
+func (a *Authority) tell(files spec.TLS, name string) (bool, error) {
+	ca := a.bundle()
+	if old, err := os.ReadFile(files.CA); err == nil && bytes.Equal(old, ca) {
+		return false, nil
+	}
+	if err := write(files.CA, ca, 0o644, a.owner); err != nil {
+		return false, fmt.Errorf("certificate of %s: %w", name, err)
+	}
+	return true, nil
+}
+
+// certify makes a node's certificate and key.
+func (a *Authority) certify(files spec.TLS, name string, addrs []netip.Addr) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return files, fmt.Errorf("certificate of %s: %w", name, err)
+		return fmt.Errorf("certificate of %s: %w", name, err)
 	}
 	now := time.Now()
 	template := &x509.Certificate{
@@ -140,10 +240,53 @@ func (a *Authority) Issue(dir, name string, addrs ...netip.Addr) (spec.TLS, erro
 	for _, addr := range addrs {
 		template.IPAddresses = append(template.IPAddresses, addr.AsSlice())
 	}
-	if err := sign(files.Cert, files.Key, template, a.cert, key, a.key, a.owner); err != nil {
-		return files, fmt.Errorf("certificate of %s: %w", name, err)
+	cert, secret, err := pair(template, a.cert, key, a.key)
+	if err == nil {
+		err = write(files.Key, secret, 0o600, a.owner)
 	}
-	return files, nil
+	if err == nil {
+		err = write(files.Cert, cert, 0o644, a.owner)
+	}
+	if err != nil {
+		return fmt.Errorf("certificate of %s: %w", name, err)
+	}
+	return nil
+}
+
+// Renew gives a node another certificate and key, for the name and the addresses and
+// to the owner of those that it has, if they end soon or are of an authority that
+// signs no more; with anew in any case. It has the node trust what is to be trusted
+// now, and says what of both it changed.
+func (a *Authority) Renew(files spec.TLS, anew bool) (cert, trust bool, err error) {
+	text, err := os.ReadFile(files.Cert)
+	if err != nil {
+		return false, false, err
+	}
+	has, err := certificates(text)
+	if err != nil {
+		return false, false, fmt.Errorf("%s: %w", files.Cert, err)
+	}
+	st, err := os.Stat(files.Cert)
+	if err != nil {
+		return false, false, err
+	}
+	if of, ok := st.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 {
+		a = a.For(&Owner{UID: int(of.Uid), GID: int(of.Gid)})
+	}
+	name := has[0].Subject.CommonName
+	var addrs []netip.Addr
+	for _, ip := range has[0].IPAddresses {
+		if addr, ok := netip.AddrFromSlice(ip); ok {
+			addrs = append(addrs, addr.Unmap())
+		}
+	}
+	if trust, err = a.tell(files, name); err != nil {
+		return false, trust, err
+	}
+	if own, _, err := load(files.Cert, files.Key); err == nil && !anew && a.good(own, name, addrs) {
+		return false, trust, nil
+	}
+	return true, trust, a.certify(files, name, addrs)
 }
 
 // good says whether cert still is what Issue would make.
@@ -180,23 +323,9 @@ func ClientConfig(files spec.TLS) (*tls.Config, error) {
 	return config, nil
 }
 
-// ServerConfig is how a node listens: it asks for a certificate of the
-// cluster's authority from whoever dials.
-func ServerConfig(files spec.TLS) (*tls.Config, error) {
-	pool, err := trust(files.CA)
-	if err != nil {
-		return nil, err
-	}
-	cert, err := tls.LoadX509KeyPair(files.Cert, files.Key)
-	if err != nil {
-		return nil, fmt.Errorf("certificate of this node: %w", err)
-	}
-	return &tls.Config{
-		Certificates: []tls.Certificate{cert},
-		ClientCAs:    pool,
-		ClientAuth:   tls.RequireAndVerifyClientCert,
-		MinVersion:   tls.VersionTLS12,
-	}, nil
+// serving is how a node listens whose way to dial is c.
+func serving(c *tls.Config) *tls.Config {
+	return &tls.Config{Certificates: c.Certificates, ClientCAs: c.RootCAs, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: c.MinVersion}
 }
 
 // PageConfig is how a node serves pages to people, who have no certificate. Its own
@@ -223,19 +352,17 @@ func trust(file string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-func sign(certFile, keyFile string, template, parent *x509.Certificate, key, signer *ecdsa.PrivateKey, owner *Owner) error {
+// pair makes a certificate and its key, as files hold them.
+func pair(template, parent *x509.Certificate, key, signer *ecdsa.PrivateKey) (cert, secret []byte, err error) {
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	raw, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	if err := write(keyFile, encode("PRIVATE KEY", secret), 0o600, owner); err != nil {
-		return err
-	}
-	return write(certFile, encode("CERTIFICATE", der), 0o644, owner)
+	return encode("CERTIFICATE", der), encode("PRIVATE KEY", raw), nil
 }
 
 func load(certFile, keyFile string) (*x509.Certificate, *ecdsa.PrivateKey, error) {

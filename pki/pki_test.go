@@ -37,10 +37,11 @@ func issue(t *testing.T, a *Authority, name string) spec.TLS {
 // handshake lets client dial server and returns what each side thought of it.
 func handshake(t *testing.T, server, client spec.TLS) (serverErr, clientErr error) {
 	t.Helper()
-	sc, err := ServerConfig(server)
+	p, err := Open(server)
 	if err != nil {
 		t.Fatal(err)
 	}
+	sc := p.Server()
 	cc, err := ClientConfig(client)
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 
 	"howdah/logkey"
 	"howdah/pgwire"
+	"howdah/pki"
 )
 
 // tagOf is how the keys that a node's gateway gives to its clients name it, in the
@@ -33,7 +34,7 @@ const passAtOnce = 32
 // elsewhere passes a cancel request on to the gateway whose client has its key: at
 // the same port of that node, over TLS between nodes, so that the key stays a
 // secret and nobody else is told of it. Whoever gets it there passes it on no more.
-func (f *front) elsewhere(port string, config *tls.Config) func(context.Context, [8]byte) {
+func (f *front) elsewhere(port string, peers *pki.Peers) func(context.Context, [8]byte) {
 	free := make(chan struct{}, passAtOnce)
 	return func(ctx context.Context, key [8]byte) {
 		ctx, stop := context.WithTimeout(ctx, cancelWithin)
@@ -48,7 +49,7 @@ func (f *front) elsewhere(port string, config *tls.Config) func(context.Context,
 			}
 			wg.Go(func() {
 				defer func() { <-free }()
-				if err := pass(ctx, net.JoinHostPort(host, port), config, key); err != nil {
+				if err := pass(ctx, net.JoinHostPort(host, port), peers.To(host), key); err != nil {
 					f.log.Warn("cancel request not passed on", logkey.Member, member, logkey.Error, err)
 				}
 			})
@@ -92,9 +93,7 @@ func pass(ctx context.Context, addr string, config *tls.Config, key [8]byte) err
 		if answer[0] != 'S' {
 			return errClear
 		}
-		own := config.Clone()
-		own.ServerName, _, _ = net.SplitHostPort(addr)
-		encrypted := tls.Client(conn, own)
+		encrypted := tls.Client(conn, config)
 		if err := encrypted.HandshakeContext(ctx); err != nil {
 			return fmt.Errorf("TLS: %w", err)
 		}

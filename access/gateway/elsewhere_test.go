@@ -17,7 +17,7 @@ import (
 // and to nobody else.
 func TestACancelIsPassedOn(t *testing.T) {
 	w := newWorld(t, nil)
-	mine, err := pki.ClientConfig(w.g.node.TLS)
+	mine, err := pki.Open(w.g.node.TLS)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -102,21 +102,22 @@ func (w *way) oracle(b route.Backend) *oracle {
 	return o
 }
 
-// asks is how b is reached as its superuser; nil: we may not.
-func (w *way) asks(b route.Backend) *pgconn.Config {
-	c := w.roll.Copy()
+// asks is how b is reached as its superuser, each time anew; nil: we may not.
+func (w *way) asks(b route.Backend) func() *pgconn.Config {
 	if b.Member == w.node.Member {
-		return c
+		return w.roll.Copy
 	}
-	if w.config == nil || w.Superuser == "" {
+	if w.peers == nil || w.Superuser == "" {
 		return nil
 	}
 	host, port, _ := net.SplitHostPort(b.Addr)
 	number, _ := strconv.Atoi(port)
-	c.Host, c.Port, c.Password = host, uint16(number), w.Superuser.Reveal()
-	c.TLSConfig = w.config.Clone()
-	c.TLSConfig.ServerName = host
-	return c
+	return func() *pgconn.Config {
+		c := w.roll.Copy()
+		c.Host, c.Port, c.Password = host, uint16(number), w.Superuser.Reveal()
+		c.TLSConfig = w.peers.To(host)
+		return c
+	}
 }
 
 // waits is Backend.Waits of b's connections; nil: nobody can say.

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +17,7 @@ import (
 	"howdah/latest"
 	"howdah/lease"
 	"howdah/logkey"
+	"howdah/pki"
 )
 
 // A gate is shut while the right of one reign to write is not proven. What its
@@ -135,14 +135,13 @@ type given struct {
 	deadline time.Duration
 }
 
-func newGrants(config *tls.Config, log *slog.Logger) *grants {
+func newGrants(peers *pki.Peers, log *slog.Logger) *grants {
 	g := &grants{log: log, all: map[string]*grant{}}
 	g.ctx, g.end = context.WithCancel(context.Background())
 	g.client = &http.Client{
 		Timeout: askWithin,
 		Transport: &http.Transport{
-			TLSClientConfig: config, TLSHandshakeTimeout: askWithin, MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute,
-			DialContext: (&net.Dialer{Timeout: askWithin}).DialContext,
+			MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute, DialTLSContext: peers.Dial(&net.Dialer{Timeout: askWithin}),
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}

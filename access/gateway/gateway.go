@@ -16,7 +16,6 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
-	"fmt"
 	"log/slog"
 	"net"
 	"sync"
@@ -131,17 +130,14 @@ func New(n spec.Node, log *slog.Logger) (*Gateway, error) {
 	if g.wait <= 0 {
 		g.wait = Wait
 	}
-	client, err := pki.ClientConfig(n.TLS)
+	peers, err := pki.Open(n.TLS)
 	if err != nil {
 		return nil, err
 	}
-	g.grants = newGrants(client, log)
+	g.grants = newGrants(peers, log)
 	if n.TLS.Cert != "" {
-		cert, err := tls.LoadX509KeyPair(n.TLS.Cert, n.TLS.Key)
-		if err != nil {
-			return nil, fmt.Errorf("certificate of this node: %w", err)
-		}
-		g.server = &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"postgresql"}}
+		g.server = pki.PageConfig(n.TLS)
+		g.server.NextProtos = []string{"postgresql"}
 	}
 	for _, s := range n.Gateway.Fronts {
 		f := &front{Front: s, gateway: g, log: log.With("front", s.Cluster)}

@@ -427,14 +427,14 @@ func TestNothingIsHeardPastTheDeadline(t *testing.T) {
 // agentOf serves grants like the agent of member, as far as right lets it.
 func agentOf(t *testing.T, w *world, answer http.HandlerFunc) string {
 	t.Helper()
-	config, err := pki.ServerConfig(w.g.node.TLS)
+	peers, err := pki.Open(w.g.node.TLS)
 	if err != nil {
 		t.Fatal(err)
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /howdah/grant", answer)
 	s := httptest.NewUnstartedServer(mux)
-	s.TLS = config
+	s.TLS = peers.Server()
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	return strings.Replace(s.URL, "https:", "http:", 1) + "/patroni" // as members publish it

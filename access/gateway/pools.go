@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -54,7 +53,7 @@ func (g *Gateway) openPools(n spec.Node) (*pools, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.rolls, p.lookout.Config = append(p.rolls, roll), roll.Config
+	p.rolls, p.lookout.Config = append(p.rolls, roll), roll.Config.Copy
 	var doors []*pooler.Door
 	door := func(name string, log *slog.Logger) *pooler.Door {
 		d := &pooler.Door{
@@ -72,7 +71,7 @@ func (g *Gateway) openPools(n spec.Node) (*pools, error) {
 		doors = append(doors, d)
 		return d
 	}
-	config, err := pki.ClientConfig(n.TLS)
+	peers, err := pki.Open(n.TLS)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +90,7 @@ func (g *Gateway) openPools(n spec.Node) (*pools, error) {
 			if f.Cluster == n.Cluster && f.Namespace == n.Namespace {
 				f.own = p.own
 				_, port, _ := net.SplitHostPort(n.Pool.Listen)
-				p.own.Elsewhere = f.elsewhere(port, config)
+				p.own.Elsewhere = f.elsewhere(port, peers)
 			}
 		}
 	}
@@ -106,10 +105,10 @@ func (g *Gateway) openPools(n spec.Node) (*pools, error) {
 		d := door(port.name, port.front.log.With("service", port.name))
 		d.Settings.DownWait = g.wait
 		d.Settings.MaxClientConn = port.service.MaxConn
-		d.Elsewhere = port.front.elsewhere(strconv.Itoa(port.service.Port), config)
+		d.Elsewhere = port.front.elsewhere(strconv.Itoa(port.service.Port), peers)
 		d.Excuse = func() string { message, _ := port.excuse(); return message }
 		way := &way{
-			port: port, node: n, config: config, local: pooler.Local(n.Paths.Sockets, n.Postgres.Port),
+			port: port, node: n, peers: peers, local: pooler.Local(n.Paths.Sockets, n.Postgres.Port),
 			roll: roll.Config, Superuser: secrets[spec.SecretSuper],
 		}
 		d.Dial, d.DialAt, d.Place = way.dial, way.dialAt, way.place
@@ -243,11 +242,11 @@ func (p *port) pooled() bool {
 
 // A way is how a pool of a service gets its servers.
 type way struct {
-	port   *port
-	node   spec.Node
-	config *tls.Config
-	local  func(context.Context) (pooler.Backend, error)
-	roll   *pgconn.Config // how this node's own server is asked who may log in
+	port  *port
+	node  spec.Node
+	peers *pki.Peers
+	local func(context.Context) (pooler.Backend, error)
+	roll  *pgconn.Config // how this node's own server is asked who may log in
 
 	Superuser secret.Text
 
@@ -264,7 +263,7 @@ func (w *way) secret(ctx context.Context, user string) (text string, known bool,
 		if b.Member == w.node.Member || c == nil {
 			continue
 		}
-		roll := pooler.Roll{Config: c}
+		roll := pooler.Roll{Config: c()}
 		within, stop := context.WithTimeout(ctx, dialWithin)
 		text, known, err = roll.Once(within, user)
 		stop()
@@ -417,10 +416,9 @@ func (w *way) reach(ctx context.Context, b route.Backend) (pooler.Backend, error
 	}
 	conn, err := dial(ctx)
 	back := pooler.Backend{Conn: conn, Again: dial, Waits: w.waits(b)}
-	if w.config != nil {
+	if w.peers != nil {
 		host, _, _ := net.SplitHostPort(b.Addr)
-		back.TLS = w.config.Clone()
-		back.TLS.ServerName = host
+		back.TLS = w.peers.To(host)
 	}
 	return back, err
 }

@@ -277,7 +277,7 @@ func (c *client) consent(asked *queue, told bool) (b []byte) {
 
 // A Judge asks a primary, as its superuser, what became of a transaction.
 type Judge struct {
-	Config *pgconn.Config
+	Config func() *pgconn.Config // of the next connection
 
 	mu     sync.Mutex // one question at a time
 	conn   *pgconn.PgConn
@@ -303,7 +303,7 @@ func (j *Judge) Ask(ctx context.Context, x Doubt) (Fate, error) {
 
 func (j *Judge) ask(ctx context.Context, x Doubt) (Fate, error) {
 	if j.conn == nil || j.conn.IsClosed() {
-		c := j.Config.Copy()
+		c := j.Config()
 		c.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { j.warned = j.warned || n.Code == "01000" }
 		var err error
 		if j.conn, err = pgconn.ConnectConfig(ctx, c); err != nil {

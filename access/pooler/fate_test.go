@@ -23,7 +23,7 @@ func judge(t testing.TB, s *testpg.Server) *Judge {
 	if err != nil {
 		t.Fatal(err)
 	}
-	j := &Judge{Config: roll.Config}
+	j := &Judge{Config: roll.Config.Copy}
 	t.Cleanup(j.Close)
 	return j
 }

@@ -27,7 +27,7 @@ const (
 
 // A Lookout asks a server, as its superuser, what one of its backends waits for.
 type Lookout struct {
-	Config *pgconn.Config
+	Config func() *pgconn.Config // of the next connection
 	asker  asker
 }
 
@@ -35,7 +35,7 @@ type Lookout struct {
 func (l *Lookout) Waits(ctx context.Context, pid uint32) (bool, error) {
 	ctx, stop := context.WithTimeout(ctx, lookoutWithin)
 	defer stop()
-	got, err := l.asker.ask(ctx, l.Config, fmt.Sprintf("SELECT 1 FROM pg_catalog.pg_stat_get_activity(%d) WHERE wait_event = 'SyncRep'", int32(pid)))
+	got, err := l.asker.ask(ctx, l.Config(), fmt.Sprintf("SELECT 1 FROM pg_catalog.pg_stat_get_activity(%d) WHERE wait_event = 'SyncRep'", int32(pid)))
 	return err == nil && len(got.Rows) > 0, err
 }
 

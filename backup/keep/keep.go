@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -142,14 +143,12 @@ func New(n spec.Node, log *slog.Logger) (*Keeper, error) {
 		k.drillTime = &t
 	}
 	if n.TLS.Cert != "" {
-		dial, err := pki.ClientConfig(n.TLS)
+		peers, err := pki.Open(n.TLS)
 		if err != nil {
 			return nil, err
 		}
-		k.peers = &http.Client{Transport: &http.Transport{TLSClientConfig: dial, IdleConnTimeout: time.Minute, ResponseHeaderTimeout: 20 * time.Second}}
-		if k.server, err = pki.ServerConfig(n.TLS); err != nil {
-			return nil, err
-		}
+		k.peers = &http.Client{Transport: &http.Transport{DialTLSContext: peers.Dial(&net.Dialer{}), IdleConnTimeout: time.Minute, ResponseHeaderTimeout: 20 * time.Second}}
+		k.server = peers.Server()
 	}
 	return k, nil
 }

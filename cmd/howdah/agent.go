@@ -44,7 +44,7 @@ func restOf(n spec.Node, log *slog.Logger) (agent.Door, error) {
 	}
 	var err error
 	if n.TLS.Cert != "" {
-		if o.Peers, err = pki.ServerConfig(n.TLS); err != nil {
+		if o.Peers, err = pki.Open(n.TLS); err != nil {
 			return nil, err
 		}
 	}

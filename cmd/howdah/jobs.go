@@ -68,12 +68,12 @@ func runJobs(ctx context.Context, dir string) error {
 	}
 	if n.Logs.Listen != "" {
 		parts = append(parts, lifecycle.Part{Name: "logs for other machines", Grace: 2 * time.Second, Run: func(ctx context.Context) error {
-			config, err := pki.ServerConfig(n.TLS)
+			peers, err := pki.Open(n.TLS)
 			if err != nil {
 				return err
 			}
 			of := logs.Place{Source: logbook.Source{Cluster: n.Cluster, Member: n.Member, IP: n.Host}, Dir: n.Paths.Log, Kept: n.Logs.Data}
-			return logs.Serve(ctx, n.Logs.Listen, config, logs.Handler(of, log), log)
+			return logs.Serve(ctx, n.Logs.Listen, peers.Server(), logs.Handler(of, log), log)
 		}})
 	}
 	if len(parts) == 0 {

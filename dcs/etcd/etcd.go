@@ -15,7 +15,6 @@ package etcd
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
@@ -35,9 +34,9 @@ import (
 
 // Options say where the store is and which keys are ours.
 type Options struct {
-	Endpoints []string // client URLs of every member, the nearest first
-	Base      string   // "/service/demo/"
-	TLS       *tls.Config
+	Endpoints []string   // client URLs of every member, the nearest first
+	Base      string     // "/service/demo/"
+	TLS       *pki.Peers // nil: without
 }
 
 // A Store is the keys below one base.
@@ -78,7 +77,7 @@ func OpenNode(n spec.Node) (*Store, error) { return OpenBase(n, n.Base()) }
 
 // OpenBase makes the store of another cluster that shares the node's etcd.
 func OpenBase(n spec.Node, base string) (*Store, error) {
-	tls, err := pki.ClientConfig(n.TLS)
+	peers, err := pki.Open(n.TLS)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +89,7 @@ func OpenBase(n spec.Node, base string) (*Store, error) {
 			endpoints = append(endpoints, m.Client)
 		}
 	}
-	return Open(Options{Endpoints: endpoints, Base: base, TLS: tls})
+	return Open(Options{Endpoints: endpoints, Base: base, TLS: peers})
 }
 
 // Close implements dcs.Store.

@@ -27,14 +27,14 @@ func base() string { return fmt.Sprintf("/service/t%d/", bases.Add(1)) }
 
 func open(t *testing.T, c *embedtest.Cluster, base string, endpoints ...string) *etcd.Store {
 	t.Helper()
-	tls, err := pki.ClientConfig(c.Nodes[0].TLS)
+	peers, err := pki.Open(c.Nodes[0].TLS)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(endpoints) == 0 {
 		endpoints = c.Endpoints()
 	}
-	s, err := etcd.Open(etcd.Options{Endpoints: endpoints, Base: base, TLS: tls})
+	s, err := etcd.Open(etcd.Options{Endpoints: endpoints, Base: base, TLS: peers})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,11 +285,11 @@ func BenchmarkRenew(b *testing.B) {
 	for _, n := range []int{1, 3} {
 		b.Run(fmt.Sprintf("members=%d", n), func(b *testing.B) {
 			c := embedtest.Start(b, embedtest.Nodes(b, n, n == 3))
-			tls, err := pki.ClientConfig(c.Nodes[0].TLS)
+			peers, err := pki.Open(c.Nodes[0].TLS)
 			if err != nil {
 				b.Fatal(err)
 			}
-			s, err := etcd.Open(etcd.Options{Endpoints: c.Endpoints(), Base: base(), TLS: tls})
+			s, err := etcd.Open(etcd.Options{Endpoints: c.Endpoints(), Base: base(), TLS: peers})
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -3,7 +3,6 @@ package etcd
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -18,9 +17,12 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/peer"
 
 	"howdah/dcs"
+	"howdah/pki"
 )
 
 // A host that vanished sends nothing, not even a refusal. The kernel finds out
@@ -46,21 +48,25 @@ type member struct {
 
 var began = time.Now()
 
-func newMember(endpoint string, tls *tls.Config) (*member, error) {
+func newMember(endpoint string, peers *pki.Peers) (*member, error) {
 	m := &member{endpoint: endpoint}
 	m.trusted, m.distr = context.WithCancel(context.Background())
 	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
 		Enable: true, Idle: time.Second, Interval: time.Second, Count: 2,
 	}}
+	secure := insecure.NewCredentials()
+	if peers != nil {
+		secure = &credentialsNow{peers}
+	}
 	var err error
 	m.client, err = clientv3.New(clientv3.Config{
 		Endpoints:            []string{endpoint},
-		TLS:                  tls,
 		Logger:               zap.NewNop(), // it would tell of every retry
 		MaxUnaryRetries:      1,            // that is: no retry
 		DialKeepAliveTime:    10 * time.Second,
 		DialKeepAliveTimeout: unanswered, // also TCP_USER_TIMEOUT
 		DialOptions: []grpc.DialOption{
+			grpc.WithTransportCredentials(secure), // in place of the client's own, which would keep the files of its beginning
 			grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
 				return dialer.DialContext(ctx, "tcp", addr)
 			}),
@@ -73,6 +79,27 @@ func newMember(endpoint string, tls *tls.Config) (*member, error) {
 		},
 	})
 	return m, err
+}
+
+// credentialsNow are the node's certificates as they are at each handshake.
+type credentialsNow struct{ peers *pki.Peers }
+
+func (c *credentialsNow) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	return credentials.NewTLS(c.peers.To("")).ClientHandshake(ctx, authority, conn)
+}
+
+func (c *credentialsNow) ServerHandshake(net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	return nil, nil, errors.New("nobody dials a client")
+}
+
+func (c *credentialsNow) Info() credentials.ProtocolInfo {
+	return credentials.NewTLS(c.peers.To("")).Info()
+}
+
+func (c *credentialsNow) Clone() credentials.TransportCredentials { return c }
+
+func (c *credentialsNow) OverrideServerName(string) error {
+	return errors.New("a server has the name by which it is dialled")
 }
 
 // sentKey finds, in a context, the flag to raise once a request may have left.

@@ -98,7 +98,7 @@ func Run(ctx context.Context, node spec.Node, log *slog.Logger, doors ...Door) e
 		}
 	}
 	h.beats.wake = make(chan struct{}, 1)
-	peers, err := pki.ClientConfig(node.TLS)
+	peers, err := pki.Open(node.TLS)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package agent
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,6 +23,7 @@ import (
 	"howdah/lease"
 	"howdah/logkey"
 	"howdah/nodefile"
+	"howdah/pki"
 	"howdah/spec"
 )
 
@@ -53,13 +53,12 @@ type agreed struct {
 	err  error
 }
 
-func (a *appeals) open(config *tls.Config) {
+func (a *appeals) open(peers *pki.Peers) {
 	a.asked, a.rounds = make(chan plea), make(chan ha.Round, 1)
-	if config != nil {
+	if peers != nil {
 		a.client = &http.Client{
 			Transport: &http.Transport{
-				TLSClientConfig: config, TLSHandshakeTimeout: appealFor, DisableKeepAlives: true,
-				DialContext: (&net.Dialer{Timeout: appealFor}).DialContext,
+				DisableKeepAlives: true, DialTLSContext: peers.Dial(&net.Dialer{Timeout: appealFor}),
 			},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}
