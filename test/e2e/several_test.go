@@ -130,6 +130,7 @@ func TestSeveralOnAMachine(t *testing.T) {
 	w.until("the names of both leaders are not written", func() bool { return named("pg-one-primary", all[0].host) && named("pg-two-primary", all[1].host) })
 	ok(all[1], "pg-one-2", "switchover", "pg-one", "--to", "pg-one-2", "--yes")
 	w.until("the name does not follow", func() bool { return named("pg-one-primary", all[1].host) })
+	healthy("pg-one", 1) // the next leader runs again
 	ok(all[1], "pg-one-1", "switchover", "pg-one", "--to", "pg-one-1", "--yes")
 	w.until("the name does not come back", func() bool { return named("pg-one-primary", all[0].host) })
 	healthy("pg-one", 1)
