@@ -24,6 +24,7 @@ import (
 	"howdah/machine/install"
 	"howdah/machine/ssh"
 	"howdah/nodefile"
+	"howdah/pki"
 	"howdah/problem"
 	"howdah/secret"
 	"howdah/spec"
@@ -178,9 +179,16 @@ func (i *Installer) describe(s *site) error {
 			w.Users = append(w.Users, n.User)
 		}
 	}
+	former, err := pki.Former(machine.AuthorityDir(i.house.Dir))
+	if err != nil {
+		return err
+	}
 	s.content = map[string]opener{}
 	add := func(path, what string, mode fs.FileMode, keep bool, from opener) error {
 		f := install.File{Path: path, What: what, Mode: mode, Keep: keep}
+		if keep {
+			f.Former = former
+		}
 		s.content[path] = from
 		if from != nil {
 			var err error
@@ -199,7 +207,7 @@ func (i *Installer) describe(s *site) error {
 	}
 	cert, key := machine.Authority(i.house.Dir)
 	certThere, keyThere := machine.Authority(install.State)
-	err := errors.Join(add(certThere, "the authority's certificate", 0o644, true, file(cert)), add(keyThere, "the authority's key", 0o600, true, file(key)))
+	err = errors.Join(add(certThere, "the authority's certificate", 0o644, true, file(cert)), add(keyThere, "the authority's key", 0o600, true, file(key)))
 	for _, name := range s.clusters() {
 		c, ok := i.cluster(name)
 		if !ok {

@@ -167,8 +167,9 @@ const haste = 3 * time.Second
 
 // Run supervises nodes, all that this machine has of its inventory, until ctx
 // ends or SIGTERM or SIGINT arrives; a second signal shortens what the roles have
-// left to stop. At SIGHUP it lets go of nodes that were retired.
-func Run(ctx context.Context, nodes []spec.Node, log *slog.Logger) error {
+// left to stop. At SIGHUP it lets go of nodes that were retired. beside are what else
+// is to be done for them as long.
+func Run(ctx context.Context, nodes []spec.Node, log *slog.Logger, beside ...lifecycle.Part) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, Drain)
 	defer signal.Stop(signals)
@@ -272,7 +273,7 @@ func Run(ctx context.Context, nodes []spec.Node, log *slog.Logger) error {
 		}
 		stage(name, together)
 	}
-	err = lifecycle.Run(ctx, parts...)
+	err = lifecycle.Run(ctx, append(parts, beside...)...)
 	log.Info("supervisor stopped")
 	return err
 }

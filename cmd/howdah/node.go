@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"time"
 
+	"howdah/lifecycle"
 	"howdah/logkey"
 	"howdah/machine"
 	"howdah/node"
@@ -36,5 +38,10 @@ func runMachine(ctx context.Context, dir, host string, w spec.World) error {
 			logger(n).Info("console", logkey.Addr, "https://"+n.Observe.Console, "password_in", n.Observe.Secrets)
 		}
 	}
-	return node.Run(ctx, nodes, logger(whose))
+	return node.Run(ctx, nodes, logger(whose), lifecycle.Again(lifecycle.Part{
+		Name: "certificates", Grace: time.Second,
+		Run: func(ctx context.Context) error { return machine.KeepCertified(ctx, dir, nodes, logger(whose)) },
+	}, func(name string, err error, pause time.Duration) {
+		logger(whose).Error("part of the supervisor ended", "part", name, logkey.Error, err, "again_in", pause)
+	}))
 }

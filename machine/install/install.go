@@ -55,6 +55,8 @@ type File struct {
 	Size int64
 	What string // it is: "the program"
 	Keep bool   // another one that is there belongs to somebody: it is not replaced
+
+	Former []string // SHA-256 of what it was before: who has that is behind
 }
 
 // Command is how the supervisor is started, word by word.
@@ -257,7 +259,7 @@ func (p *Plan) files(w Want, f Facts, unit bool) (written map[string]bool) {
 		switch {
 		case !there:
 			step.Why = "it is not there"
-		case has.Sum != file.Sum && file.Keep:
+		case has.Sum != file.Sum && file.Keep && !slices.Contains(file.Former, has.Sum):
 			p.lack(&problem.Error{
 				Code: "keys-other", What: "cannot install on " + w.Host,
 				Why: file.What + " there, " + file.Path + ", is not the one of this machine: the others would not know it, nor it them",
@@ -321,6 +323,9 @@ setsid `+command+` </dev/null >>`+Log+` 2>&1 &
 			again = "stop it (SIGTERM) and start it again"
 		}
 		p.Notes = append(p.Notes, "the supervisor there still is the program of before: "+again+" when it suits; if it leads, another member takes over")
+	}
+	if slices.ContainsFunc(w.Files, func(f File) bool { return f.Keep && written[f.Path] }) {
+		p.Notes = append(p.Notes, "it knows the others by an earlier authority: `howdah certs renew --due` there")
 	}
 	if written[w.Inventory()] {
 		p.Notes = append(p.Notes, "it runs what the inventory said before: `howdah plan "+w.Inventory()+"` there shows the difference, `howdah apply` removes it, on the leader's machine last")

@@ -13,6 +13,7 @@ import (
 
 const (
 	ours   = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+	before = "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc"
 	theirs = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
 )
 
@@ -21,7 +22,7 @@ func want() Want {
 	return Want{
 		Host: "10.0.0.1", Member: "pg-a-1", Arch: "x86_64", Majors: []int{17}, Users: []string{"postgres"},
 		Files: []File{
-			{Path: State + "/ca/ca.key", Mode: 0o600, Sum: ours, What: "the authority's key", Keep: true},
+			{Path: State + "/ca/ca.key", Mode: 0o600, Sum: ours, What: "the authority's key", Keep: true, Former: []string{before}},
 			{Path: Directory + "/pigsty.yml", Mode: 0o600, Sum: ours, What: "the inventory"},
 			{Path: Program, Mode: 0o755, Sum: ours, What: "the program"},
 			{Path: UnitFile, Mode: 0o644, Sum: ours, What: "the unit"},
@@ -67,6 +68,7 @@ func TestDecide(t *testing.T) {
 		{"another kind of machine", func(_ *Want, f *Facts) { f.Arch = "aarch64" }, "[install-platform]"},
 		{"another machine", func(_ *Want, f *Facts) { f.Addresses = []string{"10.0.0.2"} }, "[host-elsewhere]"},
 		{"another authority", has(State+"/ca/ca.key", theirs), "[keys-other]"},
+		{"an authority of before", has(State+"/ca/ca.key", before), "copy the authority's key to /var/lib/howdah/ca/ca.key\nnote: howdah certs renew"},
 		{"an authority, and none here", func(w *Want, _ *Facts) { w.Files[0].Sum = "" }, "[keys-other]"},
 		{"an open key", func(_ *Want, f *Facts) { f.Files[State+"/ca/ca.key"] = Has{ours, 0o644} }, "set the permissions of /var/lib/howdah/ca/ca.key to 0600"},
 		{"another inventory, where it runs", has(Directory+"/pigsty.yml", theirs), "copy the inventory to /etc/howdah/pigsty.yml\nnote: howdah apply"},
@@ -92,7 +94,7 @@ func TestDecide(t *testing.T) {
 			}
 		}
 		for _, n := range p.Notes {
-			for _, words := range []string{"nobody starts it", "systemctl restart", "howdah apply"} {
+			for _, words := range []string{"nobody starts it", "systemctl restart", "howdah apply", "howdah certs renew"} {
 				if strings.Contains(n, words) {
 					got = append(got, "note: "+words)
 				}
