@@ -46,7 +46,7 @@ var floors = []floor{
 		"everything below",
 	},
 	{
-		"doors", "api cli cli/patronictl cli/pgbackrest cli/pgbouncer observe/console",
+		"doors", "api cli cli/patronictl cli/pgbackrest cli/pgbouncer observe/console observe/loki",
 		"`control`, words, brains",
 	},
 	{

@@ -80,7 +80,80 @@ func (h House) Logs(ctx context.Context, name string, q LogQuery, tell func(logb
 	if err != nil {
 		return err
 	}
-	return gather(ctx, places, others, config, want, q.Away, tell)
+	var missing error
+	err = gather(ctx, places, others, config, want, func(err error) {
+		if missing = err; q.Follow && q.Away != nil {
+			q.Away(err)
+		}
+	}, tell)
+	if err == nil && !q.Follow {
+		err = missing
+	}
+	return err
+}
+
+// ObservedLogs are the logs of every node that one observes, as they are read from there.
+type ObservedLogs struct {
+	nodes  []spec.Logged
+	config *tls.Config
+}
+
+// WatchLogs returns the logs that the node n observes.
+func WatchLogs(n spec.Node) (ObservedLogs, error) {
+	config, err := pki.ClientConfig(n.TLS)
+	return ObservedLogs{n.Observe.Logs, config}, err
+}
+
+// Sources are the nodes whose logs are read.
+func (o ObservedLogs) Sources() (all []logbook.Source) {
+	for _, l := range o.nodes {
+		all = append(all, logbook.Source{Cluster: l.Cluster, Member: l.Member, IP: l.Host})
+	}
+	return all
+}
+
+// Read tells the records that q wants of the nodes that may have some, in the order of
+// their times. Away hears of every node whose logs could not be read.
+func (o ObservedLogs) Read(ctx context.Context, q LogQuery, tell func(logbook.Record) error) error {
+	var of []spec.Holder
+	for i, s := range o.Sources() {
+		if q.Selector == nil || q.Selector.May(s) {
+			of = append(of, spec.Holder{Member: s.Member, URL: o.nodes[i].URL})
+		}
+	}
+	return gather(ctx, nil, of, o.config, logs.Query{Filter: q.Filter, Last: q.Last, Follow: q.Follow}, q.Away, tell)
+}
+
+// Streams are the jobs of each of the sources, with the levels that their records may
+// have, as bits. Of a node that can not be asked there are none, and away hears of it.
+func (o ObservedLogs) Streams(ctx context.Context, away func(error)) map[logbook.Source]uint {
+	var mu sync.Mutex
+	all := map[logbook.Source]uint{}
+	var asked sync.WaitGroup
+	for i, s := range o.Sources() {
+		asked.Go(func() {
+			jobs, err := logs.AskStreams(ctx, o.nodes[i].URL, o.config)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				away(logsAway(s.Member, err))
+			}
+			for job, levels := range jobs {
+				of := s
+				of.Job = job
+				all[of] = levels
+			}
+		})
+	}
+	asked.Wait()
+	return all
+}
+
+func logsAway(member string, err error) error {
+	return &problem.Error{
+		Code: "logs-away", What: "cannot read the logs of " + member, Why: err.Error(),
+		Do: "see whether its machine is up and keeps logs (`howdah jobs` there); `howdah logs` on that machine needs nothing else", Err: err,
+	}
 }
 
 // A told is what one of several places says: a record, that what was written until
@@ -115,23 +188,19 @@ func gather(ctx context.Context, here []logs.Place, others []spec.Holder, config
 			if i == len(others) {
 				err = logs.Read(ctx, here, q, past, record)
 			} else if err = logs.Ask(ctx, others[i].URL, config, q, past, record); err != nil {
-				err = &problem.Error{
-					Code: "logs-away", What: "cannot read the logs of " + others[i].Member, Why: err.Error(),
-					Do: "see whether its machine is up and keeps logs (`howdah jobs` there); `howdah logs` on that machine needs nothing else", Err: err,
-				}
+				err = logsAway(others[i].Member, err)
 			}
 			if err != nil {
 				_ = say(told{err: err}) // unless nobody listens any more
 			}
 		})
 	}
-	var missing error
-	var all []logbook.Record // the newest, of each
+	last := logs.Tail{Most: q.Last}
 	give := func(r logbook.Record) error {
 		if q.Last == 0 {
 			return tell(r)
 		}
-		all = append(all, r)
+		last.Add(r)
 		return nil
 	}
 	heads := make([]*logbook.Record, len(streams))
@@ -145,10 +214,8 @@ func gather(ctx context.Context, here []logs.Place, others []spec.Holder, config
 				case !ok || t.past:
 					done[i] = true
 				case t.err != nil:
-					done[i], missing = true, t.err
-					if away != nil && q.Follow {
-						away(t.err)
-					}
+					done[i] = true
+					away(t.err)
 				default:
 					heads[i] = &t.Record
 				}
@@ -165,13 +232,13 @@ func gather(ctx context.Context, here []logs.Place, others []spec.Holder, config
 		}
 		heads[next] = nil
 	}
-	for _, r := range all[max(0, len(all)-q.Last):] {
+	for _, r := range last.Records() {
 		if err := tell(r); err != nil {
 			return err
 		}
 	}
 	if !q.Follow {
-		return missing
+		return nil
 	}
 	news := make(chan told)
 	for _, s := range streams {
@@ -188,9 +255,7 @@ func gather(ctx context.Context, here []logs.Place, others []spec.Holder, config
 		select {
 		case t := <-news:
 			if t.err != nil {
-				if away != nil {
-					away(t.err)
-				}
+				away(t.err)
 				continue
 			}
 			if t.past {

@@ -47,7 +47,7 @@ func doorPorts(n spec.Node) []int {
 	if m, ok := n.Etcd.Self(); ok {
 		ports = append(ports, portIn(m.Client))
 	}
-	for _, l := range []string{n.Jobs.Exporter, n.Jobs.Backups, n.Jobs.Host, n.Backup.Listen} {
+	for _, l := range []string{n.Jobs.Exporter, n.Jobs.Backups, n.Jobs.Host, n.Backup.Listen, n.Logs.Listen} {
 		if l != "" {
 			ports = append(ports, portIn(l))
 		}

@@ -145,9 +145,13 @@ func (s State) keep(ctx context.Context, nodes []spec.Node, log *slog.Logger) er
 	}
 	for _, n := range nodes {
 		keeper := process.Keeper{Reaper: reaper, Log: log.With(logkey.Member, n.Member)}
+		readers := [2]int{-1, -1} // of its log: root's, and those of whoever keeps logs
+		if a, err := node.Account(n.User); err == nil && a.Credential != nil {
+			readers = [2]int{os.Geteuid(), a.GID}
+		}
 		job := process.Job{
 			Name: "supervisor", Path: n.Paths.Binary, Args: node.SupervisorArgs(n.Paths.Dir), Env: append(root.Env(), "GOMEMLIMIT=32MiB"),
-			Dir: n.Paths.Dir, Log: filepath.Join(n.Paths.Log, "node.log"), Owner: [2]int{-1, -1},
+			Dir: n.Paths.Dir, Log: filepath.Join(n.Paths.Log, "node.log"), Owner: readers,
 			PID: node.SupervisorFile(n), NetNS: s.net(n.Member), Leave: true,
 			Await: func(ctx context.Context) { marks.await(ctx, func() bool { return !Stopped(n) }) },
 		}

@@ -20,6 +20,7 @@ type Observe struct {
 	Tell     string        `json:"tell"`   // file that says who else is told of alerts; it need not be there
 	Targets  []Target      `json:"targets"`
 	Clusters []Observed    `json:"clusters"`
+	Logs     []Logged      `json:"logs,omitempty"` // whose are read here
 }
 
 // On says that the node keeps metrics.
@@ -31,6 +32,14 @@ type Observed struct {
 	Namespace string   `json:"namespace"`
 	Holders   []Holder `json:"holders"` // of its backups
 	VIP       bool     `json:"vip"`     // it has a virtual address
+}
+
+// A Logged node is one whose logs are kept, and read from elsewhere.
+type Logged struct {
+	Cluster string `json:"cls"`
+	Member  string `json:"ins"`
+	Host    string `json:"ip"`
+	URL     string `json:"url"`
 }
 
 // A Target is a place that tells metrics, with the labels that all of them get.

@@ -60,20 +60,21 @@ func runJobs(ctx context.Context, dir string) error {
 		h := collect.NewHost("/")
 		parts = append(parts, told("metrics of the host", n.Jobs.Host, log, h.Metrics))
 	}
+	var meter logs.Meter
 	if n.Logs.Data != "" {
-		parts = append(parts, lifecycle.Part{Name: "logs", Grace: 2 * time.Second, Run: func(ctx context.Context) error { return logs.Keep(ctx, n, log) }})
+		parts = append(parts, lifecycle.Part{Name: "logs", Grace: 2 * time.Second, Run: func(ctx context.Context) error { return logs.Keep(ctx, n, &meter, log) }})
 	}
 	for _, to := range n.Logs.Ship {
-		parts = append(parts, lifecycle.Part{Name: "logs to a log store", Grace: 2 * time.Second, Run: func(ctx context.Context) error { return logs.Ship(ctx, n, to, log) }})
+		parts = append(parts, lifecycle.Part{Name: "logs to a log store", Grace: 2 * time.Second, Run: func(ctx context.Context) error { return logs.Ship(ctx, n, to, &meter, log) }})
 	}
 	if n.Logs.Listen != "" {
-		parts = append(parts, lifecycle.Part{Name: "logs for other machines", Grace: 2 * time.Second, Run: func(ctx context.Context) error {
+		parts = append(parts, lifecycle.Part{Name: "logs for other machines, and their metrics", Grace: 2 * time.Second, Run: func(ctx context.Context) error {
 			peers, err := pki.Open(n.TLS)
 			if err != nil {
 				return err
 			}
-			of := logs.Place{Source: logbook.Source{Cluster: n.Cluster, Member: n.Member, IP: n.Host}, Dir: n.Paths.Log, Kept: n.Logs.Data}
-			return logs.Serve(ctx, n.Logs.Listen, peers.Server(), logs.Handler(of, log), log)
+			of := logs.Place{Source: logbook.Source{Cluster: n.Cluster, Member: n.Member, IP: n.Host}, Dir: n.Paths.Log, Kept: n.Logs.Data, Lenient: true}
+			return logs.Serve(ctx, n.Logs.Listen, peers.Server(), logs.Handler(of, log), &meter, log)
 		}})
 	}
 	if len(parts) == 0 {

@@ -11,6 +11,7 @@ import (
 	"howdah/logkey"
 	"howdah/nodefile"
 	"howdah/observe/console"
+	"howdah/observe/loki"
 	"howdah/observe/store"
 	"howdah/pki"
 	"howdah/problem"
@@ -39,8 +40,12 @@ func runObserve(ctx context.Context, dir string) error {
 			c.Close()
 		}
 	}()
+	logs, err := control.WatchLogs(n)
+	if err != nil {
+		return err
+	}
 	s, err := store.Open(store.Options{
-		Node: n, Version: built().Version, Log: logger(n),
+		Node: n, Version: built().Version, Log: logger(n), Logs: loki.Handler(logs, logger(n)),
 		Facts: func(ctx context.Context) []byte { return facts(ctx, clusters, n.Observe.Clusters) },
 	})
 	if err != nil {

@@ -15,6 +15,7 @@ type Filter struct {
 	User         string
 	Database     string
 	Grep         *regexp.Regexp // in what a person would read
+	Selector     *Selector      // in Loki's language
 }
 
 // Wants says whether r is one of them.
@@ -29,5 +30,5 @@ func (f Filter) Wants(r Record) bool {
 		f.Database != "" && r.Get(fieldDatabase) != f.Database:
 		return false
 	}
-	return f.Grep == nil || f.Grep.MatchString(r.Text())
+	return (f.Grep == nil || f.Grep.MatchString(r.Text())) && (f.Selector == nil || f.Selector.Wants(r))
 }

@@ -9,6 +9,7 @@
 package logbook
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -148,10 +149,27 @@ func (r Record) duration() (ms float64, ok bool) {
 // reserved are names of what every record has.
 var reserved = strings.Fields("_time level message msg job cls ins ip duration")
 
-// MarshalJSON is the record by the names of log stores.
+// message is what log stores show: all that a person would read, in one text.
+func (r Record) message() string {
+	all := []string{r.Message}
+	if r.Get(fieldLevel) != "" {
+		for _, p := range parts {
+			if v := r.Get(p.field); v != "" {
+				all = append(all, v)
+			}
+		}
+	}
+	text := strings.Join(all, ",")
+	if len(text) > messageMax {
+		text = strings.ToValidUTF8(text[:messageMax], "")
+	}
+	return text
+}
+
+// MarshalJSON is the record by the names of log stores. What looks like markup stays
+// as it is: it is looked for.
 func (r Record) MarshalJSON() ([]byte, error) {
 	out := make(map[string]any, len(r.Fields)+8)
-	message := []string{r.Message}
 	for _, f := range r.Fields {
 		name := f.Name
 		if slices.Contains(reserved, name) {
@@ -161,17 +179,8 @@ func (r Record) MarshalJSON() ([]byte, error) {
 	}
 	if r.Get(fieldLevel) != "" {
 		out["msg"] = r.Message
-		for _, p := range parts {
-			if v := r.Get(p.field); v != "" {
-				message = append(message, v)
-			}
-		}
 	}
-	text := strings.Join(message, ",")
-	if len(text) > messageMax {
-		text = strings.ToValidUTF8(text[:messageMax], "")
-	}
-	out["_time"], out["level"], out["message"] = r.Time.UTC().Format("2006-01-02T15:04:05.000Z07:00"), r.Level.String(), text
+	out["_time"], out["level"], out["message"] = r.Time.UTC().Format("2006-01-02T15:04:05.000Z07:00"), r.Level.String(), r.message()
 	for name, v := range map[string]string{"job": r.Job, "cls": r.Cluster, "ins": r.Member, "ip": r.IP} {
 		if v != "" {
 			out[name] = v
@@ -180,7 +189,11 @@ func (r Record) MarshalJSON() ([]byte, error) {
 	if ms, ok := r.duration(); ok {
 		out["duration"] = ms
 	}
-	return json.Marshal(out)
+	var b bytes.Buffer
+	to := json.NewEncoder(&b)
+	to.SetEscapeHTML(false)
+	err := to.Encode(out)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
 // String is one line for tests and their messages.

@@ -34,6 +34,7 @@ const settled = 3
 type Keeper struct {
 	node  spec.Node
 	log   *slog.Logger
+	meter *Meter
 	store *store
 	files []*file
 	block *builder
@@ -42,19 +43,27 @@ type Keeper struct {
 	said  map[string]bool
 }
 
-// Keep keeps the logs of the node n until ctx ends.
-func Keep(ctx context.Context, n spec.Node, log *slog.Logger) error {
-	k, err := newKeeper(n, log)
+// Keep keeps the logs of the node n until ctx ends; m counts them.
+func Keep(ctx context.Context, n spec.Node, m *Meter, log *slog.Logger) (err error) {
+	defer func() {
+		if err != nil {
+			m.note(keptSink, func(f *flow) { f.errors++ })
+		}
+	}()
+	k, err := newKeeper(n, m, log)
 	if err != nil {
 		return err
 	}
 	defer k.close()
 	tick := time.NewTicker(turnEvery)
 	defer tick.Stop()
-	for {
-		if err := k.turn(ctx, time.Now()); err != nil {
+	for last := time.Now(); ; {
+		began := time.Now()
+		if err := k.turn(ctx, began); err != nil {
 			return err
 		}
+		m.worked(keptSink, time.Since(began), began.Sub(last))
+		last = began
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -63,7 +72,7 @@ func Keep(ctx context.Context, n spec.Node, log *slog.Logger) error {
 	}
 }
 
-func newKeeper(n spec.Node, log *slog.Logger) (*Keeper, error) {
+func newKeeper(n spec.Node, m *Meter, log *slog.Logger) (*Keeper, error) {
 	s, err := open(n.Logs)
 	if err != nil {
 		return nil, err
@@ -72,7 +81,7 @@ func newKeeper(n spec.Node, log *slog.Logger) (*Keeper, error) {
 	if err != nil {
 		return nil, errors.Join(err, s.close())
 	}
-	return &Keeper{node: n, log: log, store: s, block: b, said: map[string]bool{}}, nil
+	return &Keeper{node: n, log: log, meter: m, store: s, block: b, said: map[string]bool{}}, nil
 }
 
 func (k *Keeper) close() {
@@ -101,6 +110,12 @@ func (k *Keeper) turn(ctx context.Context, now time.Time) error {
 		here = append(here, x)
 	}
 	k.files = here
+	read := map[string]flow{} // by job
+	defer func() {
+		for job, n := range read {
+			k.meter.note(component{job, kindSource, "file"}, func(f *flow) { f.events, f.bytes = f.events+n.events, f.bytes+n.bytes })
+		}
+	}()
 	for ctx.Err() == nil {
 		next, err := oldest(k.files)
 		if err != nil {
@@ -109,7 +124,11 @@ func (k *Keeper) turn(ctx context.Context, now time.Time) error {
 		if next == nil {
 			break
 		}
+		before := next.taken
 		r := next.take()
+		n := read[r.Job]
+		n.events, n.bytes = n.events+1, n.bytes+max(0, next.taken-before)
+		read[r.Job] = n
 		if r.Time.IsZero() { // a file that begins with what nobody dated
 			r.Time = now
 		}
@@ -160,6 +179,7 @@ func (k *Keeper) open() error {
 		case err != nil:
 			if !k.said[path] {
 				k.said[path] = true
+				k.meter.note(component{jobOf(path), kindSource, "file"}, func(f *flow) { f.errors++ })
 				k.log.Warn("a log is not kept", logkey.Path, path, logkey.Error, err)
 			}
 			continue
@@ -189,9 +209,16 @@ func (k *Keeper) flush(now time.Time) error {
 			read = append(read, p)
 		}
 	}
+	records := int64(k.block.head.Records)
 	b, err := k.block.block(read)
 	if err != nil {
 		return err
 	}
-	return k.store.append(b, read, now)
+	if err := k.store.append(b, read, now); err != nil {
+		return err
+	}
+	k.meter.note(keptSink, func(f *flow) {
+		f.events, f.bytes, f.checkpoints = f.events+records, f.bytes+int64(len(b)), f.checkpoints+1
+	})
+	return nil
 }

@@ -60,7 +60,7 @@ func write(t testing.TB, n spec.Node, name, text string) {
 // keeper is one that was just started.
 func keeper(t testing.TB, n spec.Node) *Keeper {
 	t.Helper()
-	k, err := newKeeper(n, quiet)
+	k, err := newKeeper(n, &Meter{}, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}

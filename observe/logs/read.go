@@ -28,6 +28,8 @@ type Place struct {
 	Dir  string // of log files
 	Kept string // of segments; "": there are none
 	File string // in place of all that
+
+	Lenient bool // a file that may not be read is passed over: whoever keeps the logs has said so
 }
 
 // Read tells what the places have, in the order of their times. Nobody has to run
@@ -92,6 +94,8 @@ func (r *reader) open(since bool) error {
 			switch {
 			case errors.Is(err, fs.ErrNotExist) && p.File == "":
 				continue // it was renamed a moment ago
+			case errors.Is(err, fs.ErrPermission) && p.Lenient:
+				continue
 			case err != nil:
 				return unreadable(path, err)
 			case x == nil:
@@ -163,7 +167,7 @@ func (x *file) begin(size int64, q Query) (int64, error) {
 
 // past tells what was written until now: of all places the oldest record first.
 func (r *reader) past(ctx context.Context, tell func(logbook.Record) error) error {
-	var last []logbook.Record // the newest so many
+	last := Tail{Most: r.query.Last}
 	give := func(one logbook.Record) error {
 		if !r.query.Wants(one) {
 			return nil
@@ -171,9 +175,7 @@ func (r *reader) past(ctx context.Context, tell func(logbook.Record) error) erro
 		if r.query.Last == 0 {
 			return tell(one)
 		}
-		if last = append(last, one); len(last) > 2*r.query.Last {
-			last = append(last[:0], last[len(last)-r.query.Last:]...)
-		}
+		last.Add(one)
 		return nil
 	}
 	for ctx.Err() == nil {
@@ -213,7 +215,7 @@ func (r *reader) past(ctx context.Context, tell func(logbook.Record) error) erro
 		case next != nil:
 			one = next.take()
 		default:
-			for _, one := range last[max(0, len(last)-r.query.Last):] {
+			for _, one := range last.Records() {
 				if err := tell(one); err != nil {
 					return err
 				}
@@ -335,7 +337,13 @@ func (k *kept) open(r reference) ([]logbook.Record, error) {
 	if err != nil {
 		return nil, unreadable(r.path, err)
 	}
+	of := len(all)
 	all = slices.DeleteFunc(all, func(one logbook.Record) bool { return !k.query.Wants(one) })
+	if len(all) < of/2 { // a few do not keep all of its text
+		for i := range all {
+			all[i] = alone(all[i])
+		}
+	}
 	slices.SortStableFunc(all, func(a, b logbook.Record) int { return a.Time.Compare(b.Time) })
 	return all, nil
 }
@@ -345,8 +353,9 @@ func (k *kept) open(r reference) ([]logbook.Record, error) {
 func (k *kept) newest() error {
 	slices.SortStableFunc(k.blocks, func(a, b reference) int { return int(max(-1, min(1, b.To-a.To))) })
 	var all []logbook.Record
+	full := false
 	for _, r := range k.blocks {
-		if len(all) >= k.query.Last && time.UnixMicro(r.To).Before(all[len(all)-k.query.Last].Time) {
+		if full && time.UnixMicro(r.To).Before(all[0].Time) {
 			break
 		}
 		some, err := k.open(r)
@@ -355,7 +364,11 @@ func (k *kept) newest() error {
 		}
 		all = append(some, all...)
 		slices.SortStableFunc(all, func(a, b logbook.Record) int { return a.Time.Compare(b.Time) })
-		all = slices.Clone(all[max(0, len(all)-k.query.Last):])
+		last := Tail{Most: k.query.Last}
+		for _, one := range all {
+			last.Add(one)
+		}
+		all, full = slices.Clone(last.Records()), last.full
 	}
 	k.blocks = nil
 	if len(all) > 0 {
@@ -405,6 +418,38 @@ func (k *kept) take() logbook.Record {
 		k.runs = slices.Delete(k.runs, i, i+1)
 	}
 	return r
+}
+
+// Streams are the jobs of whose logs a place has something, each with the levels that
+// its records may have, as bits. What is in no segment yet has none.
+func Streams(p Place) (map[string]uint, error) {
+	all := map[string]uint{}
+	paths, err := find(p.Dir)
+	if err != nil {
+		return nil, unreadable(p.Dir, err)
+	}
+	for _, path := range paths {
+		all[jobOf(path)] |= 0
+	}
+	if p.Kept == "" {
+		return all, nil
+	}
+	files, err := segments(p.Kept)
+	if err != nil {
+		return nil, unreadable(p.Kept, err)
+	}
+	for _, path := range files {
+		blocks, _, err := scan(path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // it was too old
+			return nil, unreadable(path, err)
+		}
+		for _, b := range blocks {
+			for _, job := range b.Jobs {
+				all[job] |= b.Levels
+			}
+		}
+	}
+	return all, nil
 }
 
 // Unreadable says that the logs in dir are not for whoever runs this.

@@ -15,12 +15,15 @@ import (
 	"regexp"
 	"time"
 
+	"howdah/exposition"
+	"howdah/listen"
 	"howdah/logkey"
 	"howdah/observe/logbook"
 )
 
 const (
 	path        = "/howdah/logs"
+	streamsPath = path + "/streams"
 	maxReaders  = 8                // at a time; each has a block or two in memory
 	writeWithin = 30 * time.Second // a piece of the answer
 	reachWithin = 3 * time.Second
@@ -34,6 +37,7 @@ type asked struct {
 	User         string
 	Database     string
 	Grep         string
+	Selector     string // in Loki's language
 	Last         int
 	Follow       bool
 }
@@ -76,6 +80,13 @@ func Handler(p Place, log *slog.Logger) http.Handler {
 				return
 			}
 		}
+		if a.Selector != "" {
+			var err error
+			if q.Selector, err = logbook.ParseSelector(a.Selector); err != nil {
+				http.Error(w, err.Error(), http.StatusBadRequest)
+				return
+			}
+		}
 		out := http.NewResponseController(w)
 		_ = out.SetReadDeadline(time.Time{})
 		buf := bufio.NewWriterSize(w, 64<<10)
@@ -99,26 +110,53 @@ func Handler(p Place, log *slog.Logger) http.Handler {
 			_ = say(said{Error: err.Error()}, true) // whoever asked may have gone
 		}
 	})
+	mux.HandleFunc("GET "+streamsPath, func(w http.ResponseWriter, r *http.Request) {
+		all, err := Streams(p)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		_ = json.NewEncoder(w).Encode(all) // a client that went away is no matter
+	})
 	return mux
 }
 
-// Serve answers h on address by TLS until ctx ends, again and again while somebody
-// else has it.
-func Serve(ctx context.Context, address string, config *tls.Config, h http.Handler, log *slog.Logger) error {
+// Serve answers on address until ctx ends: logs to whoever comes by TLS, and to
+// everybody else, in clear, what m counts of them. Both are on the port where Vector's
+// metrics are: those who scrape it know of no certificates.
+func Serve(ctx context.Context, address string, config *tls.Config, logs http.Handler, m *Meter, log *slog.Logger) error {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {
 		return err // whoever runs it tries again
 	}
-	server := &http.Server{
-		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-		BaseContext: func(net.Listener) context.Context { return ctx }, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	clear := http.NewServeMux()
+	clear.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", exposition.ContentType)
+		_, _ = w.Write(m.Metrics()) // who has gone asks again
+	})
+	doors := newDoors(listen.AtMost(l, maxGuests))
+	ended := make(chan error, 2)
+	for i, h := range []http.Handler{logs, clear} {
+		var of net.Listener = &doors.of[i]
+		if i == 0 {
+			of = tls.NewListener(of, config)
+		}
+		server := &http.Server{
+			Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+			BaseContext: func(net.Listener) context.Context { return ctx }, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		}
+		stop := context.AfterFunc(ctx, func() { server.Close() })
+		defer stop()
+		defer server.Close()
+		go func() { ended <- server.Serve(of) }()
 	}
-	stop := context.AfterFunc(ctx, func() { server.Close() })
-	defer stop()
-	if err := server.Serve(tls.NewListener(l, config)); ctx.Err() == nil && !errors.Is(err, http.ErrServerClosed) {
-		return err
+	err = doors.run(ctx)
+	<-ended
+	<-ended
+	if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+		return nil
 	}
-	return nil
+	return err
 }
 
 // Ask tells what another machine has, as Read does.
@@ -126,6 +164,9 @@ func Ask(ctx context.Context, url string, config *tls.Config, q Query, past func
 	a := asked{Since: q.Since, Until: q.Until, Level: q.Level, Jobs: q.Jobs, User: q.User, Database: q.Database, Last: q.Last, Follow: q.Follow}
 	if q.Grep != nil {
 		a.Grep = q.Grep.String()
+	}
+	if q.Selector != nil {
+		a.Selector = q.Selector.String()
 	}
 	body, err := json.Marshal(a)
 	if err != nil {
@@ -135,17 +176,11 @@ func Ask(ctx context.Context, url string, config *tls.Config, q Query, past func
 	if err != nil {
 		return err
 	}
-	t := &http.Transport{TLSClientConfig: config, DialContext: (&net.Dialer{Timeout: reachWithin}).DialContext, TLSHandshakeTimeout: reachWithin, ResponseHeaderTimeout: writeWithin, DisableKeepAlives: true}
-	defer t.CloseIdleConnections()
-	resp, err := (&http.Client{Transport: t}).Do(r)
+	resp, err := send(r, config)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, 512)) // whatever it says
-		return fmt.Errorf("%s: %s", resp.Status, bytes.TrimSpace(text))
-	}
 	current := false
 	for lines := json.NewDecoder(resp.Body); ; {
 		var s said
@@ -171,4 +206,33 @@ func Ask(ctx context.Context, url string, config *tls.Config, q Query, past func
 			return err
 		}
 	}
+}
+
+// send sends a request to another machine, which is answered with 200 or an error.
+func send(r *http.Request, config *tls.Config) (*http.Response, error) {
+	t := &http.Transport{TLSClientConfig: config, DialContext: (&net.Dialer{Timeout: reachWithin}).DialContext, TLSHandshakeTimeout: reachWithin, ResponseHeaderTimeout: writeWithin, DisableKeepAlives: true}
+	resp, err := (&http.Client{Transport: t}).Do(r)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 512)) // whatever it says
+		resp.Body.Close()
+		err = fmt.Errorf("%s: %s", resp.Status, bytes.TrimSpace(text))
+	}
+	return resp, err
+}
+
+// AskStreams is what Streams says on another machine.
+func AskStreams(ctx context.Context, url string, config *tls.Config) (all map[string]uint, err error) {
+	ctx, cancel := context.WithTimeout(ctx, reachWithin)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+streamsPath, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := send(r, config)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	err = json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&all)
+	return all, err
 }

@@ -39,16 +39,21 @@ const (
 // Ship sends what is kept of the logs of n to one log store until ctx ends: a Loki
 // where the path of its URL has its API's name, else a VictoriaLogs. The segments are
 // its spool: whatever the store did not take is sent again, for as long as it is kept,
-// so that a record may be there twice, and none is missing that was not too old.
-func Ship(ctx context.Context, n spec.Node, to string, log *slog.Logger) error {
-	s, err := newShipper(n, to, log)
+// so that a record may be there twice, and none is missing that was not too old. What
+// is sent is counted by m.
+func Ship(ctx context.Context, n spec.Node, to string, m *Meter, log *slog.Logger) error {
+	s, err := newShipper(n, to, m, log)
 	if err != nil {
 		return err
 	}
 	defer s.unzip.Close()
+	last := time.Now()
 	for failed := 0; ; {
-		pause := shipEvery
+		pause, began := shipEvery, time.Now()
 		more, err := s.turn(ctx)
+		m.worked(s.meant, time.Since(began), began.Sub(last))
+		s.counted(err != nil && ctx.Err() == nil)
+		last = began
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -83,6 +88,8 @@ type shipper struct {
 	at     cursor
 	unzip  *zstd.Decoder
 	client http.Client
+	meter  *Meter
+	meant  component
 	log    *slog.Logger
 }
 
@@ -93,15 +100,19 @@ type cursor struct {
 	Done    int    `json:"done"`    // records of that block
 }
 
-func newShipper(n spec.Node, to string, log *slog.Logger) (*shipper, error) {
+func newShipper(n spec.Node, to string, m *Meter, log *slog.Logger) (*shipper, error) {
 	u, err := url.Parse(to)
 	if err != nil {
 		return nil, err
 	}
 	s := &shipper{
 		node: n, to: to, name: u.Redacted(), source: logbook.Source{Cluster: n.Cluster, Member: n.Member, IP: n.Host}, log: log,
+		meter: m, meant: component{u.Host, kindSink, "http"},
 		path:   filepath.Join(n.Logs.Data, fmt.Sprintf("sent-%08x.json", crc32.Checksum([]byte(to), castagnoli))),
 		client: http.Client{Timeout: shipWithin, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+	}
+	if s.loki() {
+		s.meant.how = "loki"
 	}
 	text, err := os.ReadFile(s.path)
 	if err == nil {
@@ -156,17 +167,33 @@ func (s *shipper) turn(ctx context.Context) (more bool, err error) {
 			err = s.post(ctx, body)
 		}
 		var refused refusal
-		if errors.As(err, &refused) { // it would be so the next time
+		switch {
+		case errors.As(err, &refused): // it would be so the next time
 			s.log.Error("logs are refused", logkey.Addr, s.name, "records", count, logkey.Error, err)
-			err = nil
-		}
-		if err != nil {
+			s.counted(true)
+		case err != nil:
 			return false, errors.Join(err, s.save())
+		default:
+			s.meter.note(s.meant, func(f *flow) { f.events, f.bytes = f.events+int64(count), f.bytes+int64(len(body)) })
 		}
 		s.at.Done += count
 	}
 	s.at.At, s.at.Done = s.at.At+int64(len(b)), 0
 	return true, s.save()
+}
+
+// counted tells the meter how far it came, and that a request failed.
+func (s *shipper) counted(failed bool) {
+	at, dir := s.at, s.node.Logs.Data
+	s.meter.note(s.meant, func(f *flow) {
+		if failed {
+			f.errors++
+		}
+		f.waits = func() (int64, int64) {
+			events, bytes, _ := unsent(dir, at) // what can not be read is told by whoever reads it
+			return events, bytes
+		}
+	})
 }
 
 func (s *shipper) save() error {
@@ -218,7 +245,7 @@ func (s *shipper) loki() bool { return strings.Contains(s.to, "/loki/") }
 func (s *shipper) body(all []logbook.Record) (body []byte, count int, err error) {
 	var lines [][]byte
 	for size := 0; count < len(all) && size < shipMost; count++ {
-		line, err := json.Marshal(all[count])
+		line, err := all[count].MarshalJSON()
 		if err != nil {
 			return nil, 0, err
 		}

@@ -116,7 +116,7 @@ func TestShip(t *testing.T) {
 		store := &sink{}
 		server := httptest.NewServer(store)
 		open := func() *shipper {
-			s, err := newShipper(n, server.URL+path, quiet)
+			s, err := newShipper(n, server.URL+path, &Meter{}, quiet)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -178,7 +178,7 @@ func TestShipSpool(t *testing.T) {
 	server := httptest.NewServer(store)
 	defer server.Close()
 	var said bytes.Buffer
-	s, err := newShipper(n, server.URL+"/insert/jsonline", slog.New(slog.NewTextHandler(&said, nil)))
+	s, err := newShipper(n, server.URL+"/insert/jsonline", &Meter{}, slog.New(slog.NewTextHandler(&said, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,7 +242,7 @@ func TestShipGoesOn(t *testing.T) {
 	defer server.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- Ship(ctx, n, server.URL+"/insert/jsonline", quiet) }()
+	go func() { ended <- Ship(ctx, n, server.URL+"/insert/jsonline", &Meter{}, quiet) }()
 	for wait := time.Now().Add(time.Minute); ; {
 		store.mu.Lock()
 		got := store.messages()

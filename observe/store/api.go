@@ -72,6 +72,9 @@ func (s *Store) Handler() http.Handler {
 	text("/-/healthy", "Prometheus Server is Healthy.\n") // as its clients know it
 	text("/-/ready", "Prometheus Server is Ready.\n")
 	mux.HandleFunc("GET /metrics", s.metrics)
+	if s.Logs != nil {
+		mux.Handle("/loki/api/v1/", s.Logs)
+	}
 	for path, call := range map[string]func(*http.Request) (answer, error){
 		"/query": s.query, "/query_range": s.queryRange, "/series": s.series, "/labels": s.labelNames, "/label/{name}/values": s.labelValues,
 		"/metadata": s.metadata, "/targets": s.showTargets, "/rules": s.showRules, "/alerts": s.showAlerts,

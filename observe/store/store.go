@@ -47,6 +47,7 @@ type Options struct {
 	// Facts are what the clusters say of themselves, in Prometheus's text format;
 	// nil: nobody knows.
 	Facts   func(context.Context) []byte
+	Logs    http.Handler // answers below /loki/api/v1/; nil: nobody does
 	Version string
 	Log     *slog.Logger
 }

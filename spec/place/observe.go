@@ -26,16 +26,22 @@ func Observe(nodes []spec.Node, i int) {
 	for j := range nodes {
 		nodes[j].Observe = spec.Observe{}
 	}
+	several := map[string]int{} // nodes of an address before this one
+	for j := range nodes {
+		nodes[j].Logs = spec.Logs{}
+		if n := &nodes[j]; i >= 0 {
+			n.Logs = keeping(*n)
+			n.Logs.Listen = at(n.Address, vector+several[n.Address])
+			several[n.Address]++
+		}
+	}
 	if i >= 0 && i < len(nodes) {
 		nodes[i].Observe = observer(nodes, i)
 	}
-	for j := range nodes {
-		nodes[j].Logs = spec.Logs{}
-		if i >= 0 {
-			nodes[j].Logs = keeping(nodes[j])
-		}
-	}
 }
+
+// vector is the port of a log shipper's metrics.
+const vector = 9598
 
 // Bounds of what a node keeps of its logs.
 const (
@@ -123,8 +129,12 @@ func observer(nodes []spec.Node, i int) spec.Observe {
 		add(spec.JobServer, of.Jobs.Backups, false)
 		add(spec.JobNode, of.Gateway.Listen, false)
 		add(spec.JobNode, of.Jobs.Host, false)
+		add(spec.JobNode, of.Logs.Listen, false)
 		if m, ok := of.Etcd.Self(); ok {
 			add(spec.JobStore, hostport(m.Client), true)
+		}
+		if of.Logs.Listen != "" {
+			o.Logs = append(o.Logs, spec.Logged{Cluster: of.Cluster, Member: of.Member, Host: of.Host, URL: "https://" + of.Logs.Listen})
 		}
 		if of.Postgres.Data != "" && !seen[of.Base()] {
 			seen[of.Base()] = true

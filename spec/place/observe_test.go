@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"howdah/spec"
 	"howdah/spec/pigsty"
 )
 
@@ -24,15 +25,18 @@ func TestObserve(t *testing.T) {
 	}
 	want := []string{
 		"pgsql pg-a-1 10.10.10.11:8008 true", "pgsql pg-a-1 10.10.10.11:9630 false", "pgsql pg-a-1 10.10.10.11:9631 false", "pgsql pg-a-1 10.10.10.11:9854 false",
-		"node pg-a-1 10.10.10.11:9101 false", "node pg-a-1 10.10.10.11:9100 false",
+		"node pg-a-1 10.10.10.11:9101 false", "node pg-a-1 10.10.10.11:9100 false", "node pg-a-1 10.10.10.11:9598 false",
 		"pgsql pg-a-2 10.10.10.12:8008 true", "pgsql pg-a-2 10.10.10.12:9630 false", "pgsql pg-a-2 10.10.10.12:9631 false", "pgsql pg-a-2 10.10.10.12:9854 false",
-		"node pg-a-2 10.10.10.12:9101 false", "node pg-a-2 10.10.10.12:9100 false",
+		"node pg-a-2 10.10.10.12:9101 false", "node pg-a-2 10.10.10.12:9100 false", "node pg-a-2 10.10.10.12:9598 false",
 		"pgsql pg-b-1 10.10.10.13:8008 false", "pgsql pg-b-1 10.10.10.13:9630 false", "pgsql pg-b-1 10.10.10.13:9631 false",
-		"node pg-b-1 10.10.10.13:9100 false",
-		"node etcd-1 10.10.10.10:9100 false", "etcd etcd-1 10.10.10.10:2379 true", "node proxy-1 10.10.10.20:9101 false", "node proxy-1 10.10.10.20:9100 false",
+		"node pg-b-1 10.10.10.13:9100 false", "node pg-b-1 10.10.10.13:9598 false",
+		"node etcd-1 10.10.10.10:9100 false", "node etcd-1 10.10.10.10:9598 false", "etcd etcd-1 10.10.10.10:2379 true", "node proxy-1 10.10.10.20:9101 false", "node proxy-1 10.10.10.20:9100 false", "node proxy-1 10.10.10.20:9598 false",
 	}
 	if got := strings.Join(all, "\n"); strings.Join(on, " ") != "pg-a-2" || got != strings.Join(want, "\n") || len(o.Clusters) != 2 || len(o.Clusters[0].Holders) != 2 {
 		t.Errorf("%v keeps metrics of %+v and\n%s\nwant pg-a-2 and\n%s", on, o.Clusters, got, strings.Join(want, "\n"))
+	}
+	if len(o.Logs) != len(nodes) || o.Logs[1] != (spec.Logged{Cluster: "pg-a", Member: "pg-a-2", Host: "10.10.10.12", URL: "https://10.10.10.12:9598"}) {
+		t.Errorf("logs are read of %+v", o.Logs)
 	}
 	if o.TLS || len(o.Allow) > 0 {
 		t.Errorf("a playground's is %+v", o)
@@ -63,7 +67,7 @@ func TestMetricsOnMachines(t *testing.T) {
 	}
 	o := nodes[1].Observe
 	got := fmt.Sprint(nodes[0].Observe.On(), nodes[0].Observe.At, nodes[1].Member, nodes[1].Paths.Dir, o.Listen, o.Console, o.Every, o.TLS, o.Allow[:2], len(o.Targets))
-	if want := "falsehttp://10.10.10.9:9090infra-1/d/infra/infra-1[10.10.10.9:9090 10.10.10.9:8429]10.10.10.9:80805strue[10.10.10.9/32 10.10.10.8/32]8"; strings.ReplaceAll(got, " ", "") != strings.ReplaceAll(want, " ", "") {
+	if want := "falsehttp://10.10.10.9:9090infra-1/d/infra/infra-1[10.10.10.9:9090 10.10.10.9:8429]10.10.10.9:80805strue[10.10.10.9/32 10.10.10.8/32]10"; strings.ReplaceAll(got, " ", "") != strings.ReplaceAll(want, " ", "") {
 		t.Errorf("%s, want %s", got, want)
 	}
 	if nodes := Nodes(w, Site{Dir: "/d", Run: "/r", Bind: true}); len(nodes) != 1 || nodes[0].Observe.On() || nodes[0].Observe.At != "" {
@@ -102,7 +106,7 @@ func TestLogsOnMachines(t *testing.T) {
 	if play[0].Logs.Data != "" {
 		t.Errorf("a playground keeps %+v", play[0].Logs)
 	}
-	if Observe(play, 0); play[1].Logs.Data == "" || play[1].Logs.Listen != "" || play[1].Logs.Ship != nil {
+	if Observe(play, 0); play[1].Logs.Data == "" || play[1].Logs.Listen != "10.10.10.12:9598" || play[1].Logs.Ship != nil {
 		t.Errorf("with metrics a playground keeps %+v", play[1].Logs)
 	}
 }

@@ -64,8 +64,8 @@ func Nodes(w spec.World, s Site) []spec.Node {
 	if s.Bind { // whoever starts a playground says whether it keeps metrics
 		return slices.DeleteFunc(nodes, func(n spec.Node) bool { return n.Postgres.Data == "" && !n.Alone() })
 	}
-	s.metrics(w, nodes)
 	s.logs(w, nodes)
+	s.metrics(w, nodes)
 	return nodes
 }
 
