@@ -134,6 +134,9 @@ func (s *Server) ours(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/howdah/grant" && r.Method == http.MethodGet:
 		s.grant(w, r)
 		return
+	case r.URL.Path == cluster.StandingPath && r.Method == http.MethodGet:
+		s.standing(w)
+		return
 	case r.URL.Path == cluster.WordPath && r.Method == http.MethodPost:
 		s.word(w, r)
 		return

@@ -252,7 +252,7 @@ func TestScheduled(t *testing.T) {
 		t.Errorf("the request is %s", got)
 	}
 	is("POST", "/sigterm", "", 202, "shutdown scheduled")
-	is("POST", "/failsafe", `{"name":"x"}`, 502, "")
+	is("POST", "/failsafe", `{"name":"x"}`, 500, "Running as a leader")
 	is("POST", "/citus", `{"a":1}`, 501, "Unsupported method ('POST')")
 }
 

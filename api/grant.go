@@ -58,6 +58,20 @@ func (s *Server) word(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, asked)
 }
 
+// standing says by what this member leads, or to whom its word is given. The store is
+// not asked: it is what a person sees while that one is silent.
+func (s *Server) standing(w http.ResponseWriter) {
+	m := s.now()
+	said := cluster.Standing{Member: s.Node.Member}
+	if m.leads() {
+		said.Right, said.By = m.Until-m.now, m.By
+	}
+	if left := m.Given.Until - m.now; left > 0 {
+		said.Leader, said.Given = m.State.LeaderName(), left
+	}
+	answer(w, http.StatusOK, said)
+}
+
 // peer says that whoever asks has a certificate of the cluster's own authority.
 func (s *Server) peer(r *http.Request) bool {
 	if s.Peers == nil || r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {

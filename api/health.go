@@ -25,6 +25,9 @@ type moment struct {
 // leads says that this node holds the leader key for certain.
 func (m moment) leads() bool { return m.Leads(m.now) }
 
+// backed says that it does by the word of the others, since the store is silent.
+func (m moment) backed() bool { return m.leads() && len(m.By) > 0 }
+
 // hears says that the store was heard of lately enough for what it said to count.
 func (m moment) hears() bool { return m.Known && m.Heard > 0 && m.now-m.Heard < m.view }
 

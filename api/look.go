@@ -27,6 +27,7 @@ type document struct {
 	Replication      []receiver                       `json:"replication,omitempty"`
 	Pause            bool                             `json:"pause,omitempty"`
 	Unlocked         bool                             `json:"cluster_unlocked,omitempty"`
+	Failsafe         bool                             `json:"failsafe_mode_is_active,omitempty"`
 	LastSeen         int64                            `json:"dcs_last_seen"`
 	Tags             cluster.Tags                     `json:"tags,omitempty"`
 	System           string                           `json:"database_system_identifier,omitempty"`
@@ -65,7 +66,7 @@ type receiver struct {
 // document is what this node tells of itself.
 func (s *Server) document(m moment) document {
 	d := document{
-		State: m.state(), Role: m.role(), Pause: m.paused(), Unlocked: !m.hears() || m.State.Leader == nil,
+		State: m.state(), Role: m.role(), Pause: m.paused(), Unlocked: !m.hears() || m.State.Leader == nil, Failsafe: m.backed(),
 		LastSeen: m.lastSeen(), Tags: m.Member.Tags,
 		PendingRestart: m.Member.PendingRestart, PendingReason: m.Member.PendingRestartReason,
 		Patroni: identity{cluster.PatroniVersion, s.Node.Cluster, s.Node.Member}, ScheduledRestart: m.Member.ScheduledRestart,
@@ -292,7 +293,7 @@ func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
 	all = append(all,
 		metric{"postgres_server_version", "gauge", "Version of Postgres (if running), 0 otherwise.", strconv.Itoa(version)},
 		metric{"cluster_unlocked", "gauge", "Value is 1 if the cluster is unlocked, 0 if locked.", digit(!m.hears() || m.State.Leader == nil)},
-		metric{"failsafe_mode_is_active", "gauge", "Value is 1 if failsafe mode is active, 0 if inactive.", "0"},
+		metric{"failsafe_mode_is_active", "gauge", "Value is 1 if failsafe mode is active, 0 if inactive.", digit(m.backed())},
 		metric{"failsafe_mode_enabled", "gauge", "Value is 1 if failsafe mode is enabled, 0 if disabled.", digit(m.State.Config.FailsafeMode())},
 		metric{"failsafe_member", "gauge", "Value is 1 if this node is in the failsafe list, 0 otherwise.", digit(member)},
 		metric{"postgres_timeline", "gauge", "Postgres timeline of this node (if running), 0 otherwise.", timeline.String()},

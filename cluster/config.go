@@ -112,8 +112,12 @@ func (c Config) Pause() bool { return c.Bool("pause") }
 // CheckTimeline excludes candidates behind the cluster's timeline.
 func (c Config) CheckTimeline() bool { return c.Bool("check_timeline") }
 
-// FailsafeMode lets a primary live on without the store while every member agrees.
-func (c Config) FailsafeMode() bool { return c.Bool("failsafe_mode") }
+// FailsafeMode lets a primary live on without the store by the word of the others:
+// unless it is said not to.
+func (c Config) FailsafeMode() bool {
+	_, said := c.Lookup("failsafe_mode")
+	return !said || c.Bool("failsafe_mode")
+}
 
 // Synchronous modes.
 const (

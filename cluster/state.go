@@ -48,6 +48,7 @@ type State struct {
 	Failover   Failover
 	History    History
 	Failsafe   Failsafe
+	FailsafeAt int64 // its Mod; 0: it is not there
 
 	Term      *Term     // nil: none
 	Claim     *Claim    // nil: none, or its node is gone
@@ -123,6 +124,7 @@ func (s *State) read(r *Reader, key string, kv KV) (err error) {
 		s.History, err = parsed(r, kv, ParseHistory)
 	case KeyFailsafe:
 		s.Failsafe, err = parsed(r, kv, ParseFailsafe)
+		s.FailsafeAt = kv.Mod
 	case KeyTerm:
 		var t Term
 		t, err = parsed(r, kv, ParseTerm)

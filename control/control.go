@@ -299,6 +299,9 @@ func (c *Cluster) unreachable(ctx context.Context, verb string, err error) error
 		p.Why += "; stopped: " + strings.Join(down, ", ")
 		p.Do = "`howdah fault start-node` starts what was stopped, `howdah up` everything"
 	}
+	if said := c.standing(ctx); said != "" {
+		p.Why += "; " + said
+	}
 	if verb == "change" && !errors.Is(err, dcs.ErrUnavailable) {
 		p.Why = "etcd did not answer in time, so it is unknown whether the request was taken"
 		p.Do = "look at `howdah status` before asking again"

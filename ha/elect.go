@@ -70,6 +70,10 @@ func (t *turn) elect() {
 		t.comeBack()
 		return
 	}
+	if !last && t.unlisted(t.Self.Name) {
+		t.note("candidate=unlisted")
+		return
+	}
 	if !t.counted(after) {
 		if at := v.Since + stuckAfter; last && t.Now >= at {
 			t.comeBack()
@@ -277,7 +281,7 @@ func (t *turn) rank(own cluster.Pledge) (int, string) {
 		// One that is not (yet) published counts too: it may have more than anybody,
 		// and if it is dead the next stands in for it.
 		m, _ := t.State.Member(p.Member)
-		if p.Epoch != own.Epoch || p.Member == own.Member || p.NoFailover {
+		if p.Epoch != own.Epoch || p.Member == own.Member || p.NoFailover || t.unlisted(p.Member) {
 			continue
 		}
 		if t.before(p, m, own) {

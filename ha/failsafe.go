@@ -51,14 +51,15 @@ const retryAppeal = 250 * time.Millisecond
 // right to lead ends with the lease, although nobody else can do anything either. So
 // the leader asks the others for their word that they will not take over for the
 // length of a lease: everybody who could be elected, or, where a promotion needs
-// pledges, so many voters that the rest are too few. The right then counts from before
-// they were asked, as it does for a renewal, and each keeps its word by its own clock
-// from when it gave it: whoever is asked keeps it for longer than it is
-// relied on. Who sees the store gives no word: there the key decides. A right that
-// has ended does not come back this way.
+// pledges, so many voters that the rest are too few; who is alone asks nobody. The right
+// then counts from before they were asked, as it does for a renewal, and each keeps its
+// word by its own clock from when it gave it: for longer than it is relied on. Who sees
+// the store gives no word: there the key decides. A right that has ended does not come
+// back this way.
 func (t *turn) appeal() {
 	r := t.m.Right
-	if !t.leading() || !t.Known || t.Stopping || t.maintained() || t.anew() || !t.writes() || t.private() || !t.State.Config.FailsafeMode() {
+	c := &t.State.Config
+	if !t.leading() || !t.Known || t.Stopping || t.maintained() || t.anew() || !t.writes() || t.private() || c.Data == nil || !c.FailsafeMode() {
 		return
 	}
 	at := max(r.Sent+(r.TTL-t.Timers.Margin)/2, t.m.Appealed+retryAppeal)
@@ -66,39 +67,48 @@ func (t *turn) appeal() {
 		t.wakeBy(at)
 		return
 	}
-	names, need := t.electors()
+	names, _, sure := t.electors()
 	t.note("store=silent")
-	if need == 0 || t.RoundBusy {
-		return
+	switch {
+	case !sure || t.RoundBusy:
+	case len(names) == 0:
+		t.m.Right.Sent, t.m.Right.By = t.Now, t.Self.Name
+	default:
+		t.m.Appealed = t.Now
+		t.do(Appeal{Epoch: r.Epoch, For: r.TTL, To: strings.Join(names, "\n")})
 	}
-	t.m.Appealed = t.Now
-	t.do(Appeal{Epoch: r.Epoch, For: r.TTL, To: strings.Join(names, "\n")})
 }
 
 // electors are those who could take over, and how many of them have to give their word
-// for the rest to be too few; 0: it can not be said.
-func (t *turn) electors() (names []string, need int) {
+// for the rest to be too few. It may be that this can not be said.
+func (t *turn) electors() (names []string, need int, sure bool) {
 	s := t.State.Sync
 	switch {
 	case t.State.Unknown(cluster.KeySync):
-		return nil, 0
+		return nil, 0, false
 	case t.promised():
 		if m := t.m.Sync; m.Open && m.Over == s.Mod || s.Leader != t.Self.Name {
-			return nil, 0 // a change that is on its way may have counted others
+			return nil, 0, false // a change that is on its way may have counted others
 		}
 		for _, name := range s.Standby {
 			if name != t.Self.Name {
 				names = append(names, name)
 			}
 		}
-		return names, max(len(s.Standby)-s.Quorum, 1)
+		if len(names) > 0 {
+			return names, max(len(s.Standby)-s.Quorum, 1), true
+		}
+		// Nobody else is elected, but a person who sees the store may name somebody.
 	}
-	for _, name := range t.State.Names() {
+	if len(t.State.Failsafe) == 0 {
+		return nil, 0, false // somebody whom nobody here knows of could take over
+	}
+	for _, name := range t.eligible() {
 		if name != t.Self.Name {
 			names = append(names, name)
 		}
 	}
-	return names, len(names)
+	return names, len(names), true
 }
 
 // rounded counts the right from the last round, if enough gave their word while it lasted.
@@ -107,16 +117,13 @@ func (t *turn) rounded() {
 	if o == nil || o.Epoch != r.Epoch || o.Sent <= r.Sent || !t.leading() {
 		return
 	}
-	names, need := t.electors()
-	n := 0
-	for _, name := range names {
-		if slices.ContainsFunc(o.Granted, func(g string) bool { return strings.EqualFold(g, name) }) {
-			n++
-		}
-	}
-	t.note("granted=%d/%d", n, need)
-	if need > 0 && n >= need {
-		r.Sent, r.TTL = o.Sent, min(r.TTL, o.For)
+	names, need, sure := t.electors()
+	names = slices.DeleteFunc(names, func(name string) bool {
+		return !slices.ContainsFunc(o.Granted, func(g string) bool { return strings.EqualFold(g, name) })
+	})
+	t.note("granted=%d/%d", len(names), need)
+	if sure && need > 0 && len(names) >= need {
+		r.Sent, r.TTL, r.By = o.Sent, min(r.TTL, o.For), strings.Join(names, "\n")
 	}
 }
 
@@ -136,13 +143,13 @@ func Agree(v *View, d *Decision, p Plea) (Grant, error) {
 	m, s := &d.Memory, &v.State
 	l := s.Leader
 	switch {
-	case !v.Known || s.Term == nil:
-		return Grant{}, errors.New("the store was not seen")
+	case !v.Known || s.Term == nil || v.ServerAt == 0:
+		return Grant{}, errors.New("the store or the server was not seen yet")
 	case l == nil || s.LeaderName() != p.Name || l.Mod != p.Epoch || s.Term.Mod != p.Epoch:
 		return Grant{}, fmt.Errorf("epoch %d of %s is not the last that was heard of", p.Epoch, p.Name)
 	case p.Name == v.Self.Name || m.Right.Epoch != 0 || m.Promoting || v.Server.MayWrite() && v.Server.PID != 0:
 		return Grant{}, errors.New("running as a leader")
-	case m.Vacancy.Open || s.Handover.Epoch == p.Epoch && s.Handover.To == v.Self.Name:
+	case m.Vacancy.Open || s.Handover != nil && s.Handover.Epoch == p.Epoch && s.Handover.To == v.Self.Name:
 		return Grant{}, errors.New("about to take over")
 	case v.Server.Refused >= p.Epoch || m.Fence.Refusal >= quorum.Refusal(p.Epoch):
 		return Grant{}, fmt.Errorf("pledged against epoch %d", p.Epoch)

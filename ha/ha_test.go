@@ -100,7 +100,7 @@ func acts(d Decision) string {
 	for _, a := range d.Actions {
 		switch p := a.(type) {
 		case Put:
-			if strings.HasPrefix(p.Key, cluster.DirMembers) || strings.HasPrefix(p.Key, cluster.DirWhy) {
+			if strings.HasPrefix(p.Key, cluster.DirMembers) || strings.HasPrefix(p.Key, cluster.DirWhy) || p.Key == cluster.KeyFailsafe {
 				continue
 			}
 		}

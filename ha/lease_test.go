@@ -57,13 +57,13 @@ func TestRight(t *testing.T) {
 		right  Right
 		lease  int64
 	}{
-		{"confirmed", Answer{Action: renewed, Sent: sent, OK: true, TTL: 5 * time.Second}, nil, Right{epoch, sent, 5 * time.Second}, lease},
-		{"the store made the lease shorter", Answer{Action: renewed, Sent: sent, OK: true, TTL: 3 * time.Second}, nil, Right{epoch, sent, 3 * time.Second}, lease},
+		{"confirmed", Answer{Action: renewed, Sent: sent, OK: true, TTL: 5 * time.Second}, nil, Right{epoch, sent, 5 * time.Second, ""}, lease},
+		{"the store made the lease shorter", Answer{Action: renewed, Sent: sent, OK: true, TTL: 3 * time.Second}, nil, Right{epoch, sent, 3 * time.Second, ""}, lease},
 		{"no answer in time", Answer{Action: renewed, Sent: sent, Unknown: true}, nil, before, lease},
 		{"the key is not ours", Answer{Action: renewed, Sent: sent, TTL: 5 * time.Second}, nil, Right{}, lease},
 		{"an epoch that is past", Answer{Action: Renew{Lease: lease, Epoch: 12}, Sent: sent, TTL: 5 * time.Second}, nil, before, lease},
 		{"the lease is gone", Answer{Action: renewed, Sent: sent, NoLease: true}, nil, Right{}, lease}, // the snapshot shows it still, and that it was ours: asked for once more
-		{"taking a key does not extend the lease", Answer{Action: Acquire{Lease: lease}, Sent: sent, OK: true, Revision: 60}, nil, Right{60, before.Sent, 5 * time.Second}, lease},
+		{"taking a key does not extend the lease", Answer{Action: Acquire{Lease: lease}, Sent: sent, OK: true, Revision: 60}, nil, Right{60, before.Sent, 5 * time.Second, ""}, lease},
 		{"nor does a renewal that was not confirmed", Answer{Action: Renew{Lease: lease, Bare: true}, Sent: sent, OK: true, TTL: 5 * time.Second}, nil, before, lease},
 		{"given up", Answer{Action: Release{Epoch: epoch}, Sent: sent, OK: true, Revision: 60}, nil, Right{}, lease},
 		{"the watch shows another's key", Answer{Action: renewed, Sent: sent, OK: true, TTL: 5 * time.Second}, func(v *View) {

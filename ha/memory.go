@@ -40,6 +40,7 @@ type Memory struct {
 	Streamed  Streamed
 	Pointed   Streamed // the start, found under way, that was pointed at the leader of that epoch
 	Swept     int64    // epoch in which this standby's own old slots were dropped
+	Listed    Listed   // of those who may take over, as last put
 	Left      string   // slots of members that stream from another one, or have left, as last dropped
 	Copies    Copies   // of logical slots, on a standby
 	Away      []away   // members that do not show themselves, while their slots have a limit
@@ -108,6 +109,7 @@ type Right struct {
 	Epoch int64
 	Sent  time.Duration
 	TTL   time.Duration
+	By    string // the members, one a line, by whose word it goes on since the store confirms nothing; ""
 }
 
 // Streamed is the epoch whose leader the server with this process id streamed from.

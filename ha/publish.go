@@ -22,6 +22,7 @@ func (t *turn) publish() {
 	}
 	t.member()
 	t.recorded()
+	t.list()
 	t.lostBytes()
 	t.why()
 }

@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"strings"
 	"time"
 
 	"howdah/cluster"
@@ -23,6 +24,8 @@ type Shown struct {
 
 	Epoch int64         // of the leader key, while it is certainly ours
 	Until time.Duration // boot clock when that certainty ends; 0 without it
+	By    []string      // the store confirms it no more: whose word it rests on
+	Given Grant         // this member's own word, while it is kept
 }
 
 // Leads says that the leader key was certainly this node's at now.
@@ -34,6 +37,12 @@ func Show(v View, d Decision) Shown {
 	s := Shown{
 		At: v.Now, Wall: v.Wall, Next: min(d.Wake, d.Look), Known: v.Known, State: v.State, Heard: d.Memory.Lease.heard(),
 		Server: v.Server, Member: t.self(), Epoch: d.Memory.Right.Epoch, Until: t.deadline(),
+	}
+	if by := d.Memory.Right.By; by != "" {
+		s.By = strings.Split(by, "\n")
+	}
+	if v.Grant.Until > v.Now && v.Grant.Epoch >= v.State.Epoch() {
+		s.Given = v.Grant
 	}
 	if v.Job.Action != nil {
 		s.Job = firstWord(v.Job.Action.String())

@@ -206,13 +206,6 @@ func (w *world) hang(leader spec.Node, all bool) (thaw func()) {
 // the primary goes on: in quorum mode one of two is enough, in lease mode all are asked.
 func TestStoreGone(t *testing.T) {
 	w := demo(t)
-	w.howdah("edit-config", "--set", "failsafe_mode=true", "--yes")
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		_, err := w.Howdah(ctx, "edit-config", "--set", "failsafe_mode=null", "--yes")
-		w.check(err)
-	})
 	for _, mode := range []string{"quorum", "lease"} {
 		t.Run(mode, func(t *testing.T) {
 			w := *w
@@ -226,7 +219,9 @@ func TestStoreGone(t *testing.T) {
 			server := w.role(leader, "postgres")
 			thaw := w.hang(leader, true)
 			began := time.Now()
-			w.pause(3 * leader.Agent.Timers.Lease)
+			w.pause(2 * leader.Agent.Timers.Lease)
+			w.refused("store-unreachable", leader.Member+" leads without it, by the word of", "status")
+			w.pause(3*leader.Agent.Timers.Lease - time.Since(began))
 			thaw()
 			w.flowing(writer)
 			longest := writer.Longest(began, time.Now())
@@ -244,6 +239,13 @@ func TestStoreGone(t *testing.T) {
 // primary may not answer, nobody else leads, and nothing is lost when the store is back.
 func TestStoreWithoutMajority(t *testing.T) {
 	w := demo(t)
+	w.howdah("edit-config", "--set", "failsafe_mode=false", "--yes")
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		_, err := w.Howdah(ctx, "edit-config", "--set", "failsafe_mode=null", "--yes")
+		w.check(err)
+	})
 	writer := w.write()
 	leader := w.Node(w.whole())
 	thaw := w.hang(leader, false)

@@ -7,6 +7,7 @@ import "time"
 type ambush struct {
 	change time.Duration // until when a change of leader is waited for
 	work   time.Duration // until when work on a server is
+	appeal time.Duration // until when a leader that asks the others for their word is
 }
 
 // ambushed is told that the leader key has changed hands.

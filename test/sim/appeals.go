@@ -15,7 +15,7 @@ import (
 // appeals lets the store be away for longer than leases last, again and again; when it
 // is back, or before, the leader may be cut off from it, or from the others, or both.
 func (w *World) appeals() {
-	w.failsafe, w.mended = true, true
+	w.aways, w.mended = true, true
 	w.after(w.draw(10*time.Second, 90*time.Second), func() {
 		if !w.store.outage && !w.mended {
 			w.away(w.draw(w.Timers.Lease/2, 3*w.Timers.Lease))
@@ -24,9 +24,21 @@ func (w *World) appeals() {
 	})
 }
 
+// silence is such a time in which nothing else happens.
+func (w *World) silence() {
+	w.mended, w.laws.excused = false, true
+	d := w.draw(w.Timers.Lease, 3*w.Timers.Lease)
+	w.away(d)
+	w.run(w.now + d + w.draw(0, 2*w.Timers.Lease))
+	w.heal()
+}
+
 func (w *World) away(d time.Duration) {
 	w.Stats.Away++
 	leader := w.leader()
+	if w.chance(0.5) {
+		w.ambush.appeal = w.now + d
+	}
 	store, peers := w.chance(0.5), w.chance(0.4)
 	if w.chance(0.5) {
 		// It is the network to the store, which goes on by itself: leases end there.
@@ -68,9 +80,15 @@ func (n *node) Appeal(a ha.Appeal) {
 	open := len(asked)
 	over := func() {
 		if open = -1; n.agentGen == gen {
-			n.deliver(func() { n.loop.Rounded(*r) })
+			n.deliver(func() {
+				if w.mutant.Receipt {
+					r.Sent = n.boot()
+				}
+				n.loop.Rounded(*r)
+			})
 		}
 	}
+	w.appealed(n)
 	for _, name := range asked {
 		o := w.node(name)
 		w.after(w.message(), func() {
@@ -89,6 +107,32 @@ func (n *node) Appeal(a ha.Appeal) {
 	w.after(appealFor, func() {
 		if open > 0 {
 			over()
+		}
+	})
+}
+
+// appealed is told that n has asked the others for their word. Held up from before it hears
+// them until its right is nearly over, and out of their reach from then on, it has to
+// know by itself for how long they keep it.
+func (w *World) appealed(n *node) {
+	if w.ambush.appeal < w.now {
+		return
+	}
+	w.ambush.appeal = 0
+	left := n.when(n.page.Deadline) - w.now
+	held := w.draw(left/2, left)
+	w.say("fault: %s is held up for %s while it asks", n.name, held)
+	n.stallFor(held)
+	w.unwell(n, held)
+	gen, again := n.agentGen, w.chance(0.5)
+	w.after(held+time.Microsecond, func() {
+		switch {
+		case n.agentGen != gen || w.mended:
+		case again:
+			n.stallFor(w.draw(w.Timers.Lease, 3*w.Timers.Lease))
+			w.unwell(n, 0)
+		default:
+			w.cut(n, true, true)
 		}
 	})
 }
@@ -128,14 +172,14 @@ func (w *World) backed(n *node, epoch int64) bool {
 		return o.given.Epoch == epoch && (!o.up || o.boot() < o.given.Until)
 	}
 	st := w.store.newest.read()
-	if st.Sync.Active() && !n.server.names.Async() {
+	if st.Sync.Active() {
 		given := 0
 		for _, name := range st.Sync.Standby {
 			if o := w.node(name); o != n && kept(o) {
 				given++
 			}
 		}
-		return given >= max(len(st.Sync.Standby)-st.Sync.Quorum, 1)
+		return len(st.Sync.Standby) == 0 || given >= max(len(st.Sync.Standby)-st.Sync.Quorum, 1)
 	}
 	return !slices.ContainsFunc(w.nodes, func(o *node) bool {
 		_, recorded := st.Member(o.name)

@@ -26,13 +26,14 @@ func (w *World) follow() {
 
 // begins is what the configuration of the cluster begins with.
 func (w *World) begins() map[string]any {
-	switch {
-	case w.failsafe:
-		return map[string]any{"failsafe_mode": true}
-	case w.far == nil:
-		return nil
+	begins := map[string]any{}
+	if w.alone {
+		begins["failsafe_mode"] = false
 	}
-	return map[string]any{"standby_cluster": map[string]any{"host": "far", "port": 5432.0}}
+	if w.far != nil {
+		begins["standby_cluster"] = map[string]any{"host": "far", "port": 5432.0}
+	}
+	return begins
 }
 
 func (w *World) farWrites() {

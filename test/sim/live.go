@@ -30,6 +30,8 @@ func (w *World) Live() {
 			w.quiet(w.draw(0, 2*w.rates.between))
 		}
 		switch {
+		case w.aways && w.chance(0.5):
+			w.silence()
 		case w.chance(0.4):
 			w.planned()
 		case w.chance(0.7):

@@ -24,6 +24,7 @@ var Mutants = []Mutant{
 	{Name: "clients let in to whatever a crash left", Law: "law 2", Quorum: true, Ungated: true},
 	{Name: "an offer taken without its log", Law: "loss", TakesBehind: true},
 	{Name: "a word that is forgotten", Law: "law 3", Forgets: true},
+	{Name: "a word that counts from when it was heard", Law: "law 3", Receipt: true},
 	{Name: "a restore that nobody but its leader knows of", Law: "restore", Quorum: true, Restores: true},
 }
 
@@ -46,6 +47,7 @@ type Mutant struct {
 	Ungated      bool   // a server is taken to be shut when it is started, and open once it runs
 	TakesBehind  bool   // whoever is offered the key takes it, whatever it has
 	Forgets      bool   // a member gives its word, and stands for election all the same
+	Receipt      bool   // a leader counts its right from when the others answered, not from before it asked
 	Restores     bool   // people bring clusters back, and only the leader of a restore is told
 }
 

@@ -53,7 +53,8 @@ type World struct {
 
 	wiping   bool // the store is losing everything at this moment
 	mended   bool // nothing is broken since, and nothing is to be until the next chaos
-	failsafe bool // the cluster begins with failsafe_mode
+	aways    bool // the store is away for longer than leases last
+	alone    bool // a leader that loses the store asks nobody for his word
 	straying bool // somebody who is no agent writes the leader key at this moment
 	promises bool // it is to live so
 	quorum   bool // it lives in synchronous mode quorum, strict: what is acknowledged is never lost
@@ -158,6 +159,8 @@ func New(o Options) *World {
 	}
 	if o.Away {
 		w.appeals()
+	} else {
+		w.alone = w.chance(0.25)
 	}
 	if o.Stray {
 		w.strays()

@@ -145,7 +145,7 @@ func TestMutants(t *testing.T) {
 		t.Run(m.Name, func(t *testing.T) {
 			t.Parallel()
 			for seed := uint64(1); seed <= within; seed++ {
-				w := New(Options{Seed: seed, Dense: true, Quorum: m.Quorum, Restore: m.Restores, Away: m.Forgets, Mutant: &m})
+				w := New(Options{Seed: seed, Dense: true, Quorum: m.Quorum, Restore: m.Restores, Away: m.Forgets || m.Receipt, Mutant: &m})
 				w.Live()
 				if w.Failed != nil {
 					t.Logf("seed %d: %v", seed, w.Failed)

@@ -37,6 +37,7 @@ var unreached = map[string]string{
 	"system=unknown":         "the model's control file can always be read once initdb has ended",
 	"disk=last":              "file systems of the model are full or not",
 	"disk=last(%s has room)": "the same",
+	"candidate=unlisted":     "who joins is listed within a moment, and the leader must be lost in it",
 	"offer=stale":            "an offer is seen to be withdrawn before the server starts; only a person who starts it past the agent can leave one",
 }
 
@@ -69,9 +70,6 @@ var notStrayed = []string{"leader=stray(%s)"}
 var notKept = []string{
 	"slots=logical", "slots=behind", "slots=lacking", "slots=await(%s)", "slots=unsafe(%s)", "Logical", "Advance", "Adopt",
 }
-
-// notAway are those of ha/failsafe.go (TestAppeals): the mode is off unless it is asked for.
-var notAway = []string{"store=silent", "granted=%d/%d", "given=%d", "Appeal"}
 
 // A vocabulary is all that a decision can say and ask for: the formats of its
 // notes and the types of its actions, read from the source of package ha, so
@@ -207,7 +205,7 @@ func (s *said) format(note string) string {
 // about synchronous mode or of the others, and of every excuse for one that is gone.
 func (v vocabulary) demand(synchronous bool, complain func(string, ...any), heard *said) {
 	count := heard.count
-	lives := slices.Concat(notRestored, notFollowing, notWiped, notStrayed, notAway, notKept) // of their own
+	lives := slices.Concat(notRestored, notFollowing, notWiped, notStrayed, notKept) // of their own
 	for _, note := range slices.Sorted(maps.Keys(v.notes)) {
 		if _, excused := unreached[note]; count[note] == 0 && !excused && !slices.Contains(lives, note) && v.synchronous[note] == synchronous {
 			complain("no decision said %q", note)
