@@ -26,7 +26,8 @@ already, or else the cluster "demo" of three nodes. It may be given again at any
 time: what runs and is as it should be stays untouched.
 
 A new cluster of three or more data nodes loses nothing that it acknowledged: a
-commit waits until a replica has it. --max-loss makes the demo with less than
+commit waits until a replica has it. One of two does so while both are up, and one
+that is left alone goes on. --max-loss makes the demo with less than
 that: commits wait for nobody, and what a lost host may take along is that many
 bytes of log at most if another is to lead. It is for a new demo; an inventory
 says max_loss or pg_rpo, and "howdah edit-config" changes a cluster that is there.`,

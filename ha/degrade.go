@@ -25,6 +25,27 @@ func (t *turn) degraded() bool {
 	return ok && !d.Over(t.Wall)
 }
 
+// unprotected tells everybody of a mode that is not strict, in which no standby is left
+// to wait for: the leader's alone is what it acknowledges, as long as that lasts.
+func (t *turn) unprotected() {
+	s := t.State.Sync
+	if !s.Active() || len(s.Standby) > 0 || t.State.Config.SynchronousModeStrict() {
+		t.m.Alone = time.Time{}
+		return
+	}
+	if t.m.Alone.IsZero() {
+		t.m.Alone = t.Wall
+	}
+	if t.Wall.Sub(t.m.Alone) < waitsLong {
+		return // as at the beginning of every cluster
+	}
+	t.problems = append(t.problems, problem.Error{
+		Code: "commits-degraded", What: "commits are acknowledged that no standby has",
+		Why: "no replica counts since " + t.m.Alone.UTC().Format(time.RFC3339) + ", and synchronous_mode is not strict",
+		Do:  "start a member that replicates. Until one has caught up nobody else may lead: what this host acknowledges is lost if it is, and then `howdah failover --to` names who goes on without",
+	})
+}
+
 // accepted tells everybody, for as long as it lasts.
 func (t *turn) accepted() {
 	d, ok := t.State.Config.Degraded()

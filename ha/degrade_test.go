@@ -47,3 +47,33 @@ func TestDegraded(t *testing.T) {
 		}
 	}
 }
+
+// A leader that is left alone, in a mode that is not strict, says so and since when.
+func TestUnprotected(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		with func(*View)
+		told bool
+	}{
+		{"alone for a while", func(*View) {}, true},
+		{"only just", func(v *View) { v.Memory.Alone = v.Wall.Add(-time.Second) }, false},
+		{"a standby counts", func(v *View) { v.State.Sync.Standby = []string{"b"} }, false},
+		{"strict: nothing is acknowledged", func(v *View) { v.State.Config.Data["synchronous_mode_strict"] = true }, false},
+		{"not in synchronous mode", func(v *View) { v.State.Sync = cluster.Sync{} }, false},
+	} {
+		v := leader()
+		v.State.Config = cluster.Config{Mod: 3, Data: map[string]any{"synchronous_mode": "quorum"}}
+		v.State.Sync = cluster.Sync{Leader: "a", Mod: 20}
+		v.Memory.Alone = v.Wall.Add(-time.Minute)
+		tt.with(&v)
+		tn := &turn{View: v, m: v.Memory}
+		tn.unprotected()
+		if got := len(tn.problems) == 1 && tn.problems[0].Code == "commits-degraded"; got != tt.told {
+			t.Errorf("%s: problems %+v", tt.name, tn.problems)
+		}
+		if left := len(v.State.Sync.Standby) == 0 && v.State.Sync.Active(); !left && !tn.m.Alone.IsZero() {
+			t.Errorf("%s: alone since %s", tt.name, tn.m.Alone)
+		}
+	}
+}

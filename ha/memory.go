@@ -60,6 +60,7 @@ type Memory struct {
 	Doubted   time.Duration // since when a voter has given this leader up
 	Copied    Copied
 	Suspicion Suspicion
+	Alone     time.Time     // since when no standby counts, in a synchronous mode that is not strict; zero: one does
 	Set       string        // the dynamic parameters that the server was last given; "": none yet
 	SetAt     int64         // Mod of the configuration that was found to say so
 	Refused   problem.Error // what it did not take of them

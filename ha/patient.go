@@ -20,6 +20,7 @@ func (t *turn) patient() {
 		return
 	}
 	t.accepted()
+	t.unprotected()
 	c := t.Server.Commits
 	if c.Waiting > 0 && c.Longest >= waitsLong {
 		t.problems = append(t.problems, problem.Error{

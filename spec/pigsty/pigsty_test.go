@@ -144,27 +144,26 @@ func TestWhatMayBeLost(t *testing.T) {
 	three := "cluster: a\nhosts: [10.10.10.11, 10.10.10.12, 10.10.10.13]\n"
 	for _, tt := range []struct {
 		name, text string
-		quorum     bool
+		quorum     string
 		config     map[string]any
 		shown      any
 		lag        int64
 	}{
-		{"three", three, true, nil, 0, 1 << 20},
-		{"four", "cluster: a\nhosts: [10.10.10.11, 10.10.10.12, 10.10.10.13, 10.10.10.14]\n", true, nil, 0, 1 << 20},
-		{"two", "cluster: a\nhosts: [10.10.10.11, 10.10.10.12]\n", false, nil, int64(1 << 20), 1 << 20},
-		{"one", "cluster: a\nhosts: [10.10.10.11]\n", false, nil, int64(1 << 20), 1 << 20},
-		{"one of three is behind on purpose", "cluster: a\nhosts: [10.10.10.11, 10.10.10.12, {address: 10.10.10.13, delay: 1h}]\n", false, nil, int64(1 << 20), 1 << 20},
-		{"said", three + "max_loss: 4096\n", false, nil, "4096", 4096},
-		{"said to be the default", three + "max_loss: 1048576\n", false, nil, "1048576", 1 << 20},
-		{"none, as Pigsty has it", three + "max_loss: 0\n", false, map[string]any{"synchronous_mode": true}, "0", 0},
-		{"critical", three + "template: crit\n", false, map[string]any{"synchronous_mode": true, "synchronous_mode_strict": true}, 0, 1 << 20},
+		{"three", three, "strict", nil, 0, 1 << 20},
+		{"four", "cluster: a\nhosts: [10.10.10.11, 10.10.10.12, 10.10.10.13, 10.10.10.14]\n", "strict", nil, 0, 1 << 20},
+		{"two", "cluster: a\nhosts: [10.10.10.11, 10.10.10.12]\n", "both", nil, 0, 1 << 20},
+		{"one", "cluster: a\nhosts: [10.10.10.11]\n", "", nil, int64(1 << 20), 1 << 20},
+		{"one of three is behind on purpose", "cluster: a\nhosts: [10.10.10.11, 10.10.10.12, {address: 10.10.10.13, delay: 1h}]\n", "both", nil, 0, 1 << 20},
+		{"said", three + "max_loss: 4096\n", "", nil, "4096", 4096},
+		{"said to be the default", three + "max_loss: 1048576\n", "", nil, "1048576", 1 << 20},
+		{"none, as Pigsty has it", three + "max_loss: 0\n", "", map[string]any{"synchronous_mode": true}, "0", 0},
+		{"critical", three + "template: crit\n", "", map[string]any{"synchronous_mode": true, "synchronous_mode_strict": true}, 0, 1 << 20},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := read(t, tt.text).Clusters[0]
-			want := map[string]any{"synchronous_mode": "quorum", "synchronous_mode_strict": true}
-			if !tt.quorum {
-				want = nil
-			}
+			want := map[string]map[string]any{
+				"strict": {"synchronous_mode": "quorum", "synchronous_mode_strict": true}, "both": {"synchronous_mode": "quorum"},
+			}[tt.quorum]
 			if len(c.Begin) != len(want) || len(want) > 0 && !reflect.DeepEqual(c.Begin, want) {
 				t.Errorf("it begins with %v, want %v", c.Begin, want)
 			}

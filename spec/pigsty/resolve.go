@@ -385,12 +385,12 @@ func (r *reader) timers(s *server, c *spec.Cluster) {
 	}
 }
 
-// manyForQuorum is from how many data nodes on a cluster loses nothing by itself:
-// with fewer the loss of any other node would keep everybody from writing.
+// manyForQuorum is from how many data nodes on a new cluster commits strictly: of two
+// the loss of either would keep everybody from writing.
 const manyForQuorum = 3
 
 // promise is what a new cluster may lose where nobody has said: nothing, if it has
-// nodes enough for quorum commit. Those that are behind on purpose, or stream from
+// nodes enough for quorum commit, and of two nothing while both are up. Those that are behind on purpose, or stream from
 // another standby, can not stand in for the primary. What positions decide, beside a
 // real Patroni or once the mode is off, keeps its own bound of bytes.
 func (r *reader) promise(first *server, members []*server, c *spec.Cluster) {
@@ -410,6 +410,9 @@ func (r *reader) promise(first *server, members []*server, c *spec.Cluster) {
 	case many >= manyForQuorum:
 		c.Begin = map[string]any{"synchronous_mode": cluster.SyncQuorum, "synchronous_mode_strict": true}
 		first.derive("pg_rpo", 0, fmt.Sprintf("default: quorum commit, with %d data nodes", many))
+	case many > 1:
+		c.Begin = map[string]any{"synchronous_mode": cluster.SyncQuorum}
+		first.derive("pg_rpo", 0, "default: quorum commit while both data nodes are up; one that is left alone goes on")
 	default:
 		first.derive("pg_rpo", c.Timers.MaxLag, "default: our own")
 	}
