@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"howdah/backup/archive"
 	"howdah/backup/repo"
 	"howdah/backup/retain"
 	"howdah/backup/stanza"
@@ -111,7 +112,7 @@ func (d Desk) expire(ctx context.Context, s *stanza.Stanza, p retain.Policy, lab
 		return found, err
 	}
 	if t, ok := s.Storage.(repo.Tree); ok && !dry {
-		for _, dir := range []string{repo.ArchivePath(s.Name), repo.BackupPath(s.Name), repo.TailPath(s.Name)} {
+		for _, dir := range []string{repo.ArchivePath(s.Name), repo.BackupPath(s.Name), repo.TailPath(s.Name), repo.HolePath(s.Name)} {
 			if err := t.Sweep(ctx, dir); err != nil {
 				d.Voice.Warn("%s: what was left half written stays: %s", s, err) // nothing depends on it
 			}
@@ -166,11 +167,13 @@ func (d Desk) wal(ctx context.Context, s *stanza.Stanza, info repo.BackupInfo, a
 		case !limited:
 			continue
 		case len(keep) > 0:
-			err = d.segments(ctx, s, e.Name, keep, dry)
+			if err = d.segments(ctx, s, e.Name, keep, dry); err == nil && !dry {
+				err = archive.ForgetHoles(ctx, s, e.Name, keep[0].Start)
+			}
 		case db != archiveInfo.DB.ID:
 			d.Voice.Info("%s: %s no longer has a backup: remove its archive", s, e.Name)
 			if !dry {
-				err = s.RemoveAll(ctx, repo.ArchivePath(s.Name, e.Name))
+				err = errors.Join(s.RemoveAll(ctx, repo.ArchivePath(s.Name, e.Name)), s.RemoveAll(ctx, repo.HolePath(s.Name, e.Name)))
 			}
 		}
 		if err != nil {

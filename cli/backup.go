@@ -160,8 +160,14 @@ func backupsText(b control.Backups, now time.Time) string {
 		}
 	}
 	leader := b.Of(b.Leader)
-	if leader.Hole != "" {
+	for _, h := range leader.Lost {
+		line("gap", "%s; a backup is to follow", h)
+	}
+	if leader.Hole != "" && len(leader.Lost) == 0 {
 		line("gap", "segment %s is missing in the archive of %s", leader.Hole, leader.Member)
+	}
+	for _, h := range leader.Holes {
+		line("gap", "%s; what comes after it is reached from backup %s on", h, h.Backup)
 	}
 	if p := leader.Archive; p.Pending > 0 {
 		line("waiting", "%s", pendingText(p, now))

@@ -67,6 +67,9 @@ func (b Backups) problems(now time.Time) []MemberProblem {
 				Do:  "postgresql.log of " + s.Member + " says what archive_command said; remove the cause, and PostgreSQL goes on by itself",
 			}})
 		}
+		if s.Leads && (s.Hole != "" || len(s.Lost) > 0) {
+			all = append(all, MemberProblem{s.Member, archiveHole(b.Cluster, s)})
+		}
 		if f := s.Failed; f != nil {
 			all = append(all, MemberProblem{s.Member, problem.Error{
 				Code: "backup-failed", What: "the last attempt came to nothing: " + f.Does, Why: f.Error,
@@ -78,6 +81,31 @@ func (b Backups) problems(now time.Time) []MemberProblem {
 		all = append(all, MemberProblem{s.Member, *drillFailed(b.Cluster, s.Drill)})
 	}
 	return all
+}
+
+// archiveHole says that what was written is not in the archive, and will not be.
+func archiveHole(cluster string, s keep.State) problem.Error {
+	why := "segment " + s.Hole + " is missing"
+	if n := len(s.Lost); n > 0 {
+		why = s.Lost[n-1].String()
+	}
+	return problem.Error{
+		Code: "archive-hole", What: "WAL of " + cluster + " is missing in the archive, and what follows it can not be reached from the backups there are", Why: why,
+		Do: "a backup is made by itself as soon as that is possible, and this is over then; find out why it was not archived (postgresql.log and jobs.log of " + s.Member + ")",
+	}
+}
+
+// lastHole is the newest of those that are recorded, or told of; ok is false
+// without one.
+func lastHole(members []keep.State) (last repo.Hole, ok bool) {
+	for _, s := range members {
+		for _, h := range slices.Concat(s.Holes, s.Lost) {
+			if !ok || h.At.After(last.At) {
+				last, ok = h, true
+			}
+		}
+	}
+	return last, ok
 }
 
 // failedDrills are the members beside which a drill failed since one passed, beside

@@ -99,6 +99,9 @@ func tell(e *exposition.Text, s Sighting) {
 		if len(b.Backups) > 0 {
 			gauge("howdah_backup_reach_seconds", "The oldest moment that the cluster can be brought back to, since the epoch.", float64(b.Backups[0].Stop.Unix()))
 		}
+		if h, ok := lastHole(b.Members); ok {
+			gauge("howdah_archive_last_hole_seconds", "When the newest hole in the archive came about into which a backup leads, since the epoch.", float64(h.At.Unix()))
+		}
 		if _, d := b.LastDrill(); d != nil {
 			gauge("howdah_drill_passed", "Value is 1 if the last rehearsed restore passed, 0 otherwise.", truth(d.Verdict == keep.Passed))
 			gauge("howdah_drill_failed", "Value is 1 if a rehearsed restore found the backup or its log broken and none has passed since, 0 otherwise.", truth(len(failedDrills(b.Members)) > 0))
@@ -126,7 +129,7 @@ func tell(e *exposition.Text, s Sighting) {
 				if !s.DrillDue.IsZero() {
 					gauge("howdah_drill_due_seconds", "When the schedule wants the next rehearsed restore, since the epoch.", float64(s.DrillDue.Unix()))
 				}
-				gauge("howdah_archive_hole", "Value is 1 if a segment is missing after the newest backup, 0 otherwise.", truth(s.Hole != ""), "ins", s.Member)
+				gauge("howdah_archive_hole", "Value is 1 if a segment is missing after the newest backup, 0 otherwise.", truth(s.Hole != "" || len(s.Lost) > 0), "ins", s.Member)
 			}
 		}
 	}

@@ -34,7 +34,11 @@ type Repository struct {
 	BundleSize  int64  `json:"bundle_size,omitempty"`  // bytes of a bundle of small files; 0: as usual
 	BundleLimit int64  `json:"bundle_limit,omitempty"` // bytes up to which a file is small; 0: as usual
 	Stream      Stream `json:"stream,omitzero"`        // how the end of the log comes there
+	Queue       int64  `json:"queue,omitempty"`        // bytes of WAL that may wait to be archived, before it is given up; 0: as much as is free beside it; NoLimit: all
 }
+
+// NoLimit has WAL wait until the volume is full.
+const NoLimit = -1
 
 // A Stream says how what is committed comes into the repository before its segment
 // is archived.

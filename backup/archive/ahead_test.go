@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -173,6 +174,10 @@ func TestOutboxDrops(t *testing.T) {
 	if done, warning, err := a.Spool.Pushed(filepath.Join(a.WAL, name(3))); !done || warning != "dropped WAL file '"+name(3)+"' because archive queue exceeded 2MB" || err != nil {
 		t.Errorf("%t, %q, %v", done, warning, err)
 	}
+	lost, err := a.Spool.GivenUp()
+	if err != nil || len(lost) != 1 || lost[0].First != name(1) || lost[0].Last != name(3) || lost[0].Segments != 3 || time.Since(lost[0].At) > time.Hour || !strings.Contains(lost[0].Why, "exceeded 2MB") {
+		t.Errorf("noted as given up: %+v, %v", lost, err)
+	}
 	a.ready(name(4), segmentOf(name(4)))
 	for n := range 4 {
 		if n > 0 {
@@ -181,6 +186,66 @@ func TestOutboxDrops(t *testing.T) {
 	}
 	if n, err := a.Pass(t.Context(), a.to); n != 1 || err != nil {
 		t.Errorf("afterwards: %d, %v", n, err)
+	}
+	if err := a.Spool.Settled(lost[0]); err != nil {
+		t.Error(err)
+	}
+	if lost, err := a.Spool.GivenUp(); err != nil || len(lost) != 0 {
+		t.Errorf("after it was settled: %+v, %v", lost, err)
+	}
+}
+
+// What waits for want of a repository is not given up while it is little or new,
+// however little room there is.
+func TestOutboxWithoutRoom(t *testing.T) {
+	a := archives(t, name(1))
+	a.Room = true
+	old := time.Now().Add(-2 * roomAfter)
+	for _, tt := range []struct {
+		name   string
+		max    int64
+		oldest time.Time
+		least  int64 // of the limit; 0: there is none
+	}{
+		{"new", 0, time.Now(), 0},
+		{"old", 0, old, roomLeast},
+		{"new, with a limit of its own", small, time.Now(), small},
+		{"old, with a limit of its own", small, old, small},
+	} {
+		a.Max = tt.max
+		if got := a.limit(tt.oldest); got < tt.least || (got == 0) != (tt.least == 0) || tt.max > 0 && got != tt.max {
+			t.Errorf("%s: %d may wait, want %d or more", tt.name, got, tt.least)
+		}
+	}
+	a.Max = 0
+	if err := os.Chtimes(filepath.Join(a.WAL, "archive_status", name(1)+ready), old, old); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := a.Pass(t.Context(), a.to); n != 1 || err != nil {
+		t.Errorf("pushed %d, %v", n, err)
+	}
+	if lost, err := a.Spool.GivenUp(); err != nil || len(lost) != 0 {
+		t.Errorf("given up: %+v, %v", lost, err)
+	}
+}
+
+// What is lost is told for each timeline.
+func TestLost(t *testing.T) {
+	for _, tt := range []struct {
+		names []string
+		want  string
+	}{
+		{nil, ""},
+		{[]string{"00000002.history", "000000010000000000000003.partial"}, ""},
+		{[]string{"00000002.history", name(3), name(4), "000000020000000000000004"}, name(3) + "-" + name(4) + "(2) 000000020000000000000004-000000020000000000000004(1) "},
+	} {
+		got := ""
+		for _, h := range lost(tt.names) {
+			got += fmt.Sprintf("%s-%s(%d) ", h.First, h.Last, h.Segments)
+		}
+		if got != tt.want {
+			t.Errorf("%v: %s, want %s", tt.names, got, tt.want)
+		}
 	}
 }
 

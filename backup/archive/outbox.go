@@ -10,6 +10,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"howdah/backup/repo"
 	"howdah/backup/stanza"
@@ -24,6 +27,7 @@ type Outbox struct {
 	Push    Push   // how; of which file the outbox says
 	Workers int
 	Max     int64       // bytes that may wait; beyond that all are given up, as PostgreSQL is told. 0: any
+	Room    bool        // nor more than is free beside them, once they have waited for a while: the volume must not fill
 	Over    func() bool // says that no other file is to be begun, because it is not this server's to archive any more; nil: never
 }
 
@@ -152,27 +156,72 @@ func (o Outbox) one(ctx context.Context, name string, stanzas []*stanza.Stanza) 
 	return errors.Join(err, o.Spool.Failed(name, err))
 }
 
-// drop gives up all that waits, if that is too much: the volume of the server must
-// not fill.
-func (o Outbox) drop(names []string) (bool, error) {
-	if o.Max == 0 {
-		return false, nil
+// What waits is not given up for want of room while it is little, or has only just
+// come: a volume that is full of other things has nothing of that.
+const (
+	roomLeast = 256 << 20
+	roomAfter = 2 * time.Minute
+)
+
+// limit is how many bytes may wait; 0: any.
+func (o Outbox) limit(oldest time.Time) int64 {
+	if !o.Room || time.Since(oldest) < roomAfter {
+		return o.Max
 	}
-	total := int64(0)
+	var st unix.Statfs_t
+	if err := unix.Statfs(o.WAL, &st); err != nil {
+		return o.Max
+	}
+	room := max(int64(st.Bavail)*st.Bsize, roomLeast)
+	if o.Max > 0 {
+		return min(o.Max, room)
+	}
+	return room
+}
+
+// drop gives up all that waits, if that is too much: the volume of the server must
+// not fill. What is given up is noted first, for whoever has to tell.
+func (o Outbox) drop(names []string) (bool, error) {
+	total, oldest := int64(0), time.Now()
 	for _, name := range names {
 		if st, err := os.Stat(filepath.Join(o.WAL, name)); err == nil {
 			total += st.Size()
 		}
+		if st, err := os.Stat(filepath.Join(o.WAL, "archive_status", name+ready)); err == nil && st.ModTime().Before(oldest) {
+			oldest = st.ModTime()
+		}
 	}
-	if total <= o.Max {
+	limit := o.limit(oldest)
+	if limit == 0 || total <= limit {
 		return false, nil
 	}
+	for _, h := range lost(names) {
+		h.At, h.Why = time.Now().UTC(), "given up, because the archive queue exceeded "+repo.Size(limit)
+		if err := o.Spool.GiveUp(h); err != nil {
+			return true, err
+		}
+	}
 	for _, name := range names {
-		if err := o.Spool.noted(name, Dropped(name, o.Max)); err != nil {
+		if err := o.Spool.noted(name, Dropped(name, limit)); err != nil {
 			return true, err
 		}
 	}
 	return true, nil
+}
+
+// lost are the holes that segments leave, one for each timeline; names are sorted.
+func lost(names []string) (all []repo.Hole) {
+	for _, name := range names {
+		if !repo.IsSegment(name) {
+			continue
+		}
+		if n := len(all); n > 0 && all[n-1].First[:8] == name[:8] {
+			all[n-1].Last, all[n-1].Segments = name, all[n-1].Segments+1
+			continue
+		}
+		all = append(all, repo.Hole{First: name, Last: name, Segments: 1})
+	}
+	return all
 }
 
 // Dropped is what is said of a file that was given up.

@@ -66,6 +66,11 @@ func (c *copier) run(ctx context.Context) error {
 			return err
 		}
 	}
+	for _, d := range archive.History {
+		if err := c.holes(ctx, d.ArchiveID()); err != nil {
+			return err
+		}
+	}
 	for _, b := range theirs.Backups {
 		if _, ok := ours.Find(b.Label); ok {
 			continue
@@ -172,6 +177,24 @@ func (c *copier) segments(ctx context.Context, dir, first string) error {
 			continue // expired since it was listed
 		}
 		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// holes copies the records of WAL that is missing.
+func (c *copier) holes(ctx context.Context, id string) error {
+	base := repo.HolePath(c.from.Name, id)
+	list, here, err := c.list(ctx, base)
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		if e.Dir || slices.ContainsFunc(here, func(h repo.Entry) bool { return h.Name == e.Name }) {
+			continue
+		}
+		if err := c.object(ctx, path.Join(base, e.Name), false); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

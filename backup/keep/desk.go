@@ -155,6 +155,9 @@ func ConfigText(n spec.Node, secrets map[string]secret.Text) string {
 		line("process-max=%d", pushers)
 	}
 	line("compress-level=%d", codingWAL.Level)
+	if b.Queue > 0 {
+		line("archive-push-queue-max=%d", b.Queue)
+	}
 	line("")
 	line("[%s]", n.Cluster)
 	line("pg1-path=%s", n.Postgres.Data)

@@ -82,14 +82,13 @@ type state struct {
 	filled     pg.Timeline // of the server when the archive was given what belongs before it; 0: it was not
 	again      time.Time   // when filling is tried again, if it failed
 	looked     bool        // since this member leads, the others were asked what they have
-	hole       string      // segment that is missing in the archive
-	checked    time.Time   // when that was last found out
 	running    *Run
 	failed     *Failure
 	last       time.Time // of a failure
 	holds      bool      // the leader's backups, as its next
 	streamed   Streamed  // up to where the log is here; zero: this member does not stream
 	rehearsing rehearsing
+	gap        gap // in the archive
 
 	seen map[string]string // marks of others whose repository was copied whole
 	dirs map[string]string // directories of theirs that were
@@ -234,8 +233,7 @@ func (k *Keeper) next(ctx context.Context) schedule.Step {
 		if !k.state.since.IsZero() { // what it failed to do as the leader is another's now
 			k.state.failed, k.state.last = nil, time.Time{}
 		}
-		k.state.since, k.state.filled, k.state.looked, k.state.hole, k.state.checked = time.Time{}, 0, false, "", time.Time{}
-		k.state.rehearsing = rehearsing{}
+		k.state.since, k.state.filled, k.state.looked, k.state.gap, k.state.rehearsing = time.Time{}, 0, false, gap{}, rehearsing{}
 	case k.state.since.IsZero():
 		k.state.holds = false
 		k.state.since, k.state.failed, k.state.last = v.Now, nil, time.Time{}
@@ -276,7 +274,9 @@ func (k *Keeper) next(ctx context.Context) schedule.Step {
 		k.state.looked = v.Source == ""
 		k.mu.Unlock()
 	case len(v.Backups) > 0:
-		v.Hole = k.hole(ctx, v.Now)
+		newest := v.Backups[len(v.Backups)-1]
+		v.Hole = k.hole(ctx, v.Now, newest)
+		k.settle(ctx, v.Now, newest)
 	}
 	step := schedule.Next(v)
 	if step.Do == schedule.Rest && v.Asked != "" {
@@ -289,32 +289,6 @@ func (k *Keeper) next(ctx context.Context) schedule.Step {
 		k.answer(repo.Backup{}, err)
 	}
 	return step
-}
-
-// holeEvery is how often the archive is looked through for a gap. WAL is not
-// left out on the way; a gap comes from a change of leader whose successor did
-// not have it any more, or from a lost file.
-const holeEvery = 5 * time.Minute
-
-// hole is a segment that is missing after the last backup, "" if there is none.
-func (k *Keeper) hole(ctx context.Context, now time.Time) string {
-	k.mu.Lock()
-	found, at := k.state.hole, k.state.checked
-	k.mu.Unlock()
-	if found == "" && now.Sub(at) < holeEvery {
-		return ""
-	}
-	p, err := restore.Restore{Type: restore.Default}.Plan(ctx, k.stanza())
-	if err != nil {
-		k.log.Warn("archive not looked through", logkey.Error, err)
-	}
-	if p.Missing != "" && p.Missing != found {
-		k.log.Warn("a segment is missing in the archive", "segment", p.Missing, "after", p.Last)
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.state.hole, k.state.checked = p.Missing, now
-	return p.Missing
 }
 
 var errNotLeader = errors.New("this member does not lead any more; ask again")
@@ -605,12 +579,17 @@ func (k *Keeper) State(ctx context.Context) State {
 		run := *r
 		s.Running = &run
 	}
-	s.Failed, s.Hole = k.state.failed, k.state.hole
+	s.Failed, s.Hole = k.state.failed, k.state.gap.missing
 	if k.state.streamed.Timeline != 0 {
 		s.Streamed = k.state.streamed
 	}
 	k.mu.Unlock()
 	if s.Leads {
+		newest := repo.Backup{} // unknown while the repository cannot be read, which is when log is given up
+		if n := len(s.Backups); n > 0 {
+			newest.ArchiveStart = s.Backups[n-1].Segments[0]
+		}
+		s.Lost = k.givenUp(newest)
 		s.Archive, s.Archived = k.pending(), k.archived(s.Newest)
 		if next := schedule.Soonest(schedule.View{Now: time.Now(), Times: k.times}); !next.IsZero() {
 			s.Next = next.Format(time.RFC3339)
@@ -701,6 +680,9 @@ func lookAt(ctx context.Context, n spec.Node, at *stanza.Stanza) State {
 		if a.DB.ID == view.Info.DB.ID {
 			s.Oldest, s.Newest = a.Min, a.Max
 		}
+	}
+	if holes, err := archive.Holes(ctx, at, view.Info.DB.ArchiveID()); err == nil { // what can not be read of them is verify's to say
+		s.Holes = reachable(holes, view.Info.Backups)
 	}
 	s.Mark = mark(ctx, at, view.Info)
 	s.Streamed = tailOf(ctx, at, view.Info)

@@ -17,22 +17,24 @@ import (
 
 // A State is what a member says of its repository.
 type State struct {
-	Member  string   `json:"member"`
-	Leads   bool     `json:"leads"`
-	Mark    string   `json:"mark"` // another one when anything has changed
-	Backups []Backup `json:"backups"`
-	Archive Archive  `json:"archive"`
-	Hole    string   `json:"hole,omitempty"` // segment that is missing after the last backup, of the leader
-	Running *Run     `json:"running,omitempty"`
-	Failed  *Failure `json:"failed,omitempty"` // what last came to nothing, until it succeeds
-	Next    string   `json:"next,omitempty"`   // when the schedule asks for the next, of the leader
-	Unwell  string   `json:"unwell,omitempty"` // why nothing can be said of the repository
-	Empty   bool     `json:"empty,omitempty"`  // that is why: nothing was put there yet, as where a member keeps no copy
-	System  string   `json:"system,omitempty"` // identifier of the database that it is of
-	Newest  string   `json:"newest,omitempty"` // the last segment in the archive
-	Oldest  string   `json:"oldest,omitempty"` // the first
-	Path    string   `json:"path,omitempty"`   // of the repository, on that member
-	Bucket  string   `json:"bucket,omitempty"` // where it is, if all members share it: then only the leader says what it has
+	Member  string      `json:"member"`
+	Leads   bool        `json:"leads"`
+	Mark    string      `json:"mark"` // another one when anything has changed
+	Backups []Backup    `json:"backups"`
+	Archive Archive     `json:"archive"`
+	Hole    string      `json:"hole,omitempty"`  // segment that is missing after the last backup, of the leader
+	Lost    []repo.Hole `json:"lost,omitempty"`  // WAL that was given up and that no backup follows yet, of the leader
+	Holes   []repo.Hole `json:"holes,omitempty"` // that are recorded in the repository, and into which a backup leads
+	Running *Run        `json:"running,omitempty"`
+	Failed  *Failure    `json:"failed,omitempty"` // what last came to nothing, until it succeeds
+	Next    string      `json:"next,omitempty"`   // when the schedule asks for the next, of the leader
+	Unwell  string      `json:"unwell,omitempty"` // why nothing can be said of the repository
+	Empty   bool        `json:"empty,omitempty"`  // that is why: nothing was put there yet, as where a member keeps no copy
+	System  string      `json:"system,omitempty"` // identifier of the database that it is of
+	Newest  string      `json:"newest,omitempty"` // the last segment in the archive
+	Oldest  string      `json:"oldest,omitempty"` // the first
+	Path    string      `json:"path,omitempty"`   // of the repository, on that member
+	Bucket  string      `json:"bucket,omitempty"` // where it is, if all members share it: then only the leader says what it has
 
 	Archived string   `json:"archived,omitempty"` // LSN up to where the leader's WAL is in the archive
 	Streamed Streamed `json:"streamed,omitzero"`  // up to where it is in the repository, archived or not; zero: not beyond the archive

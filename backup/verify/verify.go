@@ -19,6 +19,7 @@ import (
 	"strings"
 	"sync"
 
+	"howdah/backup/archive"
 	"howdah/backup/repo"
 	"howdah/backup/stanza"
 	"howdah/pg"
@@ -57,8 +58,9 @@ type Archive struct {
 
 // A Hole is WAL that is missing between two segments of a timeline.
 type Hole struct {
-	After, Before string // the segments around it
-	Costs         string // what can not be done for its sake
+	After, Before string      // the segments around it
+	Costs         string      // what can not be done for its sake
+	Known         []repo.Hole // what is recorded of it
 }
 
 // A Backup is one that was read.
@@ -245,6 +247,13 @@ func (v Verify) archive(ctx context.Context, s *stanza.Stanza, a *Archive, info 
 		}
 	}
 	a.Holes = holes(names, size, a.ID, backups)
+	known, err := archive.Holes(ctx, s, a.ID)
+	if err != nil {
+		v.Voice.Warn("what is recorded of missing WAL can not be read: %s", err) // that it is missing is seen
+	}
+	for i := range a.Holes {
+		a.Holes[i].Known = explain(a.Holes[i], known)
+	}
 	return good, nil
 }
 
@@ -267,6 +276,16 @@ func holes(names []string, size int64, id string, info repo.BackupInfo) []Hole {
 		all = append(all, h)
 	}
 	return all
+}
+
+// explain are the records of what is missing.
+func explain(h Hole, known []repo.Hole) (about []repo.Hole) {
+	for _, k := range known {
+		if k.First[:8] == h.Before[:8] && k.First < h.Before && k.Last > h.After {
+			about = append(about, k)
+		}
+	}
+	return about
 }
 
 // segment reads one segment.

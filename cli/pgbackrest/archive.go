@@ -113,7 +113,7 @@ func (c *command) pushWaiting(ctx context.Context, d backup.Desk) error {
 		return err
 	}
 	o := d.Outbox(c.text("spool-path"), c.args[0], coding, c.yes("archive-header-check"))
-	o.Workers, o.Max = c.number("process-max"), c.bytes("archive-push-queue-max")
+	o.Workers, o.Max, o.Room = c.number("process-max"), c.bytes("archive-push-queue-max"), c.yes("push-queue-room")
 	if !c.yes("push-while-stopping") {
 		o.Over = func() bool { return d.Stopping() || d.Standby() }
 	}

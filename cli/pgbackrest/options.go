@@ -73,6 +73,7 @@ var options = []option{
 	{name: "archive-push-queue-max", kind: size, of: "archive-push"},
 	{name: "archive-get-queue-max", kind: size, def: "128MiB", of: "archive-get"},
 	{name: "archive-timeout", kind: duration, def: "60", of: "backup check archive-push archive-get"},
+	{name: "push-queue-room", kind: yes, def: "n", of: "archive-push"},     // ours: y has no more WAL wait than is free beside it (archive-async)
 	{name: "push-while-stopping", kind: yes, def: "y", of: "archive-push"}, // ours: n leaves WAL for later while the server shuts down
 	{name: "archive-header-check", kind: yes, def: "y", of: "archive-push"},
 	{name: "archive-mode-check", kind: yes, def: "y", of: "backup check"},

@@ -57,6 +57,13 @@ func print(w io.Writer, r backup.Report, verbose bool) {
 				fmt.Fprintf(w, ": %s", h.Costs)
 			}
 			fmt.Fprintln(w)
+			for _, k := range h.Known {
+				fmt.Fprintf(w, "      recorded: %s", k)
+				if k.Backup != "" {
+					fmt.Fprintf(w, "; backup %s was made after it", k.Backup)
+				}
+				fmt.Fprintln(w)
+			}
 		}
 	}
 	if len(r.Backups) == 0 {

@@ -216,6 +216,12 @@ func (c Cluster) backups(vars *fields) {
 	default:
 		vars.add("pgbackrest_drill", b.Drill)
 	}
+	switch {
+	case b.Queue == spec.NoLimit:
+		vars.add("pgbackrest_queue_max", "off")
+	case b.Queue > 0:
+		vars.add("pgbackrest_queue_max", strconv.FormatInt(b.Queue>>10, 10)+"kB")
+	}
 	if b.Shared() { // its keys are nowhere to be read but in the secrets: a person has to say them
 		return
 	}

@@ -32,6 +32,13 @@ func (r *reader) backups(s *server, secrets map[string]secret.Text) spec.Backups
 		r.repository(s, &b, secrets)
 		b.Stream = r.stream(s)
 		b.Drill = r.drill(s)
+		switch text := s.text("pgbackrest_queue_max"); text {
+		case "auto":
+		case "off", "false":
+			b.Queue = spec.NoLimit
+		default:
+			b.Queue = size(text)
+		}
 	}
 	return b
 }

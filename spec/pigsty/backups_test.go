@@ -70,6 +70,27 @@ func TestDrillTimes(t *testing.T) {
 	}
 }
 
+// How much WAL may wait is said by one key: as much as is free beside it, if nobody
+// says it.
+func TestQueue(t *testing.T) {
+	for line, want := range map[string]int64{
+		"": 0, "pgbackrest_queue_max: auto": 0, "pgbackrest_queue_max: off": spec.NoLimit, "pgbackrest_queue_max: 10GB": 10 << 30, "pgbackrest_queue_max: 512MiB": 512 << 20,
+		"pgbackrest_queue_max: 10": -2, "pgbackrest_queue_max: 0": -2, "pgbackrest_queue_max: much": -2,
+	} {
+		w := Read("x.yml", []byte(with(line)))
+		err := w.Err()
+		if want == -2 {
+			if err == nil || !strings.Contains(fmt.Sprint(w.Findings), "a size with its unit") {
+				t.Errorf("%s: %v; found %v", line, err, w.Findings)
+			}
+			continue
+		}
+		if err != nil || w.Clusters[0].Backup.Queue != want {
+			t.Errorf("%s: %d, want %d; %v", line, w.Clusters[0].Backup.Queue, want, err)
+		}
+	}
+}
+
 // What pgbackrest_method chooses is where everything goes; what opens it is among
 // the secrets, and shown nowhere.
 func TestRepository(t *testing.T) {

@@ -78,6 +78,7 @@ encoding  pg_encoding
 locale    pg_locale
 text      pgbackrest_method
 times     pgbackrest_drill
+queue     pgbackrest_queue_max
 repositories pgbackrest_repo
 `
 

@@ -60,6 +60,7 @@ var patterns = map[shape]struct {
 	"suffix":   {regexp.MustCompile(`^[a-zA-Z0-9.-]{0,100}$`), "letters, digits, dashes and dots"},
 	"link":     {regexp.MustCompile(`^[^\s/]{1,15}$`), "an interface, or auto"},
 	"size":     {regexp.MustCompile(`^[0-9]{1,15} ?([kKmMgGtT]?[bB]?|[kKmMgGtT]i[bB])$`), "a size, like 20MiB"},
+	"queue":    {regexp.MustCompile(`^(auto|off|false|[1-9][0-9]{0,14} ?([kKmMgGtT][bB]?|[kKmMgGtT]i[bB]))$`), "a size with its unit, like 10GB, auto or off"},
 	"times":    {regexp.MustCompile(`^(off|false|([0-9*,/-]+[ \t]+){4}[0-9*,/-]+)?$`), "five fields of cron, like '0 4 * * 6', or off"},
 	"word":     {regexp.MustCompile(`^[A-Za-z0-9_.-]{1,63}$`), "one word"},
 }

@@ -207,13 +207,17 @@ func (s Site) backup(c spec.Cluster, m spec.Member, n *spec.Node) {
 			n.Backup.Members = append(n.Backup.Members, spec.Holder{Member: o.Name, URL: "https://" + at(cmp.Or(s.Addresses[o.Host], o.Host), port(o))})
 		}
 	}
+	room := ""
+	if n.Backup.Queue == 0 {
+		room = " --push-queue-room"
+	}
 	maps.Copy(n.Postgres.Parameters, map[string]string{
 		"archive_mode": "on",
 		// What was pushed ahead of the archiver (backup/archive, Outbox) is noted, and a
 		// look at that costs it less than a start of this program.
 		"archive_command": "test " + archiveWord(path.Join(n.Backup.Spool, "archive", n.Cluster, "out")) + `/%f.ok -nt "%p" || ` +
 			archiveWord(n.Paths.Binary) + " pgbackrest --config=" + archiveWord(n.Backup.Config) +
-			" --stanza=" + archiveWord(n.Cluster) + ` --no-push-while-stopping archive-push "%p"`,
+			" --stanza=" + archiveWord(n.Cluster) + room + ` --no-push-while-stopping archive-push "%p"`,
 	})
 	if _, ok := m.Parameters["archive_timeout"]; !ok {
 		n.Postgres.Parameters["archive_timeout"] = "300" // seconds that WAL may wait in a segment that is not full

@@ -51,7 +51,7 @@ func TestNodes(t *testing.T) {
 		{"who sees the page", fmt.Sprint(a1.Gateway.Page, proxy.Gateway.Page), "{boss true} {admin false}"},
 		{"fronts", fmt.Sprint(len(a1.Gateway.Fronts), len(b.Gateway.Fronts), len(proxy.Gateway.Fronts), proxy.Alone()), "1 0 1 true"},
 		{"whose pools", fmt.Sprint(a1.Gateway.Fronts[0].PoolPort, proxy.Gateway.Fronts[0].PoolPort), "0 6432"},
-		{"archive", a1.Postgres.Parameters["archive_mode"] + " " + a1.Postgres.Parameters["archive_command"], `on test '/d/pg-a/pg-a-1/spool/archive/pg-a/out'/%f.ok -nt "%p" || '/d/bin/how%%dah' pgbackrest --config='/d/pg-a/pg-a-1/pgbackrest.conf' --stanza='pg-a' --no-push-while-stopping archive-push "%p"`},
+		{"archive", a1.Postgres.Parameters["archive_mode"] + " " + a1.Postgres.Parameters["archive_command"], `on test '/d/pg-a/pg-a-1/spool/archive/pg-a/out'/%f.ok -nt "%p" || '/d/bin/how%%dah' pgbackrest --config='/d/pg-a/pg-a-1/pgbackrest.conf' --stanza='pg-a' --push-queue-room --no-push-while-stopping archive-push "%p"`},
 		{"repository", fmt.Sprint(a2.Backup.Repo, " ", a2.Backup.Listen, a2.Backup.Members, a2.Backup.Holders("pg-a-2")), "/d/pg-a/pg-a-2/backup 10.10.10.12:8432[{pg-a-1 https://127.10.10.11:8432} {pg-a-2 https://10.10.10.12:8432}] [pg-a-2 pg-a-1]"},
 		{"somebody else archives", b.Postgres.Parameters["archive_command"] + b.Postgres.Parameters["archive_mode"] + b.Backup.Repo, "mine"},
 		{"listeners", fmt.Sprintln(a1.Gateway.Fronts[0].Services[0].IP, a1.Gateway.Fronts[0].Services[0].Port, proxy.Gateway.Fronts[0].Services[4].Port), "127.10.10.11 5433 10080\n"},

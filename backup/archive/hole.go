@@ -1,0 +1,153 @@
+package archive
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"howdah/backup/repo"
+	"howdah/backup/stanza"
+)
+
+const holeSuffix = ".json"
+
+// lost is where notes are of WAL that was given up, a file for each time. They go
+// when that is recorded in the repository, and a backup has been made.
+func (s Spool) lost() string { return filepath.Join(s.Dir, "lost") }
+
+// GiveUp notes it. Unlike the other notes this one is to last: nothing else tells of it.
+func (s Spool) GiveUp(h repo.Hole) error {
+	if err := os.MkdirAll(s.lost(), 0o750); err != nil {
+		return err
+	}
+	path := filepath.Join(s.lost(), h.First+holeSuffix)
+	if err := os.WriteFile(path+tempSuffix, h.Bytes(), 0o640); err != nil {
+		return err
+	}
+	if err := errors.Join(syncPath(path+tempSuffix), os.Rename(path+tempSuffix, path)); err != nil {
+		return err
+	}
+	return syncPath(s.lost())
+}
+
+func syncPath(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// GivenUp is what was noted, in the order of the log.
+func (s Spool) GivenUp() ([]repo.Hole, error) {
+	list, err := os.ReadDir(s.lost())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var all []repo.Hole
+	for _, e := range list {
+		if !strings.HasSuffix(e.Name(), holeSuffix) {
+			continue
+		}
+		data, err := os.ReadFile(filepath.Join(s.lost(), e.Name()))
+		if err != nil {
+			return nil, err
+		}
+		h, err := repo.ParseHole(data)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, h)
+	}
+	slices.SortFunc(all, func(a, b repo.Hole) int { return strings.Compare(a.First, b.First) })
+	return all, err
+}
+
+// Settled removes the note of a hole that is recorded.
+func (s Spool) Settled(h repo.Hole) error {
+	return os.Remove(filepath.Join(s.lost(), h.First+holeSuffix))
+}
+
+// Histories pushes those of a server's timelines that were given up with the log
+// around them: without them recovery does not find the way.
+func Histories(ctx context.Context, s *stanza.Stanza, wal string, voice stanza.Voice) error {
+	i, err := info(ctx, s)
+	if err != nil {
+		return err
+	}
+	here, err := os.ReadDir(wal)
+	if err != nil {
+		return err
+	}
+	there, err := s.List(ctx, repo.ArchivePath(s.Name, i.DB.ArchiveID()))
+	if err != nil {
+		return err
+	}
+	for _, e := range here {
+		if !strings.HasSuffix(e.Name(), ".history") || !repo.IsWAL(e.Name()) || slices.ContainsFunc(there, func(t repo.Entry) bool { return t.Name == e.Name() }) {
+			continue
+		}
+		if st, err := e.Info(); err != nil || st.Size() == 0 { // the mark of a number that somebody else may use
+			continue
+		}
+		if err := (Push{Path: filepath.Join(wal, e.Name()), Voice: voice}).To(ctx, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Record puts a hole into the repository.
+func Record(ctx context.Context, s *stanza.Stanza, id string, h repo.Hole) error {
+	_, err := s.Store(ctx, repo.HolePath(s.Name, id, h.First+holeSuffix), repo.Coding{Pass: s.Pass}, func(w io.Writer) error {
+		_, err := w.Write(h.Bytes())
+		return err
+	})
+	return err
+}
+
+// Holes are those that are recorded in the repository, in the order of the log.
+func Holes(ctx context.Context, s *stanza.Stanza, id string) ([]repo.Hole, error) {
+	list, err := s.List(ctx, repo.HolePath(s.Name, id))
+	if err != nil {
+		return nil, err
+	}
+	var all []repo.Hole
+	for _, e := range list {
+		if e.Dir || !strings.HasSuffix(e.Name, holeSuffix) {
+			continue
+		}
+		var data bytes.Buffer
+		if _, err := s.Fetch(ctx, repo.HolePath(s.Name, id, e.Name), 0, -1, repo.Coding{Pass: s.Pass}, &data); err != nil {
+			return nil, err
+		}
+		h, err := repo.ParseHole(data.Bytes())
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, h)
+	}
+	return all, nil
+}
+
+// ForgetHoles removes records of holes that lie before first: no backup that is
+// left leads into them.
+func ForgetHoles(ctx context.Context, s *stanza.Stanza, id, first string) error {
+	holes, err := Holes(ctx, s, id)
+	if err != nil {
+		return err
+	}
+	var gone []string
+	for _, h := range holes {
+		if h.Last[8:] < first[8:] {
+			gone = append(gone, repo.HolePath(s.Name, id, h.First+holeSuffix))
+		}
+	}
+	return s.Remove(ctx, gone...)
+}
