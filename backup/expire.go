@@ -168,7 +168,9 @@ func (d Desk) wal(ctx context.Context, s *stanza.Stanza, info repo.BackupInfo, a
 			continue
 		case len(keep) > 0:
 			if err = d.segments(ctx, s, e.Name, keep, dry); err == nil && !dry {
-				err = archive.ForgetHoles(ctx, s, e.Name, keep[0].Start)
+				if left := archive.ForgetHoles(ctx, s, e.Name, keep[0].Start); left != nil {
+					d.Voice.Warn("%s: records of missing WAL stay: %s", s, left) // nothing depends on them
+				}
 			}
 		case db != archiveInfo.DB.ID:
 			d.Voice.Info("%s: %s no longer has a backup: remove its archive", s, e.Name)
