@@ -233,7 +233,7 @@ func (a *app) raised(up control.Raised, all []risen, took time.Duration) {
 		text += "Metrics, rules and alerts, as Prometheus has them:\n  " + up.Metrics + "\n"
 	}
 	if up.Console != "" {
-		text += "The console, to look at all of it:\n  " + up.Console + "   # password " + up.Password.Reveal() + "\n"
+		text += "The console, to look at all of it:\n  " + up.Console + "   # password " + up.Password.Reveal() + ", to change something " + up.Operator.Reveal() + "\n"
 	}
 	text += fmt.Sprintf(`
 Try:

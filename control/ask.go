@@ -108,7 +108,7 @@ func (c *Cluster) AskChange(ctx context.Context, s cluster.State, f cluster.Fail
 func (c *Cluster) Ask(ctx context.Context, member string, r cluster.Request) (rev int64, ok bool, err error) {
 	r.ID, r.At = rand.Text(), c.now().UTC()
 	if r.By == "" {
-		r.By = person()
+		r.By = c.person()
 	}
 	key := cluster.DirRequests + member
 	if !r.Schedule.IsZero() {

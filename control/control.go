@@ -189,6 +189,7 @@ type Cluster struct {
 	peers   *pki.Peers // how the cluster's machines know each other; nil: they do not
 	local   bool       // every node is on this machine: a playground
 	metrics string     // URL of the store of metrics; "": none is known
+	by      string     // who asks; "": this process's user
 	now     func() time.Time
 }
 

@@ -28,7 +28,7 @@ func (c *Cluster) Degrade(ctx context.Context, until time.Time) (cluster.Degrade
 			Code: "schedule-past", What: what, Why: until.Format(time.RFC3339) + " is over", Do: "give a time to come, or leave --until out",
 		}
 	}
-	d := cluster.Degraded{By: person(), Since: c.now().UTC().Truncate(time.Second), Until: until}
+	d := cluster.Degraded{By: c.person(), Since: c.now().UTC().Truncate(time.Second), Until: until}
 	if old, ok := s.Config.Degraded(); ok && !old.Over(c.now()) {
 		if old.Until.Equal(until.Truncate(time.Second)) {
 			return old, nil

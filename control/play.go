@@ -52,10 +52,11 @@ func (h House) door(nodes []spec.Node) door {
 type Raised struct {
 	Clusters    []*Cluster
 	Ground      string
-	Substituted []string // what differs from production, in words
-	Metrics     string   // URL of the store of metrics; "": none is kept
-	Console     string   // URL of the page for people, and its password
-	Password    secret.Text
+	Substituted []string    // what differs from production, in words
+	Metrics     string      // URL of the store of metrics; "": none is kept
+	Console     string      // URL of the page for people
+	Password    secret.Text // for looking at it
+	Operator    secret.Text // and for changing something there
 }
 
 // Close gives up the connections.
@@ -160,7 +161,7 @@ func (h House) Up(ctx context.Context, ground string, inv Inventory, maxLoss int
 				return up, err
 			}
 			up.Metrics = "http://" + net.JoinHostPort(playground.Door(n), port)
-			if up.Console, up.Password, err = consoleOf(n); err != nil {
+			if up.Console, up.Password, up.Operator, err = consoleOf(n); err != nil {
 				return up, err
 			}
 		}
@@ -176,14 +177,14 @@ func (h House) Up(ctx context.Context, ground string, inv Inventory, maxLoss int
 	return up, nil
 }
 
-// consoleOf is where the page for people is in a playground, and its password.
-func consoleOf(n spec.Node) (page string, password secret.Text, err error) {
+// consoleOf is where the page for people is in a playground, and its passwords.
+func consoleOf(n spec.Node) (page string, password, operator secret.Text, err error) {
 	_, port, err := net.SplitHostPort(n.Observe.Console)
 	if err != nil {
-		return "", "", nil // there is none
+		return "", "", "", nil // there is none
 	}
 	secrets, err := nodefile.Secrets(spec.Node{Cluster: n.Cluster, Paths: spec.Paths{Secrets: n.Observe.Secrets}})
-	return "http://" + net.JoinHostPort(playground.Door(n), port), secrets[spec.SecretConsole], err
+	return "http://" + net.JoinHostPort(playground.Door(n), port), secrets[spec.SecretConsole], secrets[spec.SecretOperator], err
 }
 
 // substituted lists what the playground made different from production.

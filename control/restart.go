@@ -56,7 +56,7 @@ func (c *Cluster) Restart(ctx context.Context, name string) (took time.Duration,
 	what := "cannot restart " + name
 	began, before := c.now(), c.postmaster(name)
 	key := cluster.DirRequests + name
-	r := cluster.Request{ID: rand.Text(), Kind: cluster.RequestRestart, At: began.UTC(), By: person()}
+	r := cluster.Request{ID: rand.Text(), Kind: cluster.RequestRestart, At: began.UTC(), By: c.person()}
 	mod, ok, err := c.commit(ctx, []dcs.Op{dcs.Put(key, r.Encode(), 0)}, dcs.Absent(key))
 	switch {
 	case err != nil:

@@ -147,7 +147,7 @@ func write(dir string, n spec.Node, c spec.Cluster) (spec.Node, error) {
 		return n, err
 	}
 	if n.Observe.Console != "" {
-		if _, err := nodefile.MergeSecrets(n.Observe.Secrets, map[string]secret.Text{spec.SecretConsole: ""}, owner.UID, owner.GID); err != nil {
+		if _, err := nodefile.MergeSecrets(n.Observe.Secrets, map[string]secret.Text{spec.SecretConsole: "", spec.SecretOperator: ""}, owner.UID, owner.GID); err != nil {
 			return n, err
 		}
 	}

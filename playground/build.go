@@ -494,7 +494,7 @@ func (s *State) write(o Options, b Built, owner node.User) error {
 		was.Objects = n.Objects // neither supervisor nor agent reads them
 		b.Changed[n.Member] = b.Changed[n.Member] || other && !reflect.DeepEqual(was, *n)
 		if n.Observe.Console != "" {
-			if _, err := nodefile.MergeSecrets(n.Observe.Secrets, map[string]secret.Text{spec.SecretConsole: ""}, owner.UID, owner.GID); err != nil {
+			if _, err := nodefile.MergeSecrets(n.Observe.Secrets, map[string]secret.Text{spec.SecretConsole: "", spec.SecretOperator: ""}, owner.UID, owner.GID); err != nil {
 				return err
 			}
 		}

@@ -392,9 +392,10 @@ const (
 	Replicator      = "replicator"
 	SecretSuper     = "postgres"
 	SecretReplicate = "replicator"
-	SecretGateway   = "gateway" // of the user of the gateway's statistics page
-	SecretREST      = "rest"    // of the user of the agents' REST API
-	SecretConsole   = "console" // of whoever looks at the console
+	SecretGateway   = "gateway"  // of the user of the gateway's statistics page
+	SecretREST      = "rest"     // of the user of the agents' REST API
+	SecretConsole   = "console"  // of whoever looks at the console
+	SecretOperator  = "operator" // of whoever changes something there
 	// Of a repository in a bucket.
 	SecretBucketKey  = "bucket_key"
 	SecretBucketPass = "bucket_key_secret"

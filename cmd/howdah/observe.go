@@ -74,7 +74,9 @@ func consolePart(n spec.Node, clusters []*control.Cluster, s *store.Store) lifec
 			looked[c.Name] = c
 		}
 		o := console.Options{
-			Clusters: looked, Metrics: s.Handler(), Password: secrets[spec.SecretConsole], Version: built().Version, Log: logger(n),
+			Clusters: looked, Metrics: s.Handler(), Password: secrets[spec.SecretConsole], Operator: secrets[spec.SecretOperator],
+			Orders:  func(of console.Looked, by string) console.Ordered { return of.(*control.Cluster).As(by) }, // the only ones that are looked at
+			Version: built().Version, Log: logger(n),
 		}
 		if n.Observe.TLS {
 			o.TLS = pki.PageConfig(n.TLS)

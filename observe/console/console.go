@@ -2,10 +2,11 @@
 // shows every observed cluster as it is now, what fires, what happened and why,
 // and how the last hours were.
 //
-// It is plain files that are part of the program, asks for nothing from elsewhere,
-// and changes nothing: what it shows is `howdah status`, `howdah why` and the
-// store of metrics, in the same words. Only who knows its password sees more than
-// the form that asks for it.
+// It is plain files that are part of the program, and asks for nothing from elsewhere:
+// what it shows is `howdah status`, `howdah why` and the store of metrics, in the same
+// words. Only who knows a password sees more than the form that asks for it; who knows
+// the operator's may change what `howdah switchover`, `restart`, `pause` and `reinit`
+// do, sees beforehand what that would be, and is named in the log.
 package console
 
 import (
@@ -56,24 +57,31 @@ type Options struct {
 	// Metrics answers Prometheus's API below /api/v1; of it the console passes on
 	// what reads.
 	Metrics  http.Handler
-	Password secret.Text // "": nobody comes in
-	TLS      *tls.Config // nil: the page is served in clear
-	Version  string
-	Log      *slog.Logger
+	Password secret.Text // of who looks; "": nobody does
+	Operator secret.Text // of who may change something; "": nobody does
+	// Orders is how a cluster is changed on behalf of somebody.
+	Orders  func(of Looked, by string) Ordered
+	TLS     *tls.Config // nil: the page is served in clear
+	Version string
+	Log     *slog.Logger
 }
 
 // A Console answers. New makes it, Run has it look.
 type Console struct {
 	Options
-	feeds map[string]*feed
-	door  *door
+	feeds  map[string]*feed
+	door   *door
+	during context.Context // what was ordered goes on while it lasts
+	cease  context.CancelFunc
+	acting sync.WaitGroup
 }
 
 // New makes a console.
 func New(o Options) *Console {
-	c := &Console{Options: o, feeds: map[string]*feed{}, door: newDoor(o.Password)}
+	c := &Console{Options: o, feeds: map[string]*feed{}, door: newDoor(o.Password, o.Operator)}
+	c.during, c.cease = context.WithCancel(context.Background())
 	for name, of := range o.Clusters {
-		c.feeds[name] = &feed{name: name, of: of, wanted: make(chan struct{}, 1)}
+		c.feeds[name] = &feed{name: name, of: of, wanted: make(chan struct{}, 1), again: make(chan struct{}, 1)}
 	}
 	return c
 }
@@ -83,6 +91,7 @@ func New(o Options) *Console {
 func (c *Console) Run(ctx context.Context, address string) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	defer c.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	for _, f := range c.feeds {
@@ -106,6 +115,12 @@ func (c *Console) Run(ctx context.Context, address string) error {
 			return nil
 		}
 	}
+}
+
+// Close waits for what was ordered to be given up; it may be under way in the cluster.
+func (c *Console) Close() {
+	c.cease()
+	c.acting.Wait()
 }
 
 func (c *Console) serve(ctx context.Context, l net.Listener) error {
@@ -133,6 +148,8 @@ func (c *Console) Handler() http.Handler {
 	mux.HandleFunc("POST /logout", c.logout)
 	mux.HandleFunc("GET /api/clusters", c.known(c.clusters))
 	mux.HandleFunc("GET /api/live", c.known(c.live))
+	mux.HandleFunc("POST /api/plan", c.known(c.order(false)))
+	mux.HandleFunc("POST /api/do", c.known(c.order(true)))
 	for _, name := range []string{"query", "query_range", "alerts", "rules"} {
 		mux.HandleFunc("GET /api/v1/"+name, c.known(c.Metrics.ServeHTTP))
 	}
@@ -152,7 +169,7 @@ func (c *Console) Handler() http.Handler {
 // known lets those pass who came in by the password.
 func (c *Console) known(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if !c.door.knows(r, time.Now()) {
+		if c.door.who(r, time.Now()) == nobody {
 			http.Error(w, "log in first", http.StatusUnauthorized)
 			return
 		}
@@ -162,7 +179,7 @@ func (c *Console) known(h http.HandlerFunc) http.HandlerFunc {
 
 func (c *Console) page(w http.ResponseWriter, r *http.Request) {
 	name := "login.html"
-	if c.door.knows(r, time.Now()) {
+	if c.door.who(r, time.Now()) != nobody {
 		name = "index.html"
 	}
 	c.show(w, name)
@@ -195,7 +212,7 @@ func (c *Console) show(w http.ResponseWriter, name string) {
 
 func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, 4<<10)
-	cookie, err := c.door.enter(r.PostFormValue("password"), time.Now())
+	cookie, as, err := c.door.enter(r.PostFormValue("password"), time.Now())
 	switch {
 	case errors.Is(err, errTooMany):
 		w.Header().Set("Retry-After", fmt.Sprint(int(refill/time.Second)))
@@ -206,7 +223,7 @@ func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "/?wrong", http.StatusSeeOther)
 		return
 	}
-	c.Log.Info("console: somebody logged in", logkey.Addr, r.RemoteAddr)
+	c.Log.Info("console: somebody logged in", logkey.Addr, r.RemoteAddr, "as", as)
 	cookie.Secure = c.TLS != nil
 	http.SetCookie(w, cookie)
 	http.Redirect(w, r, "/", http.StatusSeeOther)
@@ -218,12 +235,12 @@ func (c *Console) logout(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 }
 
-func (c *Console) clusters(w http.ResponseWriter, _ *http.Request) {
+func (c *Console) clusters(w http.ResponseWriter, r *http.Request) {
 	names := []string{}
 	for name := range c.feeds {
 		names = append(names, name)
 	}
-	answer(w, map[string]any{"clusters": sorted(names), "version": c.Version})
+	answer(w, map[string]any{"clusters": sorted(names), "version": c.Version, "role": c.door.who(r, time.Now()).String()})
 }
 
 func answer(w io.Writer, v any) {
@@ -239,6 +256,7 @@ type View struct {
 	Status    *control.Status `json:"status"` // nil: the store did not answer
 	Whys      []why           `json:"whys"`
 	Failovers []failover      `json:"failovers"` // the newest first
+	Acts      []Act           `json:"acts"`      // what was ordered here, the newest first
 	Error     *problem.Error  `json:"error,omitempty"`
 }
 
@@ -261,13 +279,10 @@ type phase struct {
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-func viewOf(name string, st control.Status, err error) View {
-	v := View{Cluster: name, Whys: []why{}, Failovers: []failover{}}
+func viewOf(name string, st control.Status, acts []Act, err error) View {
+	v := View{Cluster: name, Whys: []why{}, Failovers: []failover{}, Acts: acts}
 	if err != nil {
-		p := problem.Plain(err)
-		if p.What == "" {
-			p.What = err.Error()
-		}
+		p := plain(err)
 		v.Error = &p
 		return v
 	}
@@ -316,7 +331,7 @@ func (c *Console) live(w http.ResponseWriter, r *http.Request) {
 		last, version := f.seen.Get()
 		if version > seen {
 			seen = version
-			if now := time.Now(); now.Sub(last.at) < stale && (!c.door.knows(r, now) || !say(fmt.Appendf(nil, "data: %s\n\n", last.view))) {
+			if now := time.Now(); now.Sub(last.at) < stale && (c.door.who(r, now) == nobody || !say(fmt.Appendf(nil, "data: %s\n\n", last.view))) {
 				return
 			}
 		}

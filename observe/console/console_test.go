@@ -35,6 +35,8 @@ type looked struct {
 	status control.Status
 	err    error
 	looks  atomic.Int64
+	done   atomic.Int64  // orders
+	hold   chan struct{} // until a restart may end
 }
 
 func (l *looked) Status(context.Context) (control.Status, error) {
@@ -58,20 +60,29 @@ func demo() *looked {
 // opened serves a console; ask is somebody's browser.
 func opened(t *testing.T, of Looked) (base string, ask *http.Client) {
 	t.Helper()
+	base, ask, _ = openedWith(t, of)
+	return base, ask
+}
+
+// openedWith also gives what is logged.
+func openedWith(t *testing.T, of Looked) (base string, ask *http.Client, said *said) {
+	t.Helper()
+	said = newSaid()
 	c := New(Options{
-		Clusters: map[string]Looked{"demo": of}, Password: "open sesame", Version: "1.2.3", Log: slog.New(slog.DiscardHandler),
+		Clusters: map[string]Looked{"demo": of}, Password: "open sesame", Operator: "open up", Version: "1.2.3", Log: slog.New(slog.NewTextHandler(said, nil)),
+		Orders:  func(of Looked, by string) Ordered { return orderly{of.(*looked), by} },
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.URL.Path, " ", r.FormValue("query")) }),
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); c.feeds["demo"].run(ctx) }()
 	server := httptest.NewServer(c.Handler())
-	t.Cleanup(func() { server.CloseClientConnections(); server.Close(); cancel(); <-ended })
+	t.Cleanup(func() { server.CloseClientConnections(); server.Close(); c.Close(); cancel(); <-ended })
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return server.URL, &http.Client{Jar: jar}
+	return server.URL, &http.Client{Jar: jar}, said
 }
 
 func get(t *testing.T, ask *http.Client, address string) (*http.Response, string) {
@@ -166,37 +177,40 @@ func TestOnlyByPassword(t *testing.T) {
 // A session is a cookie that scripts and other sites do not get; wrong passwords
 // are slowed down, and all is over after a while. No password opens nothing.
 func TestDoor(t *testing.T) {
-	d := newDoor("open sesame")
+	d := newDoor("open sesame", "open up")
 	now := time.Unix(1_800_000_000, 0)
-	cookie, err := d.enter("open sesame", now)
+	cookie, as, err := d.enter("open sesame", now)
+	if as != viewer {
+		t.Errorf("who looks is %s", as)
+	}
 	if err != nil || !cookie.HttpOnly || cookie.SameSite != http.SameSiteStrictMode || len(cookie.Value) < 26 {
 		t.Fatalf("got %v, %v", cookie, err)
 	}
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.AddCookie(cookie)
-	if !d.knows(r, now.Add(stay-time.Second)) || d.knows(r, now.Add(stay)) {
+	if d.who(r, now.Add(stay-time.Second)) != viewer || d.who(r, now.Add(stay)) != nobody {
 		t.Error("a session does not end when it should")
 	}
 	for range tries {
-		if _, err := d.enter("sesame", now); !errors.Is(err, errWrong) {
+		if _, _, err := d.enter("sesame", now); !errors.Is(err, errWrong) {
 			t.Fatalf("got %v", err)
 		}
 	}
-	if _, err := d.enter("open sesame", now); !errors.Is(err, errTooMany) {
+	if _, _, err := d.enter("open sesame", now); !errors.Is(err, errTooMany) {
 		t.Errorf("after %d wrong ones: %v", tries, err)
 	}
-	if _, err := d.enter("open sesame", now.Add(refill)); err != nil {
+	if _, _, err := d.enter("open sesame", now.Add(refill)); err != nil {
 		t.Errorf("later: %v", err)
 	}
 	for range guests + 5 {
-		if _, err := d.enter("open sesame", now.Add(refill)); err != nil {
+		if _, _, err := d.enter("open sesame", now.Add(refill)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if n := len(d.inside); n > guests {
 		t.Errorf("%d are inside", n)
 	}
-	if _, err := newDoor("").enter("", now); !errors.Is(err, errWrong) {
+	if _, _, err := newDoor("", "").enter("", now); !errors.Is(err, errWrong) {
 		t.Errorf("no password: %v", err)
 	}
 }
@@ -257,7 +271,7 @@ func TestNothingStale(t *testing.T) {
 	of := demo()
 	c := New(Options{Clusters: map[string]Looked{"demo": of}, Password: "open sesame", Log: slog.New(slog.DiscardHandler), Metrics: http.NotFoundHandler()})
 	c.feeds["demo"].seen.Set(glance{[]byte(`"old"`), time.Now().Add(-stale)})
-	cookie, err := c.door.enter("open sesame", time.Now())
+	cookie, _, err := c.door.enter("open sesame", time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

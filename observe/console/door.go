@@ -23,64 +23,95 @@ var (
 	errTooMany = errors.New("too many wrong passwords; wait a little")
 )
 
-// A door knows who came in by the password, until they leave, their time is over,
+// A role is what somebody may do here.
+type role int
+
+const (
+	nobody   role = iota
+	viewer        // looks
+	operator      // and changes
+)
+
+func (r role) String() string { return [...]string{"nobody", "viewer", "operator"}[r] }
+
+// A guest came in by a password.
+type guest struct {
+	role  role
+	until time.Time
+}
+
+// A door knows who came in by which password, until they leave, their time is over,
 // or the process ends.
 type door struct {
-	Password secret.Text
+	Passwords [operator + 1]secret.Text // by role
 
 	mu     sync.Mutex
-	inside map[string]time.Time // until when, by token
+	inside map[string]guest // by token
 	wrong  int
 	since  time.Time // when wrong was counted
 }
 
-func newDoor(password secret.Text) *door {
-	return &door{Password: password, inside: map[string]time.Time{}}
+func newDoor(viewers, operators secret.Text) *door {
+	return &door{Passwords: [...]secret.Text{viewer: viewers, operator: operators}, inside: map[string]guest{}}
+}
+
+// role is whose password it is; both are compared, whichever it is.
+func (d *door) role(password string) (is role) {
+	for of, p := range d.Passwords {
+		if same(password, p.Reveal()) && p != "" {
+			is = role(of)
+		}
+	}
+	return is
 }
 
 // enter checks the password and gives a cookie by which one is known.
-func (d *door) enter(password string, now time.Time) (*http.Cookie, error) {
+func (d *door) enter(password string, now time.Time) (*http.Cookie, role, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if back := int(now.Sub(d.since) / refill); back > 0 {
 		d.wrong, d.since = max(0, d.wrong-back), now
 	}
 	if d.wrong >= tries {
-		return nil, errTooMany
+		return nil, nobody, errTooMany
 	}
-	if d.Password == "" || !same(password, d.Password.Reveal()) {
+	as := d.role(password)
+	if as == nobody {
 		d.wrong++
-		return nil, errWrong
+		return nil, nobody, errWrong
 	}
-	for token, until := range d.inside {
-		if !now.Before(until) {
+	for token, g := range d.inside {
+		if !now.Before(g.until) {
 			delete(d.inside, token)
 		}
 	}
 	if len(d.inside) >= guests {
 		oldest := ""
-		for token, until := range d.inside {
-			if oldest == "" || until.Before(d.inside[oldest]) {
+		for token, g := range d.inside {
+			if oldest == "" || g.until.Before(d.inside[oldest].until) {
 				oldest = token
 			}
 		}
 		delete(d.inside, oldest)
 	}
 	token := rand.Text()
-	d.inside[token] = now.Add(stay)
-	return &http.Cookie{Name: cookieName, Value: token, Path: "/", MaxAge: int(stay / time.Second), HttpOnly: true, SameSite: http.SameSiteStrictMode}, nil
+	d.inside[token] = guest{as, now.Add(stay)}
+	return &http.Cookie{Name: cookieName, Value: token, Path: "/", MaxAge: int(stay / time.Second), HttpOnly: true, SameSite: http.SameSiteStrictMode}, as, nil
 }
 
-// knows says whether r comes from somebody inside.
-func (d *door) knows(r *http.Request, now time.Time) bool {
+// who is whoever r comes from.
+func (d *door) who(r *http.Request, now time.Time) role {
 	cookie, err := r.Cookie(cookieName)
 	if err != nil {
-		return false
+		return nobody
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	until, ok := d.inside[cookie.Value] // 130 random bits: who guesses by timing has none of them
-	return ok && now.Before(until)
+	g := d.inside[cookie.Value] // 130 random bits: who guesses by timing has none of them
+	if !now.Before(g.until) {
+		return nobody
+	}
+	return g.role
 }
 
 // leave forgets who asks to leave.

@@ -18,6 +18,8 @@ type feed struct {
 	seen     latest.Value[glance]
 	watchers atomic.Int32
 	wanted   chan struct{}
+	again    chan struct{} // something has changed: look at once
+	acts     ledger
 }
 
 // A glance is what one look found.
@@ -42,6 +44,14 @@ func (f *feed) join() bool {
 	return true
 }
 
+// poke has watchers see at once what has become of an order.
+func (f *feed) poke() {
+	select {
+	case f.again <- struct{}{}:
+	default: // it will
+	}
+}
+
 func (f *feed) part() { f.watchers.Add(-1) }
 
 // run looks until ctx ends.
@@ -58,6 +68,7 @@ func (f *feed) run(ctx context.Context) {
 		f.look(ctx)
 		select {
 		case <-time.After(lookEvery - min(lookEvery, time.Since(began))):
+		case <-f.again:
 		case <-ctx.Done():
 		}
 	}
@@ -73,7 +84,7 @@ func (f *feed) look(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	text, err := json.Marshal(viewOf(f.name, st, err))
+	text, err := json.Marshal(viewOf(f.name, st, f.acts.newest(), err))
 	if err == nil {
 		f.seen.Set(glance{text, time.Now()})
 	}

@@ -1,7 +1,7 @@
 // The page: asks, and puts what lib.js makes of the answers into the document.
 // Everything that came from elsewhere is put as text, never as markup.
 
-import { ago, alerts, archive, backups, behind, bytes, change, chart, charts, facts, firing, health, past, services, span, title, topology, units } from './lib.js';
+import { act, ago, alerts, archive, backups, behind, bytes, change, chart, charts, facts, firing, health, orders, past, services, span, title, topology, units } from './lib.js';
 
 const $ = (id) => document.getElementById(id);
 const svg = (name, attributes = {}, ...children) => fill(document.createElementNS('http://www.w3.org/2000/svg', name), attributes, children);
@@ -17,6 +17,65 @@ let cluster = ''; // that is shown
 let view = null; // the last look at it
 let live = null; // the stream of looks
 let heard = 0; // when the last one came, by performance.now()
+
+let role = ''; // whose password it was
+
+/** tell sends an order; what is refused is an Error with its problem. */
+async function tell(path, body) {
+  const r = await fetch(path, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) });
+  if (r.status === 401) location.reload();
+  const text = await r.text();
+  if (r.ok) return JSON.parse(text);
+  let problem = { what: `${path}: ${r.status}`, why: text };
+  try { problem = JSON.parse(text).error; } catch { /* it is text */ }
+  throw Object.assign(new Error(problem.what), { problem });
+}
+
+let order = null; // that waits to be confirmed
+
+/** propose shows what an order would do, and what it costs; nothing is done yet. */
+async function propose(verb, member = '') {
+  order = { cluster, verb, member };
+  const mine = order;
+  $('c-text').textContent = 'What would that do? …';
+  $('c-costs').textContent = '';
+  $('c-error').hidden = $('c-type').hidden = $('c-yes').disabled = true;
+  $('c-typed').value = '';
+  $('confirm').showModal();
+  try {
+    const p = await tell('/api/plan', order);
+    if (order !== mine) return;
+    order.seen = p.text;
+    $('c-text').textContent = p.text;
+    $('c-costs').textContent = p.costs;
+    $('c-name').textContent = member;
+    $('c-type').hidden = !p.risky;
+    $('c-yes').disabled = false;
+    (p.risky ? $('c-typed') : $('c-no')).focus();
+  } catch (e) {
+    if (order === mine) refused(e);
+  }
+}
+
+function refused(e) {
+  $('c-error').hidden = false;
+  $('c-error').replaceChildren(...said(e.problem || { what: e.message }));
+}
+
+$('c-form').addEventListener('submit', async (e) => {
+  e.preventDefault();
+  $('c-yes').disabled = true;
+  try {
+    await tell('/api/do', { ...order, typed: $('c-typed').value.trim() });
+    $('confirm').close();
+  } catch (err) {
+    refused(err);
+    $('c-yes').disabled = false;
+  }
+});
+$('c-no').addEventListener('click', () => $('confirm').close());
+$('confirm').addEventListener('close', () => { order = null; });
+$('pause').addEventListener('click', () => propose(view.status.picture.paused ? 'resume' : 'pause'));
 
 async function ask(path, form = {}) {
   const r = await fetch(`${path}?${new URLSearchParams(form)}`);
@@ -51,11 +110,13 @@ function show() {
   $('problems').replaceChildren(...view.status.problems.map((p) => html('li', {}, html('strong', {}, `${p.member}: `), ...said(p))));
   draw();
   const s = view.status;
-  rows('members', s.picture.members, (m) => [
-    cell(m.name), cell(`${m.host}${m.port && m.port !== 5432 ? `:${m.port}` : ''}`), cell(title(m.role)), cell(m.state, m.running ? '' : 'bad'),
-    cell(m.timeline, 'n'), cell(behind(m) === null ? 'unknown' : bytes(behind(m)), 'n'),
-    cell([...Object.entries(m.tags || {}).map(([k, v]) => `${k}: ${v}`), ...(m.pending_restart ? ['pending restart'] : [])].join(', ')),
-  ], 'no member shows itself');
+  const operator = role === 'operator';
+  $('h-orders').hidden = $('pause').hidden = !operator;
+  $('pause').textContent = s.picture.paused ? 'Resume' : 'Pause';
+  members(s.picture.members, operator);
+  const acts = view.acts || [];
+  $('ordered').hidden = !acts.length;
+  $('acts').replaceChildren(...acts.map((a) => { const [text, kind] = act(a, now); return html('li', { class: kind }, text); }));
   const led = services(view);
   rows('services', led.rows, (r) => [cell(r.port, 'n'), cell(r.name), cell(r.to)], 'no gateway answers');
   $('gateways').textContent = [`${led.well} of ${led.all} gateways up`, ...led.unwell].join('; ');
@@ -73,6 +134,36 @@ function show() {
   }
   rows('whys', view.whys, (w) => [cell(w.member), cell(ago(w.at, now)), cell((w.trail || []).join(', ')), cell((w.actions || []).join(', ') || 'nothing to do'), cell((w.waiting || []).join('; '))], 'no member has published a decision yet');
   changes(now);
+}
+
+let listed = ''; // members with what may be asked of them: a button under a finger stays where it is
+
+function members(all, operator) {
+  const texts = (m) => [
+    [m.name], [`${m.host}${m.port && m.port !== 5432 ? `:${m.port}` : ''}`], [title(m.role)], [m.state, m.running ? '' : 'bad'],
+    [m.timeline, 'n'], [behind(m) === null ? 'unknown' : bytes(behind(m)), 'n'],
+    [[...Object.entries(m.tags || {}).map(([k, v]) => `${k}: ${v}`), ...(m.pending_restart ? ['pending restart'] : [])].join(', ')],
+  ];
+  const key = JSON.stringify([cluster, operator, all.map((m) => [m.name, orders(view, m)])]);
+  if (key === listed) {
+    all.forEach((m, i) => {
+      const cells = $('members').children[i].children;
+      texts(m).forEach(([text, kind], j) => {
+        cells[j].textContent = text === null || text === undefined ? '' : `${text}`;
+        cells[j].className = kind || '';
+      });
+    });
+    return;
+  }
+  listed = key;
+  rows('members', all, (m) => [
+    ...texts(m).map(([text, kind]) => cell(text, kind)),
+    ...(operator ? [html('td', { class: 'buttons' }, ...orders(view, m).map(([verb, words]) => {
+      const b = html('button', { type: 'button', 'aria-label': `${words}: ${m.name}` }, words);
+      b.addEventListener('click', () => propose(verb, m.name));
+      return b;
+    }))] : []),
+  ], 'no member shows itself');
 }
 
 /** said is a problem with what, why and what to do. */
@@ -265,7 +356,10 @@ $('range').addEventListener('change', () => slow[1]());
 addEventListener('resize', () => { if (view && view.status) draw(); });
 document.addEventListener('visibilitychange', () => slow.forEach((go) => go()));
 
-const { clusters } = await ask('/api/clusters');
+const entered = await ask('/api/clusters');
+const { clusters } = entered;
+role = entered.role;
+$('may').textContent = role === 'operator' ? 'You are an operator: what you order is done, and logged with your address.' : 'You only look; whoever knows the operator\'s password may change something here.';
 $('clusters').replaceChildren(...clusters.map((name) => html('a', { href: `#${encodeURIComponent(name)}` }, name)));
 const chosen = () => {
   const name = decodeURIComponent(location.hash.slice(1));

@@ -280,6 +280,24 @@ export const charts = (cluster) => [
 /** firing is the query for what fired of a cluster. */
 export const firing = (cluster) => `ALERTS{alertstate="firing",cls=${quote(cluster)}}`;
 
+/** orders are what may be asked of a member, as [verb, words]. */
+export function orders(view, m) {
+  const p = view.status.picture;
+  const all = [];
+  if (!leads(m) && p.leader && m.running) all.push(['switchover', 'Lead']);
+  if (!leads(m) && p.leader) all.push(['reinit', 'Copy anew']);
+  all.push(['restart', 'Restart']);
+  return all;
+}
+
+/** act tells in a line what became of an order, as [text, kind]. */
+export function act(a, now) {
+  const began = `${a.text}, by ${a.by}, ${ago(a.at, now)}`;
+  if (!a.ended) return [`${began}: under way`, 'warn'];
+  if (a.error) return [`${began}: ${a.error.what}${a.error.why ? `: ${a.error.why}` : ''}`, 'bad'];
+  return [`${began}: ${a.result}`, 'good'];
+}
+
 /** change tells a change of leader in one line. */
 export function change(f, now) {
   const who = f.from && f.from !== f.to ? `${f.from} → ${f.to}` : f.to;

@@ -20,6 +20,9 @@ class Element {
   drop(child) { this.children = this.children.filter((c) => c !== child); }
   remove() { this.parent?.drop(this); }
   addEventListener(name, f) { this.listeners[name] = f; }
+  showModal() { this.open = true; }
+  close() { this.open = false; this.listeners.close?.(); }
+  focus() {}
   get all() { return this.children.filter((c) => c instanceof Element).flatMap((c) => [c, ...c.all]); }
   querySelectorAll(what) { const last = what.split(' ').pop(); return this.all.filter((e) => e.name === last); }
   get textContent() { return this.children.map((c) => (c instanceof Element ? c.textContent : `${c}`)).join(''); }
@@ -39,11 +42,22 @@ globalThis.localStorage = { getItem: () => null, setItem() {} };
 globalThis.addEventListener = () => {};
 globalThis.setInterval = () => 0;
 const asked = [];
-globalThis.fetch = async (address) => {
+const sent = [];
+globalThis.fetch = async (address, options) => {
   asked.push(address);
+  if (options) {
+    const body = JSON.parse(options.body);
+    sent.push([options.method, options.headers['Content-Type'], address, body]);
+    const answers = {
+      '/api/plan': [200, { text: `${body.verb} ${body.member}`, costs: 'something', risky: body.verb === 'reinit' }],
+      '/api/do': body.typed === body.member || body.verb !== 'reinit' ? [202, { number: 1 }] : [409, { error: { code: 'order-untyped', what: 'did not', why: 'another name', do: 'type it' } }],
+    };
+    const [status, answer] = answers[address];
+    return { ok: status < 300, status, text: async () => JSON.stringify(answer) };
+  }
   const t = Math.floor(Date.now() / 1000);
   const bodies = {
-    '/api/clusters': { clusters: [view.cluster, 'other'] },
+    '/api/clusters': { clusters: [view.cluster, 'other'], role: 'operator' },
     '/api/v1/alerts': { data: { alerts: [{ labels: { alertname: 'MemberDown', severity: 'CRIT', cls: view.cluster, ins: 'demo-3', problem: 'member-down' }, annotations: { summary: 'demo-3 of demo is down' }, state: 'firing', activeAt: view.status.at }] } },
     '/api/v1/query_range': { data: { result: [{ metric: { ins: 'demo-1', alertname: 'MemberDown', severity: 'CRIT' }, values: [[t - 600, '1'], [t - 480, '3']] }] } },
   };
@@ -85,6 +99,38 @@ other.status.picture.members.forEach((m) => { m.role = m.name === 'demo-3' ? 'le
 see(other);
 assert.deepEqual(groups(), before);
 assert.match(byId.get('topology').attributes['aria-label'], /^demo-3 leads/);
+
+// Orders are shown before they are given, as they are said to be; one that gives up
+// data needs the name.
+const buttons = () => byId.get('members').all.filter((e) => e.name === 'button');
+const press = async (words) => { buttons().find((b) => b.attributes['aria-label'] === words).listeners.click(); await settle(); };
+const submit = async () => { await byId.get('c-form').listeners.submit({ preventDefault() {} }); await settle(); };
+assert.deepEqual(buttons().map((b) => b.attributes['aria-label']), ['Lead: demo-1', 'Copy anew: demo-1', 'Restart: demo-1', 'Lead: demo-2', 'Copy anew: demo-2', 'Restart: demo-2', 'Restart: demo-3']);
+await press('Lead: demo-1');
+assert.ok(byId.get('confirm').open);
+assert.equal(text('c-text'), 'switchover demo-1');
+assert.ok(byId.get('c-type').hidden);
+assert.equal(sent.length, 1, 'it was done unconfirmed');
+byId.get('c-typed').value = '';
+await submit();
+assert.deepEqual(sent[1], ['POST', 'application/json', '/api/do', { cluster: view.cluster, verb: 'switchover', member: 'demo-1', seen: 'switchover demo-1', typed: '' }]);
+assert.ok(!byId.get('confirm').open);
+await press('Copy anew: demo-2');
+assert.ok(!byId.get('c-type').hidden);
+byId.get('c-typed').value = 'demo-1';
+await submit();
+assert.ok(byId.get('confirm').open && !byId.get('c-error').hidden);
+assert.match(text('c-error'), /did notwhy: another name/);
+byId.get('c-typed').value = 'demo-2';
+await submit();
+assert.ok(!byId.get('confirm').open);
+const kept = buttons();
+other.acts = [{ number: 1, text: 'restart PostgreSQL of demo-2', by: 'operator@10.0.0.1 (console)', at: view.status.at }];
+other.status.picture.members[0].timeline = 99;
+see(other);
+assert.ok(buttons().every((b, i) => b === kept[i]), 'buttons move under the finger');
+assert.match(text('members'), /99/);
+assert.match(text('acts'), /restart PostgreSQL of demo-2, by operator@10.0.0.1 .*under way/);
 
 // What comes from elsewhere stays text, and a store that is silent is said so.
 other.status.unwell = ['<img src=x onerror=alert(1)> is stopped'];
