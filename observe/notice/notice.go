@@ -27,6 +27,7 @@ type Settings struct {
 	Webhooks []string      // URLs that take Alertmanager's payload
 	Mails    []Mail        // who gets mail
 	Managers []string      // URLs of Alertmanagers, who group, silence and repeat by themselves
+	Remotes  []string      // URLs of stores of metrics that are sent all samples (remote write)
 	GroupBy  []string      // labels whose values make a group
 	Wait     time.Duration // from the first alert of a group to its first message
 	Interval time.Duration // between two messages of a group in which something has changed
@@ -57,6 +58,7 @@ func Parse(text []byte) (Settings, error) {
 	file := struct {
 		Webhooks []string `yaml:"webhooks"`
 		Managers []string `yaml:"alertmanagers"`
+		Remotes  []string `yaml:"remote_write"`
 		Mails    []struct {
 			Mail `yaml:",inline"`
 			TLS  *bool `yaml:"require_tls"`
@@ -72,7 +74,7 @@ func Parse(text []byte) (Settings, error) {
 	if err := d.Decode(&file); err != nil && !errors.Is(err, io.EOF) { // of an empty file
 		return Settings{}, err
 	}
-	s := Settings{Webhooks: file.Webhooks, Managers: file.Managers, GroupBy: file.GroupBy, Silences: file.Silences}
+	s := Settings{Webhooks: file.Webhooks, Managers: file.Managers, Remotes: file.Remotes, GroupBy: file.GroupBy, Silences: file.Silences}
 	for i, m := range file.Mails {
 		m.Mail.Clear = m.TLS != nil && !*m.TLS
 		host, port, ok := strings.Cut(m.Smarthost, ":")
@@ -106,9 +108,9 @@ func Parse(text []byte) (Settings, error) {
 			return Settings{}, fmt.Errorf("silences: number %d has nothing to match, and would silence everything", i+1)
 		}
 	}
-	for _, u := range slices.Concat(s.Webhooks, s.Managers) {
+	for _, u := range slices.Concat(s.Webhooks, s.Managers, s.Remotes) {
 		if !strings.HasPrefix(u, "http://") && !strings.HasPrefix(u, "https://") {
-			return Settings{}, fmt.Errorf("webhooks, alertmanagers: %q does not begin with http:// or https://", u)
+			return Settings{}, fmt.Errorf("webhooks, alertmanagers, remote_write: %q does not begin with http:// or https://", u)
 		}
 	}
 	return s, nil

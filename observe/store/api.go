@@ -72,6 +72,7 @@ func (s *Store) Handler() http.Handler {
 	text("/-/healthy", "Prometheus Server is Healthy.\n") // as its clients know it
 	text("/-/ready", "Prometheus Server is Ready.\n")
 	mux.HandleFunc("GET /metrics", s.metrics)
+	mux.HandleFunc("GET /sd", s.serviceDiscovery)
 	if s.Logs != nil {
 		mux.Handle("/loki/api/v1/", s.Logs)
 	}

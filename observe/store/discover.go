@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"maps"
+	"net/http"
 	"sync"
 	"time"
 
@@ -70,4 +72,29 @@ func (d *discovery) watch(ctx context.Context, c spec.Observed) {
 			return
 		}
 	}
+}
+
+// serviceDiscovery tells the targets in the words of Prometheus's http_sd, for whoever
+// runs one of its own. Until they are known it is an error: an empty list would have
+// all of them forgotten.
+func (s *Store) serviceDiscovery(w http.ResponseWriter, _ *http.Request) {
+	targets, version := s.discovery.targets.Get()
+	if version == 0 {
+		http.Error(w, "no target is known yet", http.StatusServiceUnavailable)
+		return
+	}
+	type group struct {
+		Targets []string          `json:"targets"`
+		Labels  map[string]string `json:"labels"`
+	}
+	all := []group{}
+	for _, t := range targets {
+		g := group{[]string{t.Address}, map[string]string{"job": t.Job, "cls": t.Cluster, "ins": t.Member, "ip": t.IP}}
+		if t.TLS {
+			g.Labels["__scheme__"] = "https"
+		}
+		all = append(all, g)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(all) // a client that went away is no matter
 }

@@ -69,6 +69,7 @@ type Store struct {
 	quit      context.CancelFunc // of the rules' queries
 	trusted   *x509.CertPool     // authorities of those who take mail; nil: those of the system
 	managers  []string           // URLs of Alertmanagers
+	remotes   []string           // URLs of stores that are sent what this one has
 }
 
 // evaluate is how often rules are.
@@ -84,7 +85,8 @@ func Open(o Options) (*Store, error) {
 		Options: o, parser: parser.NewParser(parser.Options{}), registry: prometheus.NewRegistry(),
 		discovery: &discovery{Options: o}, turns: make(chan struct{}, maxQueries), began: time.Now(), now: time.Now,
 	}
-	s.managers = append(slices.Clone(own.Notify), s.settings().Managers...)
+	set := s.settings()
+	s.managers, s.remotes = append(slices.Clone(own.Notify), set.Managers...), set.Remotes
 	db := tsdb.DefaultOptions()
 	db.RetentionDuration, db.MaxBytes = own.Keep.Milliseconds(), own.Size
 	db.StripeSize = 1 << 10 // locks for series: there are thousands, not millions
@@ -140,6 +142,12 @@ func (s *Store) Run(ctx context.Context) error {
 			return nil
 		}},
 		{Name: "scraper", Run: s.scrape, Grace: 3 * time.Second},
+	}
+	for _, to := range s.remotes {
+		part := lifecycle.Part{Name: "remote write", Grace: 2 * time.Second, Run: func(ctx context.Context) error { return s.remote(ctx, to) }}
+		parts = append(parts, lifecycle.Again(part, func(name string, err error, pause time.Duration) {
+			s.Log.Error("part ended", "part", name, logkey.Error, err, "again_in", pause)
+		}))
 	}
 	for _, address := range s.Node.Observe.Listen {
 		parts = append(parts, lifecycle.Part{Name: "api on " + address, Grace: 2 * time.Second, Run: func(ctx context.Context) error {
