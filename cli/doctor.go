@@ -21,8 +21,8 @@ ports, limits, huge pages, settings of the kernel, how long a flush of the disk
 takes, room, the versions of PostgreSQL, rights on files, how long certificates are
 good. It says what was seen, how well that is (ok, warn, fail), and what to do.
 
-Without an inventory it looks at this machine, and at the nodes that are set up
-here. With one it logs in to the machines of the inventory, as "howdah install"
+Without an inventory it looks at this machine, at the nodes that are set up here,
+and at their clusters, as the console shows it. With one it logs in to the machines of the inventory, as "howdah install"
 does, and also compares their clocks. Without --fix it changes nothing.
 
 With --fix it then mends what is safe to mend: settings of the kernel (in

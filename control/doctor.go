@@ -44,7 +44,8 @@ func (d *Diagnosis) add(f doctor.Facts) {
 	}
 }
 
-// Doctor says how this machine is, for the nodes that are set up on it.
+// Doctor says how this machine is, for the nodes that are set up on it, and how the
+// clusters are that these belong to.
 func (h House) Doctor(ctx context.Context) (d Diagnosis, err error) {
 	d.Findings = []doctor.Finding{}
 	files, _ := filepath.Glob(filepath.Join(h.Dir, "*", "*", nodefile.Name)) // only a malformed pattern is an error
@@ -67,6 +68,16 @@ func (h House) Doctor(ctx context.Context) (d Diagnosis, err error) {
 	}
 	for _, s := range subjects {
 		d.add(machine.Look(ctx, s))
+	}
+	for _, name := range h.Clusters() {
+		c, err := h.Open(name)
+		if err != nil {
+			return d, err
+		}
+		d.Findings = append(d.Findings, c.Health(ctx)...)
+		if err := c.Close(); err != nil {
+			return d, err
+		}
 	}
 	return d, nil
 }

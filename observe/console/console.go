@@ -31,6 +31,7 @@ import (
 	"howdah/cluster"
 	"howdah/control"
 	"howdah/logkey"
+	"howdah/machine/doctor"
 	"howdah/problem"
 	"howdah/secret"
 )
@@ -252,12 +253,13 @@ func answer(w io.Writer, v any) {
 
 // A View is one look at a cluster.
 type View struct {
-	Cluster   string          `json:"cluster"`
-	Status    *control.Status `json:"status"` // nil: the store did not answer
-	Whys      []why           `json:"whys"`
-	Failovers []failover      `json:"failovers"` // the newest first
-	Acts      []Act           `json:"acts"`      // what was ordered here, the newest first
-	Error     *problem.Error  `json:"error,omitempty"`
+	Cluster   string           `json:"cluster"`
+	Status    *control.Status  `json:"status"` // nil: the store did not answer
+	Whys      []why            `json:"whys"`
+	Failovers []failover       `json:"failovers"` // the newest first
+	Health    []doctor.Finding `json:"health"`
+	Acts      []Act            `json:"acts"` // what was ordered here, the newest first
+	Error     *problem.Error   `json:"error,omitempty"`
 }
 
 type why struct {
@@ -280,13 +282,13 @@ type phase struct {
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 func viewOf(name string, st control.Status, acts []Act, err error) View {
-	v := View{Cluster: name, Whys: []why{}, Failovers: []failover{}, Acts: acts}
+	v := View{Cluster: name, Whys: []why{}, Failovers: []failover{}, Health: []doctor.Finding{}, Acts: acts}
 	if err != nil {
 		p := plain(err)
 		v.Error = &p
 		return v
 	}
-	v.Status = &st
+	v.Status, v.Health = &st, control.Health(st)
 	for _, w := range st.State.Whys {
 		v.Whys = append(v.Whys, why{w.Member, w})
 	}

@@ -1,7 +1,7 @@
 // The page: asks, and puts what lib.js makes of the answers into the document.
 // Everything that came from elsewhere is put as text, never as markup.
 
-import { act, ago, alerts, archive, backups, behind, bytes, change, chart, charts, facts, firing, health, orders, past, services, span, title, topology, units } from './lib.js';
+import { act, ago, alerts, archive, backups, behind, bytes, change, chart, charts, checks, facts, firing, health, orders, past, services, span, title, topology, units } from './lib.js';
 
 const $ = (id) => document.getElementById(id);
 const svg = (name, attributes = {}, ...children) => fill(document.createElementNS('http://www.w3.org/2000/svg', name), attributes, children);
@@ -108,6 +108,9 @@ function show() {
 
   $('now').replaceChildren(...facts(view).flatMap(([name, text, kind]) => [html('dt', {}, name), html('dd', { class: kind }, text)]));
   $('problems').replaceChildren(...view.status.problems.map((p) => html('li', {}, html('strong', {}, `${p.member}: `), ...said(p))));
+  const seen = checks(view);
+  $('checked').textContent = seen.says;
+  rows('findings', seen.rows, (f) => [cell(f.grade, f.kind), cell(f.check), cell(f.evidence), cell(f.do || '')], 'nothing was looked at');
   draw();
   const s = view.status;
   const operator = role === 'operator';

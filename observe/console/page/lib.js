@@ -280,6 +280,16 @@ export const charts = (cluster) => [
 /** firing is the query for what fired of a cluster. */
 export const firing = (cluster) => `ALERTS{alertstate="firing",cls=${quote(cluster)}}`;
 
+const grades = { fail: 'bad', warn: 'warn', unknown: 'quiet', ok: 'good' };
+
+/** checks are the findings, the worst first, with how many there are of each grade. */
+export function checks(view) {
+  const rank = (f) => Object.keys(grades).indexOf(f.grade);
+  const all = [...(view.health || [])].sort((a, b) => rank(a) - rank(b));
+  const said = Object.keys(grades).map((g) => [g, all.filter((f) => f.grade === g).length]).filter(([, n]) => n).map(([g, n]) => `${n} ${g}`);
+  return { rows: all.map((f) => ({ ...f, kind: grades[f.grade] || '' })), says: said.join(', ') };
+}
+
 /** orders are what may be asked of a member, as [verb, words]. */
 export function orders(view, m) {
   const p = view.status.picture;

@@ -132,6 +132,12 @@ assert.ok(buttons().every((b, i) => b === kept[i]), 'buttons move under the fing
 assert.match(text('members'), /99/);
 assert.match(text('acts'), /restart PostgreSQL of demo-2, by operator@10.0.0.1 .*under way/);
 
+// Checks are shown, the worst first.
+other.health = [{ check: 'leader', grade: 'ok', evidence: 'demo-3 leads' }, { check: 'backups', grade: 'fail', evidence: 'there is none yet', do: '`howdah backup demo` makes one' }];
+see(other);
+assert.match(text('findings'), /^failbackupsthere is none yet`howdah backup demo` makes oneokleader/);
+assert.equal(text('checked'), '1 fail, 1 ok');
+
 // What comes from elsewhere stays text, and a store that is silent is said so.
 other.status.unwell = ['<img src=x onerror=alert(1)> is stopped'];
 other.status.problems = [{ member: 'demo-1', code: 'disk-full', what: 'no space', why: 'full', do: 'free some' }];
