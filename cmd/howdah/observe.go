@@ -53,7 +53,7 @@ func runObserve(ctx context.Context, dir string) error {
 	}
 	parts := []lifecycle.Part{{Name: "store", Run: s.Run, Grace: 8 * time.Second}}
 	if n.Observe.Console != "" {
-		page := consolePart(n, clusters, s)
+		page := consolePart(n, clusters, s, logs)
 		parts = append(parts, lifecycle.Again(page, func(name string, err error, pause time.Duration) {
 			logger(n).Error("part ended", "part", name, logkey.Error, err, "again_in", pause)
 		}))
@@ -63,7 +63,7 @@ func runObserve(ctx context.Context, dir string) error {
 
 // consolePart is the page for people. Without its password nobody comes in, and
 // the store keeps what it keeps.
-func consolePart(n spec.Node, clusters []*control.Cluster, s *store.Store) lifecycle.Part {
+func consolePart(n spec.Node, clusters []*control.Cluster, s *store.Store, logs control.ObservedLogs) lifecycle.Part {
 	return lifecycle.Part{Name: "console", Grace: 2 * time.Second, Run: func(ctx context.Context) error {
 		secrets, err := nodefile.Secrets(spec.Node{Cluster: n.Cluster, Paths: spec.Paths{Secrets: n.Observe.Secrets}})
 		if err != nil {
@@ -74,7 +74,7 @@ func consolePart(n spec.Node, clusters []*control.Cluster, s *store.Store) lifec
 			looked[c.Name] = c
 		}
 		o := console.Options{
-			Clusters: looked, Metrics: s.Handler(), Password: secrets[spec.SecretConsole], Operator: secrets[spec.SecretOperator],
+			Clusters: looked, Metrics: s.Handler(), Password: secrets[spec.SecretConsole], Operator: secrets[spec.SecretOperator], Logs: logs,
 			Orders:  func(of console.Looked, by string) console.Ordered { return of.(*control.Cluster).As(by) }, // the only ones that are looked at
 			Version: built().Version, Log: logger(n),
 		}

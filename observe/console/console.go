@@ -60,6 +60,7 @@ type Options struct {
 	Metrics  http.Handler
 	Password secret.Text // of who looks; "": nobody does
 	Operator secret.Text // of who may change something; "": nobody does
+	Logs     Logs        // nil: nobody keeps any
 	// Orders is how a cluster is changed on behalf of somebody.
 	Orders  func(of Looked, by string) Ordered
 	TLS     *tls.Config // nil: the page is served in clear
@@ -149,6 +150,7 @@ func (c *Console) Handler() http.Handler {
 	mux.HandleFunc("POST /logout", c.logout)
 	mux.HandleFunc("GET /api/clusters", c.known(c.clusters))
 	mux.HandleFunc("GET /api/live", c.known(c.live))
+	mux.HandleFunc("GET /api/lines", c.known(c.lines))
 	mux.HandleFunc("POST /api/plan", c.known(c.order(false)))
 	mux.HandleFunc("POST /api/do", c.known(c.order(true)))
 	for _, name := range []string{"query", "query_range", "alerts", "rules"} {

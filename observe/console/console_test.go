@@ -73,6 +73,15 @@ func openedWith(t *testing.T, of Looked) (base string, ask *http.Client, said *s
 		Orders:  func(of Looked, by string) Ordered { return orderly{of.(*looked), by} },
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.URL.Path, " ", r.FormValue("query")) }),
 	})
+	base, ask = served(t, c)
+	return base, ask, said
+}
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// served serves c; ask is somebody's browser.
+func served(t *testing.T, c *Console) (base string, ask *http.Client) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); c.feeds["demo"].run(ctx) }()
@@ -82,7 +91,7 @@ func openedWith(t *testing.T, of Looked) (base string, ask *http.Client, said *s
 	if err != nil {
 		t.Fatal(err)
 	}
-	return server.URL, &http.Client{Jar: jar}, said
+	return server.URL, &http.Client{Jar: jar}
 }
 
 func get(t *testing.T, ask *http.Client, address string) (*http.Response, string) {

@@ -1,7 +1,7 @@
 // The page: asks, and puts what lib.js makes of the answers into the document.
 // Everything that came from elsewhere is put as text, never as markup.
 
-import { act, ago, alerts, archive, backups, behind, bytes, change, chart, charts, checks, facts, firing, health, orders, past, services, span, title, topology, units } from './lib.js';
+import { act, ago, alerts, archive, backups, behind, bytes, change, chart, charts, checks, facts, firing, health, line, orders, past, services, span, title, topology, units } from './lib.js';
 
 const $ = (id) => document.getElementById(id);
 const svg = (name, attributes = {}, ...children) => fill(document.createElementNS('http://www.w3.org/2000/svg', name), attributes, children);
@@ -231,10 +231,33 @@ function changes(now) {
       html('summary', {}, change(f, now)),
       html('p', { class: 'quiet' }, `epoch ${f.epoch}, timeline ${f.timeline}, ${new Date(f.at).toLocaleString()}`),
       html('ul', {}, ...(f.reason || []).map((r) => html('li', {}, r))),
-      html('div', { class: 'phases' }, ...steps));
+      html('div', { class: 'phases' }, ...steps),
+      around(f, last));
   }));
   if (!view.failovers.length) $('failovers').replaceChildren(html('p', { class: 'quiet' }, 'The leader never changed.'));
 }
+
+/** around asks, once somebody wants it, what the members logged around a change of leader. */
+function around(f, took) {
+  const of = cluster;
+  const button = html('button', { type: 'button' }, 'Log lines around it');
+  const into = html('div', { class: 'lines' });
+  button.addEventListener('click', async () => {
+    button.disabled = true;
+    try {
+      const told = await ask('/api/lines', { cluster: of, at: Date.parse(f.at), for: Math.ceil(took) });
+      into.replaceChildren(
+        ...told.away.map((p) => html('div', {}, ...said(p))),
+        ...(told.lines.length ? told.lines.map((l) => html('div', { class: kinds[l.level] || '' }, line(l))) : [html('p', { class: 'quiet' }, 'nothing is kept of that time')]));
+    } catch (e) {
+      into.replaceChildren(html('p', { class: 'bad' }, e.message));
+    }
+    button.disabled = false;
+  });
+  return html('div', {}, button, into);
+}
+
+const kinds = { warning: 'warn', err: 'bad', crit: 'bad', emerg: 'bad' };
 
 async function hear() {
   const of = cluster;

@@ -280,6 +280,9 @@ export const charts = (cluster) => [
 /** firing is the query for what fired of a cluster. */
 export const firing = (cluster) => `ALERTS{alertstate="firing",cls=${quote(cluster)}}`;
 
+/** line is a line of a log as people read it, with the time to the millisecond. */
+export const line = (l) => `${new Date(l.at).toISOString().slice(11, 23)} ${l.member} ${l.job} ${l.level}: ${l.text}`;
+
 const grades = { fail: 'bad', warn: 'warn', unknown: 'quiet', ok: 'good' };
 
 /** checks are the findings, the worst first, with how many there are of each grade. */

@@ -59,6 +59,7 @@ globalThis.fetch = async (address, options) => {
   const bodies = {
     '/api/clusters': { clusters: [view.cluster, 'other'], role: 'operator' },
     '/api/v1/alerts': { data: { alerts: [{ labels: { alertname: 'MemberDown', severity: 'CRIT', cls: view.cluster, ins: 'demo-3', problem: 'member-down' }, annotations: { summary: 'demo-3 of demo is down' }, state: 'firing', activeAt: view.status.at }] } },
+    '/api/lines': { away: [{ what: 'cannot read the logs of demo-2' }], lines: [{ at: '2026-11-22T10:00:00.125Z', member: 'demo-1', job: 'agent', level: 'warning', text: 'decision <b>' }] },
     '/api/v1/query_range': { data: { result: [{ metric: { ins: 'demo-1', alertname: 'MemberDown', severity: 'CRIT' }, values: [[t - 600, '1'], [t - 480, '3']] }] } },
   };
   return { ok: true, status: 200, json: async () => bodies[address.split('?')[0]] };
@@ -99,6 +100,14 @@ other.status.picture.members.forEach((m) => { m.role = m.name === 'demo-3' ? 'le
 see(other);
 assert.deepEqual(groups(), before);
 assert.match(byId.get('topology').attributes['aria-label'], /^demo-3 leads/);
+
+// Around a change of leader the logs are asked, once somebody wants that.
+const around = byId.get('failovers').all.find((e) => e.name === 'button');
+assert.ok(!asked.some((a) => a.startsWith('/api/lines')));
+around.listeners.click();
+await settle();
+assert.match(asked.at(-1), /^\/api\/lines\?cluster=demo&at=\d{13}&for=\d+$/);
+assert.match(text('failovers'), /cannot read the logs of demo-2.*10:00:00.125 demo-1 agent warning: decision <b>/);
 
 // Orders are shown before they are given, as they are said to be; one that gives up
 // data needs the name.
