@@ -2,8 +2,8 @@ package control
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -76,12 +76,12 @@ func (h House) Logs(ctx context.Context, name string, q LogQuery, tell func(logb
 	if len(others) == 0 {
 		return logs.Read(ctx, places, want, nil, tell)
 	}
-	config, err := pki.ClientConfig(nodes[0].TLS)
+	peers, err := pki.Open(nodes[0].TLS)
 	if err != nil {
 		return err
 	}
 	var missing error
-	err = gather(ctx, places, others, config, want, func(err error) {
+	err = gather(ctx, places, others, peers, want, func(err error) {
 		if missing = err; q.Follow && q.Away != nil {
 			q.Away(err)
 		}
@@ -94,14 +94,14 @@ func (h House) Logs(ctx context.Context, name string, q LogQuery, tell func(logb
 
 // ObservedLogs are the logs of every node that one observes, as they are read from there.
 type ObservedLogs struct {
-	nodes  []spec.Logged
-	config *tls.Config
+	nodes []spec.Logged
+	peers *pki.Peers
 }
 
 // WatchLogs returns the logs that the node n observes.
 func WatchLogs(n spec.Node) (ObservedLogs, error) {
-	config, err := pki.ClientConfig(n.TLS)
-	return ObservedLogs{n.Observe.Logs, config}, err
+	peers, err := pki.Open(n.TLS)
+	return ObservedLogs{n.Observe.Logs, peers}, err
 }
 
 // Sources are the nodes whose logs are read.
@@ -121,7 +121,7 @@ func (o ObservedLogs) Read(ctx context.Context, q LogQuery, tell func(logbook.Re
 			of = append(of, spec.Holder{Member: s.Member, URL: o.nodes[i].URL})
 		}
 	}
-	return gather(ctx, nil, of, o.config, logs.Query{Filter: q.Filter, Last: q.Last, Follow: q.Follow}, q.Away, tell)
+	return gather(ctx, nil, of, o.peers, logs.Query{Filter: q.Filter, Last: q.Last, Follow: q.Follow}, q.Away, tell)
 }
 
 // Streams are the jobs of each of the sources, with the levels that their records may
@@ -132,7 +132,7 @@ func (o ObservedLogs) Streams(ctx context.Context, away func(error)) map[logbook
 	var asked sync.WaitGroup
 	for i, s := range o.Sources() {
 		asked.Go(func() {
-			jobs, err := logs.AskStreams(ctx, o.nodes[i].URL, o.config)
+			jobs, err := logs.AskStreams(ctx, o.nodes[i].URL, o.peers.To(hostOf(o.nodes[i].URL)))
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -147,6 +147,15 @@ func (o ObservedLogs) Streams(ctx context.Context, away func(error)) map[logbook
 	}
 	asked.Wait()
 	return all
+}
+
+// hostOf is the host of a URL, whose certificate is to be shown there.
+func hostOf(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
 }
 
 func logsAway(member string, err error) error {
@@ -165,7 +174,7 @@ type told struct {
 }
 
 // gather tells what the places here and the others have, as one.
-func gather(ctx context.Context, here []logs.Place, others []spec.Holder, config *tls.Config, q logs.Query, away func(error), tell func(logbook.Record) error) error {
+func gather(ctx context.Context, here []logs.Place, others []spec.Holder, peers *pki.Peers, q logs.Query, away func(error), tell func(logbook.Record) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	streams := make([]chan told, len(others)+1)
 	var running sync.WaitGroup
@@ -187,7 +196,7 @@ func gather(ctx context.Context, here []logs.Place, others []spec.Holder, config
 			var err error
 			if i == len(others) {
 				err = logs.Read(ctx, here, q, past, record)
-			} else if err = logs.Ask(ctx, others[i].URL, config, q, past, record); err != nil {
+			} else if err = logs.Ask(ctx, others[i].URL, peers.To(hostOf(others[i].URL)), q, past, record); err != nil {
 				err = logsAway(others[i].Member, err)
 			}
 			if err != nil {
