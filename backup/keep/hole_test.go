@@ -173,6 +173,15 @@ func TestGivenUp(t *testing.T) {
 		t.Errorf("there are recorded %+v, %v", all, err)
 	}
 
+	// A list of the archive that cannot be read is no sign of another database.
+	list := repo.ArchivePath("t", repo.ArchiveInfoName)
+	if err := k.stanza().Remove(t.Context(), list, list+repo.Copy); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.introduce(t.Context()); err == nil || !strings.Contains(err.Error(), "archive.info is missing") {
+		t.Errorf("without archive.info: %v", err)
+	}
+
 	// A record goes when no backup leads into its hole any more.
 	if err := archive.ForgetHoles(t.Context(), second, id, lost[2]); err != nil {
 		t.Fatal(err)

@@ -476,6 +476,11 @@ func (k *Keeper) answer(b repo.Backup, err error) {
 // what there is of the former stays.
 func (k *Keeper) introduce(ctx context.Context) error {
 	info, err := k.stanza().BackupInfo(ctx)
+	if control, unread := server.ReadControl(k.node.Postgres.Data); err == nil && unread == nil && info.DB.Same(control.DB) {
+		// It is known there, so that it is the archive's list that cannot be read, and
+		// is said, or mended.
+		return patient(ctx, func() error { return k.desk.Create(ctx, false) })
+	}
 	if err == nil && k.node.Backup.Shared() {
 		// Whose it is nobody here knows: a cluster of that name elsewhere, or the one
 		// that this took the place of.
