@@ -48,6 +48,7 @@ type Memory struct {
 	Vacancy   Vacancy
 	Offer     Offer
 	Quiet     Quiet
+	Jam       Jam
 	Crash     Crash
 	Switch    Switch
 	Rejoin    Rejoin

@@ -145,6 +145,7 @@ type Status struct {
 	Recovering bool
 	Version    int      // server_version_num
 	Timeline   Timeline // insert timeline of a primary, received or replayed timeline of a standby
+	Unflushed  bool     // primary: there is log that is not flushed, though it is time, or somebody waits for it
 	Flushed    LSN      // primary: flushed; standby: received and flushed, at least replayed
 	Replayed   LSN      // standby
 	Replaying  time.Time

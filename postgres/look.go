@@ -123,6 +123,11 @@ func (s *Server) hangUp() {
 // facts is everything in one round trip. Functions of a primary fail on a
 // standby and the other way round, so each is asked only where it is right;
 // should a promotion fall between, the whole question fails and is asked again.
+//
+// Log that is not flushed is no news: nobody asks for what an open transaction has
+// written. Whole pages are flushed by the WAL writer several times a second
+// (XLogBackgroundFlush), and for less somebody may wait; the header of a page that was
+// just begun (64 bytes at most) is nobody's.
 const facts = `
 SELECT pg_is_in_recovery(), current_setting('server_version_num'), pg_conf_load_time(),
   CASE WHEN pg_is_in_recovery() THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) ELSE pg_current_wal_flush_lsn() END,
@@ -130,7 +135,10 @@ SELECT pg_is_in_recovery(), current_setting('server_version_num'), pg_conf_load_
   CASE WHEN pg_is_in_recovery() THEN (extract(epoch FROM pg_last_xact_replay_timestamp()) * 1000000)::bigint END,
   CASE WHEN NOT pg_is_in_recovery() THEN ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int END,
   current_setting('primary_conninfo'), current_setting('primary_slot_name'),
-  CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() END, current_setting('synchronous_standby_names');
+  CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() END, current_setting('synchronous_standby_names'),
+  CASE WHEN NOT pg_is_in_recovery() AND pg_current_wal_insert_lsn() - pg_current_wal_flush_lsn() > 64 THEN
+    pg_current_wal_insert_lsn() - pg_current_wal_flush_lsn() > 16384
+    OR EXISTS (SELECT FROM pg_stat_activity WHERE lower(wait_event) IN ('walsync', 'walwrite')) END;
 SELECT status, received_tli, (extract(epoch FROM clock_timestamp() - last_msg_receipt_time) * 1000000)::bigint FROM pg_stat_wal_receiver WHERE pid IS NOT NULL;
 SELECT application_name, state, flush_lsn, replay_lsn, sync_state, usename, host(client_addr), sync_priority FROM pg_stat_replication ORDER BY 1, pid;
 SELECT slot_name, restart_lsn IS NULL AND NOT active AND wal_status IS DISTINCT FROM 'lost', slot_type, database, plugin,
@@ -228,7 +236,7 @@ func (s *Server) fill(ctx context.Context, st *pg.Status, all []*pgconn.Result) 
 		return
 	}
 	row := all[0].Rows[0]
-	st.ReplayPaused, st.SyncNames = string(row[9]) == "t", string(row[10])
+	st.ReplayPaused, st.SyncNames, st.Unflushed = string(row[9]) == "t", string(row[10]), string(row[11]) == "t"
 	st.Answers = true
 	st.Recovering = string(row[0]) == "t"
 	st.Version, _ = strconv.Atoi(string(row[1]))

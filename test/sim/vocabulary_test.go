@@ -38,6 +38,8 @@ var unreached = map[string]string{
 	"disk=last":              "file systems of the model are full or not",
 	"disk=last(%s has room)": "the same",
 	"candidate=unlisted":     "who joins is listed within a moment, and the leader must be lost in it",
+	"log=jammed":             "disks of the model are slow, and never hang",
+	"jammed=overdue":         "the same",
 	"offer=stale":            "an offer is seen to be withdrawn before the server starts; only a person who starts it past the agent can leave one",
 }
 
