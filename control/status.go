@@ -101,7 +101,7 @@ func (c *Cluster) Status(ctx context.Context) (Status, error) {
 	st := statusOf(c.Name, s, etcd, c.now())
 	st.Faults, st.Access, st.Alerts = c.Faults(), access, heard
 	judge(st.Access, st.Picture)
-	st.Problems = append(c.foreignLeader(s), append(st.Problems, c.closed(st.Access)...)...)
+	st.Problems = append(append([]MemberProblem{}, c.foreignLeader(s)...), append(st.Problems, c.closed(st.Access)...)...) // none, never null
 	if st.Backup = kept; kept != nil {
 		st.Exposure = inBucket(st.Exposure, s, *kept)
 		st.Problems = append(st.Problems, kept.problems(st.At)...)

@@ -44,6 +44,9 @@ func Watch(n spec.Node) ([]*Cluster, error) {
 		}
 		c := On(o.Cluster, store, of)
 		c.peers = peers
+		if n.Observe.On() {
+			c.metrics = "http://" + n.Observe.Listen[0] // its own store
+		}
 		all = append(all, c)
 	}
 	return all, nil

@@ -75,6 +75,9 @@ func browse(t *testing.T) *browser {
 	b := &browser{t: t, to: to, gone: make(chan struct{}), waiting: map[int]chan reply{}}
 	go b.listen(from)
 	t.Cleanup(func() {
+		if said := b.said(); t.Failed() && len(said) > 0 {
+			t.Logf("the page told its console, first\n%s", said[0])
+		}
 		_ = b.try("Browser.close", nil, nil) // else it ends with its pipe
 		to.Close()
 		timer := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })

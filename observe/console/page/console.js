@@ -107,7 +107,7 @@ function show() {
   if (!view.status) return; // what was last seen stays, marked by its age
 
   $('now').replaceChildren(...facts(view).flatMap(([name, text, kind]) => [html('dt', {}, name), html('dd', { class: kind }, text)]));
-  $('problems').replaceChildren(...view.status.problems.map((p) => html('li', {}, html('strong', {}, `${p.member}: `), ...said(p))));
+  $('problems').replaceChildren(...(view.status.problems || []).map((p) => html('li', {}, html('strong', {}, `${p.member}: `), ...said(p))));
   const seen = checks(view);
   $('checked').textContent = seen.says;
   rows('findings', seen.rows, (f) => [cell(f.grade, f.kind), cell(f.check), cell(f.evidence), cell(f.do || '')], 'nothing was looked at');

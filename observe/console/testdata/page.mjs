@@ -141,6 +141,11 @@ assert.ok(buttons().every((b, i) => b === kept[i]), 'buttons move under the fing
 assert.match(text('members'), /99/);
 assert.match(text('acts'), /restart PostgreSQL of demo-2, by operator@10.0.0.1 .*under way/);
 
+// A cluster of which nothing is to be said is shown too.
+see({ ...other, status: { ...other.status, problems: null, etcd: null, alerts: null, backup: null, commits: undefined }, acts: undefined, health: null });
+assert.match(text('members'), /demo-3/);
+assert.equal(text('archive'), 'The cluster keeps no backups here.');
+
 // Checks are shown, the worst first.
 other.health = [{ check: 'leader', grade: 'ok', evidence: 'demo-3 leads' }, { check: 'backups', grade: 'fail', evidence: 'there is none yet', do: '`howdah backup demo` makes one' }];
 see(other);
