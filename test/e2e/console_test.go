@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -25,6 +26,9 @@ func TestConsole(t *testing.T) {
 	byNight(t)
 	b := browse(t)
 	w := own(t)
+	var cancel context.CancelFunc
+	w.ctx, cancel = context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
 	w.check(w.Up(w.ctx, "--observe"))
 	leader := w.whole()
 	at := slices.IndexFunc(w.Nodes, func(n spec.Node) bool { return n.Observe.Console != "" })

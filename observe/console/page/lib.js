@@ -101,7 +101,7 @@ export function facts(view) {
   return lines;
 }
 
-const box = { w: 176, h: 74, gap: 28 };
+const box = { w: 196, h: 74, gap: 28 };
 
 /**
  * topology places services, the leader and the others on width pixels: boxes with
