@@ -22,6 +22,7 @@ type Peers struct {
 	files spec.TLS
 
 	mu     sync.Mutex
+	times  int // that it was read
 	seen   []stamp
 	client *tls.Config
 	server *tls.Config
@@ -79,6 +80,18 @@ func (p *Peers) Trusted() *x509.CertPool {
 	return c.RootCAs
 }
 
+// Times is how often the files became others: whoever keeps connections that are judged
+// by what was shown on them begins new ones then.
+func (p *Peers) Times() int {
+	if p == nil {
+		return 0
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_ = p.read() // as in now
+	return p.times
+}
+
 // Dial is d for connections with TLS, as http.Transport.DialTLSContext wants it.
 func (p *Peers) Dial(d *net.Dialer) func(ctx context.Context, network, addr string) (net.Conn, error) {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -129,6 +142,7 @@ func (p *Peers) read() error {
 	if err != nil {
 		return err
 	}
+	p.times++
 	p.seen, p.client, p.server = seen, client, client
 	if p.files.Cert != "" {
 		p.server = serving(client)

@@ -110,6 +110,7 @@ type granted struct {
 // as a session needs them.
 type grants struct {
 	client *http.Client
+	peers  *pki.Peers
 	log    *slog.Logger
 
 	mu  sync.Mutex
@@ -125,6 +126,7 @@ type grant struct {
 	url    string
 	newest latest.Value[given]
 	poke   chan struct{} // somebody needs another than the newest
+	shown  int           // which certificates its connection began with, by pki.Peers.Times; whoever asks has it
 	refs   int           // sessions that need it; under grants.mu
 	idle   time.Time     // since when there is none
 }
@@ -136,7 +138,7 @@ type given struct {
 }
 
 func newGrants(peers *pki.Peers, log *slog.Logger) *grants {
-	g := &grants{log: log, all: map[string]*grant{}}
+	g := &grants{peers: peers, log: log, all: map[string]*grant{}}
 	g.ctx, g.end = context.WithCancel(context.Background())
 	g.client = &http.Client{
 		Timeout: askWithin,
@@ -251,6 +253,12 @@ func (g *grants) ask(held *grant) (given, error) {
 	req, err := http.NewRequestWithContext(g.ctx, http.MethodGet, held.url, nil)
 	if err != nil {
 		return given{}, err
+	}
+	// An agent judges each question by the certificate of its connection, and one of
+	// an authority that is trusted no more is worth nothing.
+	if now := g.peers.Times(); held.shown != now {
+		g.client.CloseIdleConnections()
+		held.shown = now
 	}
 	sent := lease.Now()
 	resp, err := g.client.Do(req)

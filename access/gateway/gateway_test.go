@@ -489,6 +489,47 @@ func TestAServerElsewhereIsHeardByGrant(t *testing.T) {
 	}
 }
 
+// Who asks for a grant shows the certificate that the node has now, also where a
+// connection was kept: its agent may trust the authority of the one before no more.
+func TestAGrantIsAskedWithTheNewestCertificate(t *testing.T) {
+	w := newWorld(t, nil)
+	shown := make(chan string, 100)
+	api := agentOf(t, w, func(rw http.ResponseWriter, r *http.Request) {
+		select {
+		case shown <- r.TLS.PeerCertificates[0].SerialNumber.String():
+		default: // the test has ended
+		}
+		json.NewEncoder(rw).Encode(granted{"b", 7, time.Minute})
+	})
+	ask := func(epoch int64) string {
+		t.Helper()
+		held, err := w.g.grants.hold("b", api, epoch) // of another reign than the newest: it is asked for at once
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.g.grants.let(held)
+		select {
+		case serial := <-shown:
+			return serial
+		case <-time.After(30 * time.Second):
+			t.Fatal("nobody asks")
+		}
+		return ""
+	}
+	before := ask(8)
+	if again := ask(9); again != before {
+		t.Errorf("asked with %s, and before with %s", again, before)
+	}
+	authority, err := pki.OpenAuthority(filepath.Join(w.g.node.Paths.Dir, "ca"), "demo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cert, _, err := authority.Renew(w.g.node.TLS, true); !cert || err != nil {
+		t.Fatal(cert, err)
+	}
+	eventually(t, "it is asked with the other certificate", func() bool { return ask(10) != before })
+}
+
 func TestNoGrantNoResult(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{
 		"another member": func(rw http.ResponseWriter, _ *http.Request) {
