@@ -449,7 +449,7 @@ func (j *judge) permissions() {
 func (j *judge) certificates() {
 	for _, c := range j.Certs {
 		left := c.Until.Sub(j.At)
-		do := "restart the supervisor on a node whose certificate ends within a month: `howdah node` then makes it a new one"
+		do := "`howdah certs renew` on that machine makes another one; nothing is restarted for it"
 		text := fmt.Sprintf("%s is good until %s", c.Path, c.Until.Format("2006-01-02"))
 		switch {
 		case c.Error != "":
