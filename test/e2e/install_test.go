@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -17,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/crypto/ssh"
 
@@ -74,6 +77,10 @@ if [ -n "$SYSTEMD" ]; then
 			setsid $(sed -n 's/^ExecStart=//p' /run/unit) </dev/null >/run/unit.log 2>&1 &
 			echo $! >/run/unit.pid
 			;;
+		disable)
+			rm -f /run/enabled
+			[ "$2" != --now ] || ! runs || { kill "$pid"; while runs; do sleep 0.1; done; }
+			;;
 		*) exit 1 ;;
 		esac
 	END
@@ -100,7 +107,7 @@ chroot . "$SSHD/bin/sshd" -D -e -r -f /run/keys/config &
 cat
 `
 
-const threeBare = `---
+const bareMachines = `---
 all:
   vars: { pg_conf: tiny.yml, pg_libs: '', ansible_user: root }
   children:
@@ -110,12 +117,21 @@ all:
         10.78.0.11: { pg_seq: 1, pg_role: primary }
         10.78.0.12: { pg_seq: 2, pg_role: replica }
         10.78.0.13: { pg_seq: 3, pg_role: replica }
+        10.78.0.14: { pg_seq: 4, pg_role: replica }
       vars:
         pg_cluster: pg-bare
-        pg_version: %d
+        pg_version: %[1]d
         pg_users: [ { name: app, password: 'file:secrets/app', roles: [ dbrole_admin ] } ]
         pg_databases: [ { name: app, owner: app } ]
         pg_parameters: { shared_buffers: 64MB, maintenance_work_mem: 32MB, max_connections: 100, min_wal_size: 80MB, max_wal_size: 160MB }
+    pg-also: # beside the other one
+      hosts: { 10.78.0.12: { pg_seq: 1, pg_role: primary } }
+      vars:
+        pg_cluster: pg-also
+        pg_version: %[1]d
+        pg_port: 5532
+        pg_default_services: []
+        pg_parameters: { shared_buffers: 64MB, maintenance_work_mem: 32MB, max_connections: 50, min_wal_size: 80MB, max_wal_size: 160MB }
 `
 
 // newKey makes a key of SSH: as a file holds it, and its public half as a line.
@@ -173,12 +189,13 @@ func (m *machine) boot(sshd, mine string, systemd bool, major int) {
 	})
 }
 
-// Three machines with nothing on them but an SSH server become a cluster by one
-// command; given again, it changes nothing.
+// Machines with nothing on them but an SSH server become two clusters by one command;
+// given again, it changes nothing. Another authority follows the first while clients
+// come and go, and one of the machines leaves.
 func TestInstall(t *testing.T) {
 	switch {
 	case os.Getenv("NIGHTLY") == "":
-		t.Skip("three programs through SSH and a cluster take longer than there is time by day: NIGHTLY=1")
+		t.Skip("four programs through SSH and a cluster take longer than there is time by day: NIGHTLY=1")
 	case os.Geteuid() != 0:
 		t.Skip("only root makes machines")
 	}
@@ -197,7 +214,7 @@ func TestInstall(t *testing.T) {
 	}
 	w := own(t)
 	var cancel context.CancelFunc
-	w.ctx, cancel = context.WithTimeout(t.Context(), 3*forTest) // it installs three machines, where others start a cluster
+	w.ctx, cancel = context.WithTimeout(t.Context(), 4*forTest) // it installs four machines, where others start a cluster
 	t.Cleanup(cancel)
 	br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "bare"}}
 	w.check(netlink.LinkAdd(br))
@@ -211,15 +228,15 @@ func TestInstall(t *testing.T) {
 	w.check(os.WriteFile(filepath.Join(home, ".ssh", "id_ed25519"), private, 0o600))
 	file := filepath.Join(w.Dir, "site", "pigsty.yml")
 	w.check(os.MkdirAll(filepath.Join(w.Dir, "site", "secrets"), 0o755))
-	w.check(os.WriteFile(file, []byte(fmt.Sprintf(threeBare, major)), 0o600))
+	w.check(os.WriteFile(file, []byte(fmt.Sprintf(bareMachines, major)), 0o600))
 	w.check(os.WriteFile(filepath.Join(w.Dir, "site", "secrets", "app"), []byte("secret of app\n"), 0o600))
 
 	var all []*machine
-	for i := 1; i <= 3; i++ {
+	for i := 1; i <= 4; i++ {
 		m := &machine{w: w, member: fmt.Sprintf("pg-bare-%d", i), host: fmt.Sprintf("10.78.0.1%d", i), dir: filepath.Join(w.Dir, fmt.Sprintf("machine%d", i))}
 		w.check(os.Mkdir(m.dir, 0o755))
 		m.connected(i, br)
-		m.boot(sshd, public, i < 3, major)
+		m.boot(sshd, public, i != 3, major)
 		all = append(all, m)
 	}
 
@@ -250,7 +267,7 @@ func TestInstall(t *testing.T) {
 		t.Errorf("a machine without systemd:\n%s%s", a.Out, a.Err)
 	}
 	a = install(0, "--dry-run", "--init", "none")
-	if n := strings.Count(a.Out, "copy the program to /usr/bin/howdah (it is not there)"); n != 3 {
+	if n := strings.Count(a.Out, "copy the program to /usr/bin/howdah (it is not there)"); n != 4 {
 		t.Errorf("the preview says %d times that the program is copied:\n%s", n, a.Out)
 	}
 	if _, err := os.Stat(filepath.Join(w.Dir, "ca")); err == nil {
@@ -270,18 +287,18 @@ func TestInstall(t *testing.T) {
 			good[f.Check]++
 		}
 	}
-	for check, n := range map[string]int{"login": 3, "address": 3, "ports": 3, "postgres": 2, "clocks": 1} {
+	for check, n := range map[string]int{"login": 4, "address": 4, "ports": 5, "postgres": 3, "clocks": 1} {
 		if good[check] != n {
 			t.Errorf("%s is well %d times, want %d:\n%s%s", check, good[check], n, answer.Out, answer.Err)
 		}
 	}
 
-	// Two by their units, and one that is started this once and has no PostgreSQL yet.
+	// Three by their units, and one that is started this once and has no PostgreSQL yet.
 	for _, step := range []struct {
 		args []string
 		says []string
 	}{
-		{[]string{"--host", all[0].host, "--host", all[1].host}, []string{"cluster pg-bare is healthy", "pg-bare: made role", "have howdah.service started with the machine"}},
+		{[]string{"--host", all[0].host, "--host", all[1].host, "--host", all[3].host}, []string{"cluster pg-bare is healthy", "cluster pg-also is healthy", "pg-bare: made role", "have howdah.service started with the machine"}},
 		{[]string{"--host", all[2].host, "--init", "none"}, []string{"cluster pg-bare is healthy", "install PostgreSQL " + strconv.Itoa(major), "start the supervisor, this once"}},
 	} {
 		began := time.Now()
@@ -298,7 +315,7 @@ func TestInstall(t *testing.T) {
 	began := time.Now()
 	a = install(0)
 	t.Logf("and again in %s", time.Since(began).Round(100*time.Millisecond))
-	if !strings.Contains(a.Out, "nothing was changed") || strings.Count(a.Out, "nothing to do") != 3 {
+	if !strings.Contains(a.Out, "nothing was changed") || strings.Count(a.Out, "nothing to do") != 4 {
 		t.Errorf("the second time:\n%s%s", a.Out, a.Err)
 	}
 
@@ -322,6 +339,11 @@ func TestInstall(t *testing.T) {
 		}
 	}
 
+	w.rotates(all, func(want int, args ...string) outside.Answer {
+		t.Helper()
+		return run(want, append(args, file, "--yes")...)
+	}, on)
+
 	// A changed inventory is brought, and what it means is left to plan and apply.
 	text, err := os.ReadFile(file)
 	w.check(err)
@@ -331,9 +353,119 @@ func TestInstall(t *testing.T) {
 		t.Errorf("a changed inventory:\n%s%s", a.Out, a.Err)
 	}
 
+	// A machine leaves, whose server is all that it has: its supervisor ends, now and
+	// with the machine, and what the server had is kept.
+	site := strings.Replace(string(text), "        10.78.0.14: { pg_seq: 4, pg_role: replica }\n", "", 1)
+	on(all[3], "cat >/etc/howdah/pigsty.yml <<'END'\n"+site+"END\n")
+	if out := on(all[3], "howdah apply /etc/howdah/pigsty.yml --prune --yes"); !strings.Contains(out, "removed member pg-bare-4") {
+		t.Errorf("a machine that leaves:\n%s", out)
+	}
+	if out := on(all[3], "systemctl is-enabled || echo no; systemctl is-active || echo no; ls -d /var/lib/howdah/pg-bare/removed/pg-bare-4-*/data/PG_VERSION; ls /var/lib/howdah/pg-bare"); !strings.HasPrefix(out, "no\nno\n/var/lib/howdah/pg-bare/removed/pg-bare-4-") || strings.Contains(out, "\npg-bare-4\n") {
+		t.Errorf("what it left: %s", out)
+	}
+	if out := on(all[0], "howdah list pg-bare"); strings.Contains(out, "pg-bare-4") || strings.Count(out, "streaming") != 2 {
+		t.Errorf("a cluster that a machine left:\n%s", out)
+	}
+	w.check(os.WriteFile(file, []byte(site), 0o600))
+	install(0)
+
 	// Another authority is not put over the one that is there.
 	w.check(os.RemoveAll(filepath.Join(w.Dir, "ca")))
 	if a = install(1); !strings.Contains(a.Err, "[keys-other]") {
 		t.Errorf("another authority: %s", a.Err)
+	}
+}
+
+// rotates has another authority follow the first on all machines, step by step, while
+// clients come and go and nothing is started again but members of the store.
+func (w *world) rotates(all []*machine, run func(want int, args ...string) outside.Answer, on func(*machine, string) string) {
+	t := w.t
+	t.Helper()
+	ca := filepath.Join(w.Dir, "ca", "ca.pem")
+	trusted := x509.NewCertPool()
+	trust := func() {
+		text, err := os.ReadFile(ca)
+		w.check(err)
+		trusted = x509.NewCertPool()
+		trusted.AppendCertsFromPEM(text)
+	}
+	connect := func(ctx context.Context, host string) error {
+		config, err := pgconn.ParseConfig("host=" + host + " port=5433 user=app password='secret of app' dbname=app connect_timeout=10 sslmode=require")
+		if err != nil {
+			return err
+		}
+		config.Fallbacks = nil
+		config.TLSConfig = &tls.Config{InsecureSkipVerify: true, VerifyConnection: func(s tls.ConnectionState) error { // verify-ca: another member may answer
+			_, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: trusted})
+			return err
+		}}
+		c, err := pgconn.ConnectConfig(ctx, config)
+		if err != nil {
+			return err
+		}
+		defer c.Close(context.WithoutCancel(ctx))
+		_, err = c.Exec(ctx, "SELECT 1").ReadAll()
+		return err
+	}
+	running := func() string { // the servers and all roles but the store, by pid
+		var b strings.Builder
+		for _, m := range all {
+			b.WriteString(on(m, "cd /run/howdah; for f in */*.pid; do case $f in */etcd.pid) ;; *) echo $f $(cut -d' ' -f1 $f) ;; esac; done; head -n 1 /var/lib/howdah/pg-*/pg-*/data/postmaster.pid"))
+		}
+		return b.String()
+	}
+	before := running()
+	if n := strings.Count(before, "agent.pid"); n != 5 {
+		t.Fatalf("%d agents run:\n%s", n, before)
+	}
+	for _, step := range []struct {
+		says        string
+		authorities int
+	}{{"the first still signs", 2}, {"The second authority signs", 2}, {"One authority is trusted", 1}} {
+		trust() // what the last step left is what clients have
+		ctx, stop := context.WithCancel(w.ctx)
+		ended := make(chan error, len(all))
+		for _, m := range all {
+			go func() {
+				n := 0
+				for ; ctx.Err() == nil; n++ {
+					if err := connect(w.ctx, m.host); err != nil {
+						ended <- fmt.Errorf("connection %d through %s: %w", n, m.host, err)
+						return
+					}
+				}
+				t.Logf("%d connections through %s", n, m.host)
+				ended <- nil
+			}()
+		}
+		began := time.Now()
+		a := run(0, "certs", "rotate")
+		t.Logf("%s: %s", time.Since(began).Round(100*time.Millisecond), a.Out)
+		if !strings.Contains(a.Out, step.says) {
+			t.Errorf("it does not say %q:\n%s%s", step.says, a.Out, a.Err)
+		}
+		stop()
+		for range all {
+			if err := <-ended; err != nil {
+				t.Errorf("%s: %v", step.says, err)
+			}
+		}
+		for _, m := range all {
+			if out := on(m, "howdah certs --json"); strings.Count(out, `/ca/ca.pem"`) != step.authorities {
+				t.Errorf("%s trusts\n%s", m.host, out)
+			}
+		}
+	}
+	trust()
+	for _, m := range all {
+		if err := connect(w.ctx, m.host); err != nil {
+			t.Errorf("with the second authority alone: %v", err)
+		}
+	}
+	if after := running(); after != before {
+		t.Errorf("running was\n%s\nand is\n%s", before, after)
+	}
+	if out := on(all[0], "howdah etcd status; howdah list pg-bare"); strings.Contains(out, "down") || strings.Count(out, "streaming") != 3 {
+		t.Errorf("in the end:\n%s", out)
 	}
 }
