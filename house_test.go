@@ -414,3 +414,28 @@ func TestFormat(t *testing.T) {
 		t.Errorf("not formatted; run go tool gofumpt -w .\n%s", out)
 	}
 }
+
+// A merge leaves no mark in what no compiler reads, and bash can read the scripts.
+func TestNoMarksOfAMerge(t *testing.T) {
+	marks := regexp.MustCompile(`(?m)^(<{7} |={7}$|>{7} )`)
+	for _, pattern := range []string{"*.md", "docs/*.md", "docs/*/*.md", "scripts/*", "Makefile", ".ci/*"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range files {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				continue // a directory
+			}
+			if at := marks.FindString(string(text)); at != "" {
+				t.Errorf("%s has a line %q", name, at)
+			}
+			if strings.HasPrefix(string(text), "#!/bin/bash") {
+				if out, err := exec.CommandContext(t.Context(), "bash", "-n", name).CombinedOutput(); err != nil {
+					t.Errorf("%s: %s", name, out)
+				}
+			}
+		}
+	}
+}
