@@ -16,7 +16,7 @@ type fault struct {
 	name    string
 	does    []string      // arguments of howdah; none: nothing is done
 	beside  string        // a fault that is tried as often, turn by turn
-	back    bool          // the node has to be started again
+	mend    string        // what makes the node one again: nobody is a client of it until then
 	mayLose bool          // rows that no replica had received
 	watch   time.Duration // look so long, even if all seems well
 	bound   func(spec.Timers) bound
@@ -37,14 +37,20 @@ var faults = []fault{
 	{name: "kill-postgres", does: []string{"fault", "kill-postgres"}, bound: median(1500 * time.Millisecond)},
 	{name: calm, watch: beyondTheLease, bound: free},
 	{name: "kill-agent", does: []string{"fault", "kill-agent"}, beside: calm, watch: beyondTheLease, bound: none},
-	{name: "stop-node", does: []string{"fault", "stop-node"}, back: true, bound: free},
+	{name: "stop-node", does: []string{"fault", "stop-node"}, mend: "start-node", bound: free},
 	{name: "switchover", does: []string{"switchover", "--yes"}, bound: median(1500 * time.Millisecond)},
 	{
-		name: "kill-node", does: []string{"fault", "kill-node"}, back: true,
-		bound:  func(spec.Timers) bound { return bound{most: 2 * time.Second} },
-		leased: func(t spec.Timers) bound { return bound{most: t.Lease + 2*time.Second} },
+		name: "kill-node", does: []string{"fault", "kill-node"}, mend: "start-node",
+		bound: lost, leased: lostByLease,
+	},
+	{
+		name: "cut-node", does: []string{"fault", "partition"}, mend: "heal",
+		bound: lost, leased: lostByLease,
 	},
 }
+
+func lost(spec.Timers) bound          { return bound{most: 2 * time.Second} }
+func lostByLease(t spec.Timers) bound { return bound{most: t.Lease + 2*time.Second} }
 
 func median(d time.Duration) func(spec.Timers) bound {
 	return func(spec.Timers) bound { return bound{median: d} }
@@ -119,7 +125,7 @@ func try(ctx context.Context, c *cluster, w *outside.Writer, f fault, through st
 	if err != nil {
 		return Try{}, err
 	}
-	if f.back && through != "" {
+	if f.mend != "" && through != "" {
 		w.Shun(c.Door(before)) // a client there would have to be lost with it
 		defer w.Shun("")
 	}
@@ -136,8 +142,8 @@ func try(ctx context.Context, c *cluster, w *outside.Writer, f fault, through st
 	if err := w.Flowing(ctx, t.At.Add(f.watch), settled); err != nil {
 		return t, err
 	}
-	if f.back {
-		if _, err := c.Howdah(ctx, "fault", "start-node", before); err != nil {
+	if f.mend != "" {
+		if _, err := c.Howdah(ctx, "fault", f.mend, before); err != nil {
 			return t, err
 		}
 	}

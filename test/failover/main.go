@@ -38,7 +38,7 @@ func run() error {
 	ground := flag.String("ground", "", "loopback or isolated")
 	n := flag.Int("n", 20, "how often each fault is tried")
 	loss := flag.String("max-loss", "", "as of howdah up: commits wait for nobody, and a lost node may take so much along")
-	names := flag.String("faults", "kill-postgres,kill-agent,stop-node,switchover,kill-node", "which faults, in this order")
+	names := flag.String("faults", "kill-postgres,kill-agent,stop-node,switchover,kill-node,cut-node", "which faults, in this order")
 	through := flag.String("through", "primary", "the service that rows are written through, on every node's port of it; empty: straight at the servers")
 	load := flag.String("load", "none", "what runs beside the writer: none or pgbench")
 	idle := flag.Duration("idle", time.Minute, "measure memory and CPU of the idle cluster for so long at the end; 0: do not")
