@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -39,6 +40,19 @@ var kinds = []struct {
 	{"freeze-agent", false, fault("freeze", "thaw", "--role", "agent")},
 	{"freeze-postgres", false, fault("freeze", "thaw", "--role", "postgres")},
 	{"freeze-etcd", false, fault("freeze", "thaw", "--role", "etcd")},
+	{"freeze-store", false, func(r *run, _ string) (step, []step) {
+		all := func(verb string) step {
+			return func(ctx context.Context, c *outside.Cluster) error {
+				var failed error
+				for _, n := range c.Nodes {
+					_, err := c.Howdah(ctx, "fault", verb, n.Member, "--role", "etcd")
+					failed = errors.Join(failed, err)
+				}
+				return failed
+			}
+		}
+		return all("freeze"), []step{all("thaw")}
+	}},
 	{"freeze-gateway", false, fault("freeze", "thaw", "--role", "gateway")},
 	{"partition", true, fault("partition", "heal")},
 	{"partition-from-members", true, func(r *run, m string) (step, []step) {

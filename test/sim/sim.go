@@ -160,7 +160,7 @@ func New(o Options) *World {
 	if o.Away {
 		w.appeals()
 	} else {
-		w.alone = w.chance(0.25)
+		w.alone = w.chance(0.25) && !o.Calm
 	}
 	if o.Stray {
 		w.strays()
