@@ -172,14 +172,14 @@ func (w *World) backed(n *node, epoch int64) bool {
 		return o.given.Epoch == epoch && (!o.up || o.boot() < o.given.Until)
 	}
 	st := w.store.newest.read()
-	if st.Sync.Active() {
+	if st.Sync.Active() && len(st.Sync.Standby) > 0 {
 		given := 0
 		for _, name := range st.Sync.Standby {
 			if o := w.node(name); o != n && kept(o) {
 				given++
 			}
 		}
-		return len(st.Sync.Standby) == 0 || given >= max(len(st.Sync.Standby)-st.Sync.Quorum, 1)
+		return given >= max(len(st.Sync.Standby)-st.Sync.Quorum, 1)
 	}
 	return !slices.ContainsFunc(w.nodes, func(o *node) bool {
 		_, recorded := st.Member(o.name)
