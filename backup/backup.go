@@ -112,7 +112,7 @@ func (d Desk) Delete(ctx context.Context, force bool) error {
 		if err := s.Remove(ctx, archiveInfo, archiveInfo+repo.Copy, backupInfo, backupInfo+repo.Copy); err != nil {
 			return err
 		}
-		for _, dir := range []string{repo.ArchivePath(s.Name), repo.BackupPath(s.Name), repo.TailPath(s.Name), repo.HolePath(s.Name)} {
+		for _, dir := range repo.Roots(s.Name) {
 			if err := s.RemoveAll(ctx, dir); err != nil {
 				return err
 			}

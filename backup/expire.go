@@ -112,7 +112,7 @@ func (d Desk) expire(ctx context.Context, s *stanza.Stanza, p retain.Policy, lab
 		return found, err
 	}
 	if t, ok := s.Storage.(repo.Tree); ok && !dry {
-		for _, dir := range []string{repo.ArchivePath(s.Name), repo.BackupPath(s.Name), repo.TailPath(s.Name), repo.HolePath(s.Name)} {
+		for _, dir := range repo.Roots(s.Name) {
 			if err := t.Sweep(ctx, dir); err != nil {
 				d.Voice.Warn("%s: what was left half written stays: %s", s, err) // nothing depends on it
 			}

@@ -2,8 +2,6 @@ package control
 
 import (
 	"context"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -76,21 +74,11 @@ func (h House) stage() (pki.Stage, error) {
 }
 
 func certificatesIn(path string) (all []Certificate, err error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
+	found, err := pki.Certificates(path)
+	for _, c := range found {
 		all = append(all, Certificate{Of: c.Subject.CommonName, Path: path, Signed: c.Issuer.CommonName, Until: c.NotAfter})
 	}
-	if len(all) == 0 {
-		return nil, fmt.Errorf("%s holds no certificate", path)
-	}
-	return all, nil
+	return all, err
 }
 
 // RenewCertificates gives the nodes of this machine other certificates and keys: with

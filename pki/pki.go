@@ -110,15 +110,13 @@ func newAuthority(name string) (cert, key []byte, err error) {
 // key is of signs.
 func authorityIn(dir string) (*Authority, error) {
 	a := &Authority{File: filepath.Join(dir, "ca.pem")}
-	text, err := os.ReadFile(a.File)
-	if err != nil {
+	var err error
+	if a.trust, err = Certificates(a.File); err != nil {
 		return nil, err
 	}
-	if a.trust, err = certificates(text); err != nil {
-		return nil, fmt.Errorf("%s: %w", a.File, err)
-	}
 	keyFile := filepath.Join(dir, "ca.key")
-	if text, err = os.ReadFile(keyFile); err != nil {
+	text, err := os.ReadFile(keyFile)
+	if err != nil {
 		return nil, err
 	}
 	if a.key, err = keyOf(text); err != nil {
@@ -135,20 +133,24 @@ func authorityIn(dir string) (*Authority, error) {
 	return a, nil
 }
 
-// certificates are those of a file.
-func certificates(text []byte) (all []*x509.Certificate, err error) {
+// Certificates are those of a file: one or more.
+func Certificates(file string) (all []*x509.Certificate, err error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "CERTIFICATE" {
 			continue
 		}
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", file, err)
 		}
 		all = append(all, c)
 	}
 	if len(all) == 0 {
-		return nil, errors.New("it holds no certificate")
+		return nil, fmt.Errorf("%s holds no certificate", file)
 	}
 	return all, nil
 }
@@ -258,13 +260,9 @@ func (a *Authority) certify(files spec.TLS, name string, addrs []netip.Addr) err
 // signs no more; with anew in any case. It has the node trust what is to be trusted
 // now, and says what of both it changed.
 func (a *Authority) Renew(files spec.TLS, anew bool) (cert, trust bool, err error) {
-	text, err := os.ReadFile(files.Cert)
+	has, err := Certificates(files.Cert)
 	if err != nil {
 		return false, false, err
-	}
-	has, err := certificates(text)
-	if err != nil {
-		return false, false, fmt.Errorf("%s: %w", files.Cert, err)
 	}
 	st, err := os.Stat(files.Cert)
 	if err != nil {

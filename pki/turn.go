@@ -28,25 +28,26 @@ const (
 // StageOf says how far the authority in dir is.
 func StageOf(dir string) (Stage, error) {
 	a, err := authorityIn(dir)
-	switch {
-	case err != nil:
+	if err != nil {
 		return "", err
-	case len(a.trust) < 2:
-		return Settled, nil
-	case exists(filepath.Join(dir, "next.key")):
-		return Announced, nil
 	}
-	return Signing, nil
+	return a.stage(), nil
+}
+
+func (a *Authority) stage() Stage {
+	switch {
+	case len(a.trust) < 2:
+		return Settled
+	case exists(filepath.Join(filepath.Dir(a.File), "next.key")):
+		return Announced
+	}
+	return Signing
 }
 
 // Turn takes the next step from the authority in dir to another one: Settled becomes
 // Announced, Announced Signing, and Signing Settled again. Ended anywhere, it is
 // given again.
 func Turn(dir, name string) (Stage, error) {
-	at, err := StageOf(dir)
-	if err != nil {
-		return "", err
-	}
 	a, err := authorityIn(dir)
 	if err != nil {
 		return "", err
@@ -55,7 +56,7 @@ func Turn(dir, name string) (Stage, error) {
 	if err := remember(dir, certFile, keyFile); err != nil {
 		return "", err
 	}
-	switch at {
+	switch a.stage() {
 	case Settled:
 		cert, key, err := newAuthority(name + " of " + time.Now().UTC().Format(time.DateTime))
 		if err == nil {

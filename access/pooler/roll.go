@@ -78,7 +78,7 @@ func (r *Roll) Secret(ctx context.Context, user string) (secret string, known bo
 
 // Once asks once, without waiting for a server that is not there.
 func (r *Roll) Once(ctx context.Context, user string) (secret string, known bool, err error) {
-	result, err := r.asker.ask(ctx, r.Config, secretQuery, []byte(user))
+	result, err := r.asker.ask(ctx, r.Config.Copy, secretQuery, []byte(user))
 	switch {
 	case err != nil || len(result.Rows) == 0:
 		return "", false, err
@@ -97,8 +97,8 @@ type asker struct {
 	conn *pgconn.PgConn
 }
 
-// ask connects if there is no connection, or if that of before has ended.
-func (a *asker) ask(ctx context.Context, config *pgconn.Config, query string, args ...[]byte) (*pgconn.Result, error) {
+// ask connects if there is no connection, or if that of before has ended. config is asked for each anew.
+func (a *asker) ask(ctx context.Context, config func() *pgconn.Config, query string, args ...[]byte) (*pgconn.Result, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err := ctx.Err(); err != nil { // others came first
@@ -108,7 +108,7 @@ func (a *asker) ask(ctx context.Context, config *pgconn.Config, query string, ar
 		fresh := a.conn == nil || a.conn.IsClosed()
 		if fresh {
 			var err error
-			if a.conn, err = pgconn.ConnectConfig(ctx, config); err != nil {
+			if a.conn, err = pgconn.ConnectConfig(ctx, config()); err != nil {
 				return nil, err
 			}
 		}

@@ -35,7 +35,7 @@ type Lookout struct {
 func (l *Lookout) Waits(ctx context.Context, pid uint32) (bool, error) {
 	ctx, stop := context.WithTimeout(ctx, lookoutWithin)
 	defer stop()
-	got, err := l.asker.ask(ctx, l.Config(), fmt.Sprintf("SELECT 1 FROM pg_catalog.pg_stat_get_activity(%d) WHERE wait_event = 'SyncRep'", int32(pid)))
+	got, err := l.asker.ask(ctx, l.Config, fmt.Sprintf("SELECT 1 FROM pg_catalog.pg_stat_get_activity(%d) WHERE wait_event = 'SyncRep'", int32(pid)))
 	return err == nil && len(got.Rows) > 0, err
 }
 

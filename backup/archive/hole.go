@@ -13,6 +13,7 @@ import (
 
 	"howdah/backup/repo"
 	"howdah/backup/stanza"
+	"howdah/nodefile"
 )
 
 const holeSuffix = ".json"
@@ -26,22 +27,7 @@ func (s Spool) GiveUp(h repo.Hole) error {
 	if err := os.MkdirAll(s.lost(), 0o750); err != nil {
 		return err
 	}
-	path := filepath.Join(s.lost(), h.First+holeSuffix)
-	if err := os.WriteFile(path+tempSuffix, h.Bytes(), 0o640); err != nil {
-		return err
-	}
-	if err := errors.Join(syncPath(path+tempSuffix), os.Rename(path+tempSuffix, path)); err != nil {
-		return err
-	}
-	return syncPath(s.lost())
-}
-
-func syncPath(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return nodefile.WriteFile(filepath.Join(s.lost(), h.First+holeSuffix), h.Bytes(), 0o640, -1, -1)
 }
 
 // GivenUp is what was noted, in the order of the log.

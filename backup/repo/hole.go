@@ -37,6 +37,11 @@ func HolePath(stanza string, rest ...string) string {
 	return path.Join(append([]string{"wal-holes", stanza}, rest...)...)
 }
 
+// Roots are the directories of all that a stanza has in a repository.
+func Roots(stanza string) []string {
+	return []string{ArchivePath(stanza), BackupPath(stanza), TailPath(stanza), HolePath(stanza)}
+}
+
 // ParseHole reads a record.
 func ParseHole(data []byte) (h Hole, err error) {
 	if err := json.Unmarshal(data, &h); err != nil {

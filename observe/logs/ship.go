@@ -10,7 +10,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"os"
@@ -23,6 +22,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
+	"howdah/lifecycle"
 	"howdah/logkey"
 	"howdah/nodefile"
 	"howdah/observe/logbook"
@@ -48,34 +48,21 @@ func Ship(ctx context.Context, n spec.Node, to string, m *Meter, log *slog.Logge
 	}
 	defer s.unzip.Close()
 	last := time.Now()
-	for failed := 0; ; {
-		pause, began := shipEvery, time.Now()
+	lifecycle.Feed(ctx, shipEvery, shipPause, func(ctx context.Context) (bool, error) {
+		began := time.Now()
 		more, err := s.turn(ctx)
 		m.worked(s.meant, time.Since(began), began.Sub(last))
 		s.counted(err != nil && ctx.Err() == nil)
 		last = began
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err != nil:
-			if failed++; failed == 1 {
-				log.Warn("logs not sent", logkey.Addr, s.name, logkey.Error, err)
-			}
-			pause = min(shipPause, shipEvery<<min(failed, 10))
-			pause = pause/2 + rand.N(pause/2)
-		case failed > 0:
-			failed = 0
-			log.Info("logs are sent again", logkey.Addr, s.name)
-			continue
-		case more:
-			continue
+		return more, err
+	}, func(err error) {
+		if err != nil {
+			log.Warn("logs not sent", logkey.Addr, s.name, logkey.Error, err)
+			return
 		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return nil
-		}
-	}
+		log.Info("logs are sent again", logkey.Addr, s.name)
+	})
+	return nil
 }
 
 // A shipper sends to one store.

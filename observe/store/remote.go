@@ -9,7 +9,6 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"os"
@@ -23,6 +22,7 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
+	"howdah/lifecycle"
 	"howdah/logkey"
 	"howdah/nodefile"
 )
@@ -75,31 +75,14 @@ func (s *Store) remote(ctx context.Context, to string) error {
 	if err != nil {
 		return err
 	}
-	for failed := 0; ; {
-		pause := remoteEvery
-		more, err := r.turn(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err != nil:
-			if failed++; failed == 1 {
-				s.Log.Warn("metrics not sent", logkey.Addr, r.name, logkey.Error, err)
-			}
-			pause = min(remotePause, time.Second<<min(failed, 10))
-			pause = pause/2 + rand.N(pause/2)
-		case failed > 0:
-			failed = 0
-			s.Log.Info("metrics are sent again", logkey.Addr, r.name)
-			continue
-		case more:
-			continue
+	lifecycle.Feed(ctx, remoteEvery, remotePause, r.turn, func(err error) {
+		if err != nil {
+			s.Log.Warn("metrics not sent", logkey.Addr, r.name, logkey.Error, err)
+			return
 		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return nil
-		}
-	}
+		s.Log.Info("metrics are sent again", logkey.Addr, r.name)
+	})
+	return nil
 }
 
 // turn sends the next slice of time, if it is over; more says that there may be another.
