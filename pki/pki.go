@@ -60,12 +60,7 @@ func OpenAuthority(dir, name string) (*Authority, error) {
 	case err == nil:
 		return a, nil
 	case !errors.Is(err, fs.ErrNotExist) || exists(certFile):
-		return nil, &problem.Error{
-			Code: "ca-unusable",
-			What: "cannot use the cluster's certificate authority in " + dir,
-			Do:   "restore ca.pem and ca.key from a copy; remove both (and every node's certificate) only if the whole cluster is set up anew",
-			Err:  err,
-		}
+		return nil, unusable(dir, err)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("certificate authority: %w", err)
@@ -84,6 +79,15 @@ func OpenAuthority(dir, name string) (*Authority, error) {
 		return nil, fmt.Errorf("certificate authority: %w", err)
 	}
 	return a, nil
+}
+
+func unusable(dir string, err error) error {
+	return &problem.Error{
+		Code: "ca-unusable",
+		What: "cannot use the cluster's certificate authority in " + dir,
+		Do:   "restore ca.pem and ca.key from a copy; remove both (and every node's certificate) only if the whole cluster is set up anew",
+		Err:  err,
+	}
 }
 
 // newAuthority makes a certificate that signs others, and its key.

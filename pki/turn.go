@@ -25,11 +25,14 @@ const (
 	Signing   Stage = "signing"   // the second one signs, and the first is trusted still
 )
 
-// StageOf says how far the authority in dir is.
+// StageOf says how far the authority in dir is; fs.ErrNotExist: there is none.
 func StageOf(dir string) (Stage, error) {
 	a, err := authorityIn(dir)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return "", err
+	case err != nil:
+		return "", unusable(dir, err)
 	}
 	return a.stage(), nil
 }

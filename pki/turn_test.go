@@ -9,9 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"howdah/problem"
 	"howdah/spec"
 )
 
@@ -202,5 +204,22 @@ func TestPeersKeepWhatTheyKnow(t *testing.T) {
 	}
 	if err := errors.Join(one.dial(two), two.dial(one)); err != nil {
 		t.Error(err)
+	}
+}
+
+// A key that is damaged is told with what to do, and is not taken for one that is missing.
+func TestADamagedAuthorityIsTold(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := StageOf(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without one: %v", err)
+	}
+	if _, err := OpenAuthority(dir, "test"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "ca.key"), []byte("garbage\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := StageOf(dir); problem.Code(err) != "ca-unusable" || !strings.Contains(err.Error(), "ca.key") {
+		t.Errorf("with a damaged key: %v", err)
 	}
 }
