@@ -2,7 +2,6 @@ package ha
 
 import (
 	"testing"
-	"time"
 
 	"howdah/cluster"
 	"howdah/ha/quorum"
@@ -67,7 +66,7 @@ func TestCascade(t *testing.T) {
 		{"and somebody streams", leader, func(v *View) {
 			quorumOn(v)
 			v.Server.Spare, v.Server.Replicas = []string{"b", "c"}, nil
-			v.Memory.Story = Story{Kind: cluster.KindCrash, From: "z", Begun: v.Wall, Served: now - time.Second, End: 1000}
+			v.Memory.Story = Story{Kind: cluster.KindCrash, From: "z", Begun: v.Wall, Served: now - settles/2, End: 1000}
 			v.Memory.Sync.Rule, v.Memory.Sync.Written = quorum.Any(1, "b", "c"), quorum.Any(1, "b", "c")
 		}, "leader=self server=primary -> nothing"},
 		{"the leader drops it", leader, led, "leader=self server=primary slots=missing -> slots(b)"},

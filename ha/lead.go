@@ -3,6 +3,7 @@ package ha
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"howdah/cluster"
 	"howdah/pg"
@@ -145,11 +146,15 @@ func (t *turn) leadPrimary() {
 }
 
 // settling says that no standby confirms what this new primary writes yet. Until one
-// does nothing is acknowledged, and all that can wait waits: disks are slow enough.
+// does nothing is acknowledged, and all that can wait waits: disks are slow enough. Not
+// for long: the only standby left may be one that is rewound first, after our checkpoint.
 func (t *turn) settling() bool {
 	s := &t.m.Story
-	return s.Kind != "" && !s.reached(cluster.PhaseWrites) && t.synchronous() && (s.Served == 0 || t.Now < s.Served+pageWaits)
+	return s.Kind != "" && !s.reached(cluster.PhaseWrites) && t.synchronous() && (s.Served == 0 || t.Now < s.Served+settles)
 }
+
+// settles is what standbys that need nothing of a new primary but its log take to confirm.
+const settles = time.Second
 
 // slots keeps one physical slot for every other member of the cluster. One that this
 // server had ready as a standby, and that nobody has come for, is made to hold the log.

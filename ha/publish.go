@@ -57,7 +57,8 @@ func (t *turn) member() {
 		return
 	}
 	urgent := !same || seen.State != want.State || seen.Role != want.Role || seen.Timeline != want.Timeline ||
-		seen.ReplicationState != want.ReplicationState || seen.Pause != want.Pause
+		seen.ReplicationState != want.ReplicationState || seen.Pause != want.Pause ||
+		seen.RewindSource() != want.RewindSource() // who is to be rewound waits for it
 	every := t.Timers.Renew
 	if t.leading() && t.Server.Primary() {
 		every *= 10 // its position goes out with each renewal, as the status

@@ -64,6 +64,13 @@ func TestPublish(t *testing.T) {
 			v.Memory.LastNote, v.Server.Timeline = now, 3
 		}, me},
 		{"a stream that is lost, too", shown(standby), func(v *View) { v.Memory.LastNote, v.Server.Streaming = now, false }, me + " " + why},
+		{"that it may be a rewind's source, too", shown(func() View {
+			v := leader()
+			v.Server.Control.Timeline = 1
+			return v
+		}), func(v *View) {
+			v.Memory.LastNote, v.Memory.Told, v.Server.Control.Timeline = now, now, v.Server.Timeline
+		}, "members/a"},
 		{"maintenance is acknowledged", shown(standby), func(v *View) {
 			v.Memory.LastNote, v.State.Config.Data = now, map[string]any{"pause": true}
 		}, me + " " + why},

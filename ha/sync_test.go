@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -224,6 +225,20 @@ func said(v View) []problem.Error {
 		}
 	}
 	return nil
+}
+
+// A new primary writes its checkpoint once a standby confirms, or soon: the only one
+// left may have to be rewound, which begins with that checkpoint.
+func TestTheCheckpointWaitsForWhoConfirms(t *testing.T) {
+	for served, want := range map[time.Duration]bool{settles / 2: false, settles: true} {
+		v := leader()
+		quorumOn(&v)
+		v.Server.Replicas, v.Server.Control.Timeline = nil, 1
+		v.Memory.Story = Story{Kind: cluster.KindCrash, From: "z", Begun: v.Wall, Served: now - served, End: 1000}
+		if got := slices.ContainsFunc(Decide(v).Actions, func(a Action) bool { return a == Checkpoint{} }); got != want {
+			t.Errorf("%s after it began to write a checkpoint is due: %v, want %v", served, got, want)
+		}
+	}
 }
 
 // People are told of commits that wait in vain, and of those that do not wait.
