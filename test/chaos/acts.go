@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -54,6 +57,13 @@ var kinds = []struct {
 		return all("freeze"), []step{all("thaw")}
 	}},
 	{"freeze-gateway", false, fault("freeze", "thaw", "--role", "gateway")},
+	{"kill-jobs", false, signal("jobs", unix.SIGKILL)},
+	{"freeze-jobs", false, func(r *run, m string) (step, []step) {
+		stop, _ := signal("jobs", unix.SIGSTOP)(r, m)
+		cont, _ := signal("jobs", unix.SIGCONT)(r, m)
+		return stop, []step{cont}
+	}},
+	{"fill-disk", false, fill},
 	{"partition", true, fault("partition", "heal")},
 	{"partition-from-members", true, func(r *run, m string) (step, []step) {
 		var others []string
@@ -80,7 +90,7 @@ func (r *run) pick(leader string) act {
 		if r.draw.IntN(2) == 0 {
 			member = leader
 		}
-		if k.network && !r.cut || k.name == "reinit" && member == leader {
+		if k.network && !r.cut || k.name == "fill-disk" && !r.Disks || k.name == "reinit" && member == leader {
 			continue // it would be refused
 		}
 		whom := member
@@ -111,6 +121,30 @@ func fault(verb, back string, flags ...string) func(*run, string) (step, []step)
 		}
 		return howdah(slices.Concat([]string{"fault", verb, member}, flags)...), undo
 	}
+}
+
+// fill leaves no byte free on the file system of a node.
+func fill(_ *run, member string) (step, []step) {
+	ballast := func(c *outside.Cluster) string { return filepath.Join(c.Node(member).Paths.Dir, "ballast") }
+	return func(_ context.Context, c *outside.Cluster) error {
+			f, err := os.Create(ballast(c))
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			for size := int64(64 << 20); size >= 4096; {
+				at, err := f.Seek(0, io.SeekEnd)
+				if err != nil {
+					return err
+				}
+				if err := unix.Fallocate(int(f.Fd()), 0, at, size); err != nil {
+					size /= 2 // as much as there is, and then the rest
+				}
+			}
+			return nil
+		}, []step{func(_ context.Context, c *outside.Cluster) error {
+			return os.Remove(ballast(c))
+		}}
 }
 
 func signal(role string, sig unix.Signal) func(*run, string) (step, []step) {

@@ -28,6 +28,7 @@ type Options struct {
 	Seed   uint64
 	For    time.Duration
 	Keeps  bool // nothing acknowledged may be lost: quorum commit
+	Disks  bool // every node's directory is a file system of its own, which may be filled
 	Within time.Duration
 	Log    func(format string, args ...any)
 }

@@ -66,3 +66,13 @@ func (r Report) String() string {
 		r.Seed, len(r.Faults), r.Rows, r.Lost, r.Overlap, r.Operations, r.Ordered, r.Refused)
 	return b.String()
 }
+
+// Timeline lists what was done, and how long writes stood still for it.
+func (r Report) Timeline() string {
+	var b strings.Builder
+	b.WriteString("\n| at s | fault | ms without writes |\n|--:|---|--:|\n")
+	for _, f := range r.Faults {
+		fmt.Fprintf(&b, "| %.1f | %s | %d |\n", f.At.Seconds(), f, f.Outage.Milliseconds())
+	}
+	return b.String()
+}

@@ -3,9 +3,15 @@ package e2e
 import (
 	"context"
 	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"howdah/test/chaos"
 )
@@ -14,6 +20,8 @@ var (
 	chaosFor  = flag.Duration("chaos", 0, "how long the cluster is broken at random (2m, or 20 s in short mode)")
 	chaosSeed = flag.Uint64("seed", 1, "of what TestChaos draws")
 	chaosMode = flag.String("mode", "quorum", "synchronous_mode of the cluster that TestChaos breaks: off, on, quorum")
+	chaosDisk = flag.Bool("disks", false, "TestChaos gives every node a file system of its own, in memory (2 GB each), and fills it too; needs root")
+	proof     = flag.String("proof", "", "directory that TestChaos writes its report into, as MODE-SEED.md")
 )
 
 // service is what it may take, on a busy machine, until clients write again
@@ -28,6 +36,13 @@ func TestChaos(t *testing.T) {
 			long = 20 * time.Second
 		}
 	}
+	var mounts []string
+	t.Cleanup(func() { // once the cluster is no more
+		for _, dir := range mounts {
+			_ = unix.Unmount(dir, unix.MNT_DETACH)
+			_ = os.RemoveAll(filepath.Dir(filepath.Dir(dir)))
+		}
+	})
 	w := own(t)
 	keeps := *chaosMode != "off"
 	if keeps {
@@ -37,15 +52,61 @@ func TestChaos(t *testing.T) {
 	}
 	w.undo()
 	w.whole()
+	if *chaosDisk {
+		mounts = w.disks()
+	}
 	if *chaosMode == "on" {
 		w.howdah("edit-config", "--yes", "--set", "synchronous_mode=on")
 		w.until("somebody else counts", func() bool { return strings.Contains(w.howdah("list"), "Sync Standby") })
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), long+3*forTest)
 	defer cancel()
-	report, err := chaos.Run(ctx, w.Cluster, chaos.Options{Seed: *chaosSeed, For: long, Keeps: keeps, Within: service, Log: t.Logf})
+	report, err := chaos.Run(ctx, w.Cluster, chaos.Options{Seed: *chaosSeed, For: long, Keeps: keeps, Disks: *chaosDisk, Within: service, Log: t.Logf})
 	t.Logf("\n%s", report)
 	if err != nil {
 		t.Error(err)
 	}
+	if *proof != "" {
+		w.proven(report, long, err)
+	}
+}
+
+// disks moves each node onto a file system of its own, which is unmounted by the caller.
+func (w *world) disks() []string {
+	w.t.Helper()
+	root(w.t)
+	w.howdah("down", "--yes")
+	var mounts []string
+	for _, n := range w.Nodes {
+		dir := n.Paths.Dir
+		w.check(os.Rename(dir, dir+".aside"))
+		w.check(os.Mkdir(dir, 0o755))
+		w.check(unix.Mount("tmpfs", dir, "tmpfs", 0, "size=2g,mode=0755"))
+		mounts = append(mounts, dir)
+		w.run("cp", "-a", dir+".aside/.", dir)
+		w.check(os.RemoveAll(dir + ".aside"))
+	}
+	w.up()
+	w.whole()
+	return mounts
+}
+
+// proven writes what was seen, with how to see it again.
+func (w *world) proven(report chaos.Report, long time.Duration, failed error) {
+	w.t.Helper()
+	verdict := "Nothing that may not be was seen."
+	if failed != nil {
+		verdict = "**Failed**: " + failed.Error()
+	}
+	disks := ""
+	if *chaosDisk {
+		disks = " -disks"
+	}
+	version, err := w.Run(context.Background(), "version")
+	w.check(err)
+	load, _ := os.ReadFile("/proc/loadavg")
+	text := fmt.Sprintf("# synchronous_mode %s, seed %d\n\n`make chaos ARGS=\"-chaos %s -mode %s -seed %d%s\"` on %s, %d processors, load %s at its end; %s\n\n%s\n\n%s\n",
+		*chaosMode, report.Seed, long, *chaosMode, report.Seed, disks, time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(),
+		strings.Join(strings.Fields(string(load))[:3], " "), strings.TrimSpace(version.Out), report, verdict)
+	w.check(os.WriteFile(filepath.Join(*proof, fmt.Sprintf("%s-%d.md", *chaosMode, report.Seed)), []byte(text+report.Timeline()), 0o644))
 }
