@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -57,6 +58,9 @@ type Role struct {
 	// Sockets is where the role gives them back to a new supervisor.
 	Sockets string
 }
+
+// agentGrace is how long an agent may take to hand over and to stop its server.
+const agentGrace = 80 * time.Second
 
 // gateway is the role that serves clients.
 const gateway = "gateway"
@@ -129,7 +133,7 @@ func Roles(n spec.Node) []Role {
 		},
 		// Longer than the agent gives its own parts (agent.Grace): it ends by
 		// itself, and is killed only when it hangs.
-		OOM: oomRole, Slack: 20 * time.Millisecond, Grace: 80 * time.Second,
+		OOM: oomRole, Slack: 20 * time.Millisecond, Grace: agentGrace,
 	})
 	if n.VIP.Address != "" {
 		// It goes first: who is being stopped is not to be connected to any more,
@@ -162,16 +166,22 @@ func RoleFile(n spec.Node, role string) process.File {
 // primary still has a store to let go of its key in.
 const Drain = unix.SIGUSR1
 
+// Leave is the signal at which the supervisor ends and its roles go on: the next one
+// finds them, and has each begin anew, with the program and the description of the
+// node that are there then. At the same signal an agent ends at a quiet moment, and
+// leaves server and key to its successor.
+const Leave = unix.SIGUSR2
+
 // haste is what a role that is being stopped has left after a second signal.
 const haste = 3 * time.Second
 
 // Run supervises nodes, all that this machine has of its inventory, until ctx
 // ends or SIGTERM or SIGINT arrives; a second signal shortens what the roles have
-// left to stop. At SIGHUP it lets go of nodes that were retired. beside are what else
+// left to stop. At Leave it ends alone. At SIGHUP it lets go of nodes that were retired. beside are what else
 // is to be done for them as long.
 func Run(ctx context.Context, nodes []spec.Node, log *slog.Logger, beside ...lifecycle.Part) error {
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, Drain)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, Drain, Leave)
 	defer signal.Stop(signals)
 
 	var all []*share
@@ -208,6 +218,7 @@ func Run(ctx context.Context, nodes []spec.Node, log *slog.Logger, beside ...lif
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	var leaves atomic.Bool
 	hurry := make(chan struct{})
 	ended := make(chan struct{})
 	defer close(ended)
@@ -220,6 +231,14 @@ func Run(ctx context.Context, nodes []spec.Node, log *slog.Logger, beside ...lif
 						sh.let(s == Drain)
 					}
 					continue
+				}
+				if s == Leave && !stopping {
+					for _, sh := range all {
+						if err := sh.left().write(); err != nil {
+							log.Error("the next supervisor will leave the roles as they are", logkey.Error, err)
+						}
+					}
+					leaves.Store(true)
 				}
 				log.Info("stopping", logkey.Signal, s.String(), "again", stopping)
 				cancel()
@@ -254,7 +273,7 @@ func Run(ctx context.Context, nodes []spec.Node, log *slog.Logger, beside ...lif
 	stage("guard", guards)
 	for _, s := range all {
 		if s.node.DNS.Hosts != "" {
-			h := &hosts{node: s.node, log: s.log}
+			h := &hosts{node: s.node, log: s.log, leaves: leaves.Load}
 			parts = append(parts, lifecycle.Part{Name: "hosts file", Run: h.Run, Grace: time.Second})
 		}
 	}
@@ -265,7 +284,7 @@ func Run(ctx context.Context, nodes []spec.Node, log *slog.Logger, beside ...lif
 				if r.Name != name {
 					continue
 				}
-				keeper := &process.Keeper{Reaper: reaper, Log: s.log, Hurry: hurry, Haste: haste}
+				keeper := &process.Keeper{Reaper: reaper, Log: s.log, Hurry: hurry, Haste: haste, Leaves: leaves.Load}
 				part, done := s.part(r, keeper)
 				defer done()
 				together = append(together, part)
@@ -273,6 +292,13 @@ func Run(ctx context.Context, nodes []spec.Node, log *slog.Logger, beside ...lif
 		}
 		stage(name, together)
 	}
+	parts = append(parts, lifecycle.Part{Name: "renewal", Grace: time.Second, Run: func(ctx context.Context) error {
+		if err := renew(ctx, all, log); err != nil {
+			log.Error("roles that a predecessor left stay as they are", logkey.Error, err)
+		}
+		<-ctx.Done()
+		return nil
+	}})
 	err = lifecycle.Run(ctx, append(parts, beside...)...)
 	log.Info("supervisor stopped")
 	return err

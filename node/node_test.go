@@ -73,8 +73,11 @@ func supervise(dirs ...string) {
 // role does what the file behave-NAME says, and notes its stop in events.
 func role(name, dir string) {
 	behaviour, _ := os.ReadFile(filepath.Join(dir, "behave-"+name))
-	term := make(chan os.Signal, 1)
+	term, leave := make(chan os.Signal, 1), make(chan os.Signal, 1)
 	signal.Notify(term, unix.SIGTERM)
+	if name == "agent" {
+		signal.Notify(leave, Leave)
+	}
 	switch string(behaviour) {
 	case "die":
 		note(dir, name+" died")
@@ -86,8 +89,13 @@ func role(name, dir string) {
 		select {}
 	}
 	ready(dir)
-	<-term
-	note(dir, name+" stopped")
+	how := " stopped"
+	select {
+	case <-term:
+	case <-leave:
+		how = " left"
+	}
+	note(dir, name+how)
 	os.Exit(0)
 }
 

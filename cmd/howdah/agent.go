@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"log/slog"
+	"os"
+	"os/signal"
 	"time"
 
 	"howdah/api"
@@ -10,6 +12,7 @@ import (
 	"howdah/ha/agent"
 	"howdah/lease"
 	"howdah/lifecycle"
+	"howdah/node"
 	"howdah/node/process"
 	"howdah/nodefile"
 	"howdah/pki"
@@ -27,7 +30,15 @@ func runAgent(ctx context.Context, dir string) error {
 		return err
 	}
 	process.Threads(8) // as many as it comes to use: none is left for the runtime's watcher to make
-	return agent.Run(ctx, n, log, rest)
+	left := make(chan os.Signal, 1)
+	signal.Notify(left, node.Leave)
+	defer signal.Stop(left)
+	leave := make(chan struct{})
+	go func() {
+		<-left
+		close(leave)
+	}()
+	return agent.Run(ctx, leave, n, log, rest)
 }
 
 // restOf is the agent's REST interface.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"path/filepath"
 	"time"
 
 	"howdah/lifecycle"
@@ -38,7 +39,8 @@ func runMachine(ctx context.Context, dir, host string, w spec.World) error {
 			logger(n).Info("console", logkey.Addr, "https://"+n.Observe.Console, "password_in", n.Observe.Secrets)
 		}
 	}
-	return node.Run(ctx, nodes, logger(whose), lifecycle.Again(lifecycle.Part{
+	run := filepath.Dir(nodes[0].Paths.Run)
+	return node.Run(ctx, nodes, logger(whose), node.Forsaken(run, nodes, logger(whose)), lifecycle.Again(lifecycle.Part{
 		Name: "certificates", Grace: time.Second,
 		Run: func(ctx context.Context) error { return machine.KeepCertified(ctx, dir, nodes, logger(whose)) },
 	}, func(name string, err error, pause time.Duration) {

@@ -60,8 +60,9 @@ type Inside struct {
 type Door func(Inside) lifecycle.Part
 
 // Run is the agent of one node, until ctx ends; then it hands over, stops the
-// server and returns. Killed, it leaves the server running for its successor.
-func Run(ctx context.Context, node spec.Node, log *slog.Logger, doors ...Door) error {
+// server and returns. Once leave is closed it returns at the next quiet moment and
+// leaves server and key to its successor, as it does at any moment when it is killed.
+func Run(ctx context.Context, leave <-chan struct{}, node spec.Node, log *slog.Logger, doors ...Door) error {
 	if err := node.Agent.Timers.Validate(); err != nil {
 		return fmt.Errorf("timers of %s: %w", node.Member, err)
 	}
@@ -97,6 +98,7 @@ func Run(ctx context.Context, node spec.Node, log *slog.Logger, doors ...Door) e
 			return ha.VIP{Address: v.Address, Held: v.Held, Problem: v.Problem}
 		}
 	}
+	h.leave = leave
 	h.beats.wake = make(chan struct{}, 1)
 	peers, err := pki.Open(node.TLS)
 	if err != nil {
@@ -178,6 +180,7 @@ type hands struct {
 	beats    beats
 	appeals  appeals
 	giveUp   context.CancelFunc
+	leave    <-chan struct{}
 	begun    sync.WaitGroup
 	ctx      context.Context // of everything begun; ends with the loop
 }
@@ -219,7 +222,7 @@ func (h *hands) run(ctx context.Context) error {
 	defer h.begun.Wait()
 	defer cancel()
 	h.ctx = work
-	asked := ctx.Done()
+	asked, leave, leaving := ctx.Done(), h.leave, false
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var reread time.Duration
@@ -227,6 +230,10 @@ func (h *hands) run(ctx context.Context) error {
 		d := h.loop.Turn()
 		h.shown.Set(h.loop.Shown())
 		if h.loop.Done() {
+			return nil
+		}
+		if leaving && h.loop.AtRest() {
+			h.log.Info("left to a successor")
 			return nil
 		}
 		for rests := true; rests; {
@@ -250,6 +257,9 @@ func (h *hands) run(ctx context.Context) error {
 				asked = nil
 				h.log.Info("stopping")
 				h.loop.Stop()
+			case <-leave:
+				leave, leaving = nil, true
+				h.log.Info("leaving at the next quiet moment")
 			case <-h.snapshots.Changed(h.parsed):
 				reread = now
 			case a := <-h.answers:

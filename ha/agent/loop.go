@@ -105,6 +105,13 @@ func (l *Loop) Stop() { l.stopping = true }
 // Done says that the agent has ended what it had to.
 func (l *Loop) Done() bool { return l.decided.Memory.Leaving.Done }
 
+// AtRest says that this is a good moment to leave the server to another agent.
+func (l *Loop) AtRest() bool {
+	v := l.view
+	v.Now, v.Job, v.LockBusy, v.NoteBusy, v.Moving, v.RoundBusy = l.Hands.Boot(), l.job, l.lock, l.note, l.moving, l.asking
+	return !l.stopping && l.next == nil && l.ended == nil && ha.AtRest(&v, &l.decided)
+}
+
 // Answered brings the end of a request.
 func (l *Loop) Answered(lane ha.Lane, a ha.Answer) {
 	if lane == ha.Lock {

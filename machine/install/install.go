@@ -72,7 +72,9 @@ func (w Want) PID() string { return Run + "/" + w.Member + "/node.pid" }
 
 // UnitText is the unit by which systemd runs the supervisor. Its roles and the server
 // outlive it (KillMode), have cgroups of their own (Delegate), and the kernel's choice
-// among them when memory ends is no reason to stop the others (OOMPolicy).
+// among them when memory ends is no reason to stop the others (OOMPolicy). A restart
+// of the unit leaves the roles to the next supervisor (RestartKillSignal, which systemd
+// has since version 244; an older one stops them); to stop it stops the node.
 func (w Want) UnitText() string {
 	return `# Written by "howdah install".
 [Unit]
@@ -83,6 +85,7 @@ After=network-online.target time-sync.target
 [Service]
 ExecStart=` + strings.Join(w.Command(), " ") + `
 KillMode=process
+RestartKillSignal=SIGUSR2
 Delegate=yes
 OOMPolicy=continue
 Restart=always
@@ -320,9 +323,9 @@ setsid `+command+` </dev/null >>`+Log+` 2>&1 &
 	if i := slices.IndexFunc(w.Files, func(file File) bool { return file.Path == Program }); i >= 0 && f.Running != "" && f.Running != w.Files[i].Sum {
 		again := "`systemctl restart " + Unit + "`"
 		if init == None {
-			again = "stop it (SIGTERM) and start it again"
+			again = "send it SIGUSR2 and start it again"
 		}
-		p.Notes = append(p.Notes, "the supervisor there still is the program of before: "+again+" when it suits; if it leads, another member takes over")
+		p.Notes = append(p.Notes, "the supervisor there still is the program of before: "+again+" when it suits; PostgreSQL runs on and keeps its leader")
 	}
 	if slices.ContainsFunc(w.Files, func(f File) bool { return f.Keep && written[f.Path] }) {
 		p.Notes = append(p.Notes, "it knows the others by an earlier authority: `howdah certs renew --due` there")

@@ -131,7 +131,7 @@ func TestTheUnit(t *testing.T) {
 	unit := want().UnitText()
 	for _, line := range []string{
 		"ExecStart=/usr/bin/howdah node /etc/howdah/pigsty.yml --host 10.0.0.1 --dir /var/lib/howdah",
-		"KillMode=process", "Delegate=yes", "OOMPolicy=continue", "Restart=always", "WantedBy=multi-user.target",
+		"KillMode=process", "RestartKillSignal=SIGUSR2", "Delegate=yes", "OOMPolicy=continue", "Restart=always", "WantedBy=multi-user.target",
 	} {
 		if !slices.Contains(strings.Split(unit, "\n"), line) {
 			t.Errorf("no line %q in\n%s", line, unit)

@@ -57,6 +57,8 @@ type Keeper struct {
 	Log    *slog.Logger
 	Hurry  <-chan struct{} // closed: whoever is being stopped has Haste left
 	Haste  time.Duration
+	// Leaves, if set, is asked when ctx ends: true lets every process live on.
+	Leaves func() bool
 }
 
 // Pauses before the next start of a job that keeps dying young.
@@ -90,7 +92,7 @@ func (k *Keeper) Keep(ctx context.Context, j Job) error {
 			select {
 			case end = <-done:
 			case <-ctx.Done():
-				if j.Leave {
+				if j.Leave || k.Leaves != nil && k.Leaves() {
 					return nil
 				}
 				return k.stop(id, done, j, log)

@@ -77,6 +77,11 @@ if [ -n "$SYSTEMD" ]; then
 			setsid $(sed -n 's/^ExecStart=//p' /run/unit) </dev/null >/run/unit.log 2>&1 &
 			echo $! >/run/unit.pid
 			;;
+		restart)
+			kill -$(sed -n 's/^RestartKillSignal=SIG//p' /run/unit) "$pid"
+			while runs; do sleep 0.1; done
+			exec "$0" start
+			;;
 		disable)
 			rm -f /run/enabled
 			[ "$2" != --now ] || ! runs || { kill "$pid"; while runs; do sleep 0.1; done; }
@@ -133,6 +138,27 @@ all:
         pg_default_services: []
         pg_parameters: { shared_buffers: 64MB, maintenance_work_mem: 32MB, max_connections: 50, min_wal_size: 80MB, max_wal_size: 160MB }
 `
+
+// restarts has systemd restart each supervisor: all of its roles begin anew, and
+// nothing of PostgreSQL does.
+func (w *world) restarts(all []*machine, on func(*machine, string) string) {
+	w.t.Helper()
+	const (
+		servers = "grep -hx '[0-9]*' /var/lib/howdah/*/*/data/postmaster.pid; howdah history pg-bare"
+		roles   = "cat /run/howdah/*/{agent,gateway}.pid"
+	)
+	for _, m := range all[:2] {
+		server, before := on(m, servers), on(m, "bash -c '"+roles+"'")
+		on(m, "systemctl restart howdah.service")
+		w.until("the roles of "+m.host+" do not begin anew", func() bool { return on(m, "ls /run/howdah/*/left.json 2>/dev/null | wc -l") == "0\n" })
+		if now := on(m, "bash -c '"+roles+"'"); now == before {
+			w.t.Errorf("%s: roles are %s, as before", m.host, now)
+		}
+		if now := on(m, servers); now != server {
+			w.t.Errorf("%s: server and history were\n%s\nand are\n%s", m.host, server, now)
+		}
+	}
+}
 
 // newKey makes a key of SSH: as a file holds it, and its public half as a line.
 func (w *world) newKey() (private []byte, public string) {
@@ -339,6 +365,9 @@ func TestInstall(t *testing.T) {
 		}
 	}
 
+	if _, err := exec.LookPath("ssh"); err == nil {
+		w.restarts(all, on)
+	}
 	w.rotates(all, func(want int, args ...string) outside.Answer {
 		t.Helper()
 		return run(want, append(args, file, "--yes")...)
