@@ -186,10 +186,11 @@ type Cluster struct {
 	beside  []spec.Node // of other clusters on this machine, whose gateways have its services
 	store   dcs.Store
 	door    door
-	peers   *pki.Peers // how the cluster's machines know each other; nil: they do not
-	local   bool       // every node is on this machine: a playground
-	metrics string     // URL of the store of metrics; "": none is known
-	by      string     // who asks; "": this process's user
+	peers   *pki.Peers    // how the cluster's machines know each other; nil: they do not
+	local   bool          // every node is on this machine: a playground
+	metrics string        // URL of the store of metrics; "": none is known
+	jobs    []spec.Logged // where the jobs of members are asked, of a cluster that is observed
+	by      string        // who asks; "": this process's user
 	now     func() time.Time
 }
 

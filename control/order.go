@@ -14,6 +14,7 @@ import (
 type Order struct {
 	Verb   string `json:"verb"`             // one of Verbs
 	Member string `json:"member,omitempty"` // whom it is about; of a switchover who is to lead, "": whoever is ahead
+	To     string `json:"to,omitempty"`     // of a peek: the moment
 }
 
 // Verbs of orders.
@@ -23,6 +24,7 @@ const (
 	VerbReinit     = "reinit"
 	VerbPause      = "pause"
 	VerbResume     = "resume"
+	VerbPeek       = "peek"
 )
 
 // A Planned order was checked, and not done yet.
@@ -30,6 +32,7 @@ type Planned struct {
 	Text  string                                // what it would do
 	Costs string                                // what clients and data go through
 	Risky bool                                  // it gives up data: a person types the member's name
+	Peek  *Peek                                 // of a peek: what would be used
 	Do    func(context.Context) (string, error) // and what came of it
 }
 
@@ -105,6 +108,8 @@ func (c *Cluster) PlanOrder(ctx context.Context, o Order) (p Planned, err error)
 			}
 			return "cluster " + c.Name + " is " + o.Verb + "d", c.AwaitPause(ctx, on, pauseWithin)
 		}
+	case VerbPeek:
+		return c.planPeek(ctx, o)
 	default:
 		return p, unclear(o)
 	}
@@ -112,7 +117,7 @@ func (c *Cluster) PlanOrder(ctx context.Context, o Order) (p Planned, err error)
 }
 
 func unclear(o Order) error {
-	verbs := []string{VerbSwitchover, VerbRestart, VerbReinit, VerbPause, VerbResume}
+	verbs := []string{VerbSwitchover, VerbRestart, VerbReinit, VerbPause, VerbResume, VerbPeek}
 	if slices.Contains(verbs, o.Verb) {
 		return &problem.Error{Code: "member-unknown", What: "cannot " + o.Verb, Why: "no member is named", Do: "name one"}
 	}

@@ -20,19 +20,19 @@ func TestPlanOrder(t *testing.T) {
 		costs string
 		risky bool
 	}{
-		{Order{VerbSwitchover, ""}, "switch over cluster demo from demo-1 to the most advanced replica", "writes wait", false},
-		{Order{VerbSwitchover, "demo-2"}, "switch over cluster demo from demo-1 to demo-2", "writes wait", false},
-		{Order{VerbSwitchover, "demo-1"}, "candidate-leads", "", false},
-		{Order{VerbRestart, "demo-1"}, "restart PostgreSQL of demo-1", "it leads", false},
-		{Order{VerbRestart, "demo-2"}, "restart PostgreSQL of demo-2", "who reads there", false},
-		{Order{VerbRestart, ""}, "member-unknown", "", false},
-		{Order{VerbRestart, "demo-9"}, "member-unknown", "", false},
-		{Order{VerbReinit, "demo-3"}, "give up the data of demo-3 and copy them anew from the leader", "moved aside", true},
-		{Order{VerbReinit, "demo-1"}, "reinit-refused", "", false},
-		{Order{VerbReinit, ""}, "member-unknown", "", false},
-		{Order{VerbPause, ""}, "pause cluster demo", "nothing is promoted", false},
-		{Order{VerbResume, ""}, "resume cluster demo", "failover is on", false},
-		{Order{"drop", "demo-1"}, "order-unknown", "", false},
+		{Order{Verb: VerbSwitchover, Member: ""}, "switch over cluster demo from demo-1 to the most advanced replica", "writes wait", false},
+		{Order{Verb: VerbSwitchover, Member: "demo-2"}, "switch over cluster demo from demo-1 to demo-2", "writes wait", false},
+		{Order{Verb: VerbSwitchover, Member: "demo-1"}, "candidate-leads", "", false},
+		{Order{Verb: VerbRestart, Member: "demo-1"}, "restart PostgreSQL of demo-1", "it leads", false},
+		{Order{Verb: VerbRestart, Member: "demo-2"}, "restart PostgreSQL of demo-2", "who reads there", false},
+		{Order{Verb: VerbRestart, Member: ""}, "member-unknown", "", false},
+		{Order{Verb: VerbRestart, Member: "demo-9"}, "member-unknown", "", false},
+		{Order{Verb: VerbReinit, Member: "demo-3"}, "give up the data of demo-3 and copy them anew from the leader", "moved aside", true},
+		{Order{Verb: VerbReinit, Member: "demo-1"}, "reinit-refused", "", false},
+		{Order{Verb: VerbReinit, Member: ""}, "member-unknown", "", false},
+		{Order{Verb: VerbPause, Member: ""}, "pause cluster demo", "nothing is promoted", false},
+		{Order{Verb: VerbResume, Member: ""}, "resume cluster demo", "failover is on", false},
+		{Order{Verb: "drop", Member: "demo-1"}, "order-unknown", "", false},
 	} {
 		p, err := w.c.PlanOrder(t.Context(), tt.order)
 		got := p.Text

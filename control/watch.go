@@ -1,6 +1,8 @@
 package control
 
 import (
+	"slices"
+
 	"howdah/dcs/etcd"
 	"howdah/pki"
 	"howdah/spec"
@@ -44,6 +46,7 @@ func Watch(n spec.Node) ([]*Cluster, error) {
 		}
 		c := On(o.Cluster, store, of)
 		c.peers = peers
+		c.jobs = slices.DeleteFunc(slices.Clone(n.Observe.Logs), func(l spec.Logged) bool { return l.Cluster != o.Cluster })
 		if n.Observe.On() {
 			c.metrics = "http://" + n.Observe.Listen[0] // its own store
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"strconv"
 	"sync/atomic"
@@ -74,7 +75,15 @@ func runJobs(ctx context.Context, dir string) error {
 				return err
 			}
 			of := logs.Place{Source: logbook.Source{Cluster: n.Cluster, Member: n.Member, IP: n.Host}, Dir: n.Paths.Log, Kept: n.Logs.Data, Lenient: true}
-			return logs.Serve(ctx, n.Logs.Listen, peers.Server(), logs.Handler(of, log), &meter, log)
+			there, err := control.NewThere(n, socketOf(n), log)
+			if err != nil {
+				return err
+			}
+			defer there.Wait()
+			mux := http.NewServeMux()
+			mux.Handle("/", logs.Handler(of, log))
+			there.Handle(ctx, mux)
+			return logs.Serve(ctx, n.Logs.Listen, peers.Server(), mux, &meter, log)
 		}})
 	}
 	if len(parts) == 0 {
@@ -98,14 +107,19 @@ func told(name, addr string, log *slog.Logger, tell func(context.Context) []byte
 	}}
 }
 
+// socketOf is the URL of the node's own server, as the superuser reaches it.
+func socketOf(n spec.Node) string {
+	return (&url.URL{Scheme: "postgres", User: url.User(spec.Superuser), Path: "/postgres", RawQuery: url.Values{
+		"host": {n.Paths.Sockets}, "port": {strconv.Itoa(n.Postgres.Port)}, "sslmode": {"disable"},
+	}.Encode()}).String()
+}
+
 // exporterJob serves the metrics of the node's own server, reached by its
 // socket as the superuser, with the collectors that come with us.
 func exporterJob(n spec.Node, log *slog.Logger) lifecycle.Part {
 	return lifecycle.Part{Name: "exporter", Grace: 2 * time.Second, Run: func(ctx context.Context) error {
 		e, err := collect.New(collect.Options{
-			URL: (&url.URL{Scheme: "postgres", User: url.User(spec.Superuser), Path: "/postgres", RawQuery: url.Values{
-				"host": {n.Paths.Sockets}, "port": {strconv.Itoa(n.Postgres.Port)}, "sslmode": {"disable"},
-			}.Encode()}).String(),
+			URL:      socketOf(n),
 			Load:     collector.Shipped,
 			Discover: true, Exclude: []string{"template0", "template1", "postgres"},
 			Connect: time.Second, Build: exporterBuild(), Log: log,

@@ -68,6 +68,13 @@ type Options struct {
 	Log     *slog.Logger
 }
 
+// An Asked cluster is one whose servers and machines can be asked what no series has.
+type Asked interface {
+	Activity(ctx context.Context, member string) (control.Activity, error)
+	Statements(ctx context.Context, member string, numbers []string) (map[string]string, error)
+	Machines(ctx context.Context) []doctor.Finding
+}
+
 // A Console answers. New makes it, Run has it look.
 type Console struct {
 	Options
@@ -151,6 +158,9 @@ func (c *Console) Handler() http.Handler {
 	mux.HandleFunc("GET /api/clusters", c.known(c.clusters))
 	mux.HandleFunc("GET /api/live", c.known(c.live))
 	mux.HandleFunc("GET /api/lines", c.known(c.lines))
+	mux.HandleFunc("GET /api/activity", c.known(c.activity))
+	mux.HandleFunc("GET /api/statements", c.known(c.statements))
+	mux.HandleFunc("GET /api/machines", c.known(c.machines))
 	mux.HandleFunc("POST /api/plan", c.known(c.order(false)))
 	mux.HandleFunc("POST /api/do", c.known(c.order(true)))
 	for _, name := range []string{"query", "query_range", "alerts", "rules"} {

@@ -361,7 +361,8 @@ func TestPage(t *testing.T) {
 			t.Errorf("%s is of no kind that is served", e.Name())
 		}
 	}
-	page, script := read("index.html"), read("console.js")
+	page := read("index.html")
+	script := read("console.js") + read("load.js") + read("backups.js")
 	for _, m := range regexp.MustCompile(`(?:\$|rows)\('([\w-]+)'`).FindAllStringSubmatch(script, -1) {
 		if !strings.Contains(page, `id="`+m[1]+`"`) {
 			t.Errorf("console.js asks for %s, which the page does not have", m[1])
@@ -392,13 +393,13 @@ func TestScript(t *testing.T) {
 		t.Skip("there is no node to try the script with")
 	}
 	dir := t.TempDir()
-	for _, name := range []string{"lib.js", "console.js", "login.js"} {
+	for _, name := range []string{"lib.js", "dom.js", "chart.js", "load.js", "backups.js", "console.js", "login.js"} {
 		text, err := fs.ReadFile(files, "page/"+name)
 		if err != nil {
 			t.Fatal(err)
 		}
 		to := filepath.Join(dir, strings.TrimSuffix(name, ".js")+".mjs") // by which node knows a module
-		text = bytes.ReplaceAll(text, []byte("'./lib.js'"), []byte("'./lib.mjs'"))
+		text = regexp.MustCompile(`'(\./\w+)\.js'`).ReplaceAll(text, []byte("'$1.mjs'"))
 		if err := os.WriteFile(to, text, 0o644); err != nil {
 			t.Fatal(err)
 		}

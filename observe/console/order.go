@@ -21,7 +21,8 @@ type Ordered interface {
 
 const (
 	planWithin = 10 * time.Second
-	shownActs  = 20 // of a cluster, the newest
+	peekWithin = 90 * time.Second // the log is read around the moment
+	shownActs  = 20               // of a cluster, the newest
 )
 
 // An Act is an order that somebody gave, with what has become of it.
@@ -33,41 +34,47 @@ type Act struct {
 	Ended  time.Time      `json:"ended,omitzero"`   // zero: it is under way
 	Result string         `json:"result,omitempty"` // what came of it
 	Error  *problem.Error `json:"error,omitempty"`  // why nothing did
+
+	harmless bool // it changes nothing of the cluster
 }
 
 // A ledger is what was ordered here of one cluster: one thing at a time.
 type ledger struct {
 	mu   sync.Mutex
 	acts []Act
+	last int
 	busy bool
 }
 
-// begin enters an order, unless another one is under way.
+// begin enters an order, unless another one is under way; one that changes nothing
+// stands in nobody's way.
 func (l *ledger) begin(a Act) (number int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.busy {
+	if !a.harmless && l.busy {
 		return 0, false
 	}
-	l.busy = true
-	if n := len(l.acts); n > 0 {
-		a.Number = l.acts[n-1].Number
-	}
-	a.Number++
+	l.busy = l.busy || !a.harmless
+	l.last++
+	a.Number = l.last
 	l.acts = append(l.acts, a)
 	l.acts = l.acts[max(0, len(l.acts)-shownActs):]
 	return a.Number, true
 }
 
-func (l *ledger) end(result string, err error, now time.Time) {
+func (l *ledger) end(number int, result string, err error, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.busy = false
-	last := &l.acts[len(l.acts)-1]
-	last.Result, last.Ended = result, now
+	i := slices.IndexFunc(l.acts, func(a Act) bool { return a.Number == number })
+	if i < 0 { // twenty newer ones have come and gone: it was harmless
+		return
+	}
+	a := &l.acts[i]
+	l.busy = l.busy && a.harmless
+	a.Result, a.Ended = result, now
 	if err != nil {
 		p := plain(err)
-		last.Error, last.Result = &p, ""
+		a.Error, a.Result = &p, ""
 	}
 }
 
@@ -134,7 +141,12 @@ func (c *Console) order(do bool) http.HandlerFunc {
 			return
 		}
 		ordered := c.Orders(of, by)
-		ctx, cancel := context.WithTimeout(r.Context(), planWithin)
+		within, peek := planWithin, a.Verb == control.VerbPeek
+		if peek {
+			within = peekWithin
+			_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // else the limit of who asks little ends it
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), within)
 		defer cancel()
 		p, err := ordered.PlanOrder(ctx, a.Order)
 		if err != nil {
@@ -142,11 +154,11 @@ func (c *Console) order(do bool) http.HandlerFunc {
 			return
 		}
 		if !do {
-			answer(w, map[string]any{"text": p.Text, "costs": p.Costs, "risky": p.Risky})
+			answer(w, map[string]any{"text": p.Text, "costs": p.Costs, "risky": p.Risky, "peek": p.Peek})
 			return
 		}
 		switch {
-		case p.Text != a.Seen:
+		case p.Text != a.Seen && !(peek && a.Seen != ""): // of a peek the log has gone on
 			refused(w, http.StatusConflict, problem.Error{
 				Code: "order-changed", What: "did not " + a.Verb, Why: "it would do something else by now: " + p.Text, Do: "look at it again, and confirm that",
 			})
@@ -157,7 +169,7 @@ func (c *Console) order(do bool) http.HandlerFunc {
 			})
 			return
 		}
-		number, ok := f.acts.begin(Act{Text: p.Text, By: by, At: time.Now().UTC()})
+		number, ok := f.acts.begin(Act{Text: p.Text, By: by, At: time.Now().UTC(), harmless: peek})
 		if !ok {
 			refused(w, http.StatusConflict, problem.Error{
 				Code: "order-busy", What: "did not " + a.Verb, Why: "something else that was ordered here is under way", Do: "wait for it; it is shown on the page",
@@ -168,7 +180,7 @@ func (c *Console) order(do bool) http.HandlerFunc {
 		c.Log.Info("console: order", "order", p.Text, "by", by)
 		c.acting.Go(func() {
 			result, err := p.Do(c.during)
-			f.acts.end(result, err, time.Now().UTC())
+			f.acts.end(number, result, err, time.Now().UTC())
 			f.poke()
 			if err != nil {
 				c.Log.Warn("console: order not done", "order", p.Text, "by", by, logkey.Error, err)

@@ -184,17 +184,25 @@ func TestOrdersEnd(t *testing.T) {
 	l.begin(Act{Text: p.Text})
 	c.acting.Go(func() {
 		result, err := p.Do(c.during)
-		l.end(result, err, time.Now())
+		l.end(1, result, err, time.Now())
 	})
 	c.Close()
 	if all := l.newest(); len(all) != 1 || all[0].Error == nil || all[0].Ended.IsZero() {
 		t.Errorf("acts are %+v", all)
 	}
 	for range 2 * shownActs {
-		l.begin(Act{})
-		l.end("", nil, time.Now())
+		n, ok := l.begin(Act{})
+		if peek, aside := l.begin(Act{harmless: true}); !ok || !aside {
+			t.Fatal("what changes nothing stands in somebody's way")
+		} else {
+			l.end(peek, "", nil, time.Now())
+		}
+		if _, ok := l.begin(Act{}); ok {
+			t.Fatal("two at a time")
+		}
+		l.end(n, "", nil, time.Now())
 	}
-	if all := l.newest(); len(all) != shownActs || all[0].Number != 2*shownActs+1 {
+	if all := l.newest(); len(all) != shownActs || all[0].Number != 4*shownActs+1 {
 		t.Errorf("%d acts are kept, the newest is %d", len(all), all[0].Number)
 	}
 }

@@ -165,10 +165,10 @@ func TestMask(t *testing.T) {
 		{`password authentication failed for user "app"`, `password authentication failed for user "app"`},
 		{"see https://example.org/a@b", "see https://example.org/a@b"},
 	} {
-		if got := mask(tt.text); got != tt.want {
+		if got := Mask(tt.text); got != tt.want {
 			t.Errorf("%q: %q, want %q", tt.text, got, tt.want)
 		}
-		if got := mask(mask(tt.text)); got != tt.want {
+		if got := Mask(Mask(tt.text)); got != tt.want {
 			t.Errorf("%q masked twice: %q", tt.text, got)
 		}
 	}

@@ -22,14 +22,15 @@ var masks = []struct {
 
 // masked is r without passwords.
 func (r Record) masked() Record {
-	r.Message = mask(r.Message)
+	r.Message = Mask(r.Message)
 	for i := range r.Fields {
-		r.Fields[i].Value = mask(r.Fields[i].Value)
+		r.Fields[i].Value = Mask(r.Fields[i].Value)
 	}
 	return r
 }
 
-func mask(s string) string {
+// Mask is s without passwords.
+func Mask(s string) string {
 	if !suspicious(s) {
 		return s
 	}

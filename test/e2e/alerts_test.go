@@ -161,7 +161,13 @@ func (w *world) status() string {
 // super runs a statement as the owner of the server, by its socket.
 func (w *world) super(n spec.Node, sql string) {
 	w.t.Helper()
-	cmd := exec.CommandContext(w.ctx, "psql", "-AtXq", "-h", n.Paths.Sockets, "-p", fmt.Sprint(n.Postgres.Port), "-U", spec.Superuser, "-d", "postgres", "-c", sql)
+	w.asOwner(n, "postgres", sql)
+}
+
+// asOwner gives what it answers, in a database.
+func (w *world) asOwner(n spec.Node, database, sql string) string {
+	w.t.Helper()
+	cmd := exec.CommandContext(w.ctx, "psql", "-AtXq", "-h", n.Paths.Sockets, "-p", fmt.Sprint(n.Postgres.Port), "-U", spec.Superuser, "-d", database, "-c", sql)
 	info, err := os.Stat(n.Postgres.Data)
 	w.check(err)
 	if owner := info.Sys().(*syscall.Stat_t); os.Geteuid() == 0 {
@@ -170,9 +176,11 @@ func (w *world) super(n spec.Node, sql string) {
 	}
 	var said bytes.Buffer
 	cmd.Stderr = &said
-	if err := cmd.Run(); err != nil {
+	out, err := cmd.Output()
+	if err != nil {
 		w.t.Fatalf("%s: %v: %s", sql, err, said.String())
 	}
+	return strings.TrimSpace(string(out))
 }
 
 // sessions opens n connections to a server, past the pools; some of them idle in a

@@ -27,10 +27,16 @@ func TestConsole(t *testing.T) {
 	b := browse(t)
 	w := own(t)
 	var cancel context.CancelFunc
-	w.ctx, cancel = context.WithTimeout(t.Context(), 10*time.Minute)
+	w.ctx, cancel = context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
 	w.check(w.Up(w.ctx, "--observe"))
+	w.howdah("edit-config", "--yes", "--set", "postgresql.parameters.shared_preload_libraries=pg_stat_statements")
+	for _, n := range w.Nodes {
+		w.howdah("restart", n.Cluster, n.Member, "--yes")
+		w.whole()
+	}
 	leader := w.whole()
+	w.super(w.Node(leader), "CREATE EXTENSION pg_stat_statements")
 	at := slices.IndexFunc(w.Nodes, func(n spec.Node) bool { return n.Observe.Console != "" })
 	n := w.Nodes[at]
 	secrets, err := nodefile.Secrets(spec.Node{Paths: spec.Paths{Secrets: n.Observe.Secrets}})
@@ -82,18 +88,31 @@ func TestConsole(t *testing.T) {
 			})
 		})
 	}
-	if *pictures != "" {
-		writer := w.write()
-		w.pause(90 * time.Second) // for curves
-		for name, of := range map[string]struct {
-			width int
-			dark  bool
-		}{"console": {1280, false}, "console-dark": {1280, true}, "console-phone": {390, false}} {
-			b.picture(filepath.Join(*pictures, name+".png"), of.width, of.dark)
+	turn := func(page string) {
+		t.Helper()
+		script(fmt.Sprintf(`location.hash = '#demo/%s'`, page))
+		b.until(w.ctx, "page "+page, fmt.Sprintf(`String(document.getElementById('p-%s').hidden)`, page), is("false"))
+	}
+	w.consoleLoad(b, leader, turn)
+	w.consoleBackups(b, turn)
+	w.consoleHealth(b, turn)
+	for _, page := range []string{"overview", "load", "backups", "incidents", "health"} {
+		turn(page)
+		b.do("Emulation.setDeviceMetricsOverride", map[string]any{"width": 360, "height": 780, "deviceScaleFactor": 1, "mobile": true}, nil)
+		if got, err := b.eval(`document.documentElement.scrollWidth`); got != "360" {
+			t.Errorf("on a phone %s is %s wide: %v", page, got, err)
+		}
+		if *pictures != "" {
+			for name, of := range map[string]struct {
+				width int
+				dark  bool
+			}{page: {1280, false}, page + "-dark": {1280, true}, page + "-phone": {360, false}} {
+				b.picture(filepath.Join(*pictures, name+".png"), of.width, of.dark)
+			}
 		}
 		b.do("Emulation.clearDeviceMetricsOverride", nil, nil)
-		writer.Stop()
 	}
+	turn("overview")
 
 	writer := w.write()
 	var other string
@@ -130,7 +149,152 @@ func TestConsole(t *testing.T) {
 	if got, err := b.eval(`String(document.querySelectorAll('#members button').length) + document.getElementById('pause').hidden`); got != "0true" {
 		t.Errorf("a viewer has buttons: %s %v", got, err)
 	}
+	turn("load")
+	asleep := w.sessions(w.Node(other), 1, 0)[0]
+	go func() { _, _ = asleep.Exec(w.ctx, "SELECT 'hush', pg_sleep(60)").ReadAll() }() // ends with its connection
+	b.until(w.ctx, "a statement without what was said in it", `document.getElementById('sessions').textContent`, func(got string) bool {
+		if strings.Contains(got, "hush") {
+			t.Errorf("a viewer reads %s", got)
+		}
+		return strings.Contains(got, "Timeout:PgSleep")
+	})
+	turn("backups")
+	if got, err := b.eval(`String(document.getElementById('preview').hidden) + document.getElementById('peek').hidden`); got != "truetrue" {
+		t.Errorf("a viewer may look at moments: %s %v", got, err)
+	}
 	if said := b.said(); len(said) > 0 {
 		t.Errorf("the page told its console\n%s", strings.Join(said, "\n"))
+	}
+}
+
+// consoleLoad tries the page of load: who waits for whom, who sleeps, and which
+// statements took time are what the server says of itself.
+func (w *world) consoleLoad(b *browser, leader string, turn func(string)) {
+	w.t.Helper()
+	w.sql("CREATE TABLE orders (id int PRIMARY KEY, state text); INSERT INTO orders VALUES (7, 'new'), (8, 'new')")
+	all := w.sessions(w.Node(leader), 6, 0)
+	run := func(i int, sql string) {
+		w.t.Helper()
+		_, err := all[i].Exec(w.ctx, sql).ReadAll()
+		w.check(err)
+	}
+	for i := range 10 {
+		run(0, fmt.Sprintf("SELECT count(*) FROM orders WHERE id > %d", i))
+	}
+	run(0, "BEGIN")
+	run(0, "UPDATE orders SET state = 'paid' WHERE id = 7")
+	ended := make(chan error, len(all))
+	later := func(i int, sql string) {
+		go func() { _, err := all[i].Exec(w.ctx, sql).ReadAll(); ended <- err }()
+	}
+	later(1, "UPDATE orders SET state = 'sent' WHERE id = 7")
+	for i := 2; i < 6; i++ {
+		later(i, "SELECT pg_sleep(150)")
+	}
+	turn("load")
+	has := func(all ...string) func(string) bool {
+		return func(got string) bool {
+			return !slices.ContainsFunc(all, func(want string) bool { return !strings.Contains(got, want) })
+		}
+	}
+	text := func(id string) string { return fmt.Sprintf(`document.getElementById('%s').innerText`, id) }
+	b.until(w.ctx, "who waits for whom", `document.getElementById('locks').textContent`, has(fmt.Sprintf("%d demo@demo", all[0].PID()), "idle in transaction", fmt.Sprintf("%d demo@demo", all[1].PID()), "for transactionid, ShareLock", "SET state = 'sent'"))
+	b.until(w.ctx, "who sleeps", text("sessions"), func(got string) bool {
+		for i := 2; i < 6; i++ {
+			if !strings.Contains(got, fmt.Sprint(all[i].PID())) {
+				return false
+			}
+		}
+		return strings.Count(got, "Timeout:PgSleep") == 4
+	})
+	b.until(w.ctx, "what they wait for", text("charts"), has("Lock 1", "Timeout 4"))
+	cores := strings.TrimSpace(w.howdah("metrics", `node:ins:cpu_count{ins="`+leader+`"}`))
+	b.until(w.ctx, "cores as in "+cores, `document.querySelector('#charts .halo')?.textContent`, func(got string) bool {
+		n, _, ok := strings.Cut(got, " ")
+		return ok && strings.Contains(cores, n)
+	})
+	b.until(w.ctx, "the statement that was called ten times", text("top"), has("SELECT count(*) FROM orders WHERE id > $1"))
+	if _, err := b.eval(`[...document.querySelectorAll('#top button')].find((e) => e.textContent.includes('count(*) FROM orders')).click()`); err != nil {
+		w.t.Fatal(err)
+	}
+	b.until(w.ctx, "the whole statement", `document.getElementById('drill').innerText`, has("SELECT count(*) FROM orders WHERE id > $1", "Calls a second"))
+	if n := w.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"); n != "4" {
+		w.t.Errorf("%s sleep by now: the page was compared with something else", n)
+	}
+	run(0, "COMMIT")
+	w.check(<-ended)
+	b.until(w.ctx, "that nobody waits", `document.getElementById('locks').textContent`, has("nobody on "+leader+" waits for a lock"))
+	for _, c := range all {
+		_ = c.Close(context.WithoutCancel(w.ctx)) // those that sleep end with it
+	}
+}
+
+// consoleBackups tries the page of backups: what is there, what would be used for a
+// moment, and a look at it.
+func (w *world) consoleBackups(b *browser, turn func(string)) {
+	w.t.Helper()
+	w.howdah("backup", "--type", "incr")
+	w.sql("INSERT INTO orders VALUES (9, 'new')")
+	turn("backups")
+	for _, one := range w.backups().Backups {
+		b.until(w.ctx, "backup "+one.Label, `document.getElementById('backups').innerText`, func(got string) bool {
+			return slices.ContainsFunc(strings.Split(got, "\n"), func(line string) bool {
+				return strings.HasPrefix(line, one.Type+" "+one.Label) && strings.HasSuffix(strings.TrimSpace(line), strings.Join(one.Members, ", "))
+			})
+		})
+	}
+	to := time.Now().UTC().Truncate(time.Second)
+	w.pause(1100 * time.Millisecond)
+	w.sql("INSERT INTO orders VALUES (10, 'new')")
+	if _, err := b.eval(fmt.Sprintf(`(() => { const i = document.getElementById('instant'); const t = %d; i.value = new Date(t - new Date(t).getTimezoneOffset() * 60000).toISOString().slice(0, 19); i.dispatchEvent(new Event('change')); document.getElementById('preview').click(); })()`, to.UnixMilli())); err != nil {
+		w.t.Fatal(err)
+	}
+	var dry struct {
+		Plan struct {
+			Backup string
+			Before struct{ XID string }
+		}
+	}
+	w.check(json.Unmarshal([]byte(w.howdah("restore", "--to", to.Format("2006-01-02 15:04:05+00"), "--peek", "--dry-run", "--json")), &dry))
+	b.until(w.ctx, "what would be used", `document.getElementById('peek').disabled ? document.getElementById('plan').innerText + '!' : document.getElementById('plan').innerText`, func(got string) bool {
+		return strings.Contains(got, dry.Plan.Backup) && strings.Contains(got, "transaction "+dry.Plan.Before.XID) && !strings.HasSuffix(got, "!")
+	})
+	if _, err := b.eval(`document.getElementById('peek').click()`); err != nil {
+		w.t.Fatal(err)
+	}
+	b.until(w.ctx, "what it would do", `document.getElementById('c-yes').disabled ? '' : document.getElementById('c-text').textContent`, func(got string) bool { return strings.Contains(got, dry.Plan.Backup) })
+	if _, err := b.eval(`document.getElementById('c-yes').click()`); err != nil {
+		w.t.Fatal(err)
+	}
+	acts := b.until(w.ctx, "the moment", `document.getElementById('acts').textContent`, func(got string) bool { return strings.Contains(got, "psql -h ") })
+	_, command, _ := strings.Cut(acts, "psql -h ")
+	f := strings.Fields(command)
+	if len(f) < 3 {
+		w.t.Fatalf("the page says %s", acts)
+	}
+	seen := w.Nodes[0]
+	seen.Paths.Sockets = f[0]
+	if got := w.asOwner(seen, "demo", "SELECT string_agg(id::text, ',' ORDER BY id) FROM orders"); got != "7,8,9" {
+		w.t.Errorf("at that moment there was %s", got)
+	}
+}
+
+// consoleHealth tries the page of health: it has what `howdah doctor` finds.
+func (w *world) consoleHealth(b *browser, turn func(string)) {
+	w.t.Helper()
+	turn("health")
+	a, err := w.Run(w.ctx, "doctor", "--json")
+	w.check(err)
+	var found struct {
+		Findings []struct{ Check, Grade string }
+	}
+	if err := json.Unmarshal([]byte(a.Out), &found); err != nil {
+		w.t.Fatalf("%v: %s", err, a.Out)
+	}
+	if len(found.Findings) < 10 {
+		w.t.Fatalf("doctor finds %s", a.Out)
+	}
+	for _, one := range found.Findings {
+		b.until(w.ctx, "check "+one.Check, `document.getElementById('findings').textContent + document.getElementById('well-findings').textContent`, func(got string) bool { return strings.Contains(got, one.Check) })
 	}
 }

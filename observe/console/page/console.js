@@ -1,41 +1,19 @@
 // The page: asks, and puts what lib.js makes of the answers into the document.
 // Everything that came from elsewhere is put as text, never as markup.
 
-import { act, ago, alerts, archive, backups, behind, bytes, change, chart, charts, checks, facts, firing, health, line, orders, past, services, span, title, topology, units } from './lib.js';
+import { $, ask, cell, html, rows, said, shown, svg, tell } from './dom.js';
+import { act, ago, alerts, behind, bytes, change, checks, facts, firing, grouped, health, line, orders, past, services, span, title, topology } from './lib.js';
+import * as backups from './backups.js';
+import * as load from './load.js';
 
-const $ = (id) => document.getElementById(id);
-const svg = (name, attributes = {}, ...children) => fill(document.createElementNS('http://www.w3.org/2000/svg', name), attributes, children);
-const html = (name, attributes = {}, ...children) => fill(document.createElement(name), attributes, children);
-
-function fill(element, attributes, children) {
-  for (const [name, value] of Object.entries(attributes)) if (value !== '') element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
-
-let cluster = ''; // that is shown
-let view = null; // the last look at it
 let live = null; // the stream of looks
 let heard = 0; // when the last one came, by performance.now()
-
-let role = ''; // whose password it was
-
-/** tell sends an order; what is refused is an Error with its problem. */
-async function tell(path, body) {
-  const r = await fetch(path, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) });
-  if (r.status === 401) location.reload();
-  const text = await r.text();
-  if (r.ok) return JSON.parse(text);
-  let problem = { what: `${path}: ${r.status}`, why: text };
-  try { problem = JSON.parse(text).error; } catch { /* it is text */ }
-  throw Object.assign(new Error(problem.what), { problem });
-}
 
 let order = null; // that waits to be confirmed
 
 /** propose shows what an order would do, and what it costs; nothing is done yet. */
-async function propose(verb, member = '') {
-  order = { cluster, verb, member };
+async function propose(verb, member = '', more = {}) {
+  order = { cluster: shown.cluster, verb, member, ...more };
   const mine = order;
   $('c-text').textContent = 'What would that do? …';
   $('c-costs').textContent = '';
@@ -75,45 +53,56 @@ $('c-form').addEventListener('submit', async (e) => {
 });
 $('c-no').addEventListener('click', () => $('confirm').close());
 $('confirm').addEventListener('close', () => { order = null; });
-$('pause').addEventListener('click', () => propose(view.status.picture.paused ? 'resume' : 'pause'));
+$('pause').addEventListener('click', () => propose(shown.view.status.picture.paused ? 'resume' : 'pause'));
 
-async function ask(path, form = {}) {
-  const r = await fetch(`${path}?${new URLSearchParams(form)}`);
-  if (r.status === 401) location.reload(); // the form asks for the password
-  if (!r.ok) throw new Error(`${path}: ${r.status}`);
-  return r.json();
-}
-
-const rows = (id, all, cells, none) => {
-  const body = $(id);
-  const want = all.map((row) => html('tr', {}, ...cells(row)));
-  body.replaceChildren(...(want.length ? want : [html('tr', {}, html('td', { colspan: 9, class: 'quiet' }, none))]));
-};
-const cell = (text, kind = '') => html('td', { class: kind }, text === null || text === undefined ? '' : `${text}`);
-
-function show() {
-  if (!view) return;
-  const now = (view.status && view.status.at) || new Date().toISOString();
+/** grade shows in a word how a cluster is. */
+function grade(view) {
   const h = health(view);
   const pill = $('health');
   if (pill.textContent !== h.word) pill.textContent = h.word; // a screen reader hears of changes only
   pill.className = `pill ${h.kind}`;
   pill.title = h.why.join('; ');
-  document.title = `${h.kind === 'good' ? '' : '! '}${cluster}: ${h.word} · Howdah`;
+  document.title = `${h.kind === 'good' ? '' : '! '}${shown.cluster}: ${h.word} · Howdah`;
+}
+
+let led = ''; // who led when it was last looked at
+let newest = 0; // the last change of leader that was known then
+
+/** told says of a change of leader that has just been seen. */
+function passed(view) {
+  const last = view.failovers[0];
+  const now = view.status.picture.leader;
+  if (led && (now !== led || (last && newest && last.number > newest))) {
+    const text = !now ? `${led} leads no more, and nobody does yet` : now === led ? `${now} leads again` : `${now} leads now, after ${led}`;
+    const took = last && last.number > newest && last.outage_ms > 0 ? `; ${span(last.outage_ms)} without writes` : '';
+    $('news').textContent = text + took;
+    $('news').className = `card wide news ${now ? 'good' : 'bad'}`;
+    $('news').hidden = false;
+    clearTimeout(passed.timer);
+    passed.timer = setTimeout(() => { $('news').hidden = true; }, 30000);
+  }
+  if (now) led = now;
+  if (last) newest = last.number;
+}
+
+function show() {
+  const { view } = shown;
+  if (!view) return;
+  const now = (view.status && view.status.at) || new Date().toISOString();
+  grade(view);
 
   const problem = $('problem');
   problem.hidden = !view.error;
   if (view.error) problem.replaceChildren(...said(view.error));
   if (!view.status) return; // what was last seen stays, marked by its age
 
-  $('now').replaceChildren(...facts(view).flatMap(([name, text, kind]) => [html('dt', {}, name), html('dd', { class: kind }, text)]));
+  $('now').replaceChildren(...facts(view).map(([name, text, kind]) => html('div', { class: kind }, html('dt', {}, name), html('dd', {}, text))));
   $('problems').replaceChildren(...(view.status.problems || []).map((p) => html('li', {}, html('strong', {}, `${p.member}: `), ...said(p))));
-  const seen = checks(view);
-  $('checked').textContent = seen.says;
-  rows('findings', seen.rows, (f) => [cell(f.grade, f.kind), cell(f.check), cell(f.evidence), cell(f.do || '')], 'nothing was looked at');
+  passed(view);
+  findings();
   draw();
   const s = view.status;
-  const operator = role === 'operator';
+  const operator = shown.role === 'operator';
   $('h-orders').hidden = $('pause').hidden = !operator;
   $('pause').textContent = s.picture.paused ? 'Resume' : 'Pause';
   members(s.picture.members, operator);
@@ -126,17 +115,36 @@ function show() {
   rows('etcd', s.etcd || [], (m) => [
     cell(m.name), cell(m.up ? (m.leads ? 'leads' : 'up') : `down${m.why ? `: ${m.why}` : ''}`, m.up ? 'good' : 'bad'), cell(m.bytes ? bytes(m.bytes) : '', 'n'), cell(m.term || '', 'n'),
   ], 'the store is elsewhere');
-  if (s.backup) {
-    const [text, kind] = archive(s.backup, now);
-    $('archive').textContent = text;
-    $('archive').className = kind || 'quiet';
-    rows('backups', backups(s.backup, now), (b) => [cell(`${b.type} ${b.label}`, b.kind), cell(b.when), cell(b.took, 'n'), cell(b.size, 'n'), cell(b.on)], 'none yet');
-  } else {
-    $('archive').textContent = 'The cluster keeps no backups here.';
-    rows('backups', [], () => [], '');
-  }
+  backups.show(now);
+  load.choices();
   rows('whys', view.whys, (w) => [cell(w.member), cell(ago(w.at, now)), cell((w.trail || []).join(', ')), cell((w.actions || []).join(', ') || 'nothing to do'), cell((w.waiting || []).join('; '))], 'no member has published a decision yet');
   changes(now);
+}
+
+/** findings are the cluster's own checks and the machines', the worst first. */
+function findings() {
+  const seen = checks(shown.view, machines.of === shown.cluster ? machines.all : []);
+  $('checked').textContent = seen.says;
+  const cells = (f) => [html('td', {}, html('span', { class: `grade ${f.kind}` }, f.grade)), cell(f.host), cell(f.check), cell(f.evidence)];
+  rows('findings', seen.rows.filter((f) => f.grade !== 'ok'), (f) => [...cells(f), html('td', { class: 'mends' }, f.do || '')], 'everything that was looked at is well');
+  const well = seen.rows.filter((f) => f.grade === 'ok');
+  $('well').hidden = !well.length;
+  $('well-count').textContent = `${well.length} checks are well`;
+  rows('well-findings', well, cells, '');
+  const count = seen.bad ? `${seen.bad}` : '';
+  if ($('tab-count').textContent !== count) $('tab-count').textContent = count;
+}
+
+let machines = { of: '', all: [] };
+
+/** examine asks the machines what `howdah doctor` says there. */
+async function examine() {
+  if (shown.page !== 'health' && machines.of === shown.cluster) return;
+  const of = shown.cluster;
+  const all = (await ask('/api/machines', { cluster: of })).findings;
+  if (of !== shown.cluster) return;
+  machines = { of, all };
+  if (shown.view) findings();
 }
 
 let listed = ''; // members with what may be asked of them: a button under a finger stays where it is
@@ -147,7 +155,7 @@ function members(all, operator) {
     [m.timeline, 'n'], [behind(m) === null ? 'unknown' : bytes(behind(m)), 'n'],
     [[...Object.entries(m.tags || {}).map(([k, v]) => `${k}: ${v}`), ...(m.pending_restart ? ['pending restart'] : [])].join(', ')],
   ];
-  const key = JSON.stringify([cluster, operator, all.map((m) => [m.name, orders(view, m)])]);
+  const key = JSON.stringify([shown.cluster, operator, all.map((m) => [m.name, orders(shown.view, m)])]);
   if (key === listed) {
     all.forEach((m, i) => {
       const cells = $('members').children[i].children;
@@ -161,7 +169,7 @@ function members(all, operator) {
   listed = key;
   rows('members', all, (m) => [
     ...texts(m).map(([text, kind]) => cell(text, kind)),
-    ...(operator ? [html('td', { class: 'buttons' }, ...orders(view, m).map(([verb, words]) => {
+    ...(operator ? [html('td', { class: 'buttons' }, ...orders(shown.view, m).map(([verb, words]) => {
       const b = html('button', { type: 'button', 'aria-label': `${words}: ${m.name}` }, words);
       b.addEventListener('click', () => propose(verb, m.name));
       return b;
@@ -169,17 +177,10 @@ function members(all, operator) {
   ], 'no member shows itself');
 }
 
-/** said is a problem with what, why and what to do. */
-function said(p) {
-  const parts = [html('span', { class: 'bad' }, p.what)];
-  if (p.why) parts.push(html('div', {}, `why: ${p.why}`));
-  if (p.do) parts.push(html('div', {}, `do: ${p.do}`));
-  if (p.code) parts.push(html('div', { class: 'quiet' }, `[${p.code}] in docs/problems.md`));
-  return parts;
-}
-
 /** draw moves what is there already, so that a change of roles can be watched. */
 function draw() {
+  const { view } = shown;
+  if (shown.page !== 'overview') return;
   const into = $('topology');
   const width = into.clientWidth || 600;
   const t = topology(view, width);
@@ -187,8 +188,19 @@ function draw() {
   into.setAttribute('height', t.height);
   into.setAttribute('aria-label', t.says);
   const was = new Map([...into.querySelectorAll('g')].map((g) => [g.dataset.id, g]));
-  into.querySelectorAll('path').forEach((p) => p.remove());
-  into.prepend(...t.lines.map((l) => svg('path', { class: l.kind, d: l.d })));
+  const lines = new Map([...into.querySelectorAll('path')].map((l) => [l.dataset.id, l]));
+  for (const l of t.lines) {
+    let p = lines.get(l.id);
+    lines.delete(l.id);
+    if (!p) {
+      p = svg('path');
+      p.dataset.id = l.id;
+      into.prepend(p);
+    }
+    p.setAttribute('class', l.kind);
+    p.setAttribute('d', l.d);
+  }
+  for (const gone of lines.values()) gone.remove();
   for (const b of t.boxes) {
     let g = was.get(b.id);
     was.delete(b.id);
@@ -197,7 +209,9 @@ function draw() {
       g.dataset.id = b.id;
       into.append(g);
     }
-    g.setAttribute('class', b.kind);
+    if (b.kind === 'leader' && g.dataset.kind && g.dataset.kind !== 'leader') g.dataset.fresh = performance.now();
+    g.dataset.kind = b.kind;
+    g.setAttribute('class', g.dataset.fresh && performance.now() - Number(g.dataset.fresh) < 6000 ? `${b.kind} fresh` : b.kind);
     g.style.transform = `translate(${b.x}px, ${b.y}px)`;
     g.replaceChildren(
       svg('rect', { width: b.w, height: b.h, rx: 8 }),
@@ -211,6 +225,7 @@ function draw() {
 let told = ''; // which changes of leader are shown: opened ones stay open
 
 function changes(now) {
+  const { view } = shown;
   const key = JSON.stringify(view.failovers);
   const summaries = $('failovers').querySelectorAll('summary');
   if (key === told) { // only their ages change
@@ -239,7 +254,7 @@ function changes(now) {
 
 /** around asks, once somebody wants it, what the members logged around a change of leader. */
 function around(f, took) {
-  const of = cluster;
+  const of = shown.cluster;
   const button = html('button', { type: 'button' }, 'Log lines around it');
   const into = html('div', { class: 'lines' });
   button.addEventListener('click', async () => {
@@ -260,72 +275,37 @@ function around(f, took) {
 const kinds = { warning: 'warn', err: 'bad', crit: 'bad', emerg: 'bad' };
 
 async function hear() {
-  const of = cluster;
+  const of = shown.cluster;
   const all = alerts(await ask('/api/v1/alerts'), of);
-  if (of !== cluster) return;
+  if (of !== shown.cluster) return;
   const fire = all.filter((a) => a.state === 'firing');
   const pending = all.length - fire.length;
-  $('alerts-count').textContent = `${fire.length ? '' : 'nothing fires'}${pending ? `${fire.length ? '' : ', '}${pending} pending` : ''}`;
+  $('alerts-count').textContent = `${fire.length ? `${fire.length} ${fire.length === 1 ? 'fires' : 'fire'}` : 'nothing fires'}${pending ? `, ${pending} pending` : ''}`;
   const kinds = { CRIT: 'bad', WARN: 'warn' };
-  $('alerts').replaceChildren(...fire.map((a) => html('li', {},
-    html('span', { class: `tag ${kinds[a.severity] || ''}` }, a.severity), html('strong', {}, `${a.name} `), a.summary,
+  $('alerts').replaceChildren(...grouped(fire).map((a) => html('li', {},
+    html('span', { class: `tag ${kinds[a.severity] || ''}` }, a.severity), html('strong', {}, `${a.name} `),
+    ...(a.summaries.length === 1 ? [a.summaries[0]] : a.summaries.map((text) => html('div', {}, text))),
     html('div', { class: 'quiet' }, `since ${ago(a.since, new Date().toISOString())}${a.problem ? `; see ${a.problem} in docs/problems.md` : ''}`))));
 }
 
 async function fired() {
-  const of = cluster;
+  const of = shown.cluster;
   const until = Math.floor(Date.now() / 1000);
   const step = 120;
   const answer = await ask('/api/v1/query_range', { query: firing(of), start: until - 86400, end: until, step });
-  if (of !== cluster) return;
+  if (of !== shown.cluster) return;
   rows('past', past(answer, until, step).slice(0, 100), (a) => [
     cell(new Date(a.from * 1000).toLocaleString()), cell(a.to === null ? 'still' : span(Math.max(step, a.to - a.from) * 1000)), cell(a.name, a.severity === 'CRIT' ? 'bad' : ''), cell(a.member),
   ], 'nothing fired');
 }
 
-async function plot() {
-  const of = cluster;
-  const range = Number($('range').value);
-  const step = Math.max(15, Math.ceil(range / 240));
-  const to = Math.floor(Date.now() / 1000 / step) * step;
-  const into = $('charts');
-  const all = charts(of);
-  if (into.dataset.of !== of) into.replaceChildren(...all.map(() => html('figure')));
-  into.dataset.of = of;
-  for (const [i, [name, query, unit]] of all.entries()) { // one after another: the store has turns for few
-    let matrix = [];
-    let why = 'nothing was gathered yet';
-    try {
-      matrix = (await ask('/api/v1/query_range', { query, start: to - range, end: to, step })).data.result;
-    } catch (e) {
-      why = e.message;
-    }
-    if (of !== cluster) return;
-    into.children[i].replaceChildren(...plotted(name, matrix, unit, { from: to - range, to, step }, why));
-  }
-}
-
-function plotted(name, matrix, unit, when, why) {
-  const width = 420;
-  const height = 150;
-  const c = chart(matrix, { ...when, width, height });
-  const text = units[unit];
-  const clock = (t) => new Date(t * 1000).toLocaleString([], when.to - when.from > 86400 ? { month: 'short', day: 'numeric' } : { hour: '2-digit', minute: '2-digit' });
-  const says = c.series.map((s) => `${s.name} ${text(s.now)} now, ${text(s.max)} at most`).join('; ') || why;
-  const caption = html('figcaption', {}, html('strong', {}, name), ...(c.series.length
-    ? c.series.map((s) => html('span', { class: `key s${s.color}` }, `${s.name} ${text(s.now)}`)) : [html('span', { class: 'quiet' }, why)]));
-  const image = svg('svg', { viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': `${name}: ${says}` },
-    ...c.rows.flatMap((r) => [svg('path', { class: 'grid', d: `M${c.left} ${r.y}H${width}` }), svg('text', { class: 'soft', x: c.left - 6, y: r.y + 4, 'text-anchor': 'end' }, text(r.value))]),
-    ...c.columns.map((k, i) => svg('text', { class: 'soft', x: k.x, y: height - 4, 'text-anchor': ['start', 'middle', 'end'][i] }, clock(k.at))),
-    ...c.series.map((s) => svg('path', { class: `s${s.color}`, d: s.d }, svg('title', {}, `${s.name}: ${text(s.now)} now, ${text(s.max)} at most`))));
-  return [caption, image];
-}
-
 /** again does something now and every so often, whatever came of the last time. */
 function again(what, seconds) {
   let busy = false;
+  let wanted = false; // meanwhile: something else is shown by now
   const go = async () => {
-    if (busy || !cluster || document.hidden) return;
+    wanted = busy;
+    if (busy || !shown.cluster || document.hidden) return;
     busy = true;
     try {
       await what();
@@ -333,31 +313,55 @@ function again(what, seconds) {
       console.warn(e.message); // the line of what is live tells of it too
     } finally {
       busy = false;
+      if (wanted) go();
     }
   };
   setInterval(go, seconds * 1000);
   return go;
 }
 
-const slow = [again(hear, 5), again(plot, 15), again(fired, 60)];
+const on = (page, what) => async () => { if (shown.page === page) await what(); };
+const slow = { hear: again(hear, 5), plot: again(on('load', load.plot), 10), sessions: again(on('load', load.sessions), 3), fired: again(on('incidents', fired), 60), examine: again(examine, 60) };
+const look = () => Object.values(slow).forEach((go) => go());
 
-function follow(name) {
-  if (live) live.close();
-  cluster = name;
-  view = null;
-  told = '';
-  for (const a of document.querySelectorAll('nav a')) {
-    if (a.textContent === name) a.setAttribute('aria-current', 'page');
-    else a.removeAttribute('aria-current');
+const pages = ['overview', 'load', 'backups', 'incidents', 'health'];
+
+/** follow shows a page of a cluster. */
+function follow(name, page) {
+  const other = name !== shown.cluster;
+  const turned = page !== shown.page;
+  if (!other && !turned) return;
+  shown.page = page;
+  for (const p of pages) $(`p-${p}`).hidden = p !== page;
+  for (const p of pages) {
+    $(`t-${p}`).setAttribute('href', `#${encodeURIComponent(name)}/${p}`);
+    if (p === page) $(`t-${p}`).setAttribute('aria-current', 'page');
+    else $(`t-${p}`).removeAttribute('aria-current');
   }
-  live = new EventSource(`/api/live?${new URLSearchParams({ cluster: name })}`);
-  live.onmessage = (e) => {
-    heard = performance.now();
-    view = JSON.parse(e.data);
-    show();
-  };
-  live.onerror = () => { ask('/api/clusters').catch(() => {}); }; // our time here may be over
-  slow.forEach((go) => go());
+  if (turned) $('main').scrollTo?.(0, 0);
+  if (other) {
+    if (live) live.close();
+    shown.cluster = name;
+    shown.view = null;
+    told = led = '';
+    newest = 0;
+    load.forget();
+    for (const a of $('clusters').querySelectorAll('nav a')) {
+      if (a.textContent === name) a.setAttribute('aria-current', 'true');
+      else a.removeAttribute('aria-current');
+    }
+    live = new EventSource(`/api/live?${new URLSearchParams({ cluster: name })}`);
+    live.onmessage = (e) => {
+      const first = !shown.view;
+      heard = performance.now();
+      shown.view = JSON.parse(e.data);
+      show();
+      if (first) look();
+    };
+    live.onerror = () => { ask('/api/clusters').catch(() => {}); }; // our time here may be over
+  }
+  show();
+  look();
 }
 
 setInterval(() => {
@@ -378,19 +382,26 @@ $('theme').addEventListener('click', () => {
   localStorage.setItem('theme', next);
   paint(next);
 });
-$('range').addEventListener('change', () => slow[1]());
-addEventListener('resize', () => { if (view && view.status) draw(); });
-document.addEventListener('visibilitychange', () => slow.forEach((go) => go()));
+load.wire(() => { slow.plot(); slow.sessions(); });
+backups.wire(propose);
+addEventListener('resize', () => { if (shown.view && shown.view.status) draw(); });
+document.addEventListener('visibilitychange', look);
+addEventListener('keydown', (e) => { // 1 to 5 turn pages, where nobody writes
+  if (e.ctrlKey || e.altKey || e.metaKey || /^(INPUT|SELECT|TEXTAREA)$/.test(e.target.tagName) || $('confirm').open) return;
+  const page = pages[Number(e.key) - 1];
+  if (page) location.hash = `${encodeURIComponent(shown.cluster)}/${page}`;
+});
 
 const entered = await ask('/api/clusters');
 const { clusters } = entered;
-role = entered.role;
-$('may').textContent = role === 'operator' ? 'You are an operator: what you order is done, and logged with your address.' : 'You only look; whoever knows the operator\'s password may change something here.';
+shown.role = entered.role;
+$('may').textContent = shown.role === 'operator' ? 'You are an operator: what you order is done, and logged with your address.' : 'You only look; whoever knows the operator\'s password may change something here.';
 $('clusters').replaceChildren(...clusters.map((name) => html('a', { href: `#${encodeURIComponent(name)}` }, name)));
-const chosen = () => {
-  const name = decodeURIComponent(location.hash.slice(1));
-  return clusters.includes(name) ? name : clusters[0];
+$('clusters').hidden = clusters.length < 2;
+const turn = () => {
+  const [name, page] = location.hash.slice(1).split('/').map(decodeURIComponent);
+  follow(clusters.includes(name) ? name : clusters[0], pages.includes(page) ? page : 'overview');
 };
-addEventListener('hashchange', () => { if (chosen() !== cluster) follow(chosen()); });
-if (clusters.length) follow(chosen());
+addEventListener('hashchange', turn);
+if (clusters.length) turn();
 else $('health').textContent = 'no cluster is observed';

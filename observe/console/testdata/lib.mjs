@@ -82,7 +82,44 @@ assert.deepEqual(c.series.map((s) => [s.name, s.now, s.max]), [['a', 0, 0], ['b'
 assert.equal(c.series[1].d.match(/M/g).length, 2);
 assert.ok(!/NaN|Infinity/.test(JSON.stringify(c)));
 assert.ok(!/NaN|Infinity/.test(JSON.stringify(lib.chart([], { from: 0, to: 90, step: 15, width: 420, height: 150 }))));
-assert.ok(lib.charts('a"b').every(([, query]) => query.includes('cls="a\\"b"')), 'a name can not end its quotes');
+assert.ok(lib.charts('a"b', 'c', 15).every(({ query }) => query.includes('cls="a\\"b"')), 'a name can not end its quotes');
+assert.ok(lib.ticks(3 * 2 ** 20, 'bytes').every((v) => v % (2 ** 19) === 0), 'marks of bytes are round in bytes');
+for (const [from, to, width] of [[0, 900, 800], [0, 3600, 300], [1e9, 1e9 + 604800, 1200], [0, 10 * 31536000, 300]]) {
+  const all = lib.moments(from, to, width);
+  assert.ok(all.length <= width / 70 && all.every((m) => m.at >= from && m.at <= to), `${from} to ${to} on ${width}: ${all.length}`);
+}
+const stacked = lib.chart([
+  { metric: { wait: 'Lock' }, values: [[0, '1'], [10, '2']] }, { metric: { wait: 'CPU' }, values: [[0, '3'], [10, '1']] },
+], { from: 0, to: 10, step: 10, width: 420, height: 150, stack: true, label: 'wait', order: lib.waits, mark: { value: 8, text: '8 cores' } });
+assert.deepEqual(stacked.series.map((s) => [s.name, s.low, s.high]), [['CPU', [0, 0], [3, 1]], ['Lock', [3, 1], [4, 3]]]);
+assert.ok(stacked.rows.at(-1).value >= 8 && stacked.mark.y > stacked.top, 'the cores are outside');
+assert.deepEqual([stacked.nearest(7), stacked.nearest(2), stacked.nearest(null), Math.round(stacked.time(stacked.x(4)))], [1, 0, -1, 4]);
+
+// Statements by the time that they took; locks as a tree; who wait for each other are shown too.
+const vector = (...all) => ({ data: { result: all.map(([query, v]) => ({ metric: { datname: 'd', query }, value: [0, `${v}`] })) } });
+const tops = lib.tops({ time: vector(['1', 10], ['2', 30]), calls: vector(['1', 5], ['2', 1000]), rows: vector(['1', 10]), read: vector(['1', 1]), hit: vector(['1', 3]) }, 60);
+assert.deepEqual(tops.map((s) => [s.id, s.load, s.mean, s.rows, s.hit]), [['2', 0.5, 0.03, 0, null], ['1', 10 / 60, 2, 2, 0.75]]);
+const shape = (n) => [n.pid, n.session !== null, n.below.map(shape)];
+assert.deepEqual(lib.lockTree([{ pid: 1 }, { pid: 2, behind: [1] }, { pid: 3, behind: [2] }, { pid: 4, behind: [0] }, { pid: 9 }]).map(shape), [[1, true, [[2, true, [[3, true, []]]]]], [0, false, [[4, true, []]]]]);
+assert.deepEqual(lib.lockTree([{ pid: 1, behind: [2] }, { pid: 2, behind: [1] }]).map(shape), [[2, true, [[1, true, [[2, true, []]]]]]]);
+assert.deepEqual(lib.lockTree([{ pid: 1 }, { pid: 2, behind: [1] }, { pid: 3, behind: [1, 2] }])[0].below.map((n) => [n.pid, n.again, n.below.length]), [[2, false, 1], [3, true, 0]]);
+assert.deepEqual([0.00035, 0.0035, 0.035, 0].map(lib.units.seconds), ['350 µs', '3.5 ms', '35 ms', '0 ms']);
+assert.deepEqual(lib.runway(3600 * 5), ['full in 5 h', 'bad']);
+assert.equal(lib.runway(undefined)[0], 'does not grow');
+
+// What one can go back to: up to now, but for a hole until the next backup is complete.
+const clockAt = (minute) => `2026-11-22T02:${`${minute}`.padStart(2, '0')}:00Z`;
+const backup = (label, minute, last) => ({ label, type: 'full', start: clockAt(minute - 1), stop: clockAt(minute), segments: [last, last], members: ['demo-1'] });
+const hole = { first: '000000010000000000000005', last: '000000010000000000000006', at: clockAt(30), why: 'too much waited', backup: 'B' };
+const stands = { backups: [backup('A', 10, '000000010000000000000002'), backup('B', 40, '000000010000000000000009')], members: [{ member: 'demo-1', leads: true, archive: { pending: 0 }, holes: [hole], drill: { began: clockAt(50), verdict: 'passed' } }] };
+const lines = (b) => lib.timeline(b, at).wal.map((w) => [w.kind, new Date(w.from).getUTCMinutes(), new Date(w.to).getUTCMinutes()]);
+assert.deepEqual(lines(stands), [['unsure', 10, 30], ['missing', 30, 40], ['covered', 40, 0]]);
+assert.deepEqual(lines({ ...stands, members: [{ ...stands.members[0], holes: [], archive: { pending: 2, since: clockAt(55) } }] }), [['covered', 10, 55], ['unsure', 55, 0]]);
+assert.deepEqual(lines({ ...stands, members: [] }), [['covered', 10, 40], ['unsure', 40, 0]]);
+assert.deepEqual(lines({ backups: [], members: [] }), []);
+assert.equal(lib.timeline(stands, at).drills.length, 1);
+assert.equal(lib.moment(Date.parse(at) + 400), '2026-11-22 03:00:00+00');
+assert.deepEqual(lib.grouped([{ name: 'A', summary: 'x', since: at }, { name: 'B', summary: 'y', since: at }, { name: 'A', summary: 'z', since: clockAt(1) }]).map((g) => [g.name, g.summaries, g.since]), [['A', ['x', 'z'], clockAt(1)], ['B', ['y'], at]]);
 
 assert.equal(lib.change({ number: 3, kind: 'crash', from: 'demo-1', to: 'demo-2', outage_ms: 812.3, phases: [], at: '2026-11-22T02:59:00Z' }, at), '#3 crash demo-1 → demo-2, 812 ms without writes, 60 s ago');
 assert.equal(lib.change({ number: 1, kind: 'bootstrap', from: '', to: 'demo-1', outage_ms: 0, phases: [{ name: 'done', after_ms: 1500 }], at }, at), '#1 bootstrap demo-1, in 1.5 s, just now');

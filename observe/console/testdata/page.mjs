@@ -24,6 +24,7 @@ class Element {
   close() { this.open = false; this.listeners.close?.(); }
   focus() {}
   get all() { return this.children.filter((c) => c instanceof Element).flatMap((c) => [c, ...c.all]); }
+  get tagName() { return this.name.toUpperCase(); }
   querySelectorAll(what) { const last = what.split(' ').pop(); return this.all.filter((e) => e.name === last); }
   get textContent() { return this.children.map((c) => (c instanceof Element ? c.textContent : `${c}`)).join(''); }
   set textContent(text) { this.children = [`${text}`]; }
@@ -39,7 +40,9 @@ globalThis.document = {
 };
 globalThis.location = { hash: '', reload() { throw new Error('the page is loaded anew'); } };
 globalThis.localStorage = { getItem: () => null, setItem() {} };
-globalThis.addEventListener = () => {};
+const heard = {};
+globalThis.addEventListener = (name, f) => { heard[name] = [...(heard[name] || []), f]; };
+globalThis.performance ??= { now: () => 0 };
 globalThis.setInterval = () => 0;
 const asked = [];
 const sent = [];
@@ -53,13 +56,20 @@ globalThis.fetch = async (address, options) => {
       '/api/do': body.typed === body.member || body.verb !== 'reinit' ? [202, { number: 1 }] : [409, { error: { code: 'order-untyped', what: 'did not', why: 'another name', do: 'type it' } }],
     };
     const [status, answer] = answers[address];
-    return { ok: status < 300, status, text: async () => JSON.stringify(answer) };
+    return { ok: status < 300, status, text: async () => JSON.stringify(answer), json: async () => answer };
   }
   const t = Math.floor(Date.now() / 1000);
   const bodies = {
     '/api/clusters': { clusters: [view.cluster, 'other'], role: 'operator' },
     '/api/v1/alerts': { data: { alerts: [{ labels: { alertname: 'MemberDown', severity: 'CRIT', cls: view.cluster, ins: 'demo-3', problem: 'member-down' }, annotations: { summary: 'demo-3 of demo is down' }, state: 'firing', activeAt: view.status.at }] } },
     '/api/lines': { away: [{ what: 'cannot read the logs of demo-2' }], lines: [{ at: '2026-11-22T10:00:00.125Z', member: 'demo-1', job: 'agent', level: 'warning', text: 'decision <b>' }] },
+    '/api/v1/query': { data: { result: [{ metric: { ins: 'demo-1', datname: 'demo', query: '42' }, value: [t, '2'] }] } },
+    '/api/activity': { at: view.status.at, sessions: [
+      { pid: 7, user: 'demo', database: 'demo', application: 'psql', state: 'idle in transaction', state_s: 70, transaction_s: 90, query: 'UPDATE <b> SET x = 1' },
+      { pid: 8, user: 'demo', database: 'demo', application: '', state: 'active', wait: 'Lock:transactionid', state_s: 5, transaction_s: 6, statement: '42', lock: 'transactionid, ShareLock', locked_s: 5, behind: [7] },
+    ] },
+    '/api/statements': { texts: { 42: 'SELECT $1 /* <i> */' } },
+    '/api/machines': { findings: [{ host: 'demo-2', check: 'clock', grade: 'warn', evidence: 'nobody steers it', do: 'run chrony' }] },
     '/api/v1/query_range': { data: { result: [{ metric: { ins: 'demo-1', alertname: 'MemberDown', severity: 'CRIT' }, values: [[t - 600, '1'], [t - 480, '3']] }] } },
   };
   return { ok: true, status: 200, json: async () => bodies[address.split('?')[0]] };
@@ -86,10 +96,35 @@ assert.match(text('gateways'), /of 3 gateways up/);
 assert.match(text('backups'), /full/);
 assert.match(text('failovers'), /#2 switchover demo-1 → demo-2/);
 assert.match(text('alerts'), /CRITMemberDown demo-3 of demo is down/);
-assert.match(text('past'), /MemberDown/);
-assert.equal(byId.get('charts').children.length, 8);
+assert.ok(!asked.some((a) => a.includes('query_range')), 'what is not shown is asked for');
+
+// Every page shows what it was told; keys turn them.
+const turn = async (page) => { location.hash = `#${view.cluster}/${page}`; heard.hashchange.forEach((f) => f()); await settle(); await settle(); };
+await turn('load');
+assert.ok(byId.get('p-overview').hidden && !byId.get('p-load').hidden);
+assert.equal(byId.get('charts').children.length, 9);
 assert.match(text('charts'), /Transactions a second/);
-assert.ok(byId.get('charts').all.some((e) => e.name === 'path' && e.attributes.d.startsWith('M') && e.attributes.class === 's0'), 'no curve');
+assert.ok(byId.get('charts').all.some((e) => e.name === 'path' && e.attributes.d.startsWith('M') && e.attributes.class === 'curve s0'), 'no curve');
+assert.ok(byId.get('charts').all.some((e) => e.attributes.class === 'mark'), 'no line of cores');
+assert.match(text('top'), /SELECT \$1 \/\* <i> \*\//);
+assert.match(text('locks'), /^7 demo@demo \(psql\), idle in transaction, in its transaction for 90 sUPDATE <b> SET x = 18 demo@demo, active.*waits 5.0 s for transactionid, ShareLockSELECT/);
+assert.match(text('sessions'), /8demo@demo.*Lock:transactionid/);
+assert.match(text('disks'), /demo-1.*full in 2.0 s/);
+byId.get('top').all.find((e) => e.name === 'button').listeners.click();
+await settle();
+assert.ok(!byId.get('drill').hidden && text('drill-text') === 'SELECT $1 /* <i> */');
+assert.equal(byId.get('drill-charts').children.length, 3);
+await turn('backups');
+assert.match(byId.get('timeline').attributes['aria-label'], /^\d+ backups?; log for /);
+byId.get('timeline').listeners.keydown({ key: 'ArrowLeft', preventDefault() {} });
+assert.match(text('by-hand'), /^howdah restore demo --to '\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\+00' --peek$/);
+await turn('health');
+assert.match(text('findings'), /warndemo-2clocknobody steers itrun chrony/);
+await turn('incidents');
+assert.match(text('past'), /MemberDown/);
+heard.keydown.forEach((f) => f({ key: '1', target: byId.get('main') }));
+assert.equal(location.hash, `${view.cluster}/overview`);
+await turn('overview');
 
 // A change of leader moves what is there; nothing is drawn twice.
 const groups = () => byId.get('topology').querySelectorAll('g').map((g) => g.dataset.id).sort();
@@ -149,8 +184,9 @@ assert.equal(text('archive'), 'The cluster keeps no backups here.');
 // Checks are shown, the worst first.
 other.health = [{ check: 'leader', grade: 'ok', evidence: 'demo-3 leads' }, { check: 'backups', grade: 'fail', evidence: 'there is none yet', do: '`howdah backup demo` makes one' }];
 see(other);
-assert.match(text('findings'), /^failbackupsthere is none yet`howdah backup demo` makes oneokleader/);
-assert.equal(text('checked'), '1 fail, 1 ok');
+assert.match(text('findings'), /^failclusterbackupsthere is none yet`howdah backup demo` makes onewarndemo-2clock/);
+assert.match(text('well-findings'), /okclusterleader/);
+assert.equal(text('checked'), '1 fail, 1 warn, 1 ok');
 
 // What comes from elsewhere stays text, and a store that is silent is said so.
 other.status.unwell = ['<img src=x onerror=alert(1)> is stopped'];
