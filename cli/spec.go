@@ -186,6 +186,10 @@ func specText(out io.Writer, w spec.World, m conf.Machine) {
 		fmt.Fprintln(t)
 	}
 	fmt.Fprintln(t, "etcd")
+	if w.Beat.Election > 0 {
+		pace := spec.Etcd{Election: w.Beat.Election, Heartbeat: w.Beat.Heartbeat}
+		row("  ", "pace", fmt.Sprintf("election after %s, heartbeats every %s", pace.Misses(), pace.Beats()), w.Beat.Origin)
+	}
 	for _, s := range w.Stores {
 		row("  ", s.Name, fmt.Sprintf("%s:%d", s.Host, s.Client), s.Origin)
 	}

@@ -518,6 +518,15 @@ func (h House) describe(ctx context.Context, inv Inventory, o *Applying, a arran
 			errs = append(errs, renew(a.old(n), n, a.machine))
 		}
 	}
+	for _, n := range a.want {
+		was := a.old(n)
+		if was == nil || n.Etcd.Member == "" || was.Etcd.Member == "" || was.Etcd.Alike(n.Etcd) || !slices.Contains(only, n.Cluster+"/"+n.Member) {
+			continue
+		}
+		if id, runs := node.RoleFile(n, "etcd").Read(); runs {
+			errs = append(errs, h.again(ctx, n, id))
+		}
+	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}

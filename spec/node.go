@@ -112,6 +112,8 @@ type Etcd struct {
 	Quota    int64         `json:"quota"` // bytes
 	Compact  time.Duration `json:"compact"`
 	Election time.Duration `json:"election"` // how long its leader may be silent; 0 is Election
+
+	Heartbeat time.Duration `json:"heartbeat,omitempty"` // how often its leader says that it lives; 0: five times in an election
 }
 
 // Election is how long etcd's leader may be silent before another is elected,
@@ -121,6 +123,12 @@ const Election = 600 * time.Millisecond
 
 // Misses is how long etcd's leader may be silent.
 func (e Etcd) Misses() time.Duration { return cmp.Or(e.Election, Election) }
+
+// Beats is how often it says that it lives.
+func (e Etcd) Beats() time.Duration { return cmp.Or(e.Heartbeat, e.Misses()/5) }
+
+// Alike says that two members have the same pace.
+func (e Etcd) Alike(o Etcd) bool { return e.Misses() == o.Misses() && e.Beats() == o.Beats() }
 
 // ElectionFor is what suits the shortest lease in a store, a tenth of it: who
 // asks for slow timers has a slow network, or a busy machine. Leased is kept.

@@ -19,6 +19,7 @@ type World struct {
 	Form     string    `json:"form"` // pigsty or native
 	Clusters []Cluster `json:"clusters"`
 	Stores   []Store   `json:"etcd"`
+	Beat     Beat      `json:"etcd_pace"` // of the stores
 	Others   []Other   `json:"others"`
 	Names    []Names   `json:"dns"`     // the name servers
 	Metrics  []Metrics `json:"metrics"` // the stores of metrics
@@ -153,6 +154,13 @@ type Store struct {
 	Origin string `json:"origin"`
 
 	Implied bool `json:"implied,omitempty"` // no group says which hosts carry it
+}
+
+// A Beat is how fast the members of a store are.
+type Beat struct {
+	Election  time.Duration `json:"election"`  // how long their leader may be silent; 0: Election
+	Heartbeat time.Duration `json:"heartbeat"` // how often it says that it lives; 0: five times in an election
+	Origin    string        `json:"origin"`
 }
 
 // A Host is a machine, and how a person comes to it by SSH.

@@ -58,7 +58,7 @@ func config(node spec.Node, log *logger) (*embed.Config, error) {
 	// At the least the leader is missed after half a second: a stall of the disk or
 	// the scheduler shorter than that does not elect. Heartbeats are most of what an
 	// idle node does: docs/decisions/2026-11-21-an-idle-store.md.
-	c.TickMs, c.ElectionMs = uint(e.Misses().Milliseconds()/5), uint(e.Misses().Milliseconds())
+	c.TickMs, c.ElectionMs = uint(e.Beats().Milliseconds()), uint(e.Misses().Milliseconds())
 	c.PreVote = true           // without it a member that comes back unseats a healthy leader
 	c.EnableGRPCGateway = true // Patroni and patronictl speak etcd's API through it
 	c.QuotaBackendBytes = e.Quota

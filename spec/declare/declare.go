@@ -35,18 +35,43 @@ type Cluster struct {
 // Write is the inventory of the clusters.
 func Write(all ...Cluster) string {
 	var b strings.Builder
-	b.WriteString("# What is, written down by `howdah spec --from-cluster`. It holds what the servers store of passwords: keep it\n# as you keep those. Passwords that are not here are those of the state directory.\nall:\n  children:\n")
+	b.WriteString("# What is, written down by `howdah spec --from-cluster`. It holds what the servers store of passwords: keep it\n# as you keep those. Passwords that are not here are those of the state directory.\nall:\n")
+	pace := paceOf(all)
+	if all[0].Implied && len(pace) > 0 { // above the groups
+		b.WriteString("  vars:\n")
+		block(&b, "    ", pace)
+	}
+	b.WriteString("  children:\n")
 	if first := all[0]; !first.Implied {
 		etcd := fields{}
 		for i, m := range first.Nodes[0].Etcd.Members {
 			etcd.add(hostOf(m.Client, first.Nodes[0]), fields{{"etcd_seq", i + 1}})
 		}
-		block(&b, "    ", fields{{"etcd", fields{{"hosts", etcd}}}})
+		group := fields{{"hosts", etcd}}
+		if len(pace) > 0 {
+			group.add("vars", pace)
+		}
+		block(&b, "    ", fields{{"etcd", group}})
 	}
 	for _, c := range all {
 		c.write(&b)
 	}
 	return b.String()
+}
+
+// paceOf is what an inventory has to say for the store to have its pace.
+func paceOf(all []Cluster) (vars fields) {
+	e, quickest := all[0].Nodes[0].Etcd, all[0].Nodes[0].Agent.Timers.Lease
+	for _, c := range all {
+		quickest = min(quickest, c.Nodes[0].Agent.Timers.Lease)
+	}
+	if e.Misses() != spec.ElectionFor(quickest) {
+		vars.add("etcd_election_timeout", e.Misses().Milliseconds())
+	}
+	if e.Heartbeat != 0 {
+		vars.add("etcd_heartbeat_interval", e.Heartbeat.Milliseconds())
+	}
+	return vars
 }
 
 // hostOf is the inventory's name of the host that a store's URL leads to.

@@ -37,7 +37,7 @@ func TestNodesAreMadeAgain(t *testing.T) {
 all:
   vars: { admin_ip: 10.0.0.9, pg_conf: olap.yml, pgbackrest_enabled: false }
   children:
-    etcd: { hosts: { 10.0.0.2: { etcd_seq: 1 } } }
+    etcd: { hosts: { 10.0.0.2: { etcd_seq: 1 } }, vars: { etcd_election_timeout: 1500, etcd_heartbeat_interval: 150 } }
     pg-meta: { hosts: { 10.0.0.1: { pg_seq: 1, pg_role: primary } }, vars: { pg_cluster: pg-meta } }
     pg-test:
       hosts:
@@ -54,6 +54,12 @@ all:
         pgbouncer_parameters: { max_client_conn: 500 }
         pg_services: [ { name: near, port: 5440, dest: postgres, check: /replica, selector: '[? zone == ` + "`no`" + `]', maxconn: 7, balance: leastconn, options: 'inter 3s' } ]
         pg_hba_rules: [ { user: 'a"b', db: all, addr: intra, auth: ssl, role: replica, order: 1, title: "it's: one # of them" } ]
+`,
+		"a pace of etcd": `
+all:
+  vars: { admin_ip: 10.0.0.9, etcd_heartbeat_interval: 200 }
+  children:
+    pg-a: { hosts: { 10.0.0.1: { pg_seq: 1, pg_role: primary }, 10.0.0.2: { pg_seq: 2, pg_role: replica } }, vars: { pg_cluster: pg-a } }
 `,
 		"backups": "cluster: app\nhosts: [10.0.0.1, 10.0.0.2]\nbackup_times: ['0 3 * * * full', '0 4 * * * incr']\nspeed: safe\n",
 	} {

@@ -3,7 +3,6 @@ package pigsty
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -42,6 +41,7 @@ func (r *reader) resolve(inv *inventory, w *spec.World) {
 	}
 	r.ports(servers)
 	r.pools(names, servers)
+	store := r.pace(inv)
 	for _, name := range names {
 		var members []*server
 		for _, s := range servers {
@@ -51,10 +51,10 @@ func (r *reader) resolve(inv *inventory, w *spec.World) {
 		}
 		slices.SortStableFunc(members, func(a, b *server) int { return cmp.Compare(a.seq, b.seq) })
 		r.membership(name, members)
-		w.Clusters = append(w.Clusters, r.cluster(inv, name, members))
+		w.Clusters = append(w.Clusters, r.cluster(inv, name, members, store))
 	}
 	r.upstreams(w, servers)
-	beat(w.Clusters)
+	r.beat(w, store)
 	r.stores(inv, w)
 	r.metrics(inv, w)
 	r.logs(inv, w)
@@ -261,7 +261,7 @@ var ofCluster = []string{
 	"pg_dns_suffix", "pg_dns_target",
 }
 
-func (r *reader) cluster(inv *inventory, name string, members []*server) spec.Cluster {
+func (r *reader) cluster(inv *inventory, name string, members []*server, store pace) spec.Cluster {
 	first := primary(members)
 	c := spec.Cluster{
 		Name: name, Namespace: inv.namespace, Timers: spec.Safe(), Dest: first.text("pg_default_service_dest"),
@@ -297,7 +297,7 @@ func (r *reader) cluster(inv *inventory, name string, members []*server) spec.Cl
 			}
 		}
 	}
-	r.timers(first, &c)
+	r.timers(first, &c, store)
 	r.promise(first, members, &c)
 	c.Services = r.services(first)
 	c.Objects = r.objects(first, &c)
@@ -361,15 +361,21 @@ var plans = map[string][5]int{
 	"fast": {20, 5, 5, 15, 5}, "norm": {30, 5, 10, 25, 5}, "safe": {60, 10, 20, 45, 10}, "wide": {120, 20, 30, 95, 15},
 }
 
-func (r *reader) timers(s *server, c *spec.Cluster) {
-	if s.given("pg_rto") {
-		if p, ok := plans[s.text("pg_rto")]; ok {
-			sec := func(i int) time.Duration { return time.Duration(p[i]) * time.Second }
-			c.Timers.Lease, c.Timers.Renew, c.Timers.Retry, c.Timers.Start, c.Timers.Margin = sec(0), sec(1), sec(2), sec(3), sec(4)
-			c.Config["ttl"], c.Config["loop_wait"], c.Config["retry_timeout"], c.Config["primary_start_timeout"] = p[0], p[1], p[2], p[3]
-		}
+func (r *reader) timers(s *server, c *spec.Cluster, store pace) {
+	plan, chosen := plans[s.text("pg_rto")]
+	if chosen {
+		sec := func(i int) time.Duration { return time.Duration(plan[i]) * time.Second }
+		c.Timers.Lease, c.Timers.Renew, c.Timers.Retry, c.Timers.Start, c.Timers.Margin = sec(0), sec(1), sec(2), sec(3), sec(4)
+		c.Config["ttl"], c.Config["loop_wait"], c.Config["retry_timeout"], c.Config["primary_start_timeout"] = plan[0], plan[1], plan[2], plan[3]
 	} else {
-		s.derive("pg_rto", fmt.Sprintf("lease %s, renewed every %s", c.Timers.Lease, c.Timers.Renew), "default: our own timers")
+		origin := "default: our own timers"
+		if need := store.least(); c.Timers.Lease < need {
+			c.Timers.Lease = need
+			origin += ", and a lease that holds five elections of etcd (" + r.place(store.line) + ")"
+		}
+		if !s.given("pg_rto") {
+			s.derive("pg_rto", fmt.Sprintf("lease %s, renewed every %s", c.Timers.Lease, c.Timers.Renew), origin)
+		}
 	}
 	if s.given("pg_rpo") {
 		n, _ := whole(s.get("pg_rpo"))
@@ -415,17 +421,6 @@ func (r *reader) promise(first *server, members []*server, c *spec.Cluster) {
 		first.derive("pg_rpo", 0, "default: quorum commit while both data nodes are up; one that is left alone goes on")
 	default:
 		first.derive("pg_rpo", c.Timers.MaxLag, "default: our own")
-	}
-}
-
-// beat gives the store that the clusters share the pace of the fastest.
-func beat(clusters []spec.Cluster) {
-	shortest := time.Duration(math.MaxInt64)
-	for _, c := range clusters {
-		shortest = min(shortest, c.Timers.Lease)
-	}
-	for i := range clusters {
-		clusters[i].Timers.Election = spec.ElectionFor(shortest)
 	}
 }
 

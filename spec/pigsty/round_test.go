@@ -23,6 +23,8 @@ func TestAllInOneRound(t *testing.T) {
 			{"    pg_version: 16", "    pg_version: 13", "pg_version must be a whole number"},
 			{"    admin_ip: 10.10.10.10", "    admin_ip: here", "admin_ip must be an IPv4 address"},
 			{"    pg_conf: oltp.yml", "    pg_cnof: oltp.yml", `unknown parameter "pg_cnof"`},
+			{right: "    etcd_heartbeat_interval: 100"},
+			{"    etcd_election_timeout: 1000", "    etcd_election_timeout: 300", "an election of etcd holds five heartbeats at least"},
 			{right: "  children:"},
 			{right: "    pg-a:"},
 			{right: "      hosts:"},

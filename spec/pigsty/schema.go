@@ -77,6 +77,7 @@ var scalars = map[string]any{
 	"port":         between(1, 65535),
 	"version":      between(14, 19),
 	"bytes":        between(0, 1<<53),
+	"millis":       between(10, 50000),
 	"maxconn":      map[string]any{"anyOf": []any{map[string]any{"const": "auto"}, between(20, 262143)}},
 	"seconds":      map[string]any{"type": []any{"number", "string"}, "minimum": 0},
 	"period":       map[string]any{"type": []any{"number", "string"}, "exclusiveMinimum": 0},

@@ -273,6 +273,8 @@ func (r *reader) fits(f field, is shape) bool {
 		return between(14, 19)
 	case "bytes":
 		return between(0, math.MaxInt64)
+	case "millis":
+		return between(10, 50000)
 	case "maxconn":
 		if text == "auto" {
 			return true

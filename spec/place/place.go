@@ -244,9 +244,7 @@ func (s Site) stores(w spec.World, nodes []spec.Node) {
 	for i := range nodes {
 		e := &nodes[i].Etcd
 		e.Members, e.Quota, e.Compact = members, 256<<20, time.Hour
-		if len(w.Clusters) > 0 { // they have it alike: it is the store's
-			e.Election = w.Clusters[0].Timers.Election
-		}
+		e.Election, e.Heartbeat = w.Beat.Election, w.Beat.Heartbeat
 	}
 }
 

@@ -40,7 +40,10 @@ func Node(was *spec.Node, want spec.Node, contexts map[string]string) Plan {
 	}
 	pool := was.Pool
 	pool.HBA = want.Pool.HBA // told already
-	var gateway, agent, jobs, observe []string
+	var gateway, agent, jobs, observe, store []string
+	if want.Etcd.Member != "" && !was.Etcd.Alike(want.Etcd) {
+		store = append(store, "pace of etcd")
+	}
 	for _, part := range []struct {
 		name string
 		into *[]string
@@ -61,7 +64,6 @@ func Node(was *spec.Node, want spec.Node, contexts map[string]string) Plan {
 		{"tags", &agent, was.Agent.Tags, want.Agent.Tags},
 		{"delay", &agent, was.Postgres.Delay, want.Postgres.Delay},
 		{"certificate", &agent, was.TLS, want.TLS},
-		{"election of etcd", &agent, was.Etcd.Election, want.Etcd.Election},
 	} {
 		if text(part.a) != text(part.b) {
 			*part.into = append(*part.into, part.name)
@@ -78,6 +80,7 @@ func Node(was *spec.Node, want spec.Node, contexts map[string]string) Plan {
 		{gateway, Restart, "its gateway starts anew: the sessions through it end"},
 		{agent, Safe, "its agent starts anew, and takes its server over as it runs"},
 		{jobs, Safe, "what may wait starts anew"},
+		{store, Safe, "its member of etcd starts anew: one after the other, and only while all are well"},
 		{observe, Safe, "the store of metrics starts anew, and has what it had"},
 	} {
 		if len(s.parts) > 0 {
@@ -92,7 +95,7 @@ func Node(was *spec.Node, want spec.Node, contexts map[string]string) Plan {
 func rest(n spec.Node) spec.Node {
 	n.Postgres.Parameters, n.Postgres.HBA, n.Postgres.Delay = nil, nil, ""
 	n.Gateway, n.Pool, n.Jobs, n.Backup, n.TLS, n.Objects, n.VIP, n.DNS, n.Observe, n.Logs = spec.Gateway{}, spec.Pool{}, spec.Jobs{}, spec.Backup{}, spec.TLS{}, spec.Objects{}, spec.VIP{}, spec.DNS{}, spec.Observe{}, spec.Logs{}
-	n.Agent, n.Etcd.Election, n.Paths.Binary = spec.Agent{}, 0, ""
+	n.Agent, n.Etcd.Election, n.Etcd.Heartbeat, n.Paths.Binary = spec.Agent{}, 0, 0, ""
 	return n
 }
 

@@ -3,9 +3,11 @@ package e2e
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"howdah/node"
 	"howdah/spec"
 )
 
@@ -114,6 +116,28 @@ func TestInventory(t *testing.T) {
 	w.until("work_mem is not 6MB", func() bool {
 		return strings.Contains(sql("pg-test", "dbuser_dba", "DBUser.DBA", "postgres", "SHOW work_mem"), "6MB")
 	})
+
+	// Another pace of etcd: its member starts anew, and PostgreSQL runs on.
+	i := slices.IndexFunc(w.Nodes, func(n spec.Node) bool { return n.Etcd.Member != "" })
+	store, _ := node.RoleFile(w.Nodes[i], "etcd").Read()
+	postmaster := func() string {
+		b, err := os.ReadFile(filepath.Join(w.Nodes[i].Postgres.Data, "postmaster.pid"))
+		w.check(err)
+		pid, _, _ := strings.Cut(string(b), "\n")
+		return pid
+	}
+	served := postmaster()
+	changed = strings.Replace(changed, "etcd_seq: 1 } } }", "etcd_seq: 1 } }, vars: { etcd_election_timeout: 900, etcd_heartbeat_interval: 100 } }", 1)
+	write(changed)
+	w.planned(2, "pace of etcd", file)
+	w.howdah("apply", file, "--yes")
+	w.planned(0, "nothing to change", file)
+	if now, runs := node.RoleFile(w.Nodes[i], "etcd").Read(); !runs || now == store {
+		t.Errorf("etcd is process %v, as before (%v), and goes by its old pace", now, store)
+	}
+	if now := postmaster(); now != served {
+		t.Errorf("the postmaster is %s, and was %s", now, served)
+	}
 
 	// What cannot be is refused, and changes nothing.
 	write(strings.Replace(changed, "pg_role: replica", "pg_role: repica", 1))
