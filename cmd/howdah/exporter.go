@@ -39,7 +39,7 @@ func runPgExporter(ctx context.Context, o cli.Exporter) error {
 	}
 	e, err := collect.New(collect.Options{
 		URL: cmp.Or(o.URL, "postgresql:///?sslmode=disable"), Load: load, Labels: o.Labels, Tags: o.Tags,
-		NoCache: o.NoCache, NoIntro: o.NoIntro, Discover: o.Discover, Exclude: o.Exclude, Include: o.Include,
+		NoCache: o.NoCache, NoIntro: o.NoIntro, Ahead: true, Discover: o.Discover, Exclude: o.Exclude, Include: o.Include,
 		Namespace: o.Namespace, Connect: o.Connect, Build: exporterBuild(), Log: log,
 	})
 	if err != nil {

@@ -122,7 +122,7 @@ func exporterJob(n spec.Node, log *slog.Logger) lifecycle.Part {
 			URL:      socketOf(n),
 			Load:     collector.Shipped,
 			Discover: true, Exclude: []string{"template0", "template1", "postgres"},
-			Connect: time.Second, Build: exporterBuild(), Log: log,
+			Ahead: true, Connect: time.Second, Build: exporterBuild(), Log: log,
 		})
 		if err != nil {
 			return err

@@ -46,6 +46,7 @@ type Options struct {
 	Tags    []string
 	NoCache bool // every scrape asks anew
 	NoIntro bool // nothing is said of the exporter itself
+	Ahead   bool // what the next scrape needs is asked before it comes
 	// Discover has the collectors that are not cluster-wide run in every
 	// database of the server, but the excluded; or in those included alone.
 	Discover         bool
@@ -74,6 +75,8 @@ type Exporter struct {
 	others map[string]*database
 	all    []collector.Collector
 	counts counts
+
+	rhythm rhythm
 
 	mu     sync.Mutex
 	flight *flight // the scrape that runs
@@ -105,6 +108,7 @@ func New(o Options) (*Exporter, error) {
 	}
 	e := &Exporter{o: o, config: config, pooler: config.Database == "pgbouncer", others: map[string]*database{}, turn: make(chan struct{}, 1)}
 	e.turn <- struct{}{}
+	e.rhythm.again = make(chan struct{}, 1)
 	e.ns = o.Namespace
 	if e.ns == "" {
 		e.ns = "pg"
@@ -178,6 +182,11 @@ func (e *Exporter) Reload(ctx context.Context) error {
 // that are old and that no scrape uses are closed meanwhile: whoever stopped
 // scraping leaves nothing behind that keeps a database from being dropped.
 func (e *Exporter) Run(ctx context.Context) error {
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	if e.o.Ahead && !e.o.NoCache && !e.pooler {
+		beside.Go(func() { e.ahead(ctx) })
+	}
 	tidy := time.NewTicker(lifetime)
 	defer tidy.Stop()
 	for ctx.Err() == nil {
@@ -264,7 +273,19 @@ func (e *Exporter) scrape(ctx context.Context, within time.Duration) *answer {
 // look is one scrape.
 func (e *Exporter) look(ctx context.Context) *answer {
 	start := time.Now()
-	up := true
+	up, all := e.gather(ctx, start)
+	e.counts.scrapes++
+	if !up {
+		e.counts.errors++
+	}
+	e.counts.last, e.counts.took = time.Now(), time.Since(start)
+	e.rhythm.came(start)
+	return e.assemble(up, all)
+}
+
+// gather asks what is due, and says whether the server is well.
+func (e *Exporter) gather(ctx context.Context, start time.Time) (up bool, all []*database) {
+	up = true
 	if err := e.main.open(ctx); err != nil {
 		e.main.failed("", err)
 		up = false
@@ -294,12 +315,7 @@ func (e *Exporter) look(ctx context.Context) *answer {
 			up = up && !d.fatal
 		}
 	}
-	e.counts.scrapes++
-	if !up {
-		e.counts.errors++
-	}
-	e.counts.last, e.counts.took = time.Now(), time.Since(start)
-	return e.assemble(up, append([]*database{e.main}, others...))
+	return up, append([]*database{e.main}, others...)
 }
 
 // discover lists the databases beside the main one that are to be scraped.

@@ -511,3 +511,77 @@ func TestLoad(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What the first scrape needs is asked before it comes, and what the next one
+// would find too old shortly before that; cluster-wide answers are those of the scrape.
+func TestAhead(t *testing.T) {
+	s := testpg.Start(t, testpg.Primary())
+	s.Query("CREATE DATABASE shop")
+	e, web := exporter(t, s, `
+here: {query: 'SELECT current_database() AS datname, 1 AS v', ttl: 10, timeout: 5, metrics: [{datname: {usage: LABEL}}, {v: {usage: GAUGE}}]}
+all: {query: SELECT 1 AS v, tags: [cluster], ttl: 10, timeout: 5, metrics: [{v: {usage: GAUGE}}]}
+`, func(o *Options) { o.Ahead = true })
+	runs := func(branch string) (n int) { // in the database shop, cluster-wide ones in the main one
+		if !e.take(t.Context()) {
+			t.Fatal("no turn")
+		}
+		defer e.give()
+		d := e.main
+		if branch == "here" {
+			d = e.others["shop"]
+		}
+		if d != nil && d.slots[branch] != nil {
+			n = d.slots[branch].runs
+		}
+		return n
+	}
+	until(t, "it is prepared, and nobody has scraped", func() bool { return runs("here") > 0 })
+	if _, body := get(t, web.URL+"/metrics"); !strings.Contains(body, `here_v{datname="shop"} 1`) {
+		t.Errorf("the first scrape: %s", body)
+	}
+	if n := runs("here"); n != 1 {
+		t.Errorf("asked %d times for one scrape, want once, before it", n)
+	}
+
+	if !e.take(t.Context()) {
+		t.Fatal("no turn")
+	}
+	for _, d := range e.databases() {
+		for _, s := range d.slots {
+			s.asked = s.asked.Add(-10 * time.Second)
+		}
+	}
+	e.give()
+	before := runs("all")
+	e.round(t.Context(), time.Now().Add(100*time.Millisecond))
+	if n := runs("here"); n != 2 {
+		t.Errorf("before the next scrape asked %d times, want 2", n)
+	}
+	if n := runs("all"); n != before {
+		t.Error("a cluster-wide answer was asked ahead")
+	}
+	e.round(t.Context(), time.Now().Add(100*time.Millisecond))
+	if n := runs("here"); n != 2 {
+		t.Errorf("what is good still was asked ahead: %d times", n)
+	}
+}
+
+// Scrapes that stopped leave nothing that goes on asking.
+func TestRhythm(t *testing.T) {
+	r := rhythm{again: make(chan struct{}, 1)}
+	noon := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	if !r.next().IsZero() {
+		t.Error("before the first scrape one is expected")
+	}
+	r.came(noon)
+	if got := r.next(); got != noon.Add(pace) {
+		t.Errorf("after the first: %s", got)
+	}
+	r.came(noon.Add(15 * time.Second))
+	if got := r.next(); got != noon.Add(30*time.Second) {
+		t.Errorf("after the second: %s", got)
+	}
+	if len(r.again) != 1 {
+		t.Error("nobody heard of it")
+	}
+}

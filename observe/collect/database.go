@@ -45,7 +45,6 @@ type slot struct {
 	why       string // it was not asked: a predicate
 	err       error
 	took      time.Duration
-	fresh     bool // asked in this scrape
 	dropped   bool // another database gave the same series
 	predicate []struct {
 		asked time.Time
@@ -256,15 +255,15 @@ func (d *database) scrape(ctx context.Context, start time.Time) bool {
 		}
 	}
 	d.retire()
-	well := true
+	well, before := true, false // before: an answer that is good still is a failure
 	for _, c := range d.plan() {
 		if c.Why != "" {
 			continue
 		}
 		s := d.slots[c.Branch]
-		s.fresh = false
 		if !d.e.o.NoCache && !s.asked.IsZero() && c.TTL > 0 && start.Sub(s.asked) <= c.TTL {
 			s.hits++
+			before = before || s.err != nil
 			if s.err != nil && c.Fatal {
 				d.fatal = true
 				return false
@@ -282,10 +281,11 @@ func (d *database) scrape(ctx context.Context, start time.Time) bool {
 			}
 		}
 	}
-	if well {
-		d.said = ""
-	} else {
+	switch {
+	case !well:
 		d.stats.errors++
+	case !before:
+		d.said = ""
 	}
 	return true
 }
@@ -293,7 +293,7 @@ func (d *database) scrape(ctx context.Context, start time.Time) bool {
 // run asks one collector. A failure leaves an empty answer until its ttl ends.
 func (s *slot) run(ctx context.Context, d *database, c collector.Collector, start time.Time) {
 	began := time.Now()
-	s.result, s.err, s.why, s.asked, s.fresh, s.dropped = collector.Result{}, nil, "", start, true, false
+	s.result, s.err, s.why, s.asked, s.dropped = collector.Result{}, nil, "", start, false
 	s.runs++
 	defer func() {
 		s.took = time.Since(began)
