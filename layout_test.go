@@ -38,7 +38,7 @@ var floors = []floor{
 		"words, brains, tools, and hands of their own family",
 	},
 	{
-		"loops", "access/dns access/gateway access/gateway/admin access/pooler backup backup/archive backup/drill backup/keep backup/restore backup/take backup/verify ha/agent observe/activity observe/collect observe/logs observe/store spec/apply",
+		"loops", "access/dns access/gateway access/gateway/admin access/pooler backup backup/archive backup/drill backup/keep backup/restore backup/take backup/verify ha/agent observe/activity observe/collect observe/logs observe/probe observe/push observe/store spec/apply",
 		"everything below that belongs to no other wing",
 	},
 	{

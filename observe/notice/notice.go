@@ -28,6 +28,8 @@ type Settings struct {
 	Mails    []Mail        // who gets mail
 	Managers []string      // URLs of Alertmanagers, who group, silence and repeat by themselves
 	Remotes  []string      // URLs of stores of metrics that are sent all samples (remote write)
+	Push     bool          // metrics may be pushed to the store
+	Probe    bool          // hosts are probed
 	GroupBy  []string      // labels whose values make a group
 	Wait     time.Duration // from the first alert of a group to its first message
 	Interval time.Duration // between two messages of a group in which something has changed
@@ -59,6 +61,8 @@ func Parse(text []byte) (Settings, error) {
 		Webhooks []string `yaml:"webhooks"`
 		Managers []string `yaml:"alertmanagers"`
 		Remotes  []string `yaml:"remote_write"`
+		Push     bool     `yaml:"push"`
+		Probe    bool     `yaml:"probe"`
 		Mails    []struct {
 			Mail `yaml:",inline"`
 			TLS  *bool `yaml:"require_tls"`
@@ -74,7 +78,7 @@ func Parse(text []byte) (Settings, error) {
 	if err := d.Decode(&file); err != nil && !errors.Is(err, io.EOF) { // of an empty file
 		return Settings{}, err
 	}
-	s := Settings{Webhooks: file.Webhooks, Managers: file.Managers, Remotes: file.Remotes, GroupBy: file.GroupBy, Silences: file.Silences}
+	s := Settings{Webhooks: file.Webhooks, Managers: file.Managers, Remotes: file.Remotes, Push: file.Push, Probe: file.Probe, GroupBy: file.GroupBy, Silences: file.Silences}
 	for i, m := range file.Mails {
 		m.Mail.Clear = m.TLS != nil && !*m.TLS
 		host, port, ok := strings.Cut(m.Smarthost, ":")

@@ -40,6 +40,7 @@ func (d *discovery) Run(ctx context.Context) error {
 		wg.Go(func() { d.watch(ctx, c) })
 	}
 	wg.Wait()
+	<-ctx.Done() // also where there is no cluster, or none that can be watched
 	return nil
 }
 

@@ -37,6 +37,8 @@ import (
 	"howdah/lifecycle"
 	"howdah/logkey"
 	"howdah/observe/alert"
+	"howdah/observe/probe"
+	"howdah/observe/push"
 	"howdah/problem"
 	"howdah/spec"
 )
@@ -70,6 +72,8 @@ type Store struct {
 	trusted   *x509.CertPool     // authorities of those who take mail; nil: those of the system
 	managers  []string           // URLs of Alertmanagers
 	remotes   []string           // URLs of stores that are sent what this one has
+	pushes    *push.Keeper       // what was pushed; nil: nothing may be
+	prober    *probe.Prober      // of the inventory's hosts; nil: they are not probed
 }
 
 // evaluate is how often rules are.
@@ -87,6 +91,12 @@ func Open(o Options) (*Store, error) {
 	}
 	set := s.settings()
 	s.managers, s.remotes = append(slices.Clone(own.Notify), set.Managers...), set.Remotes
+	if set.Push {
+		s.pushes = push.New(spec.JobServer, spec.JobNode, spec.JobStore, jobSelf, jobPing)
+	}
+	if set.Probe {
+		s.prober = s.newProber()
+	}
 	db := tsdb.DefaultOptions()
 	db.RetentionDuration, db.MaxBytes = own.Keep.Milliseconds(), own.Size
 	db.StripeSize = 1 << 10 // locks for series: there are thousands, not millions
@@ -149,6 +159,14 @@ func (s *Store) Run(ctx context.Context) error {
 			s.Log.Error("part ended", "part", name, logkey.Error, err, "again_in", pause)
 		}))
 	}
+	if s.pushes != nil {
+		parts = append(parts, s.pushParts()...)
+	}
+	if s.prober != nil {
+		parts = append(parts, lifecycle.Part{Name: "probes", Grace: 2 * time.Second, Run: func(ctx context.Context) error {
+			return serve(ctx, s.beside(probePort), s.bounded(s.prober.Handler()), s.Log)
+		}})
+	}
 	for _, address := range s.Node.Observe.Listen {
 		parts = append(parts, lifecycle.Part{Name: "api on " + address, Grace: 2 * time.Second, Run: func(ctx context.Context) error {
 			return serve(ctx, address, s.bounded(s.Handler()), s.Log)
@@ -210,6 +228,9 @@ const (
 	poolSelf  = "self" // ours, whose labels are its own
 )
 
+// jobSelf is the job of what the store says of itself and of the clusters.
+const jobSelf = "infra"
+
 func (s *Store) newScraper() (*scrape.Manager, error) {
 	own := s.Node.Observe
 	timeout := max(own.Every*8/10, time.Second)
@@ -217,7 +238,7 @@ func (s *Store) newScraper() (*scrape.Manager, error) {
 scrape_configs:
   - { job_name: %s, sample_limit: 200000, body_size_limit: 64MB }
   - { job_name: %s, sample_limit: 200000, body_size_limit: 64MB, scheme: https, tls_config: { ca_file: %q, cert_file: %q, key_file: %q } }
-  - { job_name: %s, honor_labels: true }
+  - { job_name: %s, honor_labels: true, sample_limit: 200000, body_size_limit: 64MB }
 `, model.Duration(own.Every), model.Duration(timeout), poolPlain, poolTLS, s.Node.TLS.CA, s.Node.TLS.Cert, s.Node.TLS.Key, poolSelf)
 	c, err := config.Load(text, quiet(s.Log))
 	if err != nil {
@@ -270,8 +291,14 @@ func (s *Store) groups(targets []spec.Target) map[string][]*targetgroup.Group {
 	}
 	sets[poolSelf] = []*targetgroup.Group{{
 		Source: poolSelf, Targets: []model.LabelSet{{model.AddressLabel: model.LabelValue(s.Node.Observe.Listen[0])}},
-		Labels: model.LabelSet{"job": "infra", "ip": model.LabelValue(s.Node.Host)},
+		Labels: model.LabelSet{"job": jobSelf, "ip": model.LabelValue(s.Node.Host)},
 	}}
+	if s.pushes != nil { // its series have the labels that they were pushed with, and no others
+		sets[poolSelf] = append(sets[poolSelf], &targetgroup.Group{
+			Source: "push", Targets: []model.LabelSet{{model.AddressLabel: model.LabelValue(s.beside(pushPort))}}, Labels: model.LabelSet{"job": "pushgateway"},
+		})
+	}
+	sets[poolPlain] = append(sets[poolPlain], s.pings()...)
 	return sets
 }
 
