@@ -109,6 +109,7 @@ func (n *node) Appeal(a ha.Appeal) {
 			over()
 		}
 	})
+	w.wrote(n, "Appeal/sent")
 }
 
 // appealed is told that n has asked the others for their word. Held up from before it hears
@@ -154,6 +155,9 @@ func (n *node) gives(p ha.Plea) bool {
 		n.loop.Grant = ha.Grant{}
 	}
 	n.w.Stats.Given++
+	if n.w.wrote(n, "Agree/kept"); n.loop == nil {
+		return false // it never said so
+	}
 	n.w.say("%s: gives %s its word for epoch %d until %s", n.name, p.Name, p.Epoch, n.given.Until)
 	return true
 }

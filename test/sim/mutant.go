@@ -25,6 +25,7 @@ var Mutants = []Mutant{
 	{Name: "an offer taken without its log", Law: "loss", TakesBehind: true},
 	{Name: "a word that is forgotten", Law: "law 3", Forgets: true},
 	{Name: "a word that counts from when it was heard", Law: "law 3", Receipt: true},
+	{Name: "a refusal that the next agent knows nothing of", Law: "law 4", Quorum: true, Undurable: true},
 	{Name: "a restore that nobody but its leader knows of", Law: "restore", Quorum: true, Restores: true},
 }
 
@@ -48,6 +49,7 @@ type Mutant struct {
 	TakesBehind  bool   // whoever is offered the key takes it, whatever it has
 	Forgets      bool   // a member gives its word, and stands for election all the same
 	Receipt      bool   // a leader counts its right from when the others answered, not from before it asked
+	Undurable    bool   // a refusal is gone with the agent that made it
 	Restores     bool   // people bring clusters back, and only the leader of a restore is told
 }
 

@@ -35,6 +35,7 @@ type node struct {
 	pending  []func() // what reached a stalled agent
 	timer    int
 	last     ha.Decision
+	turning  bool // a turn is under way that may be cut short
 
 	seen    *picture
 	watchAt time.Duration
@@ -137,6 +138,9 @@ func (n *node) killAgent() {
 		return
 	}
 	n.w.say("%s: agent dead", n.name)
+	if n.w.mutant.Undurable {
+		n.server.refused = 0
+	}
 	n.agentGen++
 	n.loop, n.seen, n.pending, n.stall = nil, nil, nil, 0
 	n.leaderWas, n.lost = nil, nil
@@ -264,7 +268,10 @@ func (n *node) turn() {
 	if w.verbose {
 		said = n.last.String()
 	}
-	n.last = n.loop.Turn()
+	if n.takes() {
+		n.crashAgent()
+		return
+	}
 	d := &n.last
 	if w.verbose && d.String() != said {
 		w.say("%s: %s", n.name, d)
@@ -381,6 +388,7 @@ func (n *node) Page(p ha.Page) error {
 	if p != n.page {
 		n.page = p
 		n.judge()
+		n.w.wrote(n, "Page")
 	}
 	return nil
 }
@@ -391,6 +399,9 @@ func (n *node) Ask(lane ha.Lane, a ha.Action, r dcs.Request) {
 		n.w.say("%s: asks %s", n.name, a)
 	}
 	n.w.store.ask(n, lane, a, n.w.mutant.request(n, a, r))
+	if n.w.fatal != nil {
+		n.w.wrote(n, asks(n, a, r)+"/sent")
+	}
 }
 
 // Work implements agent.Hands.
@@ -408,6 +419,7 @@ func (n *node) Work(a ha.Action) {
 		n.giveUp = nil
 		e := ha.Ended{Action: a, At: n.boot(), LSN: lsn, Path: path, Err: err, Fence: fence}
 		w.say("%s: ended %s %s", n.name, a, err)
+		w.wrote(n, typeOf(a)+"/ended")
 		w.after(w.draw(500*time.Microsecond, 3*time.Millisecond), func() {
 			if n.agentGen != gen {
 				return
@@ -426,6 +438,7 @@ func (n *node) Work(a ha.Action) {
 			n.deliver(func() { n.loop.Progress(done, total) })
 		}
 	}, finish)
+	w.wrote(n, typeOf(a)+"/begun")
 	w.after(agent.Allowed(a), func() {
 		if !done && n.agentGen == gen && n.giveUp != nil {
 			n.giveUp()
@@ -450,6 +463,7 @@ func (n *node) AtOnce(a ha.Action) error {
 		n.server.thaw()
 		n.look()
 	}
+	n.w.wrote(n, typeOf(a)+"/done")
 	return nil
 }
 

@@ -158,7 +158,9 @@ func (s *server) start(a ha.Start, end func(string)) string {
 	}
 	s.later(d, func() {
 		if a.Standby {
-			s.connect(w.draw(0, 20*time.Millisecond))
+			if in := w.draw(0, 20*time.Millisecond); s.stream == nil { // it may have been pointed elsewhere meanwhile, and have connected
+				s.connect(in)
+			}
 		}
 		ready()
 	})
@@ -256,6 +258,7 @@ func (s *server) stop(end func(string)) {
 	s.later(max(w.draw(10*time.Millisecond, 800*time.Millisecond), s.clings-w.now), func() {
 		s.checkpoint()
 		s.control.State = pg.ControlShutDown
+		w.wrote(s.n, "Stop/closed")
 		until := w.now + 5*time.Second // wal_sender_timeout
 		var wait func()
 		wait = func() {

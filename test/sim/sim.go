@@ -44,6 +44,7 @@ type World struct {
 	heard  func(*ha.Decision)
 	met    func(fault string, s state)
 	ambush ambush
+	fatal  fatal
 
 	gateways *gateways
 	scrawl   scrawl // what somebody wrote over a key

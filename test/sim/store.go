@@ -159,6 +159,9 @@ func (s *store) ask(n *node, lane ha.Lane, a ha.Action, r dcs.Request) {
 	}
 	arrive := func() {
 		resp, err := s.apply(r)
+		if w.fatal != nil && n.agentGen == gen {
+			w.wrote(n, asks(n, a, r)+"/applied")
+		}
 		if w.chance(w.rates.lose) {
 			return
 		}

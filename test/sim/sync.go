@@ -227,6 +227,7 @@ func (n *node) Prove(a ha.Prove) {
 		}
 		p := quorum.Probe{Names: s.names.String()}
 		s.write(96)
+		w.wrote(n, "Prove/committed")
 		p.LSN = s.end
 		p.Waited = s.flag
 		s.acknowledged(func() {

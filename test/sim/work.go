@@ -32,6 +32,9 @@ func (s *server) work(a ha.Action, progress func(done, total int64), done func(l
 		s.w.after(s.n.slowed(d), func() {
 			if !ended && !stopped && s.n.up {
 				do()
+				if !ended {
+					s.w.wrote(s.n, typeOf(a)+"/step")
+				}
 			}
 		})
 	}
