@@ -128,7 +128,7 @@ func (h *health) members(p cluster.Picture) {
 		"%d of %d run%s", len(p.Members)+len(p.Away)-len(down), len(p.Members)+len(p.Away), list(down))
 	h.say("replication", graded(len(broken) == 0, doctor.Warn), "`howdah why "+h.of+"`; `howdah reinit "+h.of+" MEMBER` copies one anew that can not go on", "%d stream%s", streaming, list(broken))
 	if len(pending) > 0 {
-		h.say("settings", doctor.Warn, "`howdah restart "+h.of+" "+strings.Join(pending, " ")+"` when that suits", "parameters wait for a restart of %s", strings.Join(pending, ", "))
+		h.say("settings", doctor.Warn, "`howdah restart "+h.of+" "+strings.Join(pending, " ")+"` when that suits", "parameters, or other programs of PostgreSQL, wait for a restart of %s", strings.Join(pending, ", "))
 	}
 }
 

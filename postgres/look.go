@@ -305,7 +305,11 @@ func (s *Server) fill(ctx context.Context, st *pg.Status, all []*pgconn.Result) 
 	if !st.Recovering && st.SyncNames != "" {
 		st.Commits = s.waiting(ctx)
 	}
-	st.Pending, st.Restart = s.look.pending, len(s.look.pending) > 0
+	st.Pending = s.look.pending
+	if p, ok := minor(st.Version, s.look.programs.look(s.programs.Bin)); ok {
+		st.Pending = withPending(st.Pending, p)
+	}
+	st.Restart = len(st.Pending) > 0
 }
 
 // larger adds the settings that this standby must have as large as its primary

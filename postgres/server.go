@@ -56,7 +56,9 @@ type Server struct {
 		ending  Proc   // one that was seen to shut down
 		loaded  string // pg_conf_load_time when pending was asked
 		pending []pg.Pending
-		history struct { // of the timeline that a primary is on
+		// programs are those that are installed now.
+		programs installed
+		history  struct { // of the timeline that a primary is on
 			of    pg.Timeline
 			lines pg.History
 		}
@@ -111,6 +113,8 @@ func Open(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.look.programs.version = s.programs.Version
+	s.look.programs.at, _ = imprintOf(s.programs.Path("postgres"))
 	if m := o.Node.Postgres.Major; m != 0 && m != s.programs.Major {
 		return nil, &problem.Error{
 			Code: "postgres-missing", What: fmt.Sprintf("cannot use PostgreSQL %d", m),
