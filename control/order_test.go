@@ -43,7 +43,7 @@ func TestPlanOrder(t *testing.T) {
 			t.Errorf("%+v: %q, %q, %v, %v; want %q", tt.order, got, p.Costs, p.Risky, err, tt.text)
 		}
 	}
-	p, err := w.c.PlanOrder(t.Context(), Order{VerbSwitchover, "demo-2"})
+	p, err := w.c.PlanOrder(t.Context(), Order{Verb: VerbSwitchover, Member: "demo-2"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func TestOrderDone(t *testing.T) {
 		if _, ok, err := w.c.As("operator@10.0.0.1").Ask(t.Context(), "demo-2", cluster.Request{Kind: cluster.RequestReload}); !ok || err != nil || !strings.Contains(w.get(cluster.DirRequests+"demo-2"), `"by":"operator@10.0.0.1"`) {
 			t.Errorf("%v, %v: %s", ok, err, w.get(cluster.DirRequests+"demo-2"))
 		}
-		p, err := w.c.As("operator@10.0.0.1").PlanOrder(t.Context(), Order{VerbPause, ""})
+		p, err := w.c.As("operator@10.0.0.1").PlanOrder(t.Context(), Order{Verb: VerbPause})
 		if err != nil {
 			t.Fatal(err)
 		}

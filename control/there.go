@@ -79,7 +79,6 @@ type peekThere struct {
 // A PeekThere is a peek on the machine of a member.
 type PeekThere struct {
 	Plan   *Peek     `json:"plan"`
-	Text   string    `json:"text"` // what it would do
 	Beside string    `json:"beside"`
 	Server *Peeked   `json:"server,omitempty"` // of one that is open
 	Until  time.Time `json:"until,omitzero"`
@@ -157,7 +156,7 @@ func (t *There) peek(life, ctx context.Context, ask peekThere) (PeekThere, error
 	if err != nil {
 		return PeekThere{}, err
 	}
-	all := PeekThere{Plan: p, Text: p.String(), Beside: t.node.Member}
+	all := PeekThere{Plan: p, Beside: t.node.Member}
 	if !ask.Open {
 		return all, nil
 	}
@@ -292,7 +291,8 @@ func (c *Cluster) planPeek(ctx context.Context, o Order) (p Planned, err error) 
 		if err != nil {
 			return p, err
 		}
-		p.Text, p.Peek = there.Text+" on the machine of "+there.Beside, there.Plan
+		p.Text = fmt.Sprintf("show %s as of %s on the machine of %s, from %s backup %s", c.Name, there.Plan.To, there.Beside, there.Plan.Type, there.Plan.Backup)
+		p.Peek = there.Plan
 		p.Costs = "the cluster does not notice; it is there for " + peekedFor.String() + ", read-only, on a socket that only PostgreSQL's user of that machine may enter"
 		p.Do = func(ctx context.Context) (string, error) {
 			asked.Open = true

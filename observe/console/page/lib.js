@@ -141,7 +141,7 @@ export function topology(view, width) {
   const at = new Map(boxes.map((b) => [b.id, b]));
   const foot = (b) => [b.x + b.w / 2, b.y + b.h];
   const head = (b) => [b.x + b.w / 2, b.y];
-  const line = (from, to, kind) => { // its end makes it known when it moves
+  const line = (from, to, kind) => { // its ends make it known when it moves
     const [x1, y1] = foot(from);
     const [x2, y2] = head(to);
     const middle = (y1 + y2) / 2;
