@@ -253,6 +253,20 @@ func TestFailPoints(t *testing.T) {
 	t.Logf("%d fail points of %d kinds in %d courses", len(places), len(met), len(courses))
 }
 
+// Killing an agent there finds what it did not write.
+func TestFailPointsFind(t *testing.T) {
+	i := slices.IndexFunc(courses, func(c course) bool { return c.name == "election" })
+	done := false
+	w := courses[i].live(Options{Quorum: true, Mutant: &Mutant{Undurable: true}}, func(_ *node, point string) bool {
+		now := !done && strings.Contains(point, "Put howdah/pledges") && strings.HasSuffix(point, "/applied")
+		done = done || now
+		return now
+	})
+	if w.Failed == nil || w.Failed.Law != "law 4" {
+		t.Errorf("a refusal that is gone with the agent that made it: %v", w.Failed)
+	}
+}
+
 // killAt kills an agent after the write of that number.
 func killAt(at int) fatal {
 	count := -1

@@ -185,7 +185,13 @@ func (w *World) keyTaken(n *node, before *picture, had bool) {
 		w.fail("law 7", "%s took the leader key with system %s, the cluster is %s", n.name, sys, st.Initialize.System)
 	}
 	w.left(n, had && st.Leader != nil && st.Leader.Name != n.name)
-	if had || st.Term == nil || st.Term.Leader == n.name || w.paused() {
+	if st.Term == nil || st.Term.Leader == n.name || w.paused() {
+		return
+	}
+	if had { // from a leader who offered it, or whom his voters gave up
+		if h := st.Handover; st.Sync.Active() && (h == nil || !h.Open() || h.Epoch != st.Epoch()) {
+			w.checkPledges(n, st)
+		}
 		return
 	}
 	if f := st.Failover; f.Leader == "" && f.Member == n.name {
