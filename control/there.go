@@ -29,8 +29,11 @@ import (
 // another machine, by the door by which they also give logs: what its server's
 // sessions do, how its machine is, what a restore would use, and a peek.
 
-// Activity is what the sessions of a server do.
-type Activity = activity.Now
+// What the sessions of a server do, for doors.
+type (
+	Activity = activity.Now
+	Session  = activity.Session
+)
 
 const (
 	pathDoctor   = "/howdah/doctor"
