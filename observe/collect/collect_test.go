@@ -517,11 +517,11 @@ func TestLoad(t *testing.T) {
 func TestAhead(t *testing.T) {
 	s := testpg.Start(t, testpg.Primary())
 	s.Query("CREATE DATABASE shop")
-	e, web := exporter(t, s, `
+	const both = `
 here: {query: 'SELECT current_database() AS datname, 1 AS v', ttl: 10, timeout: 5, metrics: [{datname: {usage: LABEL}}, {v: {usage: GAUGE}}]}
 all: {query: SELECT 1 AS v, tags: [cluster], ttl: 10, timeout: 5, metrics: [{v: {usage: GAUGE}}]}
-`, func(o *Options) { o.Ahead = true })
-	runs := func(branch string) (n int) { // in the database shop, cluster-wide ones in the main one
+`
+	runs := func(e *Exporter, branch string) (n int) { // in the database shop, cluster-wide ones in the main one
 		if !e.take(t.Context()) {
 			t.Fatal("no turn")
 		}
@@ -535,11 +535,12 @@ all: {query: SELECT 1 AS v, tags: [cluster], ttl: 10, timeout: 5, metrics: [{v: 
 		}
 		return n
 	}
-	until(t, "it is prepared, and nobody has scraped", func() bool { return runs("here") > 0 })
+	e, web := exporter(t, s, both, nil)
+	e.prepare(t.Context())
 	if _, body := get(t, web.URL+"/metrics"); !strings.Contains(body, `here_v{datname="shop"} 1`) {
 		t.Errorf("the first scrape: %s", body)
 	}
-	if n := runs("here"); n != 1 {
+	if n := runs(e, "here"); n != 1 {
 		t.Errorf("asked %d times for one scrape, want once, before it", n)
 	}
 
@@ -552,18 +553,21 @@ all: {query: SELECT 1 AS v, tags: [cluster], ttl: 10, timeout: 5, metrics: [{v: 
 		}
 	}
 	e.give()
-	before := runs("all")
+	before := runs(e, "all")
 	e.round(t.Context(), time.Now().Add(100*time.Millisecond))
-	if n := runs("here"); n != 2 {
+	if n := runs(e, "here"); n != 2 {
 		t.Errorf("before the next scrape asked %d times, want 2", n)
 	}
-	if n := runs("all"); n != before {
+	if n := runs(e, "all"); n != before {
 		t.Error("a cluster-wide answer was asked ahead")
 	}
 	e.round(t.Context(), time.Now().Add(100*time.Millisecond))
-	if n := runs("here"); n != 2 {
+	if n := runs(e, "here"); n != 2 {
 		t.Errorf("what is good still was asked ahead: %d times", n)
 	}
+
+	by, _ := exporter(t, s, both, func(o *Options) { o.Ahead = true })
+	until(t, "it is prepared by itself, and nobody has scraped", func() bool { return runs(by, "here") > 0 })
 }
 
 // Scrapes that stopped leave nothing that goes on asking.
