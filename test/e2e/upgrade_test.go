@@ -22,17 +22,18 @@ import (
 // place of the other: each supervisor leaves, the next one has every role begin anew.
 // The server stays, and its leader, and a session with it hears nothing.
 func TestUpgrade(t *testing.T) {
+	aside := t.TempDir() // before the time of the test begins: a build takes some
+	other := filepath.Join(aside, "other")
+	if out, err := exec.Command("go", "build", "-buildvcs=false", "-ldflags", "-X main.version=other", "-o", other, "howdah/cmd/howdah").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
 	w := demo(t)
 	leader := w.Node(w.whole())
 	nodes := []spec.Node{leader}
 	if !byDay() {
 		nodes = w.Nodes
 	}
-	program, aside := leader.Paths.Binary, t.TempDir()
-	other := filepath.Join(aside, "other")
-	if out, err := exec.Command("go", "build", "-buildvcs=false", "-ldflags", "-X main.version=other", "-o", other, "howdah/cmd/howdah").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	program := leader.Paths.Binary
 	own := filepath.Join(aside, "own")
 	copied := func(from, to string) {
 		t.Helper()
