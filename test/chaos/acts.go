@@ -127,24 +127,24 @@ func fault(verb, back string, flags ...string) func(*run, string) (step, []step)
 func fill(_ *run, member string) (step, []step) {
 	ballast := func(c *outside.Cluster) string { return filepath.Join(c.Node(member).Paths.Dir, "ballast") }
 	return func(_ context.Context, c *outside.Cluster) error {
-			f, err := os.Create(ballast(c))
+		f, err := os.Create(ballast(c))
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		for size := int64(64 << 20); size >= 4096; {
+			at, err := f.Seek(0, io.SeekEnd)
 			if err != nil {
 				return err
 			}
-			defer f.Close()
-			for size := int64(64 << 20); size >= 4096; {
-				at, err := f.Seek(0, io.SeekEnd)
-				if err != nil {
-					return err
-				}
-				if err := unix.Fallocate(int(f.Fd()), 0, at, size); err != nil {
-					size /= 2 // as much as there is, and then the rest
-				}
+			if err := unix.Fallocate(int(f.Fd()), 0, at, size); err != nil {
+				size /= 2 // as much as there is, and then the rest
 			}
-			return nil
-		}, []step{func(_ context.Context, c *outside.Cluster) error {
-			return os.Remove(ballast(c))
-		}}
+		}
+		return nil
+	}, []step{func(_ context.Context, c *outside.Cluster) error {
+		return os.Remove(ballast(c))
+	}}
 }
 
 func signal(role string, sig unix.Signal) func(*run, string) (step, []step) {
