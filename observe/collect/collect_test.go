@@ -34,11 +34,20 @@ func socketOf(s *testpg.Server) string {
 	return "postgres://postgres@/postgres?" + q.Encode()
 }
 
+// patient are the shipped collectors with time for a busy machine.
+func patient() ([]collector.Collector, error) {
+	all, err := collector.Shipped()
+	for i := range all {
+		all[i].Timeout *= 20
+	}
+	return all, err
+}
+
 // exporter serves s with the shipped collectors, or those of text.
 func exporter(t *testing.T, s *testpg.Server, text string, change func(*Options)) (*Exporter, *httptest.Server) {
 	t.Helper()
 	o := Options{
-		URL: socketOf(s), Load: collector.Shipped, Discover: true, Exclude: []string{"template0", "template1", "postgres"},
+		URL: socketOf(s), Load: patient, Discover: true, Exclude: []string{"template0", "template1", "postgres"},
 		Connect: 5 * time.Second, Log: slog.New(slog.NewTextHandler(&testLog{t}, nil)),
 	}
 	if text != "" {
