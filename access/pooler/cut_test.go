@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -277,6 +278,122 @@ func TestASessionOutlivesItsServer(t *testing.T) {
 			_ = conn.Close(t.Context())
 			w.direct("DELETE FROM cut")
 		}
+	}
+}
+
+// A server that can not be logged in to is tried again, whatever is wrong with it, and its client
+// only waits.
+func TestALoginIsTriedAgain(t *testing.T) {
+	var mu sync.Mutex
+	refuse, hang := 0, 0
+	w, k := newCutWorld(t, func(d *Door) {
+		dial := d.Dial
+		d.Dial = func(ctx context.Context) (Backend, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if refuse > 0 {
+				refuse--
+				return Backend{}, unix.ECONNREFUSED
+			}
+			b, err := dial(ctx)
+			if hang > 0 && err == nil {
+				hang--
+				b.Conn.Close()
+			}
+			return b, err
+		}
+	})
+	for protocol, prepare := range protocols {
+		conn := w.connect().PgConn()
+		ask := prepare(t.Context(), conn, "INSERT INTO cut VALUES ('once')")
+		k.cut()
+		w.serverless()
+		mu.Lock()
+		refuse, hang = 3, 3
+		mu.Unlock()
+		if err := ask(); err != nil {
+			t.Errorf("%s: %v", protocol, err)
+		}
+		mu.Lock()
+		if refuse+hang > 0 {
+			t.Errorf("%s: %d logins were not tried", protocol, refuse+hang)
+		}
+		mu.Unlock()
+		_ = conn.Close(t.Context())
+	}
+	if n := w.direct("SELECT count(*) FROM cut"); n != "3" {
+		t.Errorf("%s rows, want 3", n)
+	}
+}
+
+// Who is still saying a message of which its server has a part can not be answered: her session ends.
+func TestHalfAMessageWasSent(t *testing.T) {
+	w, k := newCutWorld(t, nil)
+	for _, begin := range []string{"", "BEGIN"} {
+		conn := w.connect().PgConn()
+		if err := say(t.Context(), conn, begin); err != nil {
+			t.Fatal(err)
+		}
+		h, err := conn.Hijack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole := appendMessage(nil, 'Q', "INSERT INTO cut VALUES ('"+strings.Repeat("x", 100000)+"')")
+		if _, err := h.Conn.Write(whole[:50000]); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "the server has a part of it", func() (has bool) {
+			w.pooler.loop.call(func() {
+				has = slices.ContainsFunc(w.door.clients, func(c *client) bool { return c != nil && c.server != nil && c.left > 0 })
+			})
+			return has
+		})
+		k.cut()
+		_ = h.Conn.SetDeadline(time.Now().Add(20 * time.Second))
+		said, err := io.ReadAll(h.Conn)
+		if err != nil && !errors.Is(err, unix.ECONNRESET) {
+			t.Errorf("after %q: the session goes on: %q, %v", begin, said, err)
+		}
+		h.Conn.Close()
+	}
+	if n := w.direct("SELECT count(*) FROM cut"); n != "0" {
+		t.Errorf("%s rows", n)
+	}
+}
+
+// docs/gateway.md says of each case which test has it.
+func TestEachCaseHasATest(t *testing.T) {
+	text, err := os.ReadFile("../../docs/gateway.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var code []byte
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		code = append(code, b...)
+	}
+	rows := 0
+	for line := range strings.Lines(string(text)) {
+		if !strings.HasPrefix(line, "| H") {
+			continue
+		}
+		rows++
+		cells := strings.Split(strings.Trim(line, "| \n"), "|")
+		for name := range strings.FieldsSeq(cells[len(cells)-1]) {
+			if name = strings.Trim(name, "`,"); !strings.HasPrefix(name, "Test") || !strings.Contains(string(code), "func "+name+"(t *testing.T)") {
+				t.Errorf("%s: there is no test %q", strings.TrimSpace(cells[0]), name)
+			}
+		}
+	}
+	if rows < 11 {
+		t.Errorf("%d cases", rows)
 	}
 }
 
