@@ -167,29 +167,70 @@ leader last, each one only when the one before runs again.`,
 			if ok, err := a.sure(fmt.Sprintf("restart PostgreSQL of %s", list(names)), harmless); !ok {
 				return err
 			}
-			type restarted struct {
-				Member string  `json:"member"`
-				MS     float64 `json:"ms"`
+			return a.inTurn(names, "", func(name string) (time.Duration, error) {
+				return c.Restart(cmd.Context(), name)
+			})
+		},
+	}
+	a.changeFlags(cmd)
+	cmd.AddCommand(a.restartGateway())
+	return cmd
+}
+
+func (a *app) restartGateway() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "gateway [CLUSTER] [NODE…]", Short: "Restart gateways, one after another, without dropping their clients",
+		Long: `Gateway has the gateways of the nodes named, or all of the cluster's, give their
+places to successors: with the program and the description of the node as they
+are by now. A successor serves before its predecessor takes nobody in any more;
+sessions go over as soon as they are between two transactions. Who is not
+after a minute, or has a server for good (session mode), has to connect again.`,
+		Example: `  howdah restart gateway
+  howdah restart gateway demo demo-2`,
+		Args: takes(many), ValidArgsFunction: a.completeMembers,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, nodes, err := a.open(args, many)
+			if err != nil {
+				return err
 			}
-			done := []restarted{}
-			for _, name := range names {
-				took, err := c.Restart(cmd.Context(), name)
-				if err != nil {
-					return err
-				}
-				done = append(done, restarted{name, ms(took)})
-				if !a.json {
-					a.printf("%s restarted in %s\n", name, milliseconds(took))
-				}
+			defer c.Close()
+			names, err := c.PlanGateways(cmd.Context(), nodes...)
+			if err != nil {
+				return err
 			}
-			if a.json {
-				a.printJSON(a.Out, done)
+			if ok, err := a.sure(fmt.Sprintf("restart the gateways of %s", list(names)), harmless); !ok {
+				return err
 			}
-			return nil
+			return a.inTurn(names, "gateway of ", func(name string) (time.Duration, error) {
+				return c.RestartGateway(cmd.Context(), name)
+			})
 		},
 	}
 	a.changeFlags(cmd)
 	return cmd
+}
+
+// inTurn restarts one after another, and prints what each took.
+func (a *app) inTurn(names []string, what string, restart func(name string) (time.Duration, error)) error {
+	type restarted struct {
+		Member string  `json:"member"`
+		MS     float64 `json:"ms"`
+	}
+	done := []restarted{}
+	for _, name := range names {
+		took, err := restart(name)
+		if err != nil {
+			return err
+		}
+		done = append(done, restarted{name, ms(took)})
+		if !a.json {
+			a.printf("%s%s restarted in %s\n", what, name, milliseconds(took))
+		}
+	}
+	if a.json {
+		a.printJSON(a.Out, done)
+	}
+	return nil
 }
 
 func (a *app) pause() *cobra.Command {

@@ -23,20 +23,21 @@ const (
 
 // Keys of our own.
 const (
-	KeyTerm      = "howdah/term"       // put in the transaction that takes the leader key: its Mod is the epoch
-	KeyClaim     = "howdah/claim"      // who creates the database system; leased
-	KeyHandover  = "howdah/handover"   // a planned change of leader: who may take the key, from where on
-	KeyDrain     = "howdah/drain"      // a planned change of leader: gateways hold their clients
-	KeyRestore   = "howdah/restore"    // the cluster is brought back to a moment, or was
-	KeyNumbering = "howdah/numbering"  // how often the store has begun anew: see dcs/etcd
-	DirRecorded  = "howdah/members/"   // every member that ever joined; unleased
-	DirPledges   = "howdah/pledges/"   // positions for the election after an epoch
-	DirWhy       = "howdah/why/"       // last decision of each member
-	DirFailovers = "howdah/failovers/" // a page for each change of leader, by epoch
-	DirRequests  = "howdah/requests/"  // what a person asked of one member
-	DirSchedules = "howdah/schedules/" // the same, for later
-	DirGateways  = "howdah/gateways/"  // who leads clients to the cluster, by host; leased
-	DirSuspects  = "howdah/suspects/"  // voters who hear nothing of the leader
+	KeyTerm        = "howdah/term"         // put in the transaction that takes the leader key: its Mod is the epoch
+	KeyClaim       = "howdah/claim"        // who creates the database system; leased
+	KeyHandover    = "howdah/handover"     // a planned change of leader: who may take the key, from where on
+	KeyDrain       = "howdah/drain"        // a planned change of leader: gateways hold their clients
+	KeyRestore     = "howdah/restore"      // the cluster is brought back to a moment, or was
+	KeyNumbering   = "howdah/numbering"    // how often the store has begun anew: see dcs/etcd
+	DirRecorded    = "howdah/members/"     // every member that ever joined; unleased
+	DirPledges     = "howdah/pledges/"     // positions for the election after an epoch
+	DirWhy         = "howdah/why/"         // last decision of each member
+	DirFailovers   = "howdah/failovers/"   // a page for each change of leader, by epoch
+	DirRequests    = "howdah/requests/"    // what a person asked of one member
+	DirSchedules   = "howdah/schedules/"   // the same, for later
+	DirGateways    = "howdah/gateways/"    // who leads clients to the cluster, by host; leased
+	DirSuccessions = "howdah/successions/" // which gateways are to be restarted, by host
+	DirSuspects    = "howdah/suspects/"    // voters who hear nothing of the leader
 )
 
 // keyOptime is where Patroni before 2.1 kept the leader's position.
@@ -51,7 +52,7 @@ func Fleeting(key string) bool {
 		KeyTerm, KeyClaim, KeyHandover, KeyDrain, KeyRestore:
 		return true
 	}
-	for _, dir := range []string{DirMembers, DirPledges, DirWhy, DirRequests, DirSchedules, DirGateways, DirSuspects} {
+	for _, dir := range []string{DirMembers, DirPledges, DirWhy, DirRequests, DirSchedules, DirGateways, DirSuccessions, DirSuspects} {
 		if strings.HasPrefix(key, dir) {
 			return true
 		}

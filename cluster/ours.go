@@ -351,6 +351,10 @@ type Gateway struct {
 	Served int64 `json:"served,omitempty"`
 	// ServedAt is when it did so for the first time, or again after it had been away.
 	ServedAt time.Time `json:"served_at,omitzero"`
+	// Since is when its process began to serve.
+	Since time.Time `json:"since,omitzero"`
+	// Refused is the restart that was asked for last and came to nothing, by its ID, and why.
+	Refused string `json:"refused,omitempty"`
 }
 
 // Encode is the value to put.

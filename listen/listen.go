@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"slices"
@@ -27,10 +28,10 @@ import (
 	"howdah/netport"
 )
 
-// variable tells a role which sockets it has, from descriptor first on.
+// First is the first descriptor that a role is given; variable tells it what they are.
 const (
+	First    = 3
 	variable = "HOWDAH_LISTENERS"
-	first    = 3
 )
 
 // A Place is where to listen, and what for.
@@ -93,7 +94,7 @@ func duplicate(l *net.TCPListener) (fd int, err error) {
 		return -1, err
 	}
 	if err2 := raw.Control(func(s uintptr) {
-		fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, first)
+		fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, First)
 	}); err2 != nil {
 		return -1, err2
 	}
@@ -129,7 +130,7 @@ func Inherited() (map[string]*net.TCPListener, error) {
 		return all, nil
 	}
 	for i, name := range strings.Split(text, ",") {
-		f := os.NewFile(uintptr(first+i), name)
+		f := os.NewFile(uintptr(First+i), name)
 		l, err := net.FileListener(f)
 		f.Close() // the listener has a descriptor of its own
 		if err != nil {
@@ -145,6 +146,23 @@ func Inherited() (map[string]*net.TCPListener, error) {
 	return all, nil
 }
 
+// Again is what another process of this role needs to find the same listeners: its
+// descriptors from First on, which are the caller's to close, and the variable.
+func Again(all map[string]*net.TCPListener) (fds []uintptr, env string, err error) {
+	names := slices.Sorted(maps.Keys(all))
+	for _, name := range names {
+		fd, err := duplicate(all[name])
+		if err != nil {
+			for _, fd := range fds {
+				unix.Close(int(fd))
+			}
+			return nil, "", fmt.Errorf("listener %s: %w", name, err)
+		}
+		fds = append(fds, uintptr(fd))
+	}
+	return fds, variable + "=" + strings.Join(names, ","), nil
+}
+
 // most is how many descriptors fit into one message (SCM_MAX_FD).
 const most = 253
 
@@ -156,6 +174,7 @@ func Offer(ctx context.Context, path string, all map[string]*net.TCPListener) er
 	if err != nil {
 		return err
 	}
+	l.SetUnlinkOnClose(false) // by then it may be a successor's
 	if err := os.Chmod(path, 0o600); err != nil {
 		l.Close()
 		return err

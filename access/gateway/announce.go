@@ -23,6 +23,7 @@ const (
 func (f *front) announce(ctx context.Context, store dcs.Store) error {
 	n := f.gateway.node
 	key := cluster.DirGateways + n.Host
+	since := time.Now().UTC().Round(0)
 	var lease dcs.LeaseID
 	do := func(ctx context.Context, r dcs.Request) (dcs.Response, error) {
 		ctx, cancel := context.WithTimeout(ctx, announceIn)
@@ -30,7 +31,7 @@ func (f *front) announce(ctx context.Context, store dcs.Store) error {
 		return store.Do(ctx, r)
 	}
 	defer func() {
-		if lease != 0 { // nobody asks a gateway that has ended
+		if lease != 0 && f.gateway.succession.leaving.Err() == nil { // nobody asks a gateway that has ended; a successor has the key by now
 			_, _ = do(context.WithoutCancel(ctx), dcs.Request{Kind: dcs.Revoke, Lease: lease})
 		}
 	}()
@@ -45,6 +46,7 @@ func (f *front) announce(ctx context.Context, store dcs.Store) error {
 		value := cluster.Gateway{
 			Node: n.Member, Listen: n.Gateway.Listen, Epoch: is.epoch,
 			Ready: is.ready, Held: is.held, Open: is.open, HeldAt: is.heldAt, Served: is.served, ServedAt: is.servedAt,
+			Since: since, Refused: is.refused,
 		}.Encode()
 		_, err := do(ctx, dcs.Request{Kind: dcs.Commit, Ops: []dcs.Op{dcs.Put(key, value, lease)}})
 		return err

@@ -31,6 +31,8 @@ type standing struct {
 
 	served   int64     // the newest reign whose leader has answered a client here
 	servedAt time.Time // when it first did so, or again after it had been away
+
+	refused string // a restart that came to nothing, and why
 }
 
 // A draining is the drain that is being obeyed.

@@ -61,6 +61,7 @@ func (f *front) follow(ctx context.Context, store dcs.Store) error {
 			f.log.Info("store seen again")
 		}
 		f.see(cluster.PictureOf(f.reader.Parse(snap.Revision, snap.Keys)))
+		f.restart(ctx, store, snap.Keys)
 	}
 }
 

@@ -64,10 +64,16 @@ func Run(ctx context.Context, n spec.Node, log *slog.Logger) error {
 		return err
 	}
 	defer shared.close()
+	before, err := inheritKin()
+	if err != nil {
+		return err
+	}
+	g.succession = newSuccession(before, listeners)
+	only := g.succession.only
 	parts := []lifecycle.Part{
-		{Name: "sockets", Grace: time.Second, Run: func(ctx context.Context) error {
+		{Name: "sockets", Grace: time.Second, Run: only(func(ctx context.Context) error {
 			return listen.Offer(ctx, listen.SocketOf(n), listeners)
-		}},
+		})},
 		{Name: "grants", Grace: 5 * time.Second, Run: g.grants.run},
 		{Name: "pools", Grace: 5 * time.Second, Run: shared.pooler.Run},
 	}
@@ -75,9 +81,9 @@ func Run(ctx context.Context, n spec.Node, log *slog.Logger) error {
 		defer stores[i].Close()
 		parts = append(parts, lifecycle.Part{Name: "routes of " + f.Cluster, Grace: 5 * time.Second, Run: func(ctx context.Context) error {
 			return f.follow(ctx, stores[i])
-		}}, lifecycle.Part{Name: "announcement to " + f.Cluster, Grace: 5 * time.Second, Run: func(ctx context.Context) error {
+		}}, lifecycle.Part{Name: "announcement to " + f.Cluster, Grace: 5 * time.Second, Run: only(func(ctx context.Context) error {
 			return f.announce(ctx, stores[i])
-		}})
+		})})
 	}
 	for _, p := range g.ports {
 		l, ok := listeners[p.name]
@@ -86,6 +92,9 @@ func Run(ctx context.Context, n spec.Node, log *slog.Logger) error {
 			continue
 		}
 		parts = append(parts, lifecycle.Part{Name: p.name, Grace: 5 * time.Second, Run: func(ctx context.Context) error {
+			if !g.succession.begins(ctx) {
+				return nil
+			}
 			if p.door != nil {
 				return shared.pooler.Serve(ctx, l, p.door)
 			}
@@ -94,20 +103,36 @@ func Run(ctx context.Context, n spec.Node, log *slog.Logger) error {
 	}
 	if l, ok := listeners[listen.Pool]; ok && shared.own != nil {
 		parts = append(parts, lifecycle.Part{Name: "pool", Grace: 5 * time.Second, Run: func(ctx context.Context) error {
+			if !g.succession.begins(ctx) {
+				return nil
+			}
 			return shared.pooler.Serve(ctx, l, shared.own)
 		}})
 	}
 	if l, ok := listeners[listen.Stats]; ok {
 		d := &desk{Gateway: g, Page: n.Gateway.Page, Password: adminPassword(n, log)}
-		parts = append(parts, lifecycle.Part{Name: "stats", Grace: time.Second, Run: func(ctx context.Context) error { return serve(ctx, l, d) }})
+		parts = append(parts, lifecycle.Part{Name: "stats", Grace: time.Second, Run: only(func(ctx context.Context) error { return serve(ctx, l, d) })})
 	}
 	if l, ok := listeners[listen.PoolMetrics]; ok {
-		parts = append(parts, lifecycle.Part{Name: "pool metrics", Grace: time.Second, Run: func(ctx context.Context) error {
+		parts = append(parts, lifecycle.Part{Name: "pool metrics", Grace: time.Second, Run: only(func(ctx context.Context) error {
 			return serve(ctx, l, newExporter(shared.pooler.Facts))
+		})})
+	}
+	if before != nil {
+		shared.pooler.Before = before.cancel
+		parts = append(parts, lifecycle.Part{Name: "predecessor", Grace: 5 * time.Second, Run: func(ctx context.Context) error {
+			return g.take(ctx, shared.pooler)
 		}})
 	}
-	log.Info("gateway started", "services", len(g.ports), "pool", n.Pool.Listen)
-	return lifecycle.Run(ctx, parts...)
+	parts = append(parts, lifecycle.Part{Name: "successor", Grace: 5 * time.Second, Run: func(ctx context.Context) error {
+		return g.succeed(ctx, shared.pooler)
+	}})
+	log.Info("gateway started", "services", len(g.ports), "pool", n.Pool.Listen, "succeeds", before != nil)
+	err = lifecycle.Run(ctx, parts...)
+	if ctx.Err() != nil {
+		g.succession.end()
+	}
+	return err
 }
 
 // A Gateway is the services of one node.
@@ -121,12 +146,14 @@ type Gateway struct {
 	fronts []*front
 	ports  []*port
 
+	succession *succession
+
 	marking sync.Mutex // while what is set by hand is written
 }
 
 // New makes the gateway of n; it serves nothing yet.
 func New(n spec.Node, log *slog.Logger) (*Gateway, error) {
-	g := &Gateway{node: n, log: log, wait: n.Gateway.Wait, page: newPage(n.Paths.Page)}
+	g := &Gateway{node: n, log: log, wait: n.Gateway.Wait, page: newPage(n.Paths.Page), succession: newSuccession(nil, nil)}
 	if g.wait <= 0 {
 		g.wait = Wait
 	}

@@ -108,12 +108,17 @@ func (p *port) serve(ctx context.Context, l *net.TCPListener) error {
 		p.cut("the gateway stops", func(*session) bool { return true })
 	})()
 	wg.Go(func() { p.sweep(ctx) })
+	leaving := p.front.gateway.succession.leaving
+	defer context.AfterFunc(leaving, func() { l.Close() })()
 	spare := newSpare()
 	defer spare.close()
 	slots := make(chan struct{}, p.service.MaxConn)
 	for {
 		select {
 		case slots <- struct{}{}: // whoever is too many waits in the kernel's queue, as HAProxy lets them
+		case <-leaving.Done(): // its sessions go over
+			<-ctx.Done()
+			return nil
 		case <-ctx.Done():
 			return nil
 		}
@@ -121,6 +126,9 @@ func (p *port) serve(ctx context.Context, l *net.TCPListener) error {
 		switch {
 		case err == nil:
 		case ctx.Err() != nil:
+			return nil
+		case leaving.Err() != nil:
+			<-ctx.Done()
 			return nil
 		case errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE):
 			<-slots

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -15,33 +16,44 @@ import (
 // relay moves bytes between client and server until both have ended, or the
 // session is cut. It is the data path of a session that is not pooled.
 func relay(x *session) {
-	if _, err := x.server.Write(x.head); err != nil {
-		return
+	if len(x.head) > 0 {
+		if _, err := x.server.Write(x.head); err != nil {
+			return
+		}
 	}
 	x.stats.in.Add(int64(len(x.head)))
 	x.moved.Add(1)
 	x.head = nil
+	x.relays.Store(true)
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		x.end(pump{from: x.client, to: x.server, count: &x.stats.in, moved: &x.moved}.run())
-	})
-	back := pump{from: x.server, to: x.client, count: &x.stats.out, moved: &x.moved, heard: x.heard, gate: &x.gate}
-	if x.first.Code != 0 {
-		var scan pgwire.KeyScan
-		back.look = func(b []byte) bool {
-			if key, ok := scan.Feed(b); ok {
-				x.port.learn(x, key)
-			}
-			return !scan.Done
-		}
+	var there, here error
+	if !x.spoken {
+		wg.Go(func() {
+			there = pump{from: x.client, to: x.server, count: &x.stats.in, moved: &x.moved, departs: &x.departs}.run()
+			x.end(there)
+		})
 	}
-	x.end(back.run())
+	if !x.said {
+		back := pump{from: x.server, to: x.client, count: &x.stats.out, moved: &x.moved, heard: x.heard, gate: &x.gate, departs: &x.departs}
+		if x.first.Code != 0 {
+			var scan pgwire.KeyScan
+			back.look = func(b []byte) bool {
+				if key, ok := scan.Feed(b); ok {
+					x.port.learn(x, key)
+				}
+				return !scan.Done
+			}
+		}
+		here = back.run()
+		x.end(here)
+	}
 	wg.Wait()
+	x.went(there, here)
 }
 
 // end is the end of one direction: half a session goes on, a broken one does not.
 func (x *session) end(err error) {
-	if err != nil {
+	if err != nil && !errors.Is(err, errDeparts) {
 		x.cut(nil)
 	}
 }
@@ -52,7 +64,8 @@ type pump struct {
 	count    *atomic.Int64 // bytes of all sessions with the server
 	moved    *atomic.Int64 // grows while this session is not idle
 	gate     *atomic.Pointer[gate]
-	heard    func() bool       // waits at a shut gate
+	heard    func() bool // waits at a shut gate
+	departs  *atomic.Pointer[kin]
 	look     func([]byte) bool // sees what passes until it has seen enough
 }
 
@@ -88,6 +101,9 @@ func (p pump) run() error {
 			}
 			return true
 		})
+		if p.departs != nil && errors.Is(err, os.ErrDeadlineExceeded) && p.departs.Load() != nil {
+			return errDeparts
+		}
 		if err == nil {
 			err = got
 		}

@@ -38,6 +38,10 @@ type session struct {
 	seen  int64        // moved, when it was last looked at; of sweep alone
 	idle  time.Time    // since when it did not grow
 
+	relays       atomic.Bool         // bytes pass
+	departs      atomic.Pointer[kin] // it goes on there
+	spoken, said bool                // which half had ended before it came here
+
 	mu     sync.Mutex
 	server *net.TCPConn
 	done   chan struct{}

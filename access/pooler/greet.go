@@ -164,7 +164,9 @@ func (p *Pooler) admit(ctx context.Context, g *guest) error {
 		p.loop.post(func() { d.book.Leave(c.id) })
 		return err
 	}
-	c.tls = g.tls
+	if g.tls != nil {
+		c.tls = g.tls
+	}
 	if g.wire != nil {
 		g.wire.socket = &c.socket
 	}

@@ -32,3 +32,10 @@ func (l *lobby) enter(drop func(error)) (leave func(), full bool) {
 		l.guests.Remove(e) // of no effect if she was sent away
 	}, full
 }
+
+// empty says that nobody is on the way in.
+func (l *lobby) empty() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.guests.Len() == 0
+}

@@ -129,11 +129,12 @@ func (s *server) enter(ctx context.Context, dial func(context.Context) (Backend,
 	defer called()
 	var under *wire
 	if b.TLS != nil {
-		if under, err = s.encrypt(ctx); err != nil {
+		var encrypted *tls.Conn
+		if under, encrypted, err = s.encrypt(ctx); err != nil {
 			conn.Close()
 			return nil, -1, cmp.Or(ctx.Err(), err)
 		}
-		conn = s.tls
+		conn = encrypted
 	}
 	w, err := s.talk(conn, credential)
 	if err == nil && !called() {
@@ -152,21 +153,22 @@ func (s *server) enter(ctx context.Context, dial func(context.Context) (Backend,
 }
 
 // encrypt asks the server for TLS, and takes nothing else.
-func (s *server) encrypt(ctx context.Context) (*wire, error) {
+func (s *server) encrypt(ctx context.Context) (*wire, *tls.Conn, error) {
 	conn := s.backend.Conn
 	if _, err := conn.Write([]byte{0, 0, 0, 8, 4, 210, 22, 47}); err != nil { // 1234, 5679
-		return nil, err
+		return nil, nil, err
 	}
 	var answer [1]byte
 	if _, err := io.ReadFull(conn, answer[:]); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if answer[0] != 'S' {
-		return nil, fmt.Errorf("%w: server refused SSL", login.ErrServer)
+		return nil, nil, fmt.Errorf("%w: server refused SSL", login.ErrServer)
 	}
 	w := &wire{Conn: conn}
-	s.tls = tls.Client(w, s.backend.TLS)
-	return w, s.tls.HandshakeContext(ctx)
+	c := tls.Client(w, s.backend.TLS)
+	s.tls = c
+	return w, c, c.HandshakeContext(ctx)
 }
 
 // release says that the connection has ended.

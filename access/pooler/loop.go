@@ -241,6 +241,13 @@ func (l *loop) drop(fd int) {
 	unix.Close(fd) // which takes it out of the epoll
 }
 
+// forget lets go of a socket that lives on.
+func (l *loop) forget(fd int) {
+	_ = l.ctl(unix.EPOLL_CTL_DEL, fd, 0)
+	l.socks[fd] = nil
+	l.gens[fd]++
+}
+
 func (l *loop) ctl(op, fd int, events uint32) error {
 	e := unix.EpollEvent{Events: events, Fd: int32(fd)}
 	if fd < len(l.gens) {

@@ -42,6 +42,15 @@ type Pooler struct {
 	mock  []byte // this process's secret for who does not exist
 
 	lobby lobby // clients that are not logged in yet
+
+	// Before asks who served here before us to cancel what the client with that key does;
+	// nil: nobody did.
+	Before func(key [8]byte)
+
+	handing   *handing // clients go over to another process; on the loop
+	accepting sync.WaitGroup
+	leaves    sync.Once
+	leaving   chan struct{} // closed: nobody is taken in any more
 }
 
 // A cancelKey is the body of BackendKeyData: a process and its secret.
@@ -62,7 +71,7 @@ func New(log *slog.Logger, doors ...*Door) (*Pooler, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pooler{log: log, loop: l, doors: doors, keys: map[cancelKey]*client{}, mock: make([]byte, 32)}
+	p := &Pooler{log: log, loop: l, doors: doors, keys: map[cancelKey]*client{}, mock: make([]byte, 32), leaving: make(chan struct{})}
 	_, _ = rand.Read(p.mock)
 	for _, d := range doors {
 		d.open(p)
@@ -80,6 +89,9 @@ func New(log *slog.Logger, doors ...*Door) (*Pooler, error) {
 	l.after = func() {
 		for _, d := range p.doors {
 			d.act()
+		}
+		if h := p.handing; h != nil && l.now-h.swept >= time.Millisecond {
+			p.sweep()
 		}
 	}
 	return p, nil
@@ -142,6 +154,18 @@ func (p *Pooler) close() {
 // Serve takes clients in through d until ctx ends.
 func (p *Pooler) Serve(ctx context.Context, l net.Listener, d *Door) error {
 	defer context.AfterFunc(ctx, func() { l.Close() })()
+	accepts := sync.OnceFunc(p.accepting.Done)
+	p.accepting.Add(1)
+	defer accepts()
+	served := make(chan struct{})
+	defer close(served)
+	go func() {
+		select {
+		case <-p.leaving:
+			l.Close()
+		case <-served:
+		}
+	}()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	p.loop.call(func() { d.listens(l) })
@@ -153,6 +177,10 @@ func (p *Pooler) Serve(ctx context.Context, l net.Listener, d *Door) error {
 		switch {
 		case err == nil:
 		case ctx.Err() != nil:
+			return nil
+		case p.left():
+			accepts()
+			<-ctx.Done() // guests are on their way in
 			return nil
 		case errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE):
 			spare.refuse(l)
@@ -176,6 +204,16 @@ func (p *Pooler) Serve(ctx context.Context, l net.Listener, d *Door) error {
 			defer drop(nil)
 			p.greet(guest, d, c)
 		})
+	}
+}
+
+// left says that nobody is taken in any more.
+func (p *Pooler) left() bool {
+	select {
+	case <-p.leaving:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -221,6 +259,9 @@ func (p *Pooler) cancel(ctx context.Context, d *Door, key cancelKey) {
 	})
 	ctx, stop := within(ctx, limit)
 	defer stop()
+	if !here && p.Before != nil {
+		p.Before(own)
+	}
 	if !here && key == own && d.Elsewhere != nil {
 		key[7] |= passedOn
 		d.Elsewhere(ctx, key)

@@ -1,7 +1,6 @@
 package pooler
 
 import (
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -18,11 +17,18 @@ type socket struct {
 	loop   *loop
 	fd     int
 	events uint32 // that epoll is asked for
-	tls    *tls.Conn
+	tls    layer  // nil: it goes in clear
 	out    []byte // not sent yet
 	sent   int    // of out
 	dead   bool   // writing failed; reading will tell
 	hup    bool   // closed on our side
+}
+
+// A layer is TLS on a socket of the loop.
+type layer interface {
+	Read(b []byte) (int, error)
+	Write(b []byte) (int, error)
+	CloseWrite() error
 }
 
 const (

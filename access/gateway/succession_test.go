@@ -1,0 +1,120 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"howdah/access/pooler"
+	"howdah/listen"
+	"howdah/spec"
+)
+
+// heir is what the test's successor does, which is this program again: it says that it is ready,
+// and when it is told to go, answers who connects.
+func heir(k *kin) {
+	defer os.Exit(0)
+	all, err := listen.Inherited()
+	if err != nil || all["door"] == nil {
+		return
+	}
+	if k.send(frameReady, nil) != nil {
+		return
+	}
+	if kind, _, _, err := k.receive(); err != nil || kind != frameGo {
+		return
+	}
+	c, err := all["door"].Accept()
+	if err != nil {
+		return
+	}
+	_, _ = io.WriteString(c, "heir")
+	c.Close()
+	k.cancel([8]byte{1})
+	_, _, _, _ = k.receive() // its end
+}
+
+// A gateway that is asked to starts its successor, which has the listening sockets, and ends; a
+// successor that comes to nothing changes nothing.
+func TestAGatewayGivesItsPlaceToAnother(t *testing.T) {
+	if k, err := inheritKin(); err != nil {
+		t.Fatal(err)
+	} else if k != nil {
+		heir(k)
+	}
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	log := slog.New(slog.DiscardHandler)
+	pools, err := pooler.New(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	life, end := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- pools.Run(life) }()
+	defer func() { end(); <-ran }()
+	s := newSuccession(nil, map[string]*net.TCPListener{"door": l.(*net.TCPListener)})
+	g := &Gateway{node: spec.Node{Paths: spec.Paths{Binary: "/bin/false", Dir: t.TempDir()}}, log: log, succession: s}
+	kept := make(chan struct{}) // a part that ends before the successor begins
+	go func() {
+		_ = s.only(func(ctx context.Context) error { <-ctx.Done(); close(kept); return nil })(life)
+	}()
+	ended := make(chan error, 1)
+	go func() { ended <- g.succeed(life, pools) }()
+	asked := func() error {
+		done := make(chan error, 1)
+		s.ask(func(err error) { done <- err })
+		select {
+		case err := <-done:
+			return err
+		case <-time.After(30 * time.Second):
+			return errors.New("no answer")
+		}
+	}
+	for range 2 {
+		if err := asked(); !errors.Is(err, errSuccessor) {
+			t.Fatalf("a successor that ends at once: %v", err)
+		}
+	}
+	if !s.serves() {
+		t.Fatal("nobody serves")
+	}
+	g.node.Paths.Binary = program
+	if err := asked(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-kept:
+	default:
+		t.Error("the successor serves beside what was to have ended")
+	}
+	if err := <-ended; err != nil || s.serves() {
+		t.Errorf("it ends with %v, and serves: %v", err, s.serves())
+	}
+	l.Close() // as it does with its parts
+	c, err := net.DialTimeout("tcp", l.Addr().String(), 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	if said, err := io.ReadAll(c); string(said) != "heir" {
+		t.Errorf("who connects hears %q, %v", said, err)
+	}
+	select {
+	case <-s.gone:
+	case <-time.After(10 * time.Second):
+		t.Error("the successor does not end")
+	}
+}
