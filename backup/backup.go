@@ -10,7 +10,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"howdah/backup/archive"
@@ -141,7 +143,7 @@ func (d Desk) Push(ctx context.Context, path string, coding repo.Coding, header 
 // Outbox is what pushes the files that the server has ready in wal, its directory
 // of WAL, before its archiver comes to them.
 func (d Desk) Outbox(spool, wal string, coding repo.Coding, header bool) archive.Outbox {
-	return archive.Outbox{Spool: archive.SpoolOf(spool, d.Stanza), WAL: wal, Push: archive.Push{Coding: coding, NoHeader: !header, Voice: d.Voice}}
+	return archive.Outbox{Spool: archive.SpoolOf(spool, d.Stanza), Into: d.Stanzas, WAL: wal, Push: archive.Push{Coding: coding, NoHeader: !header, Voice: d.Voice}}
 }
 
 // Allowed is an error while the stanza is stopped.
@@ -155,32 +157,105 @@ func (d Desk) Idle() bool {
 
 // Drain pushes what the server has ready until nothing more has come for a while.
 // Only one process does at a time: of another the error is of class LockAcquire.
+// A repository that takes nothing ends it when no other has anything to do; until
+// then it is tried again.
 func (d Desk) Drain(ctx context.Context, o archive.Outbox, idle time.Duration) error {
 	locks, err := d.lock(stanza.LockArchive)
 	if err != nil {
 		return err
 	}
 	defer locks.Release()
-	tick := time.NewTicker(drainLook)
-	defer tick.Stop()
-	for last := time.Now(); time.Since(last) < idle && (o.Over == nil || !o.Over()); {
-		n, err := o.Pass(ctx, d.Stanzas...)
-		if err != nil {
-			return err
-		}
-		if n > 0 {
-			d.Voice.Detail("pushed %d WAL file(s) to the archive asynchronously", n)
-			last = time.Now()
-			continue
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	r := &drain{lanes: make([]lane, len(o.Into)), idle: idle, over: o.Over}
+	var all sync.WaitGroup
+	for i, s := range o.Into {
+		r.lanes[i].worked = time.Now()
+		all.Go(func() {
+			for r.goes(ctx) {
+				n, err := 0, error(nil)
+				if r.turn(i) {
+					if n, err = o.To(ctx, s); n > 0 {
+						d.Voice.Detail("pushed %d WAL file(s) to the archive asynchronously", n)
+					}
+					r.worked(i, n, err)
+				}
+				if n > 0 && err == nil {
+					continue
+				}
+				select {
+				case <-time.After(drainLook):
+				case <-ctx.Done():
+				}
+			}
+		})
 	}
-	return nil
+	all.Wait()
+	return errors.Join(r.failed(), ctx.Err())
 }
+
+// A drain is how far those are who push, one for each repository.
+type drain struct {
+	idle time.Duration
+	over func() bool
+
+	mu    sync.Mutex
+	lanes []lane
+	ended bool
+}
+
+// A lane is one repository of them.
+type lane struct {
+	busy   bool
+	worked time.Time // when it last had something to do
+	failed error     // of the last attempt; nil: it takes what comes
+	again  time.Time // when it is tried again then
+}
+
+// goes says that somebody has something to do, or had a moment ago.
+func (r *drain) goes(ctx context.Context) bool {
+	if ctx.Err() != nil || r.over != nil && r.over() {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended = r.ended || !slices.ContainsFunc(r.lanes, func(l lane) bool {
+		return l.busy || l.failed == nil && time.Since(l.worked) < r.idle
+	})
+	return !r.ended
+}
+
+// turn begins an attempt, unless it is too early for one.
+func (r *drain) turn(i int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lanes[i].busy = r.lanes[i].failed == nil || !time.Now().Before(r.lanes[i].again)
+	return r.lanes[i].busy
+}
+
+func (r *drain) worked(i, n int, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := &r.lanes[i]
+	l.busy, l.failed, l.again = false, err, time.Now().Add(drainAgain)
+	if n > 0 {
+		l.worked = time.Now()
+	}
+	if repo.ClassOf(err) == repo.RepoInvalid { // whoever prepares the repository waits for this lock
+		r.ended = true
+	}
+}
+
+func (r *drain) failed() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var errs []error
+	for _, l := range r.lanes {
+		errs = append(errs, l.failed)
+	}
+	return errors.Join(errs...)
+}
+
+// drainAgain is what lies between two attempts at a repository that took nothing.
+const drainAgain = 5 * time.Second
 
 // drainLook is how often it is looked for more to push.
 const drainLook = 20 * time.Millisecond

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"howdah/backup/archive"
 	"howdah/backup/repo"
@@ -43,7 +45,7 @@ func Dropped(name string, limit int64) string { return archive.Dropped(name, lim
 
 // Posix opens a stanza of a repository in a directory.
 func Posix(key int, path, name string, pass secret.Text) *Stanza {
-	return &Stanza{Storage: posix.Store{Root: path}, Name: name, Repo: key, Pass: pass}
+	return &Stanza{Storage: posix.Store{Root: path}, Name: name, Repo: key, Pass: pass, Place: filepath.Clean(path)}
 }
 
 // S3 opens a stanza of a repository in a bucket.
@@ -52,7 +54,7 @@ func S3(key int, b Bucket, name string, pass secret.Text) (*Stanza, error) {
 	if err != nil {
 		return nil, fmt.Errorf("repo%d: %w", key, err)
 	}
-	return &Stanza{Storage: store, Name: name, Repo: key, Pass: pass}, nil
+	return &Stanza{Storage: store, Name: name, Repo: key, Pass: pass, Place: "s3 " + b.Endpoint + " " + b.Bucket + " " + strings.Trim(b.Path, "/")}, nil
 }
 
 // A View is what one repository has of one stanza.

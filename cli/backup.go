@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,17 +13,18 @@ import (
 )
 
 func (a *app) backup() *cobra.Command {
-	kind := "incr"
+	kind, into := "incr", ""
 	cmd := &cobra.Command{
 		Use: "backup [CLUSTER]", Short: "Make a backup now",
 		Long: `Backup has the leader back itself up into its repository, which another member
 copies. It goes on when this command is interrupted. Backups are also made by
 themselves: one when a cluster is new, the others as its inventory says.`,
 		Example: `  howdah backup
-  howdah backup demo --type full`,
+  howdah backup demo --type full
+  howdah backup demo --repository minio`,
 		Args: takes(0), ValidArgsFunction: a.completeCluster,
 		RunE: a.on(func(cmd *cobra.Command, c *control.Cluster) error {
-			p, err := c.PlanBackup(cmd.Context(), control.BackupType(kind))
+			p, err := c.PlanBackup(cmd.Context(), control.BackupType(kind), into)
 			if err != nil {
 				return err
 			}
@@ -45,6 +47,7 @@ themselves: one when a cluster is new, the others as its inventory says.`,
 		}),
 	}
 	cmd.Flags().StringVar(&kind, "type", kind, "full, diff (what changed since the last full one) or incr (since the last of any kind)")
+	cmd.Flags().StringVar(&into, "repository", into, "where there are several: one by its name in the inventory or its number; the first unless it is said")
 	a.changeFlags(cmd)
 	return cmd
 }
@@ -106,7 +109,7 @@ It ends with 3 when there is no backup, or WAL does not get into the archive.`,
 			} else {
 				a.printf("%s", backupsText(b, time.Now()))
 			}
-			if len(b.Backups) == 0 || b.Of(b.Leader).Archive.Stuck(time.Now()) {
+			if len(b.Backups) == 0 || slices.ContainsFunc(b.Members, func(s control.Repository) bool { return s.Leads && s.Archive.Stuck(time.Now()) }) {
 				return errUnhealthy
 			}
 			return nil
@@ -140,37 +143,52 @@ func backupsText(b control.Backups, now time.Time) string {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&text, "%-10s %s\n", name, fmt.Sprintf(format, args...))
 	}
+	where := func(s control.Repository) string {
+		if s.Repository == "" {
+			return s.Member
+		}
+		return s.Member + ", " + s.Repository
+	}
 	for _, s := range b.Members {
 		switch {
 		case s.Newest != "":
-			line("archive", "%s: WAL from %s to %s", s.Member, s.Oldest, s.Newest)
+			line("archive", "%s: WAL from %s to %s", where(s), s.Oldest, s.Newest)
 		case s.Unwell != "":
-			line("archive", "%s: %s", s.Member, s.Unwell)
+			line("archive", "%s: %s", where(s), s.Unwell)
 		}
 	}
 	for _, s := range b.Members {
 		if s.Streamed.LSN != "" {
-			line("streamed", "%s: the log up to %s%s", s.Member, s.Streamed.LSN, since(s.Streamed.At, now))
+			line("streamed", "%s: the log up to %s%s", where(s), s.Streamed.LSN, since(s.Streamed.At, now))
 		}
 		if r := s.Running; r != nil {
-			line("running", "%s: %s", s.Member, runText(*r, now))
+			line("running", "%s: %s", where(s), runText(*r, now))
 		}
 		if f := s.Failed; f != nil {
-			line("failed", "%s: %s, %s: %s", s.Member, f.Does, ago(now.Sub(f.At)), f.Error)
+			line("failed", "%s: %s, %s: %s", where(s), f.Does, ago(now.Sub(f.At)), f.Error)
 		}
 	}
 	leader := b.Of(b.Leader)
-	for _, h := range leader.Lost {
-		line("gap", "%s; a backup is to follow", h)
-	}
-	if leader.Hole != "" && len(leader.Lost) == 0 {
-		line("gap", "segment %s is missing in the archive of %s", leader.Hole, leader.Member)
-	}
-	for _, h := range leader.Holes {
-		line("gap", "%s; what comes after it is reached from backup %s on", h, h.Backup)
-	}
-	if p := leader.Archive; p.Pending > 0 {
-		line("waiting", "%s", pendingText(p, now))
+	for _, s := range b.Members {
+		if s.Member != b.Leader {
+			continue
+		}
+		in := ""
+		if s.Repository != "" {
+			in = "in " + s.Repository + ": "
+		}
+		for _, h := range s.Lost {
+			line("gap", "%s%s; a backup is to follow", in, h)
+		}
+		if s.Hole != "" && len(s.Lost) == 0 {
+			line("gap", "segment %s is missing in the archive of %s", s.Hole, where(s))
+		}
+		for _, h := range s.Holes {
+			line("gap", "%s%s; what comes after it is reached from backup %s on", in, h, h.Backup)
+		}
+		if p := s.Archive; p.Pending > 0 {
+			line("waiting", "%s%s", in, pendingText(p, now))
+		}
 	}
 	if member, d := b.LastDrill(); d != nil {
 		line("drill", "%s", drillText(member, *d, now))
@@ -187,8 +205,8 @@ func backupsText(b control.Backups, now time.Time) string {
 		line("next", "%s", next.Local().Format(time.DateTime))
 	}
 	for _, one := range b.Backups {
-		if len(one.Members) < b.Copies {
-			line("copies", "%s is on %d member, and is to be on %d", one.Label, len(one.Members), b.Copies)
+		if len(one.Members) < one.Copies {
+			line("copies", "%s is on %d member, and is to be on %d", one.Label, len(one.Members), one.Copies)
 		}
 	}
 	return text.String()

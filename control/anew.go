@@ -153,20 +153,22 @@ func (a *Anew) describe(h House, there []spec.Node, inv Inventory, refuse func(c
 
 // vacant refuses a place where something of that name is already.
 func (a *Anew) vacant(ctx context.Context, refuse func(code, why, do string) error) error {
-	if !a.founder.Backup.Shared() {
-		return nil
-	}
 	i := slices.IndexFunc(a.options.World.Clusters, func(c spec.Cluster) bool { return c.Name == a.Name })
-	at, err := keep.OpenWith(a.founder, a.options.World.Clusters[i].Secrets)
-	if err != nil {
-		return err
-	}
-	v, err := backup.Look(ctx, at)
-	if err != nil {
-		return err
-	}
-	if !v.NoPath {
-		return refuse("restore-refused", a.founder.Backup.Bucket.String()+" has backups or WAL of a cluster "+a.Name+" already", "give another name, or another path in the bucket")
+	for _, one := range a.founder.Repositories() {
+		if !one.Backup.Shared() {
+			continue
+		}
+		at, err := keep.OpenWith(one, a.options.World.Clusters[i].Secrets)
+		if err != nil {
+			return err
+		}
+		v, err := backup.Look(ctx, at)
+		if err != nil {
+			return err
+		}
+		if !v.NoPath {
+			return refuse("restore-refused", one.Backup.Bucket.String()+" has backups or WAL of a cluster "+a.Name+" already", "give another name, or another path in the bucket")
+		}
 	}
 	return nil
 }
@@ -338,7 +340,7 @@ func (c *Cluster) firstBackup(ctx context.Context) (BackupPlan, error) {
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		p, err := c.PlanBackup(ctx, repo.Full)
+		p, err := c.PlanBackup(ctx, repo.Full, "")
 		if err == nil || c.now().After(limit) {
 			return p, err
 		}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -23,6 +24,7 @@ type (
 	BackupRun     = keep.Run
 	BackupArchive = keep.Archive
 	DrillReport   = keep.Drill
+	Repository    = keep.State // of one member, or of a bucket
 )
 
 // repositoryWithin is the time that a member has to say what its repository has;
@@ -37,15 +39,17 @@ type Backups struct {
 	Cluster string       `json:"cluster"`
 	Leader  string       `json:"leader"` // who makes backups now; "": nobody says that it leads
 	Backups []HeldBackup `json:"backups"`
-	Members []keep.State `json:"members"`
+	Members []keep.State `json:"members"`          // of several repositories each member says something of each
 	Copies  int          `json:"copies"`           // so many members are to hold each backup
 	Bucket  string       `json:"bucket,omitempty"` // that all members share, and that alone holds them
 }
 
-// A HeldBackup is a backup and who holds it: members, or the bucket.
+// A HeldBackup is a backup and who holds it: members, or a bucket.
 type HeldBackup struct {
 	keep.Backup
-	Members []string `json:"members"`
+	Repository string   `json:"repository,omitempty"` // its name, where there are several
+	Members    []string `json:"members"`
+	Copies     int      `json:"copies"` // so many are to hold it
 }
 
 // Newest is the last backup; ok is false without one.
@@ -61,8 +65,12 @@ func (b Backups) problems(now time.Time) []MemberProblem {
 	var all []MemberProblem
 	for _, s := range b.Members {
 		if s.Leads && s.Archive.Stuck(now) {
+			into := "the archive"
+			if s.Repository != "" {
+				into = "repository " + s.Repository
+			}
 			all = append(all, MemberProblem{s.Member, problem.Error{
-				Code: "archive-stuck", What: "WAL of " + b.Cluster + " does not get into the archive",
+				Code: "archive-stuck", What: "WAL of " + b.Cluster + " does not get into " + into,
 				Why: fmt.Sprintf("%d files wait, the oldest since %s, and pg_wal of %s grows by them (%s)", s.Archive.Pending, s.Archive.Since.Local().Format(time.DateTime), s.Member, repo.Size(s.Archive.Bytes)),
 				Do:  "postgresql.log of " + s.Member + " says what archive_command said; remove the cause, and PostgreSQL goes on by itself",
 			}})
@@ -72,7 +80,7 @@ func (b Backups) problems(now time.Time) []MemberProblem {
 		}
 		if f := s.Failed; f != nil {
 			all = append(all, MemberProblem{s.Member, problem.Error{
-				Code: "backup-failed", What: "the last attempt came to nothing: " + f.Does, Why: f.Error,
+				Code: "backup-failed", What: "the last attempt came to nothing: " + f.Does + inRepository(s), Why: f.Error,
 				Do: "remove the cause; it is tried again every minute",
 			}})
 		}
@@ -83,6 +91,14 @@ func (b Backups) problems(now time.Time) []MemberProblem {
 	return all
 }
 
+// inRepository names it, where there are several.
+func inRepository(s keep.State) string {
+	if s.Repository == "" {
+		return ""
+	}
+	return " in repository " + s.Repository
+}
+
 // archiveHole says that what was written is not in the archive, and will not be.
 func archiveHole(cluster string, s keep.State) problem.Error {
 	why := "segment " + s.Hole + " is missing"
@@ -90,7 +106,7 @@ func archiveHole(cluster string, s keep.State) problem.Error {
 		why = s.Lost[n-1].String()
 	}
 	return problem.Error{
-		Code: "archive-hole", What: "WAL of " + cluster + " is missing in the archive, and what follows it can not be reached from the backups there are", Why: why,
+		Code: "archive-hole", What: "WAL of " + cluster + " is missing in the archive" + inRepository(s) + ", and what follows it can not be reached from the backups there are", Why: why,
 		Do: "a backup is made by itself as soon as that is possible, and this is over then; find out why it was not archived (postgresql.log and jobs.log of " + s.Member + ")",
 	}
 }
@@ -180,7 +196,8 @@ func (c *Cluster) backups(ctx context.Context, within time.Duration) (Backups, e
 	if len(members) == 0 {
 		return Backups{}, c.noBackups("cannot list backups")
 	}
-	b := Backups{Cluster: c.Name, Backups: []HeldBackup{}, Members: make([]keep.State, len(members)), Copies: min(copies, len(members))}
+	b := Backups{Cluster: c.Name, Backups: []HeldBackup{}, Copies: min(copies, len(members))}
+	said := make([]keep.State, len(members))
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	var wg sync.WaitGroup
@@ -189,38 +206,63 @@ func (c *Cluster) backups(ctx context.Context, within time.Duration) (Backups, e
 			s, err := c.keeper(h).State(ctx)
 			if err != nil {
 				s = keep.State{Member: h.Member, Backups: []keep.Backup{}, Unwell: "does not answer"}
-				if n, ok := c.node(h.Member); ok && n.Backup.Shared() {
-					s.Bucket = n.Backup.Bucket.String()
-				} else if ok && readable(n.Backup.Repo) {
-					s = keep.Look(context.WithoutCancel(ctx), n)
-					s.Unwell = cmp.Or(s.Unwell, "does not answer; this is what its disk has")
+				if n, ok := c.node(h.Member); ok {
+					s = unheard(context.WithoutCancel(ctx), n)
 				}
 			}
-			b.Members[i] = s
+			said[i] = s
 		})
 	}
 	wg.Wait()
-	if bucketOf(b.Members) != "" {
-		b.Copies = 1
-		c.lookInto(context.WithoutCancel(ctx), b.Members)
+	for _, s := range said {
+		also := s.Also
+		s.Also = nil
+		b.Members = append(b.Members, s)
+		for _, o := range also {
+			o.Member = s.Member
+			b.Members = append(b.Members, o)
+		}
 	}
+	c.lookInto(context.WithoutCancel(ctx), b.Members)
 	b.gather()
 	return b, nil
 }
 
+// unheard is what can be said of the repositories of a member that does not answer.
+func unheard(ctx context.Context, n spec.Node) keep.State {
+	var all []keep.State
+	for _, one := range n.Repositories() {
+		s := keep.State{Member: n.Member, Repository: one.Backup.Name, Backups: []keep.Backup{}, Unwell: "does not answer"}
+		if one.Backup.Shared() {
+			s.Bucket = one.Backup.Bucket.String()
+		} else if readable(one.Backup.Repo) {
+			s = keep.Look(ctx, one)
+			s.Unwell = cmp.Or(s.Unwell, "does not answer; this is what its disk has")
+		}
+		all = append(all, s)
+	}
+	all[0].Also = all[1:]
+	return all[0]
+}
+
 // gather makes one list of what the members say that they, or the bucket, have.
 func (b *Backups) gather() {
-	b.Bucket = bucketOf(b.Members)
+	if b.Bucket = bucketOf(b.Members); b.Bucket != "" {
+		b.Copies = 1
+	}
 	for _, s := range b.Members {
 		if s.Leads {
 			b.Leader = s.Member
 		}
 		for _, one := range s.Backups {
-			i := slices.IndexFunc(b.Backups, func(h HeldBackup) bool { return h.Label == one.Label })
+			i := slices.IndexFunc(b.Backups, func(h HeldBackup) bool { return h.Label == one.Label && h.Repository == s.Repository })
 			if i < 0 {
-				i, b.Backups = len(b.Backups), append(b.Backups, HeldBackup{Backup: one})
+				i, b.Backups = len(b.Backups), append(b.Backups, HeldBackup{Backup: one, Repository: s.Repository, Copies: b.Copies})
 			}
-			if holder := cmp.Or(b.Bucket, s.Member); !slices.Contains(b.Backups[i].Members, holder) {
+			if s.Bucket != "" {
+				b.Backups[i].Copies = 1
+			}
+			if holder := cmp.Or(s.Bucket, s.Member); !slices.Contains(b.Backups[i].Members, holder) {
 				b.Backups[i].Members = append(b.Backups[i].Members, holder)
 			}
 		}
@@ -228,14 +270,18 @@ func (b *Backups) gather() {
 	slices.SortStableFunc(b.Backups, func(x, y HeldBackup) int { return repo.Later(x.Label, y.Label) })
 }
 
-// bucketOf names the bucket that all members share; "": there is none.
-func bucketOf(members []keep.State) string {
+// bucketOf names the bucket that all members share, and that is all they have; "":
+// there is none.
+func bucketOf(members []keep.State) (bucket string) {
 	for _, s := range members {
-		if s.Bucket != "" {
-			return s.Bucket
+		switch {
+		case s.Bucket != "" && (bucket == "" || bucket == s.Bucket):
+			bucket = s.Bucket
+		case s.Bucket != "" || s.Path != "": // who does not answer has no path
+			return ""
 		}
 	}
-	return ""
+	return bucket
 }
 
 // lookInto looks into the bucket itself, with the keys of a member of this machine,
@@ -246,12 +292,19 @@ func (c *Cluster) lookInto(ctx context.Context, members []keep.State) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, repositoryWithin)
 	defer cancel()
+	done := map[string]bool{}
 	for i, s := range members {
-		if n, ok := c.node(s.Member); ok && n.Backup.Shared() {
-			seen := keep.Look(ctx, n)
-			seen.Running, seen.Failed, seen.Unwell = s.Running, s.Failed, cmp.Or(seen.Unwell, s.Unwell)
-			members[i] = seen
-			return
+		n, ok := c.node(s.Member)
+		if !ok || s.Bucket == "" {
+			continue
+		}
+		for _, one := range n.Repositories() {
+			if name := one.Backup.Name; one.Backup.Shared() && one.Backup.Bucket.String() == s.Bucket && (s.Repository == "" || name == s.Repository) && !done[s.Bucket+name] {
+				done[s.Bucket+name] = true
+				seen := keep.Look(ctx, one)
+				seen.Running, seen.Failed, seen.Unwell = s.Running, s.Failed, cmp.Or(seen.Unwell, s.Unwell)
+				members[i] = seen
+			}
 		}
 	}
 }
@@ -270,12 +323,16 @@ type BackupPlan struct {
 	Member  string    `json:"member"` // that makes it
 	Type    repo.Type `json:"type"`
 	Holders []string  `json:"holders"` // who will have it: members, or the bucket
+	Into    string    `json:"repository,omitempty"`
 	from    keep.Client
 }
 
 // String says what it would do.
 func (p BackupPlan) String() string {
 	text := fmt.Sprintf("take %s %s backup of %s on %s", article(string(p.Type)), p.Type, p.Cluster, p.Member)
+	if p.Into != "" {
+		text += ", into repository " + p.Into
+	}
 	if len(p.Holders) == 1 && p.Holders[0] != p.Member {
 		text += ", into " + p.Holders[0]
 	}
@@ -292,8 +349,9 @@ func article(word string) string {
 	return "a"
 }
 
-// PlanBackup finds who makes a backup. Without an earlier one any is a full one.
-func (c *Cluster) PlanBackup(ctx context.Context, kind repo.Type) (BackupPlan, error) {
+// PlanBackup finds who makes a backup into a repository, by its name or number; "" is
+// the first. Without an earlier one any is a full one.
+func (c *Cluster) PlanBackup(ctx context.Context, kind repo.Type, into string) (BackupPlan, error) {
 	const what = "cannot make a backup"
 	if !slices.Contains([]repo.Type{repo.Full, repo.Diff, repo.Incr}, kind) {
 		return BackupPlan{}, &problem.Error{Code: "backup-type", What: what, Why: fmt.Sprintf("%q is no kind of backup", kind), Do: "give full, diff or incr"}
@@ -322,19 +380,31 @@ func (c *Cluster) PlanBackup(ctx context.Context, kind repo.Type) (BackupPlan, e
 			Do: "see jobs.log in that node's directory", Err: err,
 		}
 	}
-	if len(state.Backups) == 0 {
+	all := append([]keep.State{state}, state.Also...)
+	at := slices.IndexFunc(all, func(s keep.State) bool { return into == "" || into == s.Repository })
+	if number, err := strconv.Atoi(into); at < 0 && err == nil && number >= 1 && number <= len(all) {
+		at = number - 1
+	}
+	if at < 0 {
+		var names []string
+		for _, s := range all {
+			names = append(names, s.Repository)
+		}
+		return BackupPlan{}, &problem.Error{Code: "backup-failed", What: what, Why: "cluster " + c.Name + " has no repository " + strconv.Quote(into), Do: "give one of: " + strings.TrimSpace(strings.Join(names, " ")+" or its number")}
+	}
+	if state = all[at]; len(state.Backups) == 0 {
 		kind = repo.Full
 	}
 	holders := spec.Backup{Members: members, Copies: copies}.Holders(leader)
 	if state.Bucket != "" {
 		holders = []string{state.Bucket}
 	}
-	return BackupPlan{c.Name, leader, kind, holders, client}, nil
+	return BackupPlan{c.Name, leader, kind, holders, state.Repository, client}, nil
 }
 
 // Backup makes it, and tells how it goes.
 func (c *Cluster) Backup(ctx context.Context, p BackupPlan, tell func(keep.Run)) (keep.Backup, error) {
-	b, err := p.from.Take(ctx, p.Type, tell)
+	b, err := p.from.Take(ctx, p.Type, p.Into, tell)
 	if err == nil || ctx.Err() != nil {
 		return b, err
 	}

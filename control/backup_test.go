@@ -1,6 +1,7 @@
 package control
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -76,7 +77,7 @@ func TestExposureWithABucket(t *testing.T) {
 		{"nothing is archived yet", lost(7), "bucket", "", 7},
 		{"every member for itself", lost(7), "", "0/5000100", 7},
 	} {
-		b := Backups{Bucket: tt.bucket, Leader: "a", Members: []keep.State{{Member: "a", Leads: true, Archived: tt.archived}}}
+		b := Backups{Bucket: tt.bucket, Leader: "a", Members: []keep.State{{Member: "a", Leads: true, Bucket: tt.bucket, Archived: tt.archived}}}
 		if got := inBucket(tt.lost, s, b); got == nil || *got != tt.want {
 			t.Errorf("%s: %v, want %d", tt.name, got, tt.want)
 		}
@@ -95,7 +96,26 @@ func TestBackupsInABucket(t *testing.T) {
 		{Member: "c", Bucket: "bucket x"},
 	}}
 	b.gather()
-	if len(b.Backups) != 1 || len(b.Backups[0].Members) != 1 || b.Backups[0].Members[0] != "bucket x" {
+	if len(b.Backups) != 1 || len(b.Backups[0].Members) != 1 || b.Backups[0].Members[0] != "bucket x" || b.Bucket != "bucket x" {
 		t.Errorf("%+v", b.Backups)
+	}
+}
+
+// Of several repositories each has its own backups, and holders.
+func TestBackupsInSeveral(t *testing.T) {
+	one, other := []keep.Backup{{Label: "20261121-120000F"}}, []keep.Backup{{Label: "20261121-120100F"}}
+	b := Backups{Copies: 2, Members: []keep.State{
+		{Member: "a", Repository: "disk", Path: "/d", Leads: true, Backups: one},
+		{Member: "a", Repository: "lab", Path: "/p", Bucket: "bucket x", Leads: true, Backups: other},
+		{Member: "b", Repository: "disk", Path: "/d", Backups: one},
+		{Member: "b", Repository: "lab", Path: "/p", Bucket: "bucket x"},
+	}}
+	b.gather()
+	var got []string
+	for _, h := range b.Backups {
+		got = append(got, fmt.Sprint(h.Label, " ", h.Repository, " ", h.Members, " ", h.Copies))
+	}
+	if want := "[20261121-120000F disk [a b] 2 20261121-120100F lab [bucket x] 1]"; fmt.Sprint(got) != want || b.Bucket != "" || b.Leader != "a" {
+		t.Errorf("got  %v\nwant %s; %q, %s", got, want, b.Bucket, b.Leader)
 	}
 }

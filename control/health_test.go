@@ -20,7 +20,7 @@ func TestHealth(t *testing.T) {
 	noon := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	well := func() Status {
 		b := &Backups{Cluster: "demo", Leader: "demo-1", Members: []keep.State{{Member: "demo-1", Leads: true, Newest: "000000010000000000000007", Drill: &keep.Drill{Verdict: keep.Passed, Last: noon.Add(-time.Hour)}}}}
-		b.Backups = []HeldBackup{{keep.Backup{Label: "20261122-010000F", Stop: noon.Add(-11 * time.Hour)}, []string{"demo-1", "demo-2"}}}
+		b.Backups = []HeldBackup{{Backup: keep.Backup{Label: "20261122-010000F", Stop: noon.Add(-11 * time.Hour)}, Members: []string{"demo-1", "demo-2"}}}
 		return Status{
 			Cluster: "demo", At: noon, Survives: 1, Etcd: []EtcdMember{{Name: "demo-1", Up: true}, {Name: "demo-2", Up: true}, {Name: "demo-3", Up: true}},
 			Picture: cluster.Picture{Leader: "demo-1", Timeline: 1, Members: []cluster.PictureMember{

@@ -117,19 +117,23 @@ func tell(e *exposition.Text, s Sighting) {
 			}
 		}
 		for _, s := range b.Members {
-			gauge("howdah_backup_running", "Value is 1 while the member makes or copies a backup, 0 otherwise.", truth(s.Running != nil), "ins", s.Member)
-			gauge("howdah_backup_failed", "Value is 1 if the member's last attempt came to nothing, 0 otherwise.", truth(s.Failed != nil), "ins", s.Member)
-			gauge("howdah_repository_well", "Value is 1 if the member can say what its repository has, 0 otherwise.", truth(s.Unwell == "" || s.Empty), "ins", s.Member)
+			of := []string{"ins", s.Member}
+			if s.Repository != "" {
+				of = append(of, "repository", s.Repository)
+			}
+			gauge("howdah_backup_running", "Value is 1 while the member makes or copies a backup, 0 otherwise.", truth(s.Running != nil), of...)
+			gauge("howdah_backup_failed", "Value is 1 if the member's last attempt came to nothing, 0 otherwise.", truth(s.Failed != nil), of...)
+			gauge("howdah_repository_well", "Value is 1 if the member can say what its repository has, 0 otherwise.", truth(s.Unwell == "" || s.Empty), of...)
 			if at := s.Streamed.At; !at.IsZero() {
-				gauge("howdah_archive_exposure_seconds", "How old the end of the log is that the member's repository has; what is older is there.", max(st.At.Sub(at), 0).Seconds(), "ins", s.Member)
+				gauge("howdah_archive_exposure_seconds", "How old the end of the log is that the member's repository has; what is older is there.", max(st.At.Sub(at), 0).Seconds(), of...)
 			}
 			if s.Leads {
-				gauge("howdah_archive_pending_files", "Segments of WAL that wait for the archive.", float64(s.Archive.Pending), "ins", s.Member)
-				gauge("howdah_archive_pending_bytes", "Bytes of the WAL that waits for the archive.", float64(s.Archive.Bytes), "ins", s.Member)
+				gauge("howdah_archive_pending_files", "Segments of WAL that wait for the archive.", float64(s.Archive.Pending), of...)
+				gauge("howdah_archive_pending_bytes", "Bytes of the WAL that waits for the archive.", float64(s.Archive.Bytes), of...)
 				if !s.DrillDue.IsZero() {
 					gauge("howdah_drill_due_seconds", "When the schedule wants the next rehearsed restore, since the epoch.", float64(s.DrillDue.Unix()))
 				}
-				gauge("howdah_archive_hole", "Value is 1 if a segment is missing after the newest backup, 0 otherwise.", truth(s.Hole != "" || len(s.Lost) > 0), "ins", s.Member)
+				gauge("howdah_archive_hole", "Value is 1 if a segment is missing after the newest backup, 0 otherwise.", truth(s.Hole != "" || len(s.Lost) > 0), of...)
 			}
 		}
 	}

@@ -183,20 +183,50 @@ func (c *Cluster) planned(ctx context.Context, p *Peek, set string) (*Peek, erro
 	return p, p.room(what)
 }
 
-// sources are the repositories: the leader's first, then by how far their
-// archives go, a later timeline being further; of equals those on this machine.
-// One that all members share stands alone, and is asked with the keys of n.
+// sources are the repositories, the nearest first: those on the members' own disks
+// before buckets, which are asked with the keys of n.
 func (c *Cluster) sources(n spec.Node, b Backups) ([]source, error) {
-	if n.Backup.Shared() {
-		at, err := keep.Open(n)
-		return []source{{member: n.Backup.Bucket.String(), stanza: at, config: n.Backup.Config}}, err
+	var all, far []source
+	for _, one := range n.Repositories() {
+		if !one.Backup.Shared() {
+			own, err := c.disks(b)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, own...)
+			continue
+		}
+		at, err := keep.Open(one)
+		if err != nil {
+			return nil, err
+		}
+		far = append(far, source{member: one.Backup.Bucket.String(), stanza: at, config: n.Backup.Config})
 	}
+	return append(all, far...), nil
+}
+
+// disk is a node with nothing but the repository on its own disk.
+func disk(n spec.Node) (spec.Node, bool) {
+	for _, one := range n.Repositories() {
+		if !one.Backup.Shared() && readable(one.Backup.Repo) {
+			return one, true
+		}
+	}
+	return n, false
+}
+
+// disks are the repositories on the members' own disks: the leader's first, then by
+// how far their archives go, a later timeline being further; of equals those on this
+// machine.
+func (c *Cluster) disks(b Backups) ([]source, error) {
+	b.Members = slices.DeleteFunc(slices.Clone(b.Members), func(s keep.State) bool { return s.Bucket != "" })
 	var all []source
 	members, _ := c.repositories()
 	for _, h := range members {
 		s := source{member: h.Member}
-		if n, ok := c.node(h.Member); ok && readable(n.Backup.Repo) {
-			at, err := keep.Open(n)
+		n, _ := c.node(h.Member)
+		if one, ok := disk(n); ok {
+			at, err := keep.Open(one)
 			if err != nil {
 				return nil, err
 			}
@@ -281,6 +311,11 @@ func (p *Peek) room(what string) error {
 		}
 	}
 	return nil
+}
+
+// bucket says that the backup comes from one.
+func (p *Peek) bucket() bool {
+	return slices.ContainsFunc(p.node.Backup.Each(), func(b spec.Backup) bool { return b.Shared() && b.Bucket.String() == p.from.member })
 }
 
 // restoreType is the moment's kind for a restore. The end of the log is an LSN,
@@ -381,7 +416,7 @@ func (p *Peek) Open(ctx context.Context, step func(string)) (_ *Peeked, err erro
 func (p *Peek) restore(data, config string) restore.Restore {
 	n := p.node
 	r := restore.Restore{Path: data, Set: p.Backup, Type: p.To.restoreType(), Target: p.To.Value, Workers: 2}
-	if n.Backup.Shared() {
+	if p.bucket() {
 		r.Workers = 8 // a request is mostly waited for
 	}
 	// What was fetched ahead is proven, and moving it costs a fraction of a start of

@@ -398,7 +398,7 @@ func (r *Restoration) follow(ctx context.Context, c *Cluster, tell func(RestoreS
 		return err
 	}
 	tell(RestoreStep{Does: "making a full backup", Began: time.Now()})
-	plan, err := c.PlanBackup(ctx, repo.Full)
+	plan, err := c.PlanBackup(ctx, repo.Full, "")
 	if err == nil {
 		_, err = c.Backup(ctx, plan, func(run keep.Run) { tell(RestoreStep{run.Does, run.Done, run.Total, run.Began}) })
 	}

@@ -197,13 +197,17 @@ func exposure(s cluster.State, p cluster.Picture) *int64 {
 // not lost with the leader's host either.
 func inBucket(lost *int64, s cluster.State, b Backups) *int64 {
 	leader, ok := s.Member(b.Leader)
-	says := b.Of(b.Leader)
-	archived, err1 := pg.ParseLSN(says.Archived)
-	streamed, err2 := pg.ParseLSN(says.Streamed.LSN)
-	if lost == nil || b.Bucket == "" || !ok || err1 != nil && err2 != nil {
+	there := pg.LSN(0)
+	for _, says := range b.Members {
+		if says.Member == b.Leader && says.Bucket != "" {
+			archived, _ := pg.ParseLSN(says.Archived) // what can not be read is zero
+			streamed, _ := pg.ParseLSN(says.Streamed.LSN)
+			there = max(there, archived, streamed)
+		}
+	}
+	if lost == nil || !ok || there == 0 {
 		return lost
 	}
-	there := max(archived, streamed) // what could not be read is zero
 	least := min(*lost, there.Behind(max(leader.XlogLocation, s.Status.Optime)))
 	return &least
 }

@@ -19,6 +19,7 @@ const (
 	Signal  = "signal"
 	Version = "version"
 
-	Database  = "database"
-	Collector = "collector"
+	Database   = "database"
+	Collector  = "collector"
+	Repository = "repository"
 )

@@ -56,10 +56,12 @@ func (s *State) site(o Options, user string) (place.Site, error) {
 		}
 	}
 	for _, c := range o.World.Clusters {
-		if c.Backup.On && c.Backup.Shared() && (s.Ground != Loopback || !c.Backup.Bucket.Here()) {
-			// The same name in the same bucket is somebody's production.
-			at.Apart[c.Name] = true
-			s.note("cluster %s keeps its backups below %s, not in %s, which is left alone", c.Name, s.Dir, c.Backup.Bucket)
+		for _, r := range c.Backup.Repositories() {
+			if c.Backup.On && r.Shared() && (s.Ground != Loopback || !r.Bucket.Here()) {
+				// The same name in the same bucket is somebody's production.
+				at.Apart[c.Name] = true
+				s.note("cluster %s keeps its backups below %s, not in %s, which is left alone", c.Name, s.Dir, r.Bucket)
+			}
 		}
 	}
 	s.note("each server counts on %d processors and %d MB of memory, its share of this machine", share.CPU, share.MemoryMB)

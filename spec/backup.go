@@ -12,21 +12,75 @@ import (
 
 // Backup is a member's repository of backups and WAL, in pgBackRest's format.
 type Backup struct {
-	Repo    string   `json:"repo"`            // its directory, on the member's disk or in Bucket; "": the member keeps none
-	Config  string   `json:"config"`          // file for pgBackRest's commands on it
-	Spool   string   `json:"spool"`           // directory of what is pushed ahead of the archiver
-	Listen  string   `json:"listen"`          // host:port where other members read it and backups are asked for
-	First   bool     `json:"first"`           // a cluster without a backup makes one by itself
-	Copies  int      `json:"copies"`          // members that hold each backup, the one that made it among them; of a bucket 1
-	Times   []string `json:"times"`           // when more are made; BackupTime reads a line
-	Drill   string   `json:"drill,omitempty"` // when a restore is rehearsed, five fields of cron(5); "": when a person asks
-	Members []Holder `json:"members"`         // every member with a repository, by pg_seq
+	Repo    string   `json:"repo"`             // its directory, on the member's disk or in Bucket; "": the member keeps none
+	Config  string   `json:"config"`           // file for pgBackRest's commands on it
+	Spool   string   `json:"spool"`            // directory of what is pushed ahead of the archiver
+	Listen  string   `json:"listen"`           // host:port where other members read it and backups are asked for
+	First   bool     `json:"first"`            // a cluster without a backup makes one by itself
+	Copies  int      `json:"copies"`           // members that hold each backup, the one that made it among them; of a bucket 1
+	Times   []string `json:"times"`            // when more are made; BackupTime reads a line
+	Drill   string   `json:"drill,omitempty"`  // when a restore is rehearsed, five fields of cron(5); "": when a person asks
+	Members []Holder `json:"members"`          // every member with a repository, by pg_seq
+	Number  int      `json:"number,omitempty"` // of the repository, if it is one of several: 0 stands for the first
 	Repository
+	More []Further `json:"more,omitempty"` // other repositories, which have all that the first one has
+}
+
+// A Further is another repository of a cluster that has several.
+type Further struct {
+	Path string `json:"path"` // its directory, on the member's disk or in Bucket
+	Repository
+}
+
+// Each are the repositories, each as if there were no other.
+func (b Backup) Each() []Backup {
+	all := []Backup{b}
+	for i, m := range b.More {
+		one := b
+		one.Repo, one.Repository, one.Number = m.Path, m.Repository, i+2
+		all = append(all, one)
+	}
+	for i := range all {
+		all[i].More = nil
+		if all[i].Shared() {
+			all[i].Copies = 1
+		}
+	}
+	return all
+}
+
+// Repositories is the node once for each repository of its cluster, each as if
+// there were no other.
+func (n Node) Repositories() []Node {
+	var all []Node
+	for _, b := range n.Backup.Each() {
+		one := n
+		one.Backup = b
+		all = append(all, one)
+	}
+	return all
+}
+
+// Secret says that something opens one of the repositories.
+func (b Backup) Secret() bool {
+	return slices.ContainsFunc(b.Each(), func(one Backup) bool { return one.Shared() })
+}
+
+// Key is the repository's number, as pgBackRest counts.
+func (b Backup) Key() int { return max(b.Number, 1) }
+
+// SecretOf is the name of a secret of a repository by its number.
+func SecretOf(name string, number int) string {
+	if number < 2 {
+		return name
+	}
+	return name + "_" + strconv.Itoa(number)
 }
 
 // A Repository is what is said of the place where backups and WAL are kept, and
 // of what stays there.
 type Repository struct {
+	Name        string `json:"name,omitempty"`         // that the inventory gives it
 	Bucket      Bucket `json:"bucket,omitzero"`        // one for all members; zero: each has its own, on its disk
 	Cipher      string `json:"cipher,omitempty"`       // of the objects, by the secret SecretCipher; "": none
 	Full        int    `json:"full"`                   // full backups that are kept, with what depends on them; 0: all
@@ -282,6 +336,16 @@ type Backups struct {
 	Drill  string   `json:"drill,omitempty"`
 	Path   string   `json:"path,omitempty"` // in the bucket
 	Repository
+	More []Further `json:"more,omitempty"` // other repositories
+}
+
+// Repositories are all of them.
+func (b Backups) Repositories() []Repository {
+	all := []Repository{b.Repository}
+	for _, m := range b.More {
+		all = append(all, m.Repository)
+	}
+	return all
 }
 
 // BackupTimes are the default: a full one on Sundays, on other days what has

@@ -42,10 +42,12 @@ type archiving struct {
 func archives(t *testing.T, ready ...string) archiving {
 	t.Helper()
 	dir := t.TempDir()
+	to := opened(t, "phrase")
 	a := archiving{t, Outbox{
+		Into:  []*stanza.Stanza{to},
 		Spool: SpoolOf(filepath.Join(dir, "spool"), "t"), WAL: filepath.Join(dir, "pg_wal"), Workers: 3,
 		Push: Push{Coding: repo.Coding{Compress: repo.Zstd, Level: 1}},
-	}, opened(t, "phrase")}
+	}, to}
 	if err := os.MkdirAll(filepath.Join(a.WAL, "archive_status"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +95,7 @@ func name(n int) string { return pg.Timeline(1).Segment(pg.LSN(n*small), small) 
 func TestOutbox(t *testing.T) {
 	a := archives(t, name(1), name(2), name(3), name(4))
 	a.ready("00000002.history", []byte("1\t0/3000148\tno recovery target specified\n"))
-	if n, err := a.Pass(t.Context(), a.to); n != 5 || err != nil {
+	if n, err := a.Pass(t.Context()); n != 5 || err != nil {
 		t.Fatalf("pushed %d, %v", n, err)
 	}
 	for _, n := range []string{name(1), name(2), name(3), name(4), "00000002.history"} {
@@ -108,7 +110,7 @@ func TestOutbox(t *testing.T) {
 	// Those that PostgreSQL has heard of are forgotten, and nothing is pushed twice.
 	a.done(name(1))
 	a.done("00000002.history")
-	if n, err := a.Pass(t.Context(), a.to); n != 0 || err != nil {
+	if n, err := a.Pass(t.Context()); n != 0 || err != nil {
 		t.Errorf("again: %d, %v", n, err)
 	}
 	if got, want := a.notes(), []string{name(2) + ".ok", name(3) + ".ok", name(4) + ".ok"}; !slices.Equal(got, want) {
@@ -126,7 +128,7 @@ func TestOutbox(t *testing.T) {
 	if done, _, _ := a.Spool.Pushed(filepath.Join(a.WAL, name(3))); done {
 		t.Error("the note of another file is believed")
 	}
-	if n, err := a.Pass(t.Context(), a.to); n != 0 || repo.ClassOf(err) != repo.ArchiveDuplicate {
+	if n, err := a.Pass(t.Context()); n != 0 || repo.ClassOf(err) != repo.ArchiveDuplicate {
 		t.Errorf("another content: %d, %v", n, err)
 	}
 	if _, _, err := a.Spool.Pushed(filepath.Join(a.WAL, name(3))); repo.ClassOf(err) != repo.ArchiveDuplicate || !strings.Contains(err.Error(), "different checksum") {
@@ -138,7 +140,7 @@ func TestOutbox(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.done(name(3))
-	if n, err := a.Pass(t.Context(), a.to); n != 1 || err != nil {
+	if n, err := a.Pass(t.Context()); n != 1 || err != nil {
 		t.Fatalf("pushed %d, %v", n, err)
 	}
 	if done, warning, err := a.Spool.Pushed(filepath.Join(a.WAL, name(2))); !done || !strings.Contains(warning, "already exists") || err != nil {
@@ -149,8 +151,8 @@ func TestOutbox(t *testing.T) {
 // A repository that is not there is noted, once, and nothing is acknowledged.
 func TestOutboxWithoutRepository(t *testing.T) {
 	a := archives(t, name(1), name(2))
-	a.to = &stanza.Stanza{Storage: a.to.Storage, Name: "another", Repo: 1}
-	if n, err := a.Pass(t.Context(), a.to); n != 0 || repo.ClassOf(err) != repo.RepoInvalid {
+	a.Into = []*stanza.Stanza{{Storage: a.to.Storage, Name: "another", Repo: 1}}
+	if n, err := a.Pass(t.Context()); n != 0 || repo.ClassOf(err) != repo.RepoInvalid {
 		t.Errorf("pushed %d, %v", n, err)
 	}
 	if done, _, err := a.Spool.Pushed(filepath.Join(a.WAL, name(1))); done || repo.ClassOf(err) != repo.RepoInvalid {
@@ -168,13 +170,13 @@ func TestOutboxWithoutRepository(t *testing.T) {
 func TestOutboxDrops(t *testing.T) {
 	a := archives(t, name(1), name(2), name(3))
 	a.Max = 2 * small
-	if n, err := a.Pass(t.Context(), a.to); n != 3 || err != nil {
+	if n, err := a.Pass(t.Context()); n != 3 || err != nil {
 		t.Fatalf("noted %d, %v", n, err)
 	}
 	if done, warning, err := a.Spool.Pushed(filepath.Join(a.WAL, name(3))); !done || warning != "dropped WAL file '"+name(3)+"' because archive queue exceeded 2MB" || err != nil {
 		t.Errorf("%t, %q, %v", done, warning, err)
 	}
-	lost, err := a.Spool.GivenUp()
+	lost, err := a.Spool.GivenUp(a.to)
 	if err != nil || len(lost) != 1 || lost[0].First != name(1) || lost[0].Last != name(3) || lost[0].Segments != 3 || time.Since(lost[0].At) > time.Hour || !strings.Contains(lost[0].Why, "exceeded 2MB") {
 		t.Errorf("noted as given up: %+v, %v", lost, err)
 	}
@@ -184,13 +186,13 @@ func TestOutboxDrops(t *testing.T) {
 			a.done(name(n))
 		}
 	}
-	if n, err := a.Pass(t.Context(), a.to); n != 1 || err != nil {
+	if n, err := a.Pass(t.Context()); n != 1 || err != nil {
 		t.Errorf("afterwards: %d, %v", n, err)
 	}
-	if err := a.Spool.Settled(lost[0]); err != nil {
+	if err := a.Spool.Settled(a.to, lost[0]); err != nil {
 		t.Error(err)
 	}
-	if lost, err := a.Spool.GivenUp(); err != nil || len(lost) != 0 {
+	if lost, err := a.Spool.GivenUp(a.to); err != nil || len(lost) != 0 {
 		t.Errorf("after it was settled: %+v, %v", lost, err)
 	}
 }
@@ -221,10 +223,10 @@ func TestOutboxWithoutRoom(t *testing.T) {
 	if err := os.Chtimes(filepath.Join(a.WAL, "archive_status", name(1)+ready), old, old); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := a.Pass(t.Context(), a.to); n != 1 || err != nil {
+	if n, err := a.Pass(t.Context()); n != 1 || err != nil {
 		t.Errorf("pushed %d, %v", n, err)
 	}
-	if lost, err := a.Spool.GivenUp(); err != nil || len(lost) != 0 {
+	if lost, err := a.Spool.GivenUp(a.to); err != nil || len(lost) != 0 {
 		t.Errorf("given up: %+v, %v", lost, err)
 	}
 }
@@ -278,7 +280,7 @@ func TestAhead(t *testing.T) {
 		for n := 1; n <= 20; n++ {
 			a.ready(name(n), segmentOf(name(n)))
 		}
-		if _, err := a.Pass(t.Context(), a.to); err != nil {
+		if _, err := a.Pass(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		store := &lagging{Storage: a.to.Storage, gets: map[string]int{}}
@@ -352,7 +354,7 @@ func TestAheadFollows(t *testing.T) {
 			a.ready(name(n), segmentOf(name(n)))
 			a.ready(second(n), segmentOf(second(n)))
 		}
-		if _, err := a.Pass(t.Context(), a.to); err != nil {
+		if _, err := a.Pass(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		ahead := Ahead{Spool: SpoolOf(t.TempDir(), "t"), Max: 4 * small, Workers: 2, Idle: 10 * time.Second}

@@ -113,3 +113,45 @@ func left(name string, history pg.History, size int64) bool {
 	at, ok := history.Left(pg.Timeline(timeline))
 	return ok && name < pg.Timeline(timeline).Segment(at, uint64(size))
 }
+
+// A Mend gives an archive what another repository of the cluster has and it has not.
+type Mend struct {
+	Dir    string // where a segment lies on its way
+	DB     repo.DB
+	Size   int64 // of a segment
+	Coding repo.Coding
+	Voice  stanza.Voice
+}
+
+// Into brings the segments from first to last, which are of one timeline; whatever is
+// there already stays. It ends at the first that nobody has: ErrAbsent.
+func (m Mend) Into(ctx context.Context, to *stanza.Stanza, first, last string, from ...*stanza.Stanza) (n int, err error) {
+	i, err := info(ctx, to)
+	if err != nil {
+		return 0, err
+	}
+	if err := os.MkdirAll(m.Dir, 0o750); err != nil {
+		return 0, err
+	}
+	for name := first; name != "" && name <= last; name = After(name, m.Size) {
+		_, err := Find(ctx, to, i.DB.ArchiveID(), name)
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return n, err
+		}
+		path := filepath.Join(m.Dir, name)
+		if err = (Get{Name: name, Dest: path, DB: m.DB, Voice: m.Voice}).From(ctx, from...); err == nil {
+			err = Push{Path: path, Coding: m.Coding, Voice: m.Voice}.To(ctx, to)
+		}
+		if left := os.Remove(path); left != nil && !errors.Is(left, fs.ErrNotExist) {
+			err = errors.Join(err, left)
+		}
+		if err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}

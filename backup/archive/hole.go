@@ -18,46 +18,52 @@ import (
 
 const holeSuffix = ".json"
 
-// lost is where notes are of WAL that was given up, a file for each time. They go
-// when that is recorded in the repository, and a backup has been made.
-func (s Spool) lost() string { return filepath.Join(s.Dir, "lost") }
+// lost is where notes are of WAL that was given up for a repository, a file for each
+// time. They go when that is recorded in the repository, and a backup has been made.
+func (s Spool) lost(at *stanza.Stanza) string { return filepath.Join(s.Dir, "lost", at.Mark()) }
 
 // GiveUp notes it. Unlike the other notes this one is to last: nothing else tells of it.
-func (s Spool) GiveUp(h repo.Hole) error {
-	if err := os.MkdirAll(s.lost(), 0o750); err != nil {
+func (s Spool) GiveUp(at *stanza.Stanza, h repo.Hole) error {
+	if err := os.MkdirAll(s.lost(at), 0o750); err != nil {
 		return err
 	}
-	return nodefile.WriteFile(filepath.Join(s.lost(), h.First+holeSuffix), h.Bytes(), 0o640, -1, -1)
+	return nodefile.WriteFile(filepath.Join(s.lost(at), h.First+holeSuffix), h.Bytes(), 0o640, -1, -1)
 }
 
-// GivenUp is what was noted, in the order of the log.
-func (s Spool) GivenUp() ([]repo.Hole, error) {
-	list, err := os.ReadDir(s.lost())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+// GivenUp is what was noted of a repository, in the order of the log.
+func (s Spool) GivenUp(at *stanza.Stanza) ([]repo.Hole, error) {
 	var all []repo.Hole
-	for _, e := range list {
-		if !strings.HasSuffix(e.Name(), holeSuffix) {
-			continue
-		}
-		data, err := os.ReadFile(filepath.Join(s.lost(), e.Name()))
-		if err != nil {
+	for _, dir := range []string{s.lost(at), filepath.Dir(s.lost(at))} { // until a cluster could have several they were there
+		list, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
-		h, err := repo.ParseHole(data)
-		if err != nil {
-			return nil, err
+		for _, e := range list {
+			if e.IsDir() || !strings.HasSuffix(e.Name(), holeSuffix) {
+				continue
+			}
+			data, err := os.ReadFile(filepath.Join(dir, e.Name()))
+			if err != nil {
+				return nil, err
+			}
+			h, err := repo.ParseHole(data)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, h)
 		}
-		all = append(all, h)
 	}
 	slices.SortFunc(all, func(a, b repo.Hole) int { return strings.Compare(a.First, b.First) })
-	return all, err
+	return all, nil
 }
 
 // Settled removes the note of a hole that is recorded.
-func (s Spool) Settled(h repo.Hole) error {
-	return os.Remove(filepath.Join(s.lost(), h.First+holeSuffix))
+func (s Spool) Settled(at *stanza.Stanza, h repo.Hole) error {
+	err := os.Remove(filepath.Join(s.lost(at), h.First+holeSuffix))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = os.Remove(filepath.Join(filepath.Dir(s.lost(at)), h.First+holeSuffix))
+	}
+	return err
 }
 
 // Histories pushes those of a server's timelines that were given up with the log

@@ -3,6 +3,7 @@ package archive
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -20,11 +21,15 @@ import (
 
 // An Outbox pushes what PostgreSQL has ready before its archiver comes to it, many
 // files at once, and notes what lies in every repository. The archiver asks for
-// one file after the other, and is told of that alone.
+// one file after the other, and is told of that alone. Of several repositories each
+// has what waits in its own time: of a file that lies in some it is noted in which,
+// so that one that takes nothing holds up no other, and what is too much for it is
+// given up for it alone.
 type Outbox struct {
 	Spool   Spool
-	WAL     string // pg_wal of the server
-	Push    Push   // how; of which file the outbox says
+	Into    []*stanza.Stanza // all repositories
+	WAL     string           // pg_wal of the server
+	Push    Push             // how; of which file the outbox says
 	Workers int
 	Max     int64       // bytes that may wait; beyond that all are given up, as PostgreSQL is told. 0: any
 	Room    bool        // nor more than is free beside them, once they have waited for a while: the volume must not fill
@@ -34,37 +39,17 @@ type Outbox struct {
 // ready suffixes a file's mark in archive_status.
 const ready = ".ready"
 
-// waiting are the files that PostgreSQL wants archived and that are not, the next
-// first: histories before all, as its archiver takes them. Notes of files that do
-// not wait any more go.
-func (o Outbox) waiting() ([]string, error) {
+// marked are the files that PostgreSQL wants archived, the next first: histories
+// before all, as its archiver takes them.
+func (o Outbox) marked() ([]string, error) {
 	marks, err := os.ReadDir(filepath.Join(o.WAL, "archive_status"))
 	if err != nil {
 		return nil, err
 	}
-	wanted := map[string]bool{}
 	var names []string
 	for _, m := range marks {
-		name, ok := strings.CutSuffix(m.Name(), ready)
-		if !ok {
-			continue
-		}
-		wanted[name] = true
-		if done, _, _ := o.Spool.Pushed(filepath.Join(o.WAL, name)); !done {
+		if name, ok := strings.CutSuffix(m.Name(), ready); ok {
 			names = append(names, name)
-		}
-	}
-	notes, err := os.ReadDir(o.Spool.Out())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	for _, n := range notes {
-		name, ok := strings.CutSuffix(n.Name(), noteOK)
-		if !ok || wanted[name] {
-			continue
-		}
-		if err := os.Remove(filepath.Join(o.Spool.Out(), n.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
 		}
 	}
 	slices.SortFunc(names, func(a, b string) int {
@@ -79,21 +64,88 @@ func (o Outbox) waiting() ([]string, error) {
 	return names, nil
 }
 
-// Waiting says how many files wait.
-func (o Outbox) Waiting() int {
-	names, _ := o.waiting()
-	return len(names)
+// waiting are those of them that do not lie in a repository. Notes of files that
+// are not marked any more go.
+func (o Outbox) waiting(s *stanza.Stanza) ([]string, error) {
+	marked, err := o.marked()
+	if err != nil {
+		return nil, err
+	}
+	wanted := map[string]bool{}
+	for _, name := range marked {
+		wanted[name] = true
+	}
+	dirs := []string{o.Spool.Out()}
+	if o.several() {
+		dirs = append(dirs, o.Spool.part(s))
+	}
+	for _, dir := range dirs {
+		if err := tidy(dir, wanted); err != nil {
+			return nil, err
+		}
+	}
+	var names []string
+	for _, name := range marked {
+		path := filepath.Join(o.WAL, name)
+		if done, _, _ := o.Spool.Pushed(path); done {
+			continue
+		}
+		if done, _, _ := noted(o.Spool.part(s), path); o.several() && done {
+			if err := o.everywhere(name); err != nil { // whoever noted it last may have been killed before it was seen
+				return nil, err
+			}
+			continue
+		}
+		names = append(names, name)
+	}
+	return names, nil
 }
 
-// Pass pushes whatever waits, and returns how many files it has noted. After a
-// failure it begins no other: it is noted of that file, and tried when the
-// archiver asks again.
-func (o Outbox) Pass(ctx context.Context, stanzas ...*stanza.Stanza) (int, error) {
-	names, err := o.waiting()
+// tidy removes notes of files that nobody waits for.
+func tidy(dir string, wanted map[string]bool) error {
+	notes, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, n := range notes {
+		name, ok := strings.CutSuffix(n.Name(), noteOK)
+		if !ok || wanted[name] {
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, n.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o Outbox) several() bool { return len(o.Into) > 1 }
+
+// Pass pushes whatever waits into every repository, and returns how many times a
+// file was noted.
+func (o Outbox) Pass(ctx context.Context) (int, error) {
+	n, errs := make([]int, len(o.Into)), make([]error, len(o.Into))
+	var all sync.WaitGroup
+	for i, s := range o.Into {
+		all.Go(func() { n[i], errs[i] = o.To(ctx, s) })
+	}
+	all.Wait()
+	total := 0
+	for _, n := range n {
+		total += n
+	}
+	return total, errors.Join(errs...)
+}
+
+// To pushes whatever waits into one repository, and returns how many files it has
+// noted. After a failure it begins no other: it is noted of that file, and tried
+// when the archiver asks again.
+func (o Outbox) To(ctx context.Context, s *stanza.Stanza) (int, error) {
+	names, err := o.waiting(s)
 	if err != nil || len(names) == 0 {
 		return 0, err
 	}
-	if dropped, err := o.drop(names); dropped || err != nil {
+	if dropped, err := o.drop(s, names); dropped || err != nil {
 		return len(names), err
 	}
 	o.Push.known = newCatalog()
@@ -116,7 +168,7 @@ func (o Outbox) Pass(ctx context.Context, stanzas ...*stanza.Stanza) (int, error
 	for range max(o.Workers, 1) {
 		all.Go(func() {
 			for name := next(); name != ""; name = next() {
-				err := o.one(ctx, name, stanzas)
+				err := o.one(ctx, name, s)
 				mu.Lock()
 				if err == nil {
 					done++
@@ -134,7 +186,7 @@ func (o Outbox) Pass(ctx context.Context, stanzas ...*stanza.Stanza) (int, error
 func (o Outbox) over() bool { return o.Over != nil && o.Over() }
 
 // one pushes a file and notes what came of it.
-func (o Outbox) one(ctx context.Context, name string, stanzas []*stanza.Stanza) error {
+func (o Outbox) one(ctx context.Context, name string, s *stanza.Stanza) error {
 	p := o.Push
 	p.Path = filepath.Join(o.WAL, name)
 	var warnings []string
@@ -143,9 +195,12 @@ func (o Outbox) one(ctx context.Context, name string, stanzas []*stanza.Stanza) 
 			warnings = append(warnings, text)
 		}
 	}
-	err := p.To(ctx, stanzas...)
+	err := p.To(ctx, s)
 	if err == nil {
-		return o.Spool.noted(name, strings.Join(warnings, "\n"))
+		return o.done(s, name, strings.Join(warnings, "\n"))
+	}
+	if o.several() && ctx.Err() == nil {
+		err = fmt.Errorf("%s: %w", s, err)
 	}
 	if ctx.Err() != nil {
 		return err
@@ -154,6 +209,32 @@ func (o Outbox) one(ctx context.Context, name string, stanzas []*stanza.Stanza) 
 		return nil // nobody wants it any more
 	}
 	return errors.Join(err, o.Spool.Failed(name, err))
+}
+
+// done notes that a file lies in a repository, or is not to.
+func (o Outbox) done(s *stanza.Stanza, name, warning string) error {
+	if !o.several() {
+		return o.Spool.noted(name, warning)
+	}
+	if err := note(o.Spool.part(s), name+noteOK, okText(warning)); err != nil {
+		return err
+	}
+	return o.everywhere(name)
+}
+
+// everywhere notes that a file lies in every repository, if it does.
+func (o Outbox) everywhere(name string) error {
+	var warnings []string
+	for _, s := range o.Into {
+		done, warning, err := noted(o.Spool.part(s), filepath.Join(o.WAL, name))
+		if !done || err != nil {
+			return err
+		}
+		if warning != "" {
+			warnings = append(warnings, warning)
+		}
+	}
+	return o.Spool.noted(name, strings.Join(warnings, "\n"))
 }
 
 // What waits is not given up for want of room while it is little, or has only just
@@ -179,9 +260,9 @@ func (o Outbox) limit(oldest time.Time) int64 {
 	return room
 }
 
-// drop gives up all that waits, if that is too much: the volume of the server must
-// not fill. What is given up is noted first, for whoever has to tell.
-func (o Outbox) drop(names []string) (bool, error) {
+// drop gives up all that waits for a repository, if that is too much: the volume of
+// the server must not fill. What is given up is noted first, for whoever has to tell.
+func (o Outbox) drop(s *stanza.Stanza, names []string) (bool, error) {
 	total, oldest := int64(0), time.Now()
 	for _, name := range names {
 		if st, err := os.Stat(filepath.Join(o.WAL, name)); err == nil {
@@ -197,12 +278,12 @@ func (o Outbox) drop(names []string) (bool, error) {
 	}
 	for _, h := range lost(names) {
 		h.At, h.Why = time.Now().UTC(), "given up, because the archive queue exceeded "+repo.Size(limit)
-		if err := o.Spool.GiveUp(h); err != nil {
+		if err := o.Spool.GiveUp(s, h); err != nil {
 			return true, err
 		}
 	}
 	for _, name := range names {
-		if err := o.Spool.noted(name, Dropped(name, limit)); err != nil {
+		if err := o.done(s, name, Dropped(name, limit)); err != nil {
 			return true, err
 		}
 	}

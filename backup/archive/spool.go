@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"howdah/backup/repo"
+	"howdah/backup/stanza"
 )
 
 // A Spool is where those who work ahead of PostgreSQL leave what they did for its
@@ -35,6 +36,16 @@ func (s Spool) Out() string { return filepath.Join(s.Dir, "out") }
 // In is where segments lie that were fetched ahead.
 func (s Spool) In() string { return filepath.Join(s.Dir, "in") }
 
+// part is where notes are of files that lie in one of several repositories: by its
+// place, for a number may be another one's by the next time.
+func (s Spool) part(at *stanza.Stanza) string { return filepath.Join(s.Dir, "parts", at.Mark()) }
+
+// Has says that it is noted that the file at path lies in a repository.
+func (s Spool) Has(at *stanza.Stanza, path string) bool {
+	done, _, _ := noted(s.part(at), path)
+	return done
+}
+
 // Remove removes all of it.
 func (s Spool) Remove() error { return os.RemoveAll(s.Dir) }
 
@@ -43,13 +54,8 @@ func (s Spool) Remove() error { return os.RemoveAll(s.Dir) }
 // is of another one that had the name.
 func (s Spool) Pushed(path string) (done bool, warning string, err error) {
 	name := filepath.Base(path)
-	if note, err := os.Stat(filepath.Join(s.Out(), name+noteOK)); err == nil {
-		file, err := os.Stat(path)
-		if err == nil && !file.ModTime().After(note.ModTime()) {
-			text, err := os.ReadFile(filepath.Join(s.Out(), name+noteOK))
-			_, warning, _ = strings.Cut(string(text), "\n")
-			return err == nil, strings.TrimSpace(warning), err
-		}
+	if done, warning, err := noted(s.Out(), path); done || err != nil {
+		return done, warning, err
 	}
 	for _, name := range []string{name, global} {
 		text, err := os.ReadFile(filepath.Join(s.Out(), name+noteError))
@@ -69,13 +75,34 @@ func (s Spool) Pushed(path string) (done bool, warning string, err error) {
 	return false, "", nil
 }
 
+// noted says whether it is noted in dir that the file at path was pushed, and with
+// which warning. A note that is older than the file is of another one.
+func noted(dir, path string) (done bool, warning string, err error) {
+	at := filepath.Join(dir, filepath.Base(path)+noteOK)
+	note, err := os.Stat(at)
+	if err != nil {
+		return false, "", nil
+	}
+	file, err := os.Stat(path)
+	if err != nil || file.ModTime().After(note.ModTime()) {
+		return false, "", nil
+	}
+	text, err := os.ReadFile(at)
+	_, warning, _ = strings.Cut(string(text), "\n")
+	return err == nil, strings.TrimSpace(warning), err
+}
+
+// okText is the note of a file that was pushed.
+func okText(warning string) string {
+	if warning == "" {
+		return ""
+	}
+	return "0\n" + warning
+}
+
 // noted says that the file was pushed, with a warning if there was one.
 func (s Spool) noted(name, warning string) error {
-	text := ""
-	if warning != "" {
-		text = "0\n" + warning
-	}
-	if err := s.note(name+noteOK, text); err != nil {
+	if err := note(s.Out(), name+noteOK, okText(warning)); err != nil {
 		return err
 	}
 	return s.Forget(name)
@@ -86,7 +113,7 @@ func (s Spool) Failed(name string, why error) error {
 	if name == "" {
 		name = global
 	}
-	return s.note(name+noteError, fmt.Sprintf("%d\n%s", repo.ClassOf(why), why))
+	return note(s.Out(), name+noteError, fmt.Sprintf("%d\n%s", repo.ClassOf(why), why))
 }
 
 // Forget removes what was noted of a file's last attempt.
@@ -101,11 +128,11 @@ func (s Spool) Forget(name string) error {
 
 // note writes a small file whole. It need not last: what is not noted is pushed
 // again, and seen to be there.
-func (s Spool) note(name, text string) error {
-	if err := os.MkdirAll(s.Out(), 0o750); err != nil {
+func note(dir, name, text string) error {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
-	path := filepath.Join(s.Out(), name)
+	path := filepath.Join(dir, name)
 	if err := os.WriteFile(path+tempSuffix, []byte(text), 0o640); err != nil {
 		return err
 	}

@@ -35,8 +35,8 @@ const (
 	bundleLimit = 2 << 20
 )
 
-// Open opens a node's repository: on its disk, or in a bucket, by the keys among
-// its cluster's secrets.
+// Open opens a node's repository, the first of several: on its disk, or in a bucket,
+// by the keys among its cluster's secrets.
 func Open(n spec.Node) (*stanza.Stanza, error) {
 	if !n.Backup.Shared() {
 		return OpenWith(n, nil)
@@ -52,11 +52,11 @@ func Open(n spec.Node) (*stanza.Stanza, error) {
 func OpenWith(n spec.Node, secrets map[string]secret.Text) (*stanza.Stanza, error) {
 	b := n.Backup
 	if !b.Shared() {
-		return backup.Posix(1, b.Repo, n.Cluster, ""), nil
+		return backup.Posix(b.Key(), b.Repo, n.Cluster, ""), nil
 	}
 	at := b.Bucket
-	return backup.S3(1, backup.Bucket{
-		Bucket: at.Name, Endpoint: at.Endpoint, Region: at.Region, Key: secrets[spec.SecretBucketKey], KeySecret: secrets[spec.SecretBucketPass],
+	return backup.S3(b.Key(), backup.Bucket{
+		Bucket: at.Name, Endpoint: at.Endpoint, Region: at.Region, Key: secrets[spec.SecretOf(spec.SecretBucketKey, b.Number)], KeySecret: secrets[spec.SecretOf(spec.SecretBucketPass, b.Number)],
 		PathStyle: at.PathStyle, Path: b.Repo, Host: at.Host, Port: at.Port, CAFile: at.CAFile, CAPath: at.CAPath, NoVerify: at.NoVerify,
 	}, n.Cluster, pass(b, secrets))
 }
@@ -66,7 +66,7 @@ func pass(b spec.Backup, secrets map[string]secret.Text) secret.Text {
 	if b.Cipher == "" {
 		return ""
 	}
-	return secrets[spec.SecretCipher]
+	return secrets[spec.SecretOf(spec.SecretCipher, b.Number)]
 }
 
 // DeskOf is the desk of a node's own repository.
@@ -94,7 +94,7 @@ const pushers = 4
 func workers() int { return min(max(runtime.GOMAXPROCS(0)/4, 1), 8) }
 
 // ConfigText is the file by which pgBackRest's commands, ours and the real
-// one's, find the node's repository. PostgreSQL's archive_command names it. With
+// one's, find the node's repositories. PostgreSQL's archive_command names it. With
 // what opens a bucket it is for its owner alone.
 func ConfigText(n spec.Node, secrets map[string]secret.Text) string {
 	b := n.Backup
@@ -102,45 +102,8 @@ func ConfigText(n spec.Node, secrets map[string]secret.Text) string {
 	line := func(format string, args ...any) { fmt.Fprintf(&text, format+"\n", args...) }
 	line("# Written by howdah at every start: edits here are lost.")
 	line("[global]")
-	line("repo1-path=%s", b.Repo)
-	if at := b.Bucket; b.Shared() {
-		line("repo1-type=s3")
-		line("repo1-s3-bucket=%s", at.Name)
-		line("repo1-s3-endpoint=%s", at.Endpoint)
-		line("repo1-s3-region=%s", at.Region)
-		line("repo1-s3-key=%s", secrets[spec.SecretBucketKey].Reveal())
-		line("repo1-s3-key-secret=%s", secrets[spec.SecretBucketPass].Reveal())
-		if at.PathStyle {
-			line("repo1-s3-uri-style=path")
-		}
-		for _, o := range [][2]string{{"host", at.Host}, {"ca-file", at.CAFile}, {"ca-path", at.CAPath}} {
-			if o[1] != "" {
-				line("repo1-storage-%s=%s", o[0], o[1])
-			}
-		}
-		if at.Port != 0 {
-			line("repo1-storage-port=%d", at.Port)
-		}
-		if at.NoVerify {
-			line("repo1-storage-verify-tls=n")
-		}
-	}
-	if b.Cipher != "" {
-		line("repo1-cipher-type=%s", b.Cipher)
-		line("repo1-cipher-pass=%s", secrets[spec.SecretCipher].Reveal())
-	}
-	line("repo1-bundle=y")
-	if b.BundleSize > 0 {
-		line("repo1-bundle-size=%d", b.BundleSize)
-	}
-	if b.BundleLimit > 0 {
-		line("repo1-bundle-limit=%d", b.BundleLimit)
-	}
-	if b.Full > 0 {
-		line("repo1-retention-full=%d", b.Full)
-		if b.ByTime {
-			line("repo1-retention-full-type=time")
-		}
+	for _, one := range b.Each() {
+		repositoryText(one, secrets, func(format string, args ...any) { line("repo%d-"+format, append([]any{one.Key()}, args...)...) })
 	}
 	line("lock-path=%s", filepath.Join(n.Paths.Run, "backup"))
 	line("log-level-file=off")
@@ -165,4 +128,48 @@ func ConfigText(n spec.Node, secrets map[string]secret.Text) string {
 	line("pg1-port=%d", n.Postgres.Port)
 	line("pg1-user=%s", spec.Superuser)
 	return text.String()
+}
+
+// repositoryText is what that file says of one repository.
+func repositoryText(b spec.Backup, secrets map[string]secret.Text, line func(format string, args ...any)) {
+	line("path=%s", b.Repo)
+	if at := b.Bucket; b.Shared() {
+		line("type=s3")
+		line("s3-bucket=%s", at.Name)
+		line("s3-endpoint=%s", at.Endpoint)
+		line("s3-region=%s", at.Region)
+		line("s3-key=%s", secrets[spec.SecretOf(spec.SecretBucketKey, b.Number)].Reveal())
+		line("s3-key-secret=%s", secrets[spec.SecretOf(spec.SecretBucketPass, b.Number)].Reveal())
+		if at.PathStyle {
+			line("s3-uri-style=path")
+		}
+		for _, o := range [][2]string{{"host", at.Host}, {"ca-file", at.CAFile}, {"ca-path", at.CAPath}} {
+			if o[1] != "" {
+				line("storage-%s=%s", o[0], o[1])
+			}
+		}
+		if at.Port != 0 {
+			line("storage-port=%d", at.Port)
+		}
+		if at.NoVerify {
+			line("storage-verify-tls=n")
+		}
+	}
+	if b.Cipher != "" {
+		line("cipher-type=%s", b.Cipher)
+		line("cipher-pass=%s", pass(b, secrets).Reveal())
+	}
+	line("bundle=y")
+	if b.BundleSize > 0 {
+		line("bundle-size=%d", b.BundleSize)
+	}
+	if b.BundleLimit > 0 {
+		line("bundle-limit=%d", b.BundleLimit)
+	}
+	if b.Full > 0 {
+		line("retention-full=%d", b.Full)
+		if b.ByTime {
+			line("retention-full-type=time")
+		}
+	}
 }

@@ -12,7 +12,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -76,7 +78,7 @@ func (k *Keeper) handler() http.Handler {
 		}
 		write(w, struct{}{})
 	})
-	m.Handle("GET "+pathRepo, http.StripPrefix(strings.TrimSuffix(pathRepo, "/"), peer.Handler(k.stanza().Storage)))
+	m.Handle("GET "+pathRepo, http.StripPrefix(strings.TrimSuffix(pathRepo, "/"), peer.Handler(k.disk().stanza().Storage)))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// Other clusters of the inventory have the same authority.
 		if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 || !slices.ContainsFunc(k.node.Backup.Members, func(h spec.Holder) bool {
@@ -87,6 +89,27 @@ func (k *Keeper) handler() http.Handler {
 		}
 		m.ServeHTTP(w, r)
 	})
+}
+
+// disk is the keeper of the repository on the member's own disk, which others may
+// read; without one the first.
+func (k *Keeper) disk() *Keeper {
+	for _, one := range k.all {
+		if !one.node.Backup.Shared() {
+			return one
+		}
+	}
+	return k
+}
+
+// named is the keeper of the repository of that name or number; nil: there is none.
+func (k *Keeper) named(name string) *Keeper {
+	for i, one := range k.all {
+		if name == one.node.Backup.Name || name == strconv.Itoa(i+1) || name == "" {
+			return one
+		}
+	}
+	return nil
 }
 
 func write(w http.ResponseWriter, v any) {
@@ -104,6 +127,10 @@ func (k *Keeper) takeFor(w http.ResponseWriter, r *http.Request) {
 	}
 	if !k.leads() {
 		http.Error(w, errNotLeader.Error(), http.StatusConflict)
+		return
+	}
+	if k = k.named(r.FormValue("repository")); k == nil {
+		http.Error(w, "there is no repository "+r.FormValue("repository"), http.StatusNotFound)
 		return
 	}
 	q := &question{kind: kind, ended: make(chan struct{})}
@@ -195,9 +222,10 @@ func (c Client) Drill(ctx context.Context) error {
 	return body.Close()
 }
 
-// Take asks the leader for a backup, and tells how it goes.
-func (c Client) Take(ctx context.Context, kind repo.Type, tell func(Run)) (Backup, error) {
-	body, err := c.do(ctx, http.MethodPost, pathBackup+"?type="+string(kind))
+// Take asks the leader for a backup into a repository, "" being the first, and tells
+// how it goes.
+func (c Client) Take(ctx context.Context, kind repo.Type, repository string, tell func(Run)) (Backup, error) {
+	body, err := c.do(ctx, http.MethodPost, pathBackup+"?"+url.Values{"type": {string(kind)}, "repository": {repository}}.Encode())
 	if err != nil {
 		return Backup{}, err
 	}

@@ -79,11 +79,11 @@ func TestAskedForABackup(t *testing.T) {
 	k, clients := door(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if _, err := clients["b"].Take(ctx, repo.Full, nil); err == nil || !strings.Contains(err.Error(), "does not lead") {
+	if _, err := clients["b"].Take(ctx, repo.Full, "", nil); err == nil || !strings.Contains(err.Error(), "does not lead") {
 		t.Errorf("a standby says %v", err)
 	}
 	k.leads = func() bool { return true }
-	if _, err := clients["b"].Take(ctx, "most", nil); err == nil {
+	if _, err := clients["b"].Take(ctx, "most", "", nil); err == nil {
 		t.Error("any type is taken")
 	}
 	for _, want := range []error{nil, errors.New("the disk is full")} {
@@ -100,7 +100,7 @@ func TestAskedForABackup(t *testing.T) {
 			}
 			k.answer(b, want)
 		}()
-		b, err := clients["b"].Take(ctx, repo.Full, func(r Run) { heard <- r })
+		b, err := clients["b"].Take(ctx, repo.Full, "", func(r Run) { heard <- r })
 		switch {
 		case want == nil && (err != nil || b.Label != "20261121-120000F"):
 			t.Errorf("%+v, %v", b, err)

@@ -45,7 +45,7 @@ func (k *Keeper) rehearse(ctx context.Context) {
 	case waited < rehearseLook || !due && waited < rehearseSeldom:
 		return
 	}
-	states := append([]State{k.State(ctx)}, k.states(ctx, k.others()...)...)
+	states := append([]State{k.alone(ctx)}, k.states(ctx, k.others()...)...)
 	r := rehearsal(now, k.drillTime, since, was.asked, states)
 	beside := r.Beside()
 	was.looked, was.due = now, r.Due()

@@ -6,12 +6,15 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"howdah/backup/archive"
 	"howdah/backup/repo"
 	"howdah/backup/restore"
 	"howdah/backup/schedule"
+	"howdah/backup/server"
+	"howdah/backup/stanza"
 	"howdah/logkey"
 )
 
@@ -40,10 +43,16 @@ func (k *Keeper) hole(ctx context.Context, now time.Time, newest repo.Backup) st
 	g := k.state.gap
 	k.mu.Unlock()
 	was := g
-	if g.lost = k.givenUp(newest); len(g.lost) > 0 {
+	g.lost = slices.DeleteFunc(k.givenUp(newest), func(h repo.Hole) bool {
+		return k.mend(ctx, h.First, h.Last) && k.spool().Settled(k.stanza(), h) == nil
+	})
+	if len(g.lost) > 0 {
 		g.missing, g.checked = g.lost[0].First, now
 	} else if g.missing != "" || now.Sub(g.checked) >= holeEvery {
 		g.missing, g.checked = k.missing(ctx), now
+		for g.missing != "" && k.mend(ctx, g.missing, g.missing) {
+			g.missing = k.missing(ctx)
+		}
 	}
 	if g.missing != was.missing && g.missing != "" {
 		k.log.Warn("a segment is missing in the archive", "segment", g.missing, "given_up", len(g.lost) > 0)
@@ -62,12 +71,42 @@ func (k *Keeper) hole(ctx context.Context, now time.Time, newest repo.Backup) st
 	return g.missing
 }
 
+// mend brings what is missing here from another repository, and says whether all of
+// it is here now. A history that was given up with it comes from the server.
+func (k *Keeper) mend(ctx context.Context, first, last string) bool {
+	var from []*stanza.Stanza
+	for _, o := range k.all {
+		if o != k {
+			from = append(from, o.stanza())
+		}
+	}
+	if len(from) == 0 {
+		return false
+	}
+	c, err := server.ReadControl(k.node.Postgres.Data)
+	if err == nil {
+		m := archive.Mend{Dir: filepath.Join(k.spool().Dir, "mend", k.stanza().Mark()), DB: c.DB, Size: c.Segment, Coding: codingWAL, Voice: k.voice}
+		n := 0
+		if n, err = m.Into(ctx, k.stanza(), first, last, from...); n > 0 {
+			k.log.Info("log that was missing brought from another repository", "first", first, "last", last, "segments", n)
+			k.forget()
+		}
+	}
+	if err == nil {
+		err = archive.Histories(ctx, k.stanza(), filepath.Join(k.node.Postgres.Data, "pg_wal"), k.voice)
+	}
+	if err != nil && !errors.Is(err, archive.ErrAbsent) && ctx.Err() == nil {
+		k.log.Warn("missing log not brought from another repository", "segment", first, logkey.Error, err)
+	}
+	return err == nil
+}
+
 // givenUp is what was given up behind the newest backup's beginning.
 func (k *Keeper) givenUp(newest repo.Backup) (after []repo.Hole) {
 	if k.node.Backup.Spool == "" {
 		return nil
 	}
-	all, err := k.spool().GivenUp()
+	all, err := k.spool().GivenUp(k.stanza())
 	if err != nil {
 		k.log.Warn("what was given up of the log is not known", logkey.Error, err)
 	}
@@ -121,9 +160,9 @@ func (k *Keeper) settle(ctx context.Context, now time.Time, newest repo.Backup) 
 	}
 	var noted []repo.Hole
 	if k.node.Backup.Spool != "" {
-		noted, _ = k.spool().GivenUp() // hole says what was wrong
+		noted, _ = k.spool().GivenUp(k.stanza()) // hole says what was wrong
 	}
-	err := k.record(ctx, noted, newest, k.spool().Settled)
+	err := k.record(ctx, noted, newest, func(h repo.Hole) error { return k.spool().Settled(k.stanza(), h) })
 	if err == nil && g.found != nil {
 		err = k.record(ctx, []repo.Hole{*g.found}, newest, func(repo.Hole) error {
 			g.found = nil

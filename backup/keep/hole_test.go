@@ -44,7 +44,7 @@ func TestGivenUp(t *testing.T) {
 			tick := time.NewTicker(20 * time.Millisecond)
 			defer tick.Stop()
 			for ctx.Err() == nil {
-				if _, err := box.Pass(ctx, k.stanza()); err != nil && ctx.Err() == nil {
+				if _, err := box.Pass(ctx); err != nil && ctx.Err() == nil {
 					t.Error(err)
 				}
 				select {
@@ -82,7 +82,7 @@ func TestGivenUp(t *testing.T) {
 		t.Errorf("what waits is taken for missing: %+v", step)
 	}
 	box.Max = 16 << 20
-	if _, err := box.Pass(t.Context(), k.stanza()); err != nil {
+	if _, err := box.Pass(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	box.Max = 0
@@ -111,7 +111,7 @@ func TestGivenUp(t *testing.T) {
 	if len(told.Backups) != 2 || told.Hole != "" || len(told.Lost) != 0 || len(told.Holes) != 1 || told.Holes[0].Backup != newest.Label || told.Holes[0].First != lost[0] {
 		t.Errorf("there are %d backups; %+v", len(told.Backups), told)
 	}
-	if left, err := k.spool().GivenUp(); err != nil || len(left) != 0 {
+	if left, err := k.spool().GivenUp(k.stanza()); err != nil || len(left) != 0 {
 		t.Errorf("still noted: %+v, %v", left, err)
 	}
 	plan, err := restore.Restore{Type: restore.Default}.Plan(t.Context(), k.stanza())
@@ -163,11 +163,11 @@ func TestGivenUp(t *testing.T) {
 	if step := k.next(t.Context()); step.Do != schedule.Take || !strings.Contains(step.Why, more[0]) {
 		t.Errorf("what nobody has any more: %+v", step)
 	}
-	if err := k.spool().GiveUp(repo.Hole{First: more[1], Last: more[1], Segments: 1}); err != nil { // which somebody has archived all the same
+	if err := k.spool().GiveUp(k.stanza(), repo.Hole{First: more[1], Last: more[1], Segments: 1}); err != nil { // which somebody has archived all the same
 		t.Fatal(err)
 	}
 	k.settle(t.Context(), time.Now(), repo.Backup{Label: "the next", ArchiveStart: "0000000100000000000000FF"})
-	if left, err := k.spool().GivenUp(); err != nil || len(left) != 0 {
+	if left, err := k.spool().GivenUp(k.stanza()); err != nil || len(left) != 0 {
 		t.Errorf("still noted: %+v, %v", left, err)
 	}
 	if all, err := archive.Holes(t.Context(), k.stanza(), id); err != nil || len(all) != 2 || all[1].First != more[0] || all[1].Backup != "the next" || k.state.gap.found != nil {

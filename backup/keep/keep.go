@@ -16,6 +16,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -50,7 +51,10 @@ const sharedTurn = time.Minute
 // archiveWait is how long a backup waits for its WAL.
 const archiveWait = 2 * time.Minute
 
-// A Keeper keeps one member's repository.
+// A Keeper keeps one member's repository; of several the first one's has the others'
+// beside it. Each looks and acts for itself, so that one which can not be reached
+// keeps no other waiting; what they have in common is the door, and that one backup
+// is made at a time.
 type Keeper struct {
 	// Rehearse makes a drill beside this member, and records it; nil: none are made.
 	Rehearse func(context.Context) error
@@ -61,6 +65,9 @@ type Keeper struct {
 	times     []spec.BackupTime
 	drillTime *spec.BackupTime // nil: when a person asks
 	drills    chan struct{}    // one is to be made
+	also      []*Keeper        // of the other repositories
+	all       []*Keeper        // of all: this and also, or whose one of also this is
+	acts      chan struct{}    // full while one of them makes a backup, or copies
 	peers     *http.Client
 	server    *tls.Config
 	leads     func() bool
@@ -115,8 +122,39 @@ type question struct {
 	err   error
 }
 
-// New makes the keeper of a node's repository.
+// New makes the keeper of a node's repositories.
 func New(n spec.Node, log *slog.Logger) (*Keeper, error) {
+	var all []*Keeper
+	acts := make(chan struct{}, 1)
+	for _, one := range n.Repositories() {
+		said := log
+		if len(n.Backup.More) > 0 {
+			said = log.With(logkey.Repository, cmp.Or(one.Backup.Name, fmt.Sprintf("repo%d", one.Backup.Key())))
+		}
+		k, err := newKeeper(one, said)
+		if err != nil {
+			return nil, err
+		}
+		k.acts = acts
+		all = append(all, k)
+	}
+	for _, k := range all {
+		k.all = all
+	}
+	k := all[0]
+	k.also, k.node.Backup.More = all[1:], n.Backup.More
+	if n.Backup.Drill != "" {
+		t, err := spec.ParseDrillTime(n.Backup.Drill)
+		if err != nil {
+			return nil, fmt.Errorf("schedule of drills: %w", err)
+		}
+		k.drillTime = &t
+	}
+	return k, nil
+}
+
+// newKeeper makes the keeper of one repository.
+func newKeeper(n spec.Node, log *slog.Logger) (*Keeper, error) {
 	k := &Keeper{
 		node: n, log: log, wake: make(chan struct{}, 1), drills: make(chan struct{}, 1), leads: func() bool {
 			p, ok := lease.Read(n.Paths.Page)
@@ -133,13 +171,6 @@ func New(n spec.Node, log *slog.Logger) (*Keeper, error) {
 			return nil, fmt.Errorf("schedule of backups: %w", err)
 		}
 		k.times = append(k.times, t)
-	}
-	if n.Backup.Drill != "" {
-		t, err := spec.ParseDrillTime(n.Backup.Drill)
-		if err != nil {
-			return nil, fmt.Errorf("schedule of drills: %w", err)
-		}
-		k.drillTime = &t
 	}
 	if n.TLS.Cert != "" {
 		peers, err := pki.Open(n.TLS)
@@ -162,12 +193,16 @@ func (k *Keeper) voice(level slog.Level, text string) {
 	}
 }
 
-// Run keeps the repository until ctx ends.
+// Run keeps the repositories until ctx ends.
 func (k *Keeper) Run(ctx context.Context) error {
 	if err := k.configure(); err != nil {
 		return err
 	}
 	parts := []lifecycle.Part{{Name: "turns", Run: k.turns, Grace: 2 * time.Second}, {Name: "stream", Run: k.stream, Grace: 2 * time.Second}, {Name: "drills", Run: k.makeDrills, Grace: 2 * time.Second}}
+	for _, o := range k.also {
+		in := " of " + o.stanza().String()
+		parts = append(parts, lifecycle.Part{Name: "turns" + in, Run: o.turns, Grace: 2 * time.Second}, lifecycle.Part{Name: "stream" + in, Run: o.stream, Grace: 2 * time.Second})
+	}
 	if k.server != nil {
 		parts = append(parts, lifecycle.Part{Name: "door", Run: k.serve, Grace: time.Second})
 	}
@@ -178,7 +213,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 func (k *Keeper) configure() error {
 	var secrets map[string]secret.Text
 	mode := os.FileMode(0o640)
-	if k.node.Backup.Shared() {
+	if k.node.Backup.Secret() {
 		mode = 0o600
 		var err error
 		if secrets, err = nodefile.Secrets(k.node); err != nil {
@@ -366,8 +401,10 @@ func (k *Keeper) states(ctx context.Context, members ...spec.Holder) []State {
 	for i, h := range members {
 		wg.Go(func() {
 			if s, err := (Client{URL: h.URL, HTTP: k.peers}).State(ctx); err == nil {
-				s.Member = h.Member
-				states[i] = s
+				states[i] = s.of(k.node.Backup)
+				if states[i].Member != "" {
+					states[i].Member = h.Member
+				}
 			}
 		})
 	}
@@ -393,6 +430,14 @@ func (k *Keeper) do(ctx context.Context, step schedule.Step) {
 	k.mu.Lock()
 	k.state.running = run
 	k.mu.Unlock()
+	if step.Do == schedule.Take || step.Do == schedule.Copy {
+		select {
+		case k.acts <- struct{}{}:
+			defer func() { <-k.acts }()
+		case <-ctx.Done():
+			return
+		}
+	}
 	progress := func(done, total int64) {
 		k.mu.Lock()
 		defer k.mu.Unlock()
@@ -534,6 +579,9 @@ func (k *Keeper) copy(ctx context.Context, from string, progress func(done, tota
 	if err != nil {
 		return err
 	}
+	if s = s.of(k.node.Backup); s.Member == "" {
+		return fmt.Errorf("%s has no repository of that kind", from)
+	}
 	locks, err := stanza.Lock(k.desk.Locks, k.desk.Stanza, []int{k.stanza().Repo}, stanza.LockBackup)
 	if err != nil {
 		return err
@@ -569,8 +617,21 @@ func (k *Keeper) copy(ctx context.Context, from string, progress func(done, tota
 	return nil
 }
 
-// State is what the keeper says of the repository.
+// State is what the keepers say of the repositories, of the first in words of its own.
 func (k *Keeper) State(ctx context.Context) State {
+	also := make([]State, len(k.also))
+	var all sync.WaitGroup
+	for i, o := range k.also {
+		all.Go(func() { also[i] = o.alone(ctx) })
+	}
+	s := k.alone(ctx)
+	all.Wait()
+	s.Also = also
+	return s
+}
+
+// alone is what a keeper says of its own repository.
+func (k *Keeper) alone(ctx context.Context) State {
 	leads := k.leads()
 	s := k.look(ctx, leads)
 	s.Drill, _ = LastDrill(k.node) // what was looked at may be of before it
@@ -607,7 +668,7 @@ func (k *Keeper) State(ctx context.Context) State {
 // it, and not at every question.
 func (k *Keeper) look(ctx context.Context, leads bool) State {
 	if !k.node.Backup.Shared() {
-		return Look(ctx, k.node)
+		return look(ctx, k.node)
 	}
 	if !leads {
 		return unseen(k.node)
@@ -630,7 +691,7 @@ func (k *Keeper) look(ctx context.Context, leads bool) State {
 
 // unseen says of a node's repository where it is.
 func unseen(n spec.Node) State {
-	s := State{Member: n.Member, Backups: []Backup{}, Path: n.Backup.Repo}
+	s := State{Member: n.Member, Repository: n.Backup.Name, Backups: []Backup{}, Path: n.Backup.Repo}
 	s.Drill, _ = LastDrill(n) // one that can not be read is none
 	if n.Backup.Shared() {
 		s.Bucket = n.Backup.Bucket.String()
@@ -652,8 +713,17 @@ func (k *Keeper) archived(newest string) string {
 	return (begins + pg.LSN(c.Segment)).String()
 }
 
-// Look is what there is in a node's repository, whether its jobs run or not.
+// Look is what there is in a node's repositories, whether its jobs run or not.
 func Look(ctx context.Context, n spec.Node) State {
+	var all []State
+	for _, one := range n.Repositories() {
+		all = append(all, look(ctx, one))
+	}
+	all[0].Also = all[1:]
+	return all[0]
+}
+
+func look(ctx context.Context, n spec.Node) State {
 	at, err := Open(n)
 	if err != nil {
 		s := unseen(n)
@@ -734,7 +804,7 @@ func mark(ctx context.Context, at *stanza.Stanza, info repo.BackupInfo) string {
 	return fmt.Sprintf("%d %s %d", len(info.Backups), label, last.UnixNano())
 }
 
-// pending is what waits for the archiver.
+// pending is what waits to be archived, in this repository.
 func (k *Keeper) pending() Archive {
 	list, err := os.ReadDir(filepath.Join(k.node.Postgres.Data, "pg_wal", "archive_status"))
 	if err != nil {
@@ -742,7 +812,8 @@ func (k *Keeper) pending() Archive {
 	}
 	var a Archive
 	for _, e := range list {
-		if filepath.Ext(e.Name()) != ".ready" {
+		name, ready := strings.CutSuffix(e.Name(), ".ready")
+		if !ready || len(k.all) > 1 && k.spool().Has(k.stanza(), filepath.Join(k.node.Postgres.Data, "pg_wal", name)) {
 			continue
 		}
 		a.Pending++
@@ -791,7 +862,8 @@ func (k *Keeper) nudge() {
 }
 
 // flush has everything that is committed archived: a restore can then reach any
-// moment until now. The small transaction gives recovery a commit after it.
+// moment until now. The small transaction gives recovery a commit after it. Of
+// several repositories one must have it, and the others are waited for a little.
 func (k *Keeper) flush(ctx context.Context) (Flushed, error) {
 	conn, err := k.desk.Server.Connect(ctx)
 	if err != nil {
@@ -808,18 +880,44 @@ func (k *Keeper) flush(ctx context.Context) (Flushed, error) {
 	if err != nil {
 		return Flushed{}, err
 	}
-	// What a former leader left is archived first; what was found before this
-	// server's timeline began is no answer.
-	if err := k.await(ctx, func(s *state) bool { return s.filled >= of }); err != nil {
-		return Flushed{}, err
-	}
 	f := Flushed{At: time.Now().UTC()}
 	if f.LSN, f.Segment, err = conn.Flush(ctx); err != nil {
 		return Flushed{}, err
 	}
+	wait, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, len(k.all))
+	for _, one := range k.all {
+		go func() { ended <- one.flushed(wait, of, f.Segment) }()
+	}
+	var errs []error
+	there := false
+	for range k.all {
+		err := <-ended // all come to an end, the latest by wait
+		if errs = append(errs, err); err == nil && !there {
+			there = true
+			defer time.AfterFunc(flushOthers, cancel).Stop()
+		}
+	}
+	if there {
+		return f, nil
+	}
+	return f, errors.Join(errs...)
+}
+
+// flushOthers is how long the other repositories are waited for when one has it.
+const flushOthers = 3 * time.Second
+
+// flushed waits until a segment of a timeline is in this repository. What a former
+// leader left is archived first; what was found before this server's timeline began
+// is no answer.
+func (k *Keeper) flushed(ctx context.Context, of pg.Timeline, segment string) error {
+	if err := k.await(ctx, func(s *state) bool { return s.filled >= of }); err != nil {
+		return err
+	}
 	info, err := k.stanza().ArchiveInfo(ctx)
 	if err != nil {
-		return Flushed{}, err
+		return err
 	}
-	return f, archive.Wait(ctx, k.stanza(), info.DB.ArchiveID(), []string{f.Segment}, 30*time.Second)
+	return archive.Wait(ctx, k.stanza(), info.DB.ArchiveID(), []string{segment}, 30*time.Second)
 }

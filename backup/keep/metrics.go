@@ -36,6 +36,11 @@ func (k *Keeper) Metrics(ctx context.Context, b Build) []byte {
 	}
 	k.mu.Unlock()
 	f.View, f.Err = k.sighted(ctx, f.Now)
+	for _, o := range k.also {
+		view, err := o.sighted(ctx, f.Now)
+		view.Repo = o.stanza().Repo
+		f.Also = append(f.Also, facts{Now: f.Now, Stanza: f.Stanza, View: view, Err: err})
+	}
 	return f.metrics()
 }
 
@@ -72,7 +77,8 @@ type facts struct {
 	Err         error // the repository could not be read
 	Held        bool  // a backup is being made
 	Restores    bool
-	Done, Total int64 // bytes of that backup
+	Done, Total int64   // bytes of that backup
+	Also        []facts // of the other repositories
 }
 
 // Codes of a status, those of pgBackRest's info.
@@ -103,7 +109,6 @@ func (f facts) status() float64 {
 func (f facts) metrics() []byte {
 	var t exposition.Text
 	truth := exposition.Truth
-	v, key := f.View, strconv.Itoa(cmp.Or(f.View.Repo, 1))
 	say := func(name, help string, value float64) {
 		t.Gauge("pgbackrest_"+name, help, value, "stanza", f.Stanza)
 	}
@@ -116,31 +121,41 @@ func (f facts) metrics() []byte {
 	}
 	say("stanza_backup_total_bytes", "bytes that the backup which is being made will read", float64(f.Total))
 	say("stanza_restore_lock_status", "1 while the cluster is brought back from a backup", truth(f.Restores))
-	t.Gauge("pgbackrest_repo_status", "as pgbackrest_stanza_status, of one repository", f.status(), "cipher", cmp.Or(v.Cipher, "none"), "repo_key", key, "stanza", f.Stanza)
-
 	last := map[repo.Type]repo.Backup{} // of that or a higher type
-	for _, b := range v.Info.Backups {
-		f.backup(&t, b, key)
-		for _, kind := range counts[b.Type] {
-			if at, ok := last[kind]; !ok || b.Stop >= at.Stop {
-				last[kind] = b
-			}
-		}
+	for _, one := range append([]facts{f}, f.Also...) {
+		one.repository(&t, last)
 	}
 	for _, kind := range []repo.Type{repo.Full, repo.Diff, repo.Incr} {
 		if b, ok := last[kind]; ok {
 			f.last(&t, kind, b)
 		}
 	}
-	for _, a := range v.Archives {
-		t.Gauge("pgbackrest_wal_archive_status", "1 if there is WAL of the database", truth(a.Min != "" && a.Max != ""),
-			"database_id", strconv.Itoa(a.DB.ID), "pg_version", a.DB.Version, "repo_key", key, "stanza", f.Stanza, "wal_max", a.Max, "wal_min", a.Min)
+	for _, one := range append([]facts{f}, f.Also...) {
+		for _, a := range one.View.Archives {
+			t.Gauge("pgbackrest_wal_archive_status", "1 if there is WAL of the database", truth(a.Min != "" && a.Max != ""),
+				"database_id", strconv.Itoa(a.DB.ID), "pg_version", a.DB.Version, "repo_key", one.key(), "stanza", f.Stanza, "wal_max", a.Max, "wal_min", a.Min)
+		}
 	}
 	t.Gauge("pgbackrest_version_info", "version of pgBackRest whose format this is, as a number", float64(f.Version))
 	say("exporter_status", "1 if the repository could be read", truth(f.Err == nil))
 	t.Gauge("pgbackrest_exporter_build_info", "1; the labels say what this is", 1, "branch", "", "goarch", runtime.GOARCH, "goos", runtime.GOOS,
 		"goversion", f.Build.Go, "revision", f.Build.Revision, "tags", "", "version", f.Build.Version)
 	return t.Bytes()
+}
+
+func (f facts) key() string { return strconv.Itoa(cmp.Or(f.View.Repo, 1)) }
+
+// repository tells of one, and remembers the newest backup of each type.
+func (f facts) repository(t *exposition.Text, last map[repo.Type]repo.Backup) {
+	t.Gauge("pgbackrest_repo_status", "as pgbackrest_stanza_status, of one repository", f.status(), "cipher", cmp.Or(f.View.Cipher, "none"), "repo_key", f.key(), "stanza", f.Stanza)
+	for _, b := range f.View.Info.Backups {
+		f.backup(t, b, f.key())
+		for _, kind := range counts[b.Type] {
+			if at, ok := last[kind]; !ok || b.Stop >= at.Stop {
+				last[kind] = b
+			}
+		}
+	}
 }
 
 // counts says as what a backup counts: a full one is a differential one too, and

@@ -130,3 +130,63 @@ func TestBucketOfAnother(t *testing.T) {
 		t.Errorf("an empty one is not made: %v", err) // only because there is no data directory
 	}
 }
+
+// Several repositories have a keeper each, and one file by which pgBackRest finds all
+// of them, in the order of the inventory.
+func TestSeveralRepositories(t *testing.T) {
+	n := inBucket(t).node
+	lab := spec.Further{Path: "/pgbackrest", Repository: n.Backup.Repository}
+	lab.Name = "lab"
+	dir := t.TempDir()
+	n.Backup.Repo, n.Backup.Copies = filepath.Join(dir, "backup"), 2
+	n.Backup.Members = []spec.Holder{{Member: "a"}, {Member: "b"}}
+	n.Backup.Repository, n.Backup.More = spec.Repository{Name: "disk", Full: 3}, []spec.Further{lab}
+	if err := os.WriteFile(n.Paths.Secrets, []byte(`{"bucket_key_2":"KEY","bucket_key_secret_2":"HUSH","cipher_pass_2":"PHRASE"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k, err := New(n, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := k.configure(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(n.Backup.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{
+		"repo1-path=" + n.Backup.Repo, "repo1-retention-full=3", "repo2-type=s3", "repo2-path=/pgbackrest", "repo2-s3-key=KEY", "repo2-s3-key-secret=HUSH", "repo2-cipher-pass=PHRASE",
+		"repo2-retention-full=14", "repo2-retention-full-type=time", "repo1-bundle=y", "repo2-bundle=y",
+	} {
+		if !slices.Contains(strings.Split(string(text), "\n"), line) {
+			t.Errorf("%s is not in it:\n%s", line, text)
+		}
+	}
+	if st, err := os.Stat(n.Backup.Config); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", st.Mode(), err)
+	}
+	far := k.named("lab")
+	if k.named("2") != far || k.named("") != k || k.named("disk") != k || k.named("tape") != nil || far == k || k.disk() != k {
+		t.Error("they are not found by their names")
+	}
+	if far.stanza().Repo != 2 || far.stanza().Pass.Reveal() != "PHRASE" || k.stanza().Repo != 1 || k.stanza().Pass != "" || k.stanza().Mark() == far.stanza().Mark() {
+		t.Errorf("%+v, %+v", k.stanza(), far.stanza())
+	}
+	if got := k.node.Backup.Holders("a"); len(got) != 2 {
+		t.Errorf("of the disks %v hold what a makes", got)
+	}
+	if got := far.node.Backup.Holders("a"); len(got) != 1 {
+		t.Errorf("of the bucket %v hold what a makes", got)
+	}
+	for name, own := range map[string]spec.Backup{"disk": k.node.Backup, "lab": far.node.Backup} {
+		said := State{Member: "b", Repository: "disk", Also: []State{{Member: "b", Repository: "lab", Bucket: "bucket pgsql at s3.lab"}}}
+		if got := said.of(own); got.Repository != name {
+			t.Errorf("of %s another says %+v", name, got)
+		}
+	}
+	// Who has the bucket alone says nothing of disks.
+	if got := (State{Member: "b", Bucket: "bucket pgsql at s3.lab"}).of(k.node.Backup); got.Member != "" {
+		t.Errorf("it is taken for %+v", got)
+	}
+}

@@ -40,6 +40,9 @@ type State struct {
 	Streamed Streamed `json:"streamed,omitzero"`  // up to where it is in the repository, archived or not; zero: not beyond the archive
 	Drill    *Drill   `json:"drill,omitempty"`    // the last that was made beside this member
 
+	Repository string  `json:"repository,omitempty"` // its name in the inventory, where it is one of several
+	Also       []State `json:"also,omitempty"`       // what the member says of the others
+
 	Drilling time.Time `json:"drilling,omitzero"`  // since when one is made here
 	DrillDue time.Time `json:"drill_due,omitzero"` // when the next is due, of the leader; zero: never
 	Free     int64     `json:"free"`               // bytes that one may take here
@@ -53,6 +56,21 @@ func (s State) Reaches() string {
 	}
 	lsn, _ := pg.ParseLSN(s.Streamed.LSN) // zero is not far
 	return fmt.Sprintf("%s %016X", s.Streamed.Segment, uint64(lsn))
+}
+
+// of is what is said of a repository like a member's own; without Member: nothing.
+func (s State) of(b spec.Backup) State {
+	bucket := ""
+	if b.Shared() {
+		bucket = b.Bucket.String()
+	}
+	for _, one := range append([]State{s}, s.Also...) {
+		if one.Bucket == bucket && (one.Repository == "" || b.Name == "" || one.Repository == b.Name) {
+			one.Also = nil
+			return one
+		}
+	}
+	return State{}
 }
 
 // A Backup is one that is complete.

@@ -11,7 +11,9 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -29,6 +31,17 @@ type Stanza struct {
 	Name string
 	Repo int         // the repository's number in the configuration
 	Pass secret.Text // of the repository; "": not encrypted
+
+	Place string // of the repository: what tells it from every other, whatever its number
+}
+
+// Mark is a short name for the repository's place.
+func (s *Stanza) Mark() string {
+	if s.Place == "" {
+		return s.String()
+	}
+	sum := sha256.Sum256([]byte(s.Place))
+	return hex.EncodeToString(sum[:6])
 }
 
 // String names the repository as messages do.

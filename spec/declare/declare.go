@@ -247,7 +247,7 @@ func (c Cluster) backups(vars *fields) {
 	case b.Queue > 0:
 		vars.add("pgbackrest_queue_max", strconv.FormatInt(b.Queue>>10, 10)+"kB")
 	}
-	if b.Shared() { // its keys are nowhere to be read but in the secrets: a person has to say them
+	if b.Shared() || len(b.More) > 0 { // its keys are nowhere to be read but in the secrets: a person has to say them
 		return
 	}
 	repo := fields{{"type", "posix"}, {"retention_full", b.Full}}

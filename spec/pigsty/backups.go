@@ -29,7 +29,7 @@ func (r *reader) backups(s *server, secrets map[string]secret.Text) spec.Backups
 		s.derive("pg_crontab", strings.Join(b.Times, "; "), "default: our own")
 	}
 	if b.On {
-		r.repository(s, &b, secrets)
+		r.repositories(s, &b, secrets)
 		b.Stream = r.stream(s)
 		b.Drill = r.drill(s)
 		switch text := s.text("pgbackrest_queue_max"); text {
@@ -38,6 +38,9 @@ func (r *reader) backups(s *server, secrets map[string]secret.Text) spec.Backups
 			b.Queue = spec.NoLimit
 		default:
 			b.Queue = size(text)
+		}
+		for i := range b.More {
+			b.More[i].Stream, b.More[i].Queue = b.Stream, b.Queue
 		}
 	}
 	return b
@@ -95,10 +98,54 @@ var (
 	defaultPath = "/var/lib/pgbackrest"
 )
 
-// repository is the one that pgbackrest_method chooses of pgbackrest_repo: a
-// bucket for all members, or, with type posix, each member's own directory.
-func (r *reader) repository(s *server, b *spec.Backups, secrets map[string]secret.Text) {
-	method, all := s.text("pgbackrest_method"), s.get("pgbackrest_repo")
+// repositories are those that pgbackrest_method names: one, or, which is more than
+// Pigsty has, a list.
+func (r *reader) repositories(s *server, b *spec.Backups, secrets map[string]secret.Text) {
+	method := s.get("pgbackrest_method")
+	if method == nil || method.kind != listKind {
+		r.repository(s, method.String(), b, 1, secrets)
+		return
+	}
+	bad := func(text, do string) { r.find(spec.Problem, s.line("pgbackrest_method"), text, do) }
+	if len(method.list) == 0 {
+		bad("pgbackrest_method names no repository", "name one, or say pgbackrest_enabled: false")
+	}
+	var names []string
+	own := ""
+	for _, v := range method.list {
+		name, i := v.String(), len(names)
+		if slices.Contains(names, name) {
+			bad("pgbackrest_method names "+quote(name)+" twice", "name it once")
+			continue
+		}
+		names = append(names, name)
+		one := spec.Backups{}
+		one.Full = 2
+		r.repository(s, name, &one, i+1, secrets)
+		if !one.Shared() {
+			if own != "" {
+				bad("pgbackrest_method names "+quote(own)+" and "+quote(name)+", which are both on each member's disk", "keep one of them; another copy on another member is made by itself")
+			}
+			own = name
+		}
+		one.Name = name
+		for j, before := range b.Repositories()[:i] {
+			if one.Shared() && before.Bucket.Name == one.Bucket.Name && before.Bucket.Endpoint == one.Bucket.Endpoint && (j == 0 && b.Path == one.Path || j > 0 && b.More[j-1].Path == one.Path) {
+				bad("repositories "+quote(before.Name)+" and "+quote(name)+" are one place in one bucket", "give them different paths or buckets")
+			}
+		}
+		if i == 0 {
+			b.Path, b.Repository = one.Path, one.Repository
+			continue
+		}
+		b.More = append(b.More, spec.Further{Path: one.Path, Repository: one.Repository})
+	}
+}
+
+// repository is one of pgbackrest_repo: a bucket for all members, or, with type
+// posix, each member's own directory.
+func (r *reader) repository(s *server, method string, b *spec.Backups, key int, secrets map[string]secret.Text) {
+	all := s.get("pgbackrest_repo")
 	at := all.field(method)
 	if at.null() || at.kind != mapKind {
 		var have []string
@@ -171,12 +218,12 @@ func (r *reader) repository(s *server, b *spec.Backups, secrets map[string]secre
 		Host: text("storage_host"), Port: number("storage_port"), CAFile: text("storage_ca_file"), CAPath: text("storage_ca_path"),
 		NoVerify: given && !verify,
 	}
-	secrets[spec.SecretBucketKey], secrets[spec.SecretBucketPass] = secret.Text(text("s3_key")), secret.Text(text("s3_key_secret"))
+	secrets[spec.SecretOf(spec.SecretBucketKey, key)], secrets[spec.SecretOf(spec.SecretBucketPass, key)] = secret.Text(text("s3_key")), secret.Text(text("s3_key_secret"))
 	if encrypted {
 		if text("cipher_pass") == "" {
 			bad("is to be encrypted, and has no cipher_pass", "write it, and keep it where it is not lost with the inventory: without it no backup is worth anything")
 		}
-		b.Cipher, secrets[spec.SecretCipher] = "aes-256-cbc", secret.Text(text("cipher_pass"))
+		b.Cipher, secrets[spec.SecretOf(spec.SecretCipher, key)] = "aes-256-cbc", secret.Text(text("cipher_pass"))
 	}
 }
 

@@ -123,6 +123,42 @@ func TestRepository(t *testing.T) {
 	}
 }
 
+// Several repositories: each with its own keys, in the order in which they are named.
+func TestRepositories(t *testing.T) {
+	two := strings.NewReplacer("{ lab:", "{ here: { retention_full: 3 }, lab:", "} }", `}, far: { type: s3, path: /far, s3_bucket: cold, s3_endpoint: s3.far, s3_region: r, s3_key: KEY9, s3_key_secret: SECRET9 } }`).Replace(lab)
+	w := Read("x.yml", []byte(with("pgbackrest_method: [here, lab, far]", "pgbackrest_queue_max: 8GB", "pgbackrest_repo: "+two)))
+	if err := w.Err(); err != nil {
+		t.Fatal(err)
+	}
+	b := w.Clusters[0].Backup
+	var got []string
+	for _, r := range b.Repositories() {
+		got = append(got, fmt.Sprintf("%s %q %d %t %d", r.Name, r.Bucket.Name, r.Full, r.ByTime, r.Queue>>30))
+	}
+	if want := `[here "" 3 false 8 lab "pgsql" 14 true 8 far "cold" 2 false 8]`; fmt.Sprint(got) != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if b.Shared() || b.Path != "" || b.More[0].Path != "/pgbackrest" || b.More[1].Path != "/far" {
+		t.Errorf("they lie in %q, %+v", b.Path, b.More)
+	}
+	for name, want := range map[string]string{"bucket_key_2": "KEY1", "bucket_key_secret_2": "SECRET2", "cipher_pass_2": "PASS3.pg-test", "bucket_key_3": "KEY9", "bucket_key": ""} {
+		if got := w.Clusters[0].Secrets[name].Reveal(); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+	if one := Read("x.yml", []byte(with("pgbackrest_method: [minio]"))).Clusters[0].Backup; !one.Shared() || len(one.More) != 0 {
+		t.Errorf("one in a list: %+v", one)
+	}
+	for text, want := range map[string]string{
+		"[]": "names no repository", "[local, local]": "twice", "[local, tape]": `has no "tape"`, "[local, here]": "both on each member's disk", "[lab, same]": "one place in one bucket",
+	} {
+		same := strings.TrimSuffix(strings.Replace(lab, "{ lab:", "{ local: {}, here: {}, lab:", 1), " }") + strings.Replace(strings.TrimPrefix(lab, "{"), "lab:", ", same:", 1)
+		if err := Read("x.yml", []byte(with("pgbackrest_method: "+text, "pgbackrest_repo: "+same))).Err(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", text, err, want)
+		}
+	}
+}
+
 // Pigsty's own definitions are there without being written.
 func TestRepositoryByDefault(t *testing.T) {
 	for method, want := range map[string]string{

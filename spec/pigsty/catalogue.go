@@ -77,7 +77,7 @@ target    pg_dns_target
 link      pg_vip_interface
 encoding  pg_encoding
 locale    pg_locale
-text      pgbackrest_method
+methods   pgbackrest_method
 times     pgbackrest_drill
 queue     pgbackrest_queue_max
 repositories pgbackrest_repo

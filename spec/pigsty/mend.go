@@ -14,6 +14,9 @@ import (
 func (r *reader) mend(v *value, is shape) *value {
 	is = shape(strings.TrimSuffix(string(is), "!"))
 	out := *v
+	if is == "methods" && v.kind == listKind {
+		is = "strings"
+	}
 	if of, ok := lists[is]; ok && v.kind == listKind {
 		out.list = nil
 		for _, e := range v.list {

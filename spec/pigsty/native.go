@@ -27,7 +27,7 @@ var (
 	shortCluster = map[string]shape{
 		"cluster": "name!", "hosts": "hosts!", "version": "version", "port": "port", "template": "template", "parameters": "settings",
 		"users": "users", "databases": "databases", "services": "services", "hba": "hba", "max_loss": "bytes", "speed": "rto",
-		"libs": "text", "max_connections": "maxconn", "checksums": "bool", "backup": "bool", "backup_times": "strings", "backup_method": "text", "backup_repositories": "repositories", "stream": "bool", "stream_interval": "interval", "stream_size": "size", "drill": "times", "queue_max": "queue",
+		"libs": "text", "max_connections": "maxconn", "checksums": "bool", "backup": "bool", "backup_times": "strings", "backup_method": "methods", "backup_repositories": "repositories", "stream": "bool", "stream_interval": "interval", "stream_size": "size", "drill": "times", "queue_max": "queue",
 		"vip": "cidr", "vip_interface": "link", "dns": "bool", "dns_port": "port", "dns_suffix": "suffix", "hosts_file": "path", "logs_to": "strings",
 	}
 	shortHost = map[string]shape{

@@ -94,6 +94,7 @@ var scalars = map[string]any{
 	"encoding":     map[string]any{"type": "string"},
 	"locale":       map[string]any{"type": "string"},
 	"settings":     map[string]any{"type": []any{"object", "null"}, "propertyNames": map[string]any{"pattern": settingName.String()}, "additionalProperties": map[string]any{"type": []any{"string", "number", "boolean", "null"}}},
+	"methods":      map[string]any{"anyOf": []any{ref("text"), ref("strings")}},
 	"repositories": map[string]any{"type": []any{"object", "null"}, "additionalProperties": ref("repository")},
 	"instances":    map[string]any{"type": []any{"object", "null"}, "propertyNames": map[string]any{"pattern": "^[0-9]{1,5}$"}},
 }

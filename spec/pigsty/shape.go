@@ -129,6 +129,11 @@ func (r *reader) fits(f field, is shape) bool {
 		return false
 	}
 	is = shape(strings.TrimSuffix(string(is), "!"))
+	if is == "methods" { // one, or several
+		if is = "text"; v.kind == listKind {
+			is = "strings"
+		}
+	}
 	if of, ok := lists[is]; ok {
 		if v.null() {
 			return true

@@ -194,13 +194,26 @@ func (s Site) backup(c spec.Cluster, m spec.Member, n *spec.Node) {
 	}
 	n.Backup = spec.Backup{
 		Repo: path.Join(n.Paths.Dir, "backup"), Config: path.Join(n.Paths.Dir, "pgbackrest.conf"), Spool: path.Join(n.Paths.Dir, "spool"), Listen: at(n.Address, port(m)),
-		First: c.Backup.First, Copies: c.Backup.Copies, Times: c.Backup.Times, Drill: c.Backup.Drill, Repository: c.Backup.Repository,
+		First: c.Backup.First, Copies: c.Backup.Copies, Times: c.Backup.Times, Drill: c.Backup.Drill,
 	}
-	switch b := &n.Backup; {
-	case b.Shared() && s.Apart[c.Name]:
-		b.Bucket, b.Cipher = spec.Bucket{}, ""
-	case b.Shared():
-		b.Repo, b.Copies = c.Backup.Path, 1
+	all := append([]spec.Further{{Path: c.Backup.Path, Repository: c.Backup.Repository}}, c.Backup.More...)
+	if s.Apart[c.Name] { // the name in a bucket is some production's
+		if all = slices.DeleteFunc(all, func(f spec.Further) bool { return f.Shared() }); len(all) == 0 {
+			all = []spec.Further{{Repository: c.Backup.Repository}}
+			all[0].Bucket, all[0].Cipher = spec.Bucket{}, ""
+		}
+	}
+	for i := range all {
+		if !all[i].Shared() {
+			all[i].Path = n.Backup.Repo
+		}
+	}
+	n.Backup.Repo, n.Backup.Repository, n.Backup.More = all[0].Path, all[0].Repository, all[1:]
+	if len(all) == 1 {
+		n.Backup.More = nil
+		if n.Backup.Shared() {
+			n.Backup.Copies = 1
+		}
 	}
 	for _, o := range c.Members {
 		if archives(o) {

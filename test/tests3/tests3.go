@@ -45,6 +45,7 @@ type Server struct {
 	socket string
 	Lag    time.Duration // before the answer to each request; to be set before the first
 
+	away atomic.Bool  // no connection is answered
 	cut  atomic.Int64 // bytes after which the next connections lose their answer; 0: never
 	cuts atomic.Int64 // how many more connections do
 }
@@ -171,6 +172,9 @@ func (s *Server) CutNext(n int, after int64) {
 	s.cuts.Store(int64(n))
 }
 
+// Away has the server answer no more, or again.
+func (s *Server) Away(is bool) { s.away.Store(is) }
+
 // seen is set by every write.
 type seen struct{ *atomic.Bool }
 
@@ -182,6 +186,9 @@ func (s seen) Write(p []byte) (int, error) {
 // pass moves bytes between a client and the server.
 func (s *Server) pass(client net.Conn) {
 	defer client.Close()
+	if s.away.Load() {
+		return
+	}
 	server, err := net.Dial("unix", s.socket)
 	if err != nil {
 		return
@@ -200,6 +207,9 @@ func (s *Server) pass(client net.Conn) {
 		}
 		if after := s.cut.Load(); after > 0 && sent+int64(n) > after && s.cuts.Add(-1) >= 0 {
 			_, _ = client.Write(buffer[:max(after-sent, 0)])
+			return
+		}
+		if s.away.Load() {
 			return
 		}
 		if _, failed := client.Write(buffer[:n]); failed != nil || err != nil {
