@@ -28,7 +28,7 @@ test-interop:
 	@scripts/test-setup --s3
 	HOWDAH_PEERS=$$(scripts/test-setup --peers) HOWDAH_PG=$$(scripts/test-setup --trees) REQUIRE_PG=1 REQUIRE_S3=1 go test -timeout 60m ./test/interop -interop
 	HOWDAH_PEERS=$$(scripts/test-setup --peers) REQUIRE_S3=1 go test ./backup/repo/s3
-	HOWDAH_PEERS=$$(scripts/test-setup --peers) REQUIRE_PG=1 REQUIRE_S3=1 go test -timeout 20m -run '^TestBucket$$' ./test/e2e
+	HOWDAH_PEERS=$$(scripts/test-setup --peers) REQUIRE_PG=1 REQUIRE_S3=1 go test -timeout 20m -run '^(TestBucket|TestTwoRepositories)$$' ./test/e2e
 
 lint:
 	@test -z "$$(go tool gofumpt -l .)" || { go tool gofumpt -l .; echo 'run: go tool gofumpt -w .'; exit 1; }

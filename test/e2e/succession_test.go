@@ -53,12 +53,16 @@ func TestNobodyNoticesARestartOfAGateway(t *testing.T) {
 			}
 		}
 	}
+	long := 20 * time.Second
+	if byDay() {
+		long = 10 * time.Second
+	}
 	var all []*bench
 	for j, protocol := range []string{"simple", "extended", "prepared"} {
-		all = append(all, w.bench(w.Nodes[j], 5433, protocol, writes, 20*time.Second))
+		all = append(all, w.bench(w.Nodes[j], 5433, protocol, writes, long))
 	}
-	all = append(all, w.bench(leader, 5436, "prepared", writes, 20*time.Second), w.bench(leader, 6432, "extended", writes, 20*time.Second),
-		w.bench(w.Nodes[1], 5434, "prepared", reads, 20*time.Second))
+	all = append(all, w.bench(leader, 5436, "prepared", writes, long), w.bench(leader, 6432, "extended", writes, long),
+		w.bench(w.Nodes[1], 5434, "prepared", reads, long))
 	for _, b := range all {
 		w.until("no transactions through "+b.name, func() bool { return strings.Contains(b.said(), "progress:") })
 	}
