@@ -15,6 +15,18 @@ import (
 	"howdah/spec"
 )
 
+// TestMain is the successor's beginning, too, which has the arguments of whoever starts it.
+func TestMain(m *testing.M) {
+	k, err := inheritKin()
+	switch {
+	case err != nil:
+		panic(err)
+	case k != nil:
+		heir(k)
+	}
+	os.Exit(m.Run())
+}
+
 // heir is what the test's successor does, which is this program again: it says that it is ready,
 // and when it is told to go, answers who connects.
 func heir(k *kin) {
@@ -42,11 +54,6 @@ func heir(k *kin) {
 // A gateway that is asked to starts its successor, which has the listening sockets, and ends; a
 // successor that comes to nothing changes nothing.
 func TestAGatewayGivesItsPlaceToAnother(t *testing.T) {
-	if k, err := inheritKin(); err != nil {
-		t.Fatal(err)
-	} else if k != nil {
-		heir(k)
-	}
 	program, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
