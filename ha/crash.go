@@ -239,5 +239,7 @@ func (t *turn) release() {
 		t.note("release=refused")
 		return
 	}
-	t.ask(Release{Epoch: t.m.Right.Epoch})
+	if t.ask(Release{Epoch: t.m.Right.Epoch}) {
+		t.m.Giving = t.m.Right.Epoch
+	}
 }

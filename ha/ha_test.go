@@ -665,6 +665,10 @@ func TestOutside(t *testing.T) {
 		{"our own recovery, which ends by itself", leader, func(v *View) { fast(v); v.Server.PID = 0 }, "leader=self server=stopping -> nothing"},
 		{"down in good order: it starts where it was, once no offer can be open", leader, stopped, "leader=self server=down shutdown=clean offer=closing -> put howdah/handover"},
 		{"then", leader, func(v *View) { stopped(v); v.Memory.Offer = Offer{Closed: true} }, "leader=self server=down shutdown=clean -> start(primary)"},
+		{"not while its key may be gone by its own wish", leader, func(v *View) {
+			stopped(v)
+			v.Memory.Offer, v.Memory.Giving, v.LockBusy = Offer{Closed: true}, epoch, true
+		}, "leader=self server=down shutdown=clean release=asked -> nothing"},
 		{"a start that failed makes it a crash", leader, func(v *View) {
 			stopped(v)
 			v.Memory.Replicas = leader().Server.Replicas

@@ -21,6 +21,7 @@ type Memory struct {
 	Timers spec.Timers   // in force since the dynamic configuration was last read; zero: it never was
 	Pace   time.Duration // how long the store takes to answer: the slowest of late
 
+	Giving    int64         // epoch of a key whose release was asked for: it may be gone
 	LastLock  time.Duration // when a lock request was last begun
 	LockAfter time.Duration // after a refusal: no change of the leader key before
 	Appealed  time.Duration // when the others were last asked for their word
@@ -351,7 +352,7 @@ func (t *turn) answered(a Answer) {
 		switch {
 		case act.Epoch == 0:
 		case a.OK:
-			m.Right = Right{Epoch: act.Epoch, Sent: a.Sent, TTL: a.TTL}
+			m.Right, m.Giving = Right{Epoch: act.Epoch, Sent: a.Sent, TTL: a.TTL}, 0
 		case m.Right.Epoch == act.Epoch:
 			m.Right = Right{} // the key is not ours any more
 		}
@@ -493,6 +494,11 @@ func (t *turn) failing(a Action) bool {
 
 // work begins a on the server unless it has just failed.
 func (t *turn) work(a Action) {
+	if start, ok := a.(Start); ok && !start.Standby && t.m.Giving != 0 && t.m.Giving == t.m.Right.Epoch {
+		t.note("release=asked") // what led to that may be otherwise by now, and the key may be gone
+		t.lookBy(t.ServerAt + soon)
+		return
+	}
 	if start, ok := a.(Start); ok {
 		if c, due := t.unset(); due && !t.failing(c) {
 			a = c // the first start with a setting may be the only one for long
