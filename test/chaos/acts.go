@@ -126,7 +126,7 @@ func fault(verb, back string, flags ...string) func(*run, string) (step, []step)
 // fill leaves no byte free on the file system of a node.
 func fill(_ *run, member string) (step, []step) {
 	ballast := func(c *outside.Cluster) string { return filepath.Join(c.Node(member).Paths.Dir, "ballast") }
-	return func(_ context.Context, c *outside.Cluster) error {
+	full := func(_ context.Context, c *outside.Cluster) error {
 		f, err := os.Create(ballast(c))
 		if err != nil {
 			return err
@@ -142,9 +142,9 @@ func fill(_ *run, member string) (step, []step) {
 			}
 		}
 		return nil
-	}, []step{func(_ context.Context, c *outside.Cluster) error {
-		return os.Remove(ballast(c))
-	}}
+	}
+	room := func(_ context.Context, c *outside.Cluster) error { return os.Remove(ballast(c)) }
+	return full, []step{room}
 }
 
 func signal(role string, sig unix.Signal) func(*run, string) (step, []step) {
