@@ -146,11 +146,32 @@ func (c *Cluster) Launch(i int) {
 	c.procs[i] = cmd
 }
 
-// Signal sends sig to member i, if it runs.
+// Signal sends sig to member i, if it runs. After SIGSTOP it returns once every
+// thread stands: the one that takes the signal may be waiting for the disk, and
+// until then the others go on, and vote.
 func (c *Cluster) Signal(i int, sig syscall.Signal) {
-	if cmd := c.procs[i]; cmd != nil {
-		_ = cmd.Process.Signal(sig)
+	cmd := c.procs[i]
+	if cmd == nil || cmd.Process.Signal(sig) != nil || sig != syscall.SIGSTOP {
+		return
 	}
+	for deadline := time.Now().Add(10 * time.Second); !stands(cmd.Process.Pid); <-time.After(time.Millisecond) {
+		if time.Now().After(deadline) {
+			c.t.Fatalf("member %s did not stop within 10 s", c.Nodes[i].Member)
+		}
+	}
+}
+
+// stands reports whether every thread of pid is stopped (proc(5), stat).
+func stands(pid int) bool {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, path := range threads {
+		text, err := os.ReadFile(path)
+		_, after, _ := strings.Cut(string(text), ") ")
+		if err != nil || !strings.HasPrefix(after, "T") {
+			return false
+		}
+	}
+	return err == nil && len(threads) > 0
 }
 
 // Kill ends member i as a crash would.
