@@ -24,7 +24,7 @@ type Process string
 
 // What can run there.
 const (
-	ProcessNone     Process = "none"     // verified: no process holds the data directory
+	ProcessNone     Process = "none"     // verified: no process holds the data directory, or all that do were killed and wait for a disk
 	ProcessRemains  Process = "remains"  // the postmaster is gone, but some of its children are not
 	ProcessStarting Process = "starting" // a postmaster that does not accept connections yet
 	ProcessRunning  Process = "running"

@@ -93,11 +93,17 @@ func boolInt(b bool) int {
 	return 0
 }
 
+// soonDead is for how long processes may be on their way out.
+const soonDead = time.Second
+
 // Kill ends every process that holds the data directory, frozen ones too, and
-// returns nil only when it saw that none is left. A backend in a loop outlives
+// returns nil only when it saw that none is left, or that all that are left are
+// doomed: then a disk does not let them end. A backend in a loop outlives
 // its postmaster, so the postmaster's death alone proves nothing.
 func Kill(ctx context.Context, data string) error {
 	master, had := Postmaster(data)
+	began := time.Now()
+	alive := func(p Proc) bool { return p.alive() && (time.Since(began) < soonDead || !doomed(p.PID)) }
 	killed := map[Proc]bool{}
 	clean := 0
 	return until(ctx, 2*time.Millisecond, func() (bool, error) {
@@ -118,11 +124,11 @@ func Kill(ctx context.Context, data string) error {
 		// The last thing a dying process lets go of is its working directory, and
 		// even then it has not quite ended.
 		for p := range killed {
-			if p.alive() {
+			if alive(p) {
 				return false, nil
 			}
 		}
-		if len(all) > 0 {
+		if slices.ContainsFunc(all, func(h holder) bool { return alive(h.Proc) }) {
 			clean = 0
 			return false, nil
 		}
@@ -131,6 +137,9 @@ func Kill(ctx context.Context, data string) error {
 		master.reap()
 		if clean < 2 {
 			return false, nil
+		}
+		if len(all) > 0 {
+			return true, nil
 		}
 		releaseSegment(data)
 		return true, nil

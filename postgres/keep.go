@@ -14,6 +14,7 @@ import (
 
 	"howdah/logkey"
 	"howdah/pg"
+	"howdah/postgres/kept"
 	"howdah/problem"
 )
 
@@ -48,8 +49,8 @@ func (s *Server) Keep(ctx context.Context, from pg.LSN, tl pg.Timeline) (string,
 	if len(wanted) == 0 {
 		return "", nil
 	}
-	dir := s.kept(fmt.Sprintf("%s-%s-%s", stamp(), tl, strings.ReplaceAll(from.String(), "/", "-")))
-	for _, d := range []string{s.beside("kept"), dir} {
+	dir := s.kept(kept.Log(time.Now(), fmt.Sprintf("%s-%s", tl, strings.ReplaceAll(from.String(), "/", "-"))))
+	for _, d := range []string{s.beside(kept.Dir), dir} {
 		if err := s.mkdir(d, 0o700); err != nil {
 			return "", fmt.Errorf("keep the log: %w", err)
 		}
@@ -62,7 +63,7 @@ func (s *Server) Keep(ctx context.Context, from pg.LSN, tl pg.Timeline) (string,
 			return "", s.diskFull("keep the log", err)
 		}
 	}
-	for _, d := range []string{dir, s.beside("kept")} {
+	for _, d := range []string{dir, s.beside(kept.Dir)} {
 		if err := syncDir(d); err != nil {
 			return "", err
 		}
@@ -116,21 +117,21 @@ func (s *Server) moveAside() (string, error) {
 	if err := s.nothingRuns(); err != nil {
 		return "", err
 	}
-	if err := s.mkdir(s.beside("kept"), 0o700); err != nil {
+	if err := s.mkdir(s.beside(kept.Dir), 0o700); err != nil {
 		return "", err
 	}
-	to := s.kept("data-" + stamp())
+	to := s.kept(kept.Data(time.Now()))
 	if err := os.Rename(s.data, to); err != nil {
 		if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EBUSY) {
 			return "", &problem.Error{
 				Code: "datadir-move", What: "cannot move the data directory aside",
-				Why: s.data + " is a file system of its own, or on another one than " + s.beside("kept"),
+				Why: s.data + " is a file system of its own, or on another one than " + s.beside(kept.Dir),
 				Do:  "move its contents away by hand, or delete them", Err: err,
 			}
 		}
 		return "", err
 	}
-	for _, d := range []string{filepath.Dir(s.data), s.beside("kept")} {
+	for _, d := range []string{filepath.Dir(s.data), s.beside(kept.Dir)} {
 		if err := syncDir(d); err != nil {
 			return "", err
 		}
@@ -139,6 +140,4 @@ func (s *Server) moveAside() (string, error) {
 }
 
 // kept is the name of something put aside.
-func (s *Server) kept(name string) string { return filepath.Join(s.beside("kept"), name) }
-
-func stamp() string { return time.Now().UTC().Format("20060102T150405.000Z") }
+func (s *Server) kept(name string) string { return filepath.Join(s.beside(kept.Dir), name) }

@@ -45,6 +45,9 @@ func (s *Server) Look(ctx context.Context) pg.Status {
 		st.Problem = problem.Plain(s.crowded(int64(c.segment)))
 	}
 	p, running := Postmaster(s.data)
+	if running && doomed(p.PID) {
+		running = false
+	}
 	if !running {
 		if died := s.diedAt.Load(); died != nil {
 			st.Gone = time.Since(*died)
@@ -61,7 +64,7 @@ func (s *Server) Look(ctx context.Context) pg.Status {
 			return st
 		}
 		all, err := holders(s.data)
-		if err != nil || len(all) > 0 {
+		if err != nil || slices.ContainsFunc(all, func(h holder) bool { return !doomed(h.PID) }) {
 			st.Process = pg.ProcessRemains
 			if f, ok := readPIDFile(s.data); ok && f.pid < 0 {
 				st.Process = pg.ProcessStopping // a crash recovery in single-user mode: it ends by itself

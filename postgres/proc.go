@@ -86,7 +86,7 @@ func (p Proc) goes() bool {
 		return false
 	}
 	st, ok := readStat(p.PID)
-	return ok && st.ticks == p.Ticks && !st.dead() && !st.stopped()
+	return ok && st.ticks == p.Ticks && !st.dead() && !st.stopped() && !doomed(p.PID)
 }
 
 func (s procStat) dead() bool    { return s.state == 'Z' || s.state == 'X' || s.state == 'x' }
@@ -236,6 +236,37 @@ func holders(data string) ([]holder, error) {
 func (p Proc) alive() bool {
 	st, ok := readStat(p.PID)
 	return ok && st.ticks == p.Ticks && !st.dead()
+}
+
+// doomed says that pid never again does anything that somebody could see: it was
+// killed, and waits in the kernel for a disk that does not answer. A task with SIGKILL
+// pending ends before it returns to its program (kernel/signal.c, get_signal), so it
+// sends nothing and acknowledges nothing. What it had the kernel write may still be
+// written, and its lock on the data directory is held: nobody else may work there.
+func doomed(pid int) bool {
+	tasks, err := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/status")
+	for _, path := range tasks {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return false
+		}
+		var waits, killed bool
+		for line := range strings.Lines(string(text)) {
+			key, value, _ := strings.Cut(line, ":")
+			value = strings.TrimSpace(value)
+			switch key {
+			case "State":
+				waits = strings.HasPrefix(value, "D")
+			case "SigPnd":
+				mask, err := strconv.ParseUint(value, 16, 64)
+				killed = err == nil && mask&(1<<(uint(unix.SIGKILL)-1)) != 0
+			}
+		}
+		if !waits || !killed {
+			return false
+		}
+	}
+	return err == nil && len(tasks) > 0
 }
 
 // waitExit returns nil when p has died, however it was related to us, and the

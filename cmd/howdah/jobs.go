@@ -19,6 +19,7 @@ import (
 	"howdah/observe/logbook"
 	"howdah/observe/logs"
 	"howdah/pki"
+	"howdah/postgres/kept"
 	"howdah/problem"
 	"howdah/spec"
 )
@@ -34,6 +35,11 @@ func runJobs(ctx context.Context, dir string) error {
 	var parts []lifecycle.Part
 	if n.Jobs.Exporter != "" {
 		parts = append(parts, exporterJob(n, log))
+	}
+	if n.Postgres.Data != "" {
+		parts = append(parts, lifecycle.Part{Name: "what was put aside", Grace: 3 * time.Second, Run: func(ctx context.Context) error {
+			return kept.Tidy(ctx, n.Paths.Dir, log)
+		}})
 	}
 	if n.Backup.Repo != "" {
 		var keeper atomic.Pointer[keep.Keeper]

@@ -9,10 +9,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"howdah/test/outside"
+	"howdah/test/volume"
 )
 
 // A step is one command, or one signal.
@@ -25,25 +27,34 @@ type act struct {
 	undo []step // what it takes until nothing of it is left
 }
 
-// kinds are the acts that may be drawn, by what they need.
+// need is what an act needs.
+type need int
+
+const (
+	nothing need = iota
+	network      // one that can be cut
+	disks        // every node has its own
+)
+
+// kinds are the acts that may be drawn.
 var kinds = []struct {
-	name    string
-	network bool // needs a network that can be cut
-	make    func(r *run, member string) (do step, undo []step)
+	name  string
+	needs need
+	make  func(r *run, member string) (do step, undo []step)
 }{
-	{"kill-postgres", false, fault("kill-postgres", "")},
-	{"kill-agent", false, fault("kill-agent", "")},
-	{"kill-gateway", false, signal("gateway", unix.SIGKILL)},
-	{"kill-etcd", false, signal("etcd", unix.SIGKILL)},
-	{"kill-supervisor", false, signal("node", unix.SIGKILL)},
-	{"stop-postgres", false, signal("postgres", unix.SIGINT)},
-	{"kill-node", false, fault("kill-node", "start-node")},
-	{"stop-node", false, fault("stop-node", "start-node")},
-	{"freeze-node", false, fault("freeze", "thaw")},
-	{"freeze-agent", false, fault("freeze", "thaw", "--role", "agent")},
-	{"freeze-postgres", false, fault("freeze", "thaw", "--role", "postgres")},
-	{"freeze-etcd", false, fault("freeze", "thaw", "--role", "etcd")},
-	{"freeze-store", false, func(r *run, _ string) (step, []step) {
+	{"kill-postgres", nothing, fault("kill-postgres", "")},
+	{"kill-agent", nothing, fault("kill-agent", "")},
+	{"kill-gateway", nothing, signal("gateway", unix.SIGKILL)},
+	{"kill-etcd", nothing, signal("etcd", unix.SIGKILL)},
+	{"kill-supervisor", nothing, signal("node", unix.SIGKILL)},
+	{"stop-postgres", nothing, signal("postgres", unix.SIGINT)},
+	{"kill-node", nothing, fault("kill-node", "start-node")},
+	{"stop-node", nothing, fault("stop-node", "start-node")},
+	{"freeze-node", nothing, fault("freeze", "thaw")},
+	{"freeze-agent", nothing, fault("freeze", "thaw", "--role", "agent")},
+	{"freeze-postgres", nothing, fault("freeze", "thaw", "--role", "postgres")},
+	{"freeze-etcd", nothing, fault("freeze", "thaw", "--role", "etcd")},
+	{"freeze-store", nothing, func(r *run, _ string) (step, []step) {
 		all := func(verb string) step {
 			return func(ctx context.Context, c *outside.Cluster) error {
 				var failed error
@@ -56,16 +67,18 @@ var kinds = []struct {
 		}
 		return all("freeze"), []step{all("thaw")}
 	}},
-	{"freeze-gateway", false, fault("freeze", "thaw", "--role", "gateway")},
-	{"kill-jobs", false, signal("jobs", unix.SIGKILL)},
-	{"freeze-jobs", false, func(r *run, m string) (step, []step) {
+	{"freeze-gateway", nothing, fault("freeze", "thaw", "--role", "gateway")},
+	{"kill-jobs", nothing, signal("jobs", unix.SIGKILL)},
+	{"freeze-jobs", nothing, func(r *run, m string) (step, []step) {
 		stop, _ := signal("jobs", unix.SIGSTOP)(r, m)
 		cont, _ := signal("jobs", unix.SIGCONT)(r, m)
 		return stop, []step{cont}
 	}},
-	{"fill-disk", false, fill},
-	{"partition", true, fault("partition", "heal")},
-	{"partition-from-members", true, func(r *run, m string) (step, []step) {
+	{"fill-disk", disks, fill},
+	{"hang-disk", disks, hang},
+	{"slow-disk", disks, slow},
+	{"partition", network, fault("partition", "heal")},
+	{"partition-from-members", network, func(r *run, m string) (step, []step) {
 		var others []string
 		for _, n := range r.Nodes {
 			if n.Member != m {
@@ -74,12 +87,12 @@ var kinds = []struct {
 		}
 		return fault("partition", "heal", "--from", strings.Join(others, ","))(r, m)
 	}},
-	{"cannot-send", true, fault("one-way", "heal", "--to", "all")},
-	{"cannot-hear", true, fault("one-way", "heal", "--from", "all")},
-	{"slow", true, fault("slow", "heal", "--delay", "5ms", "--loss", "2%")},
-	{"switchover", false, func(*run, string) (step, []step) { return howdah("switchover", "--yes"), nil }},
-	{"restart", false, func(_ *run, m string) (step, []step) { return howdah("restart", m, "--yes"), nil }},
-	{"reinit", false, func(_ *run, m string) (step, []step) { return howdah("reinit", m, "--yes"), nil }},
+	{"cannot-send", network, fault("one-way", "heal", "--to", "all")},
+	{"cannot-hear", network, fault("one-way", "heal", "--from", "all")},
+	{"slow", network, fault("slow", "heal", "--delay", "5ms", "--loss", "2%")},
+	{"switchover", nothing, func(*run, string) (step, []step) { return howdah("switchover", "--yes"), nil }},
+	{"restart", nothing, func(_ *run, m string) (step, []step) { return howdah("restart", m, "--yes"), nil }},
+	{"reinit", nothing, func(_ *run, m string) (step, []step) { return howdah("reinit", m, "--yes"), nil }},
 }
 
 // pick draws an act, half of them on the leader.
@@ -90,7 +103,7 @@ func (r *run) pick(leader string) act {
 		if r.draw.IntN(2) == 0 {
 			member = leader
 		}
-		if k.network && !r.cut || k.name == "fill-disk" && !r.Disks || k.name == "reinit" && member == leader {
+		if k.needs == network && !r.cut || k.needs == disks && !r.Disks || k.name == "reinit" && member == leader {
 			continue // it would be refused
 		}
 		whom := member
@@ -145,6 +158,26 @@ func fill(_ *run, member string) (step, []step) {
 	}
 	room := func(_ context.Context, c *outside.Cluster) error { return os.Remove(ballast(c)) }
 	return full, []step{room}
+}
+
+// hang lets nothing be written or flushed on the file system of a node, etcd's
+// files and the logs included.
+func hang(_ *run, member string) (step, []step) {
+	return func(_ context.Context, c *outside.Cluster) error { return volume.Hang(c.Node(member).Paths.Dir) },
+		[]step{func(_ context.Context, c *outside.Cluster) error { return volume.Resume(c.Node(member).Paths.Dir) }}
+}
+
+// slow makes every flush of a node take up to a fifth of a second.
+func slow(_ *run, member string) (step, []step) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	return func(_ context.Context, c *outside.Cluster) error {
+			go func() { ended <- volume.Slow(ctx, c.Node(member).Paths.Dir, 200*time.Millisecond, 20*time.Millisecond) }()
+			return nil
+		}, []step{func(context.Context, *outside.Cluster) error {
+			cancel()
+			return <-ended
+		}}
 }
 
 func signal(role string, sig unix.Signal) func(*run, string) (step, []step) {

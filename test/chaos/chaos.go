@@ -28,7 +28,7 @@ type Options struct {
 	Seed   uint64
 	For    time.Duration
 	Keeps  bool // nothing acknowledged may be lost: quorum commit
-	Disks  bool // every node's directory is a file system of its own, which may be filled
+	Disks  bool // every node's directory is a file system of its own, which may be filled, hang and be slow
 	Within time.Duration
 	Log    func(format string, args ...any)
 }

@@ -11,16 +11,15 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"howdah/test/chaos"
+	"howdah/test/volume"
 )
 
 var (
 	chaosFor  = flag.Duration("chaos", 0, "how long the cluster is broken at random (2m, or 20 s in short mode)")
 	chaosSeed = flag.Uint64("seed", 1, "of what TestChaos draws")
 	chaosMode = flag.String("mode", "quorum", "synchronous_mode of the cluster that TestChaos breaks: off, on, quorum")
-	chaosDisk = flag.Bool("disks", false, "TestChaos gives every node a file system of its own, in memory (2 GB each), and fills it too; needs root")
+	chaosDisk = flag.Bool("disks", false, "TestChaos gives every node a file system of its own, in memory (2 GB each), and fills, hangs and slows it; needs root")
 	proof     = flag.String("proof", "", "directory that TestChaos writes its report into, as MODE-SEED.md")
 )
 
@@ -36,11 +35,10 @@ func TestChaos(t *testing.T) {
 			long = 20 * time.Second
 		}
 	}
-	var mounts []string
+	var unmount func()
 	t.Cleanup(func() { // once the cluster is no more
-		for _, dir := range mounts {
-			_ = unix.Unmount(dir, unix.MNT_DETACH)
-			_ = os.RemoveAll(filepath.Dir(filepath.Dir(dir)))
+		if unmount != nil {
+			unmount()
 		}
 	})
 	w := own(t)
@@ -53,7 +51,7 @@ func TestChaos(t *testing.T) {
 	w.undo()
 	w.whole()
 	if *chaosDisk {
-		mounts = w.disks()
+		unmount = w.disks()
 	}
 	if *chaosMode == "on" {
 		w.howdah("edit-config", "--yes", "--set", "synchronous_mode=on")
@@ -71,24 +69,30 @@ func TestChaos(t *testing.T) {
 	}
 }
 
-// disks moves each node onto a file system of its own, which is unmounted by the caller.
-func (w *world) disks() []string {
+// disks moves each node onto a file system of its own, which the caller unmounts.
+func (w *world) disks() (unmount func()) {
 	w.t.Helper()
 	root(w.t)
 	w.howdah("down", "--yes")
-	var mounts []string
+	var undo []func() error
 	for _, n := range w.Nodes {
 		dir := n.Paths.Dir
 		w.check(os.Rename(dir, dir+".aside"))
 		w.check(os.Mkdir(dir, 0o755))
-		w.check(unix.Mount("tmpfs", dir, "tmpfs", 0, "size=2g,mode=0755"))
-		mounts = append(mounts, dir)
+		u, err := volume.Mount(dir, 2<<30)
+		w.check(err)
+		undo = append(undo, u)
 		w.run("cp", "-a", dir+".aside/.", dir)
 		w.check(os.RemoveAll(dir + ".aside"))
 	}
 	w.up()
 	w.whole()
-	return mounts
+	return func() {
+		for i, u := range undo {
+			_ = u()
+			_ = os.RemoveAll(w.Nodes[i].Paths.Dir)
+		}
+	}
 }
 
 // proven writes what was seen, with how to see it again.
