@@ -30,7 +30,7 @@ var floors = []floor{
 		"words, brains of their wing, YAML and JMESPath; no clock, randomness, files, sockets, logging, goroutines",
 	},
 	{
-		"tools", "lease lifecycle netport node/process nodefile pki listen",
+		"tools", "lease lifecycle netport node/process nodefile pki postgres/kept listen",
 		"words, brains and tools: small hands for whoever stands above",
 	},
 	{
@@ -54,7 +54,7 @@ var floors = []floor{
 		"anything; nobody imports it",
 	},
 	{
-		"tests", "backup/repo/repotest dcs/dcstest dcs/embed/embedtest postgres/postgrestest test/chaos test/compat test/drivers test/e2e test/failover test/interop test/linted test/outside test/peers/probe test/scenario test/sim test/testpg test/tests3 test/testssh",
+		"tests", "backup/repo/repotest dcs/dcstest dcs/embed/embedtest postgres/postgrestest test/chaos test/compat test/drivers test/e2e test/failover test/interop test/linted test/outside test/peers/probe test/scenario test/sim test/testpg test/tests3 test/testssh test/volume",
 		"anything but main; only tests import them",
 	},
 }

@@ -28,8 +28,8 @@ type Jam struct {
 // more of it than is flushed, somebody waits for that, and the end of what is flushed
 // does not move. A busy disk moves it. After a moment a person is told; after as long
 // as a server may be silent it is killed, if somebody could take over, and goes the way
-// of a crashed one. Where the disk does not let its processes end, nothing is certain:
-// the key stays, and the machine has to be switched off.
+// of a crashed one. Processes that the disk does not let end count as gone once they are
+// killed: they never run again (postgres, doomed).
 func (t *turn) jammed() bool {
 	s, j := &t.Server, &t.m.Jam
 	switch {
@@ -48,7 +48,7 @@ func (t *turn) jammed() bool {
 	t.problems = append(t.problems, problem.Error{
 		Code: "log-jammed", What: t.Self.Name + " answers, and can commit nothing",
 		Why: fmt.Sprintf("its log was flushed up to %s, and no further since more than %s, while sessions wait for that", j.At, jamTold),
-		Do:  fmt.Sprintf("look at the disk of its log, and for processes of PostgreSQL that are stopped. After %s it is ended, and a member that has everything takes over; where the disk lets no process end, switch the machine off", silentFor),
+		Do:  fmt.Sprintf("look at the disk of its log, and for processes of PostgreSQL that are stopped. After %s it is killed, and a member that has everything takes over", silentFor),
 	})
 	if long < silentFor || !t.candidates() {
 		return false

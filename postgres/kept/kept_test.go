@@ -37,8 +37,12 @@ func TestSpare(t *testing.T) {
 		{"log stays, also when room is scarce", []Entry{log(hour, gib), log(day, gib)}, tight, nil},
 		{"log goes after thirty days", []Entry{log(hour, 1), log(31*day, 1)}, roomy, []Entry{log(31*day, 1)}},
 		{"but never the newest", []Entry{log(31*day, 1)}, tight, nil},
-		{"log beyond its share goes, the oldest first", []Entry{log(3*hour, gib), log(hour, 3*gib), log(2*hour, 2*gib)}, roomy,
-			[]Entry{log(3*hour, gib), log(2*hour, 2*gib)}},
+		{
+			"log beyond its share goes, the oldest first",
+			[]Entry{log(3*hour, gib), log(hour, 3*gib), log(2*hour, 2*gib)},
+			roomy,
+			[]Entry{log(3*hour, gib), log(2*hour, 2*gib)},
+		},
 	} {
 		if gone := Spare(c.all, c.disk, now); !slices.Equal(gone, c.gone) {
 			t.Errorf("%s: %v goes; want %v", c.what, gone, c.gone)

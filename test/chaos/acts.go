@@ -172,12 +172,12 @@ func slow(_ *run, member string) (step, []step) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	return func(_ context.Context, c *outside.Cluster) error {
-			go func() { ended <- volume.Slow(ctx, c.Node(member).Paths.Dir, 200*time.Millisecond, 20*time.Millisecond) }()
-			return nil
-		}, []step{func(context.Context, *outside.Cluster) error {
-			cancel()
-			return <-ended
-		}}
+		go func() { ended <- volume.Slow(ctx, c.Node(member).Paths.Dir, 200*time.Millisecond, 20*time.Millisecond) }()
+		return nil
+	}, []step{func(context.Context, *outside.Cluster) error {
+		cancel()
+		return <-ended
+	}}
 }
 
 func signal(role string, sig unix.Signal) func(*run, string) (step, []step) {
