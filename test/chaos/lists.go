@@ -139,12 +139,10 @@ func (l *lists) operate(ctx context.Context, conn *pgconn.PgConn, id int, w wish
 	answer := conn.ExecParams(ctx, sql, args, nil, nil, nil).Read()
 	op.Return = time.Since(begin).Nanoseconds()
 	switch {
+	case answer.Err == nil && len(answer.Rows) == 0:
+		return true // no list yet: nothing was written, so standbys confirmed nothing
 	case answer.Err == nil:
-		saw := sight{door: door}
-		if len(answer.Rows) > 0 {
-			saw.list = string(answer.Rows[0][0])
-		}
-		op.Output = saw
+		op.Output = sight{list: string(answer.Rows[0][0]), door: door}
 	case w.number == 0 || certainlyNot(answer.Err):
 		return !conn.IsClosed()
 	default:
