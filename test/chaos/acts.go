@@ -163,21 +163,24 @@ func fill(_ *run, member string) (step, []step) {
 // hang lets nothing be written or flushed on the file system of a node, etcd's
 // files and the logs included.
 func hang(_ *run, member string) (step, []step) {
-	return func(_ context.Context, c *outside.Cluster) error { return volume.Hang(c.Node(member).Paths.Dir) },
-		[]step{func(_ context.Context, c *outside.Cluster) error { return volume.Resume(c.Node(member).Paths.Dir) }}
+	begin := func(_ context.Context, c *outside.Cluster) error { return volume.Hang(c.Node(member).Paths.Dir) }
+	end := func(_ context.Context, c *outside.Cluster) error { return volume.Resume(c.Node(member).Paths.Dir) }
+	return begin, []step{end}
 }
 
 // slow makes every flush of a node take up to a fifth of a second.
 func slow(_ *run, member string) (step, []step) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	return func(_ context.Context, c *outside.Cluster) error {
+	begin := func(_ context.Context, c *outside.Cluster) error {
 		go func() { ended <- volume.Slow(ctx, c.Node(member).Paths.Dir, 200*time.Millisecond, 20*time.Millisecond) }()
 		return nil
-	}, []step{func(context.Context, *outside.Cluster) error {
+	}
+	end := func(context.Context, *outside.Cluster) error {
 		cancel()
 		return <-ended
-	}}
+	}
+	return begin, []step{end}
 }
 
 func signal(role string, sig unix.Signal) func(*run, string) (step, []step) {
