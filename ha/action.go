@@ -199,8 +199,9 @@ type (
 		From  pg.Upstream
 		Names string
 	}
-	// Checkpoint writes one.
-	Checkpoint struct{}
+	// Checkpoint writes one. If a planned stop follows, the log is brought near the end
+	// of its segment first, which the stop would fill.
+	Checkpoint struct{ Stop bool }
 	// Synchronize gives the server, whether it runs or not, its setting of
 	// synchronous_standby_names ("": whatever else sets it), and keeps beside it
 	// what goes on from there (quorum.Memory).

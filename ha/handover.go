@@ -19,7 +19,7 @@ const (
 //
 // The story: a checkpoint first, so that the shutdown's own is short, and meanwhile
 // the gateways log in at the candidate; a second one, of what was written during the
-// first and until they had; the gateways
+// first and until they had, with the log near the end of a segment (postgres/fill.go); the gateways
 // hold their clients, and the candidate gets ready (drain.go, heir.go); the server
 // shuts down, which sends the candidate everything down to the last record; the
 // key is offered to that candidate alone, as soon as that record is written, and it
@@ -67,7 +67,7 @@ func (t *turn) switchover() bool {
 	case !t.prepared(to.Name):
 	case sw.Checkpoints == 1:
 		t.note("switchover=%s", to.Name)
-		t.work(Checkpoint{})
+		t.work(Checkpoint{Stop: true})
 	default:
 		t.note("switchover=%s", to.Name)
 		sw.To = to.Name

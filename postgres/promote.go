@@ -108,21 +108,19 @@ func (s *Server) Follow(ctx context.Context, up pg.Upstream) error {
 	if err := s.allowed(up); err != nil {
 		return fmt.Errorf("follow %w", err)
 	}
-	st := s.Look(ctx)
+	// A new primary may wait for this: the server is not asked who it is, for its files tell.
+	p, running := Postmaster(s.data)
 	switch {
-	case st.PID == 0:
+	case !running:
 		return fmt.Errorf("follow %s: %w", up.Name, ErrNotRunning)
-	case st.Answers && !st.Recovering, !st.Answers && !st.Standby:
+	case !s.signalled():
 		return fmt.Errorf("follow %s: %w", up.Name, ErrNotStandby)
 	}
 	if err := s.writeFollowing(&up); err != nil {
 		return fmt.Errorf("follow %s: %w", up.Name, err)
 	}
-	if err := unix.Kill(st.PID, unix.SIGHUP); err != nil {
+	if err := unix.Kill(p.PID, unix.SIGHUP); err != nil {
 		return fmt.Errorf("follow %s: %w", up.Name, err)
-	}
-	if !st.Answers {
-		return nil
 	}
 	want, slot := "", ""
 	if up.Name != "" {

@@ -46,6 +46,9 @@ type Server interface {
 	// Adopt copies logical slots from a primary, and leaves this standby stopped.
 	Adopt(ctx context.Context, from pg.Upstream, names []string) error
 	Checkpoint(ctx context.Context) error
+	// Fill brings the log near the end of its segment, if a stop would fill it. It is a
+	// courtesy: that it could not is said in the log.
+	Fill(ctx context.Context)
 	// Adjust gives the server parameters beyond the node's own. What PostgreSQL
 	// would not start with is left out, and the error says so.
 	Adjust(ctx context.Context, parameters map[string]string) error
@@ -111,6 +114,9 @@ func Perform(ctx context.Context, s Server, action ha.Action, progress func(done
 	case ha.Adopt:
 		err = s.Adopt(ctx, a.From, names(a.Names))
 	case ha.Checkpoint:
+		if a.Stop {
+			s.Fill(ctx)
+		}
 		err = s.Checkpoint(ctx)
 	case ha.Configure:
 		var parameters map[string]string

@@ -188,6 +188,7 @@ func (m *modelled) Adopt(ctx context.Context, _ pg.Upstream, _ []string) error {
 	return m.Stop(ctx, postgres.Fast)
 }
 func (m *modelled) Checkpoint(context.Context) error { return m.do(ha.Checkpoint{}) }
+func (m *modelled) Fill(context.Context)             {}
 func (m *modelled) End(context.Context) (pg.LSN, error) {
 	lsn, _, err := m.work(ha.Measure{}, nil)
 	return lsn, err
