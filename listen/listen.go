@@ -266,7 +266,17 @@ func (s *Sockets) take(fd int) bool {
 	if err != nil {
 		return false
 	}
-	i := slices.IndexFunc(s.places, func(p Place) bool { return p.is(addr) })
+	var ip net.IP
+	var port int
+	switch a := addr.(type) {
+	case *unix.SockaddrInet4:
+		ip, port = a.Addr[:], a.Port
+	case *unix.SockaddrInet6:
+		ip, port = a.Addr[:], a.Port
+	default:
+		return false
+	}
+	i := slices.IndexFunc(s.places, func(p Place) bool { return p.is(ip, port) })
 	if i < 0 {
 		return false
 	}
@@ -278,18 +288,22 @@ func (s *Sockets) take(fd int) bool {
 	return true
 }
 
-// is says whether a socket bound to addr is this place's.
-func (p Place) is(addr unix.Sockaddr) bool {
-	var ip net.IP
-	var port int
-	switch a := addr.(type) {
-	case *unix.SockaddrInet4:
-		ip, port = a.Addr[:], a.Port
-	case *unix.SockaddrInet6:
-		ip, port = a.Addr[:], a.Port
-	default:
-		return false
+// Same says that these are the listeners of those places, no fewer and no more.
+func Same(all map[string]*net.TCPListener, places []Place) bool {
+	for _, p := range places {
+		l, ok := all[p.Name]
+		if !ok {
+			return false
+		}
+		if a, ok := l.Addr().(*net.TCPAddr); !ok || !p.is(a.IP, a.Port) {
+			return false
+		}
 	}
+	return len(all) == len(places)
+}
+
+// is says whether a socket bound to that address is this place's.
+func (p Place) is(ip net.IP, port int) bool {
 	if port != p.Port {
 		return false
 	}

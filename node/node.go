@@ -169,7 +169,8 @@ const Drain = unix.SIGUSR1
 // Leave is the signal at which the supervisor ends and its roles go on: the next one
 // finds them, and has each begin anew, with the program and the description of the
 // node that are there then. At the same signal an agent ends at a quiet moment, and
-// leaves server and key to its successor.
+// leaves server and key to its successor; a gateway starts its successor itself, and ends
+// when its sessions have gone over to that one.
 const Leave = unix.SIGUSR2
 
 // haste is what a role that is being stopped has left after a second signal.

@@ -86,6 +86,10 @@ const (
 	// leaveWithin is how long an agent is waited for that has work. It goes when that
 	// has ended, and its keeper has the next one begin.
 	leaveWithin = time.Minute
+	// bearWithin is how long a gateway may take to start a process that follows it.
+	bearWithin = 10 * time.Second
+	// handOverWithin is how long its sessions may take to go over, and more.
+	handOverWithin = 2 * time.Minute
 	// backWithin is how long a role may take to run again.
 	backWithin = 30 * time.Second
 )
@@ -144,6 +148,10 @@ func (s *share) renew(ctx context.Context, r Role, old process.ID) error {
 	switch r.Name {
 	case "agent":
 		how, grace = Leave, leaveWithin
+	case gateway:
+		if !handsOver(ctx, old, bearWithin) && ctx.Err() == nil {
+			s.log.Warn("gateway of a version that leaves nothing to a successor: its sessions end", logkey.PID, old.PID)
+		}
 	case "vip":
 		how = unix.SIGKILL // asked to end it would take the address away, which the kernel keeps for the next one
 	}
@@ -177,6 +185,29 @@ func (s *share) renew(ctx context.Context, r Role, old process.ID) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// handsOver has a gateway start its successor and end when its sessions have gone over to
+// that one (access/gateway/succession.go), and says that it has ended.
+func handsOver(ctx context.Context, old process.ID, bear time.Duration) bool {
+	if err := old.Signal(Leave); err != nil {
+		return errors.Is(err, process.ErrGone)
+	}
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(bear)
+	for len(process.Family(old)) == 1 {
+		select {
+		case <-tick.C:
+		case <-late:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
+	soon, cancel := context.WithTimeout(ctx, handOverWithin)
+	defer cancel()
+	return old.Wait(soon) == nil
 }
 
 // settled is how old a role is of which one may say that it runs.

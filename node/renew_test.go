@@ -4,10 +4,13 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -130,6 +133,42 @@ func TestAnEstateIsTheSupervisors(t *testing.T) {
 	if got, err := readEstate(n.Paths.Run); err == nil {
 		t.Errorf("readEstate() of somebody else's = %v", got)
 	}
+}
+
+// A gateway that heeds the signal is waited for, and one that does not know it is not, for long.
+func TestAGatewayHandsOver(t *testing.T) {
+	for script, want := range map[string]bool{
+		"trap '' USR2; exec sleep 60": false,
+		"exec sleep 60":               true,
+		"trap 'sleep 0.3; exit 0' USR2; while :; do sleep 0.05; done": true,
+	} {
+		cmd := exec.Command("sh", "-c", script)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		id, _ := process.Of(cmd.Process.Pid)
+		waitFor(t, "it is what it is to be", func() bool { return len(id.Args()) > 0 && traps(id) == strings.HasPrefix(script, "trap") })
+		if got := handsOver(t.Context(), id, 500*time.Millisecond); got != want {
+			t.Errorf("%s: handsOver() = %t, want %t", script, got, want)
+		}
+		_ = cmd.Process.Kill()
+		<-ended
+	}
+}
+
+// traps says that the process does something else at Leave than to end.
+func traps(id process.ID) bool {
+	status, _ := os.ReadFile("/proc/" + id.String() + "/status")
+	for line := range strings.Lines(string(status)) {
+		if name, mask, _ := strings.Cut(line, ":"); name == "SigCgt" || name == "SigIgn" {
+			if bits, err := strconv.ParseUint(strings.TrimSpace(mask), 16, 64); err == nil && bits&(1<<(Leave-1)) != 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Every role has its turn, once.

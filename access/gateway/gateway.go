@@ -38,8 +38,9 @@ import (
 const Wait = 10 * time.Second
 
 // Run serves the fronts of n on the listeners that the supervisor passed on,
-// until ctx ends. Sessions end with it.
-func Run(ctx context.Context, n spec.Node, log *slog.Logger) error {
+// until ctx ends. Sessions end with it. Once leave is closed it has a successor take
+// everybody over, and returns; sessions end if there can be none.
+func Run(ctx context.Context, leave <-chan struct{}, n spec.Node, log *slog.Logger) error {
 	listeners, err := listen.Inherited()
 	if err != nil {
 		return err
@@ -125,7 +126,7 @@ func Run(ctx context.Context, n spec.Node, log *slog.Logger) error {
 		}})
 	}
 	parts = append(parts, lifecycle.Part{Name: "successor", Grace: 5 * time.Second, Run: func(ctx context.Context) error {
-		return g.succeed(ctx, shared.pooler)
+		return g.succeed(ctx, leave, shared.pooler)
 	}})
 	log.Info("gateway started", "services", len(g.ports), "pool", n.Pool.Listen, "succeeds", before != nil)
 	err = lifecycle.Run(ctx, parts...)

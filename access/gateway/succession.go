@@ -21,6 +21,7 @@ import (
 	"howdah/access/pooler"
 	"howdah/listen"
 	"howdah/logkey"
+	"howdah/nodefile"
 )
 
 // A gateway that is to be restarted starts its successor itself, with the listening
@@ -51,6 +52,7 @@ var (
 	errSuccessor = errors.New("the successor did not follow the routes in time")
 	errFrame     = errors.New("a frame that can not be")
 	errUnderWay  = errors.New("it is being restarted already")
+	errSockets   = errors.New("the node listens elsewhere now")
 )
 
 // A kin is the other of two gateways of which one follows the other.
@@ -280,13 +282,31 @@ func (g *Gateway) take(ctx context.Context, p *pooler.Pooler) error {
 	}
 }
 
-// succeed waits to be asked, and returns when all have gone over to a successor.
-func (g *Gateway) succeed(ctx context.Context, p *pooler.Pooler) error {
+// succeed waits to be asked, and returns when all have gone over to a successor. Who is to
+// leave returns in any case: the supervisor starts another.
+func (g *Gateway) succeed(ctx context.Context, leave <-chan struct{}, p *pooler.Pooler) error {
 	s := g.succession
+	leaves := false
 	for {
 		select {
+		case <-leave:
+			leave = nil
+			if !s.begins(ctx) {
+				return nil
+			}
+			leaves = true
+			if err := g.heirless(); err != nil {
+				g.log.Warn("no successor, sessions end", logkey.Error, err)
+				return nil
+			}
+			s.ask(func(error) {})
 		case a := <-s.asked:
 			k, err := g.bear(ctx)
+			if err != nil && leaves {
+				g.log.Error("no successor, sessions end", logkey.Error, err)
+				a.done(err)
+				return nil
+			}
 			if err != nil {
 				g.log.Error("no successor, this gateway goes on", logkey.Error, err)
 				a.done(err)
@@ -310,6 +330,19 @@ func (g *Gateway) succeed(ctx context.Context, p *pooler.Pooler) error {
 			return nil
 		}
 	}
+}
+
+// heirless says why a gateway of the node as it is described now can not follow this one,
+// whose listening sockets it would get: others the supervisor has.
+func (g *Gateway) heirless() error {
+	n, err := nodefile.Load(g.node.Paths.Dir)
+	if err != nil {
+		return err
+	}
+	if !listen.Same(g.succession.listeners, listen.Gateway(n)) {
+		return errSockets
+	}
+	return nil
 }
 
 // handOver has everybody go over to k, and returns when nobody is left or the time is over.

@@ -7,11 +7,13 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strconv"
 	"testing"
 	"time"
 
 	"howdah/access/pooler"
 	"howdah/listen"
+	"howdah/nodefile"
 	"howdah/spec"
 )
 
@@ -79,7 +81,7 @@ func TestAGatewayGivesItsPlaceToAnother(t *testing.T) {
 		_ = s.only(func(ctx context.Context) error { <-ctx.Done(); close(kept); return nil })(life)
 	}()
 	ended := make(chan error, 1)
-	go func() { ended <- g.succeed(life, pools) }()
+	go func() { ended <- g.succeed(life, nil, pools) }()
 	asked := func() error {
 		done := make(chan error, 1)
 		s.ask(func(err error) { done <- err })
@@ -123,5 +125,47 @@ func TestAGatewayGivesItsPlaceToAnother(t *testing.T) {
 	case <-s.gone:
 	case <-time.After(10 * time.Second):
 		t.Error("the successor does not end")
+	}
+}
+
+// A gateway that is to leave ends: with everybody handed over, or plainly where the node can
+// not be read, or listens elsewhere by now.
+func TestAGatewayThatIsToLeaveEnds(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	here := l.Addr().(*net.TCPAddr)
+	all := map[string]*net.TCPListener{listen.Pool: l.(*net.TCPListener)}
+	for name, at := range map[string]struct {
+		pool string
+		want error
+	}{
+		"no description": {"", os.ErrNotExist},
+		"elsewhere":      {"127.0.0.2:" + strconv.Itoa(here.Port), errSockets},
+		"a socket more":  {here.String(), errSockets},
+		"as before":      {here.String(), nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := spec.Node{Cluster: "demo", Member: "a", Paths: spec.Paths{Binary: "/bin/false", Dir: t.TempDir()}}
+			if n.Pool.Listen = at.pool; at.pool != "" {
+				if name == "a socket more" {
+					n.Gateway.Listen = "127.0.0.1:1"
+				}
+				if err := nodefile.Write(n, -1, -1); err != nil {
+					t.Fatal(err)
+				}
+			}
+			g := &Gateway{node: n, log: slog.New(slog.DiscardHandler), succession: newSuccession(nil, all)}
+			if err := g.heirless(); !errors.Is(err, at.want) {
+				t.Errorf("heirless() = %v, want %v", err, at.want)
+			}
+			leave := make(chan struct{})
+			close(leave)
+			if err := g.succeed(t.Context(), leave, nil); err != nil || !g.succession.serves() {
+				t.Errorf("it ends with %v, and serves: %t", err, g.succession.serves())
+			}
+		})
 	}
 }

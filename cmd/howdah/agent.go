@@ -30,15 +30,21 @@ func runAgent(ctx context.Context, dir string) error {
 		return err
 	}
 	process.Threads(8) // as many as it comes to use: none is left for the runtime's watcher to make
+	leave, stop := toLeave()
+	defer stop()
+	return agent.Run(ctx, leave, n, log, rest)
+}
+
+// toLeave is closed once this process is told to leave what it does to a successor.
+func toLeave() (leave chan struct{}, stop func()) {
 	left := make(chan os.Signal, 1)
 	signal.Notify(left, node.Leave)
-	defer signal.Stop(left)
-	leave := make(chan struct{})
+	leave = make(chan struct{})
 	go func() {
 		<-left
 		close(leave)
 	}()
-	return agent.Run(ctx, leave, n, log, rest)
+	return leave, func() { signal.Stop(left) }
 }
 
 // restOf is the agent's REST interface.

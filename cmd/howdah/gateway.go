@@ -12,5 +12,7 @@ func runGateway(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	return gateway.Run(ctx, n, logger(n))
+	leave, stop := toLeave()
+	defer stop()
+	return gateway.Run(ctx, leave, n, logger(n))
 }

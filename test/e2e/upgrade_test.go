@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -64,6 +65,18 @@ func TestUpgrade(t *testing.T) {
 	}()
 	defer cancel()
 	writer := w.write() // through the services, of which each gateway begins anew, too
+	if out, err := w.pgbench(leader, 5433, "-i", "-q").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	// Sessions through that gateway go over to the next one: those that are at work, and who says nothing meanwhile.
+	busy := w.bench(leader, 5433, "prepared", writes, 10*time.Minute)
+	w.until("no transactions through "+busy.name, func() bool { return strings.Contains(busy.said(), "progress:") })
+	quiet, err := pgconn.ConnectConfig(w.ctx, w.through(leader, 5433))
+	w.check(err)
+	defer quiet.Close(context.Background())
+	if _, err := quiet.Prepare(w.ctx, "mine", "SELECT 1", nil); err != nil {
+		t.Fatal(err)
+	}
 	servers := w.roles("postgres")
 	page, ok := lease.Read(leader.Paths.Page)
 	if !ok {
@@ -95,6 +108,12 @@ func TestUpgrade(t *testing.T) {
 		}
 	}
 
+	if r := quiet.ExecPrepared(w.ctx, "mine", nil, nil, nil).Read(); r.Err != nil || len(r.Rows) != 1 {
+		t.Errorf("an idle session through the gateway: %v", r.Err)
+	}
+	if busy.over() || strings.Contains(busy.said(), "error") {
+		t.Errorf("%s: %v\n%s", busy.name, busy.err, busy.said())
+	}
 	w.flowing(writer)
 	w.kept(writer)
 	cancel()
