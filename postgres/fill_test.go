@@ -36,16 +36,16 @@ func filled(t *testing.T, major int) {
 		}
 		return n
 	}
-	const segment, piece = 16 << 20, 64 << 10
+	const segment, little = 16 << 20, 512 << 10
 	a := testpg.Start(t, testpg.Major(major), testpg.Primary(), testpg.With(archives))
 	a.Query("SELECT pg_switch_wal(); CREATE TABLE something (n int)")
 	a.Fill(ctx)
 	last := end(a)
-	if left := segment - last%segment; left > segment/8+2*piece || left < segment/16 {
+	if left := segment - last%segment; left > segment/8+little || left < segment/16 {
 		t.Errorf("%d bytes are left of the segment", left)
 	}
 	a.Fill(ctx)
-	if more := end(a) - last; more > piece {
+	if more := end(a) - last; more > little {
 		t.Errorf("filled again: %d bytes", more)
 	}
 	if err := a.Stop(ctx, postgres.Fast); err != nil {
@@ -62,7 +62,7 @@ func filled(t *testing.T, major int) {
 		s.Query("SELECT pg_switch_wal(); CREATE TABLE something (n int)")
 		before := end(s)
 		s.Fill(ctx)
-		if grown := end(s) - before; grown > piece {
+		if grown := end(s) - before; grown > little {
 			t.Errorf("one that %s was filled by %d bytes", name, grown)
 		}
 	}
