@@ -48,6 +48,7 @@ const (
 	TablespaceMap      Class = 76
 	LinkMap            Class = 78
 	DBMissing          Class = 80
+	DBInvalid          Class = 81
 	ArchiveTimeout     Class = 82
 	ArchiveDisabled    Class = 87
 	FileExists         Class = 93

@@ -53,6 +53,10 @@ type Restore struct {
 
 	Progress func(done, total int64) // bytes; called by one worker at a time; may be nil
 
+	// Databases, by name or oid. With Include all others but the system's are restored
+	// as holes of their size; Exclude names some that are.
+	Include, Exclude []string
+
 	LinkAll   bool
 	Links     map[string]string // link below PGDATA -> where it leads now
 	Spaces    map[string]string // tablespace, by oid or name -> where it is now
@@ -79,6 +83,9 @@ func (r Restore) From(ctx context.Context, stanzas ...*stanza.Stanza) (string, e
 	r.Voice.Info("%s: restore backup set %s", s, what)
 	r.reachable(ctx, s, m)
 	j := &job{Restore: r, s: s, m: m, known: map[string]bool{}}
+	if j.empty, err = r.without(m); err != nil {
+		return "", err
+	}
 	if err := j.map_(); err != nil {
 		return "", err
 	}
@@ -126,6 +133,7 @@ type job struct {
 	roots map[string]string // pg_data, pg_tblspc/16400 -> directory
 	links map[string]string // link in the manifest -> where it leads
 	known map[string]bool   // names of the manifest
+	empty map[string]bool   // databases, by oid, that are restored as holes
 }
 
 // map_ decides where targets go.
@@ -432,7 +440,11 @@ func (j *job) file(ctx context.Context, f *repo.File) error {
 	if f.Name == controlName {
 		disk += ".pgbackrest.tmp"
 	}
-	if !j.Delta || !j.right(disk, f) {
+	if j.hollow(f) {
+		if err := hole(disk, f.Size); err != nil {
+			return err
+		}
+	} else if !j.Delta || !j.right(disk, f) {
 		if err := j.fetch(ctx, disk, f); err != nil {
 			return err
 		}

@@ -102,8 +102,8 @@ var options = []option{
 	{name: "link-map", kind: table, of: "restore"},
 	{name: "tablespace-map", kind: table, of: "restore"},
 	{name: "tablespace-map-all", of: "restore"},
-	{name: "db-include", kind: list, of: "restore", only: " "},
-	{name: "db-exclude", kind: list, of: "restore", only: " "},
+	{name: "db-include", kind: list, of: "restore"},
+	{name: "db-exclude", kind: list, of: "restore"},
 
 	{name: "output", of: "info verify"},
 	{name: "verbose", kind: yes, def: "n", of: "verify"},

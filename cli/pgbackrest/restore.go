@@ -18,6 +18,7 @@ func (c *command) restore(ctx context.Context, d backup.Desk, p Process) error {
 		Action: c.text("target-action"), Timeline: c.text("target-timeline"), NoArchive: c.text("archive-mode") == "off",
 		Options: c.pairs("recovery-option"), Delta: c.yes("delta"), Force: c.yes("force"), Workers: c.number("process-max"),
 		LinkAll: c.yes("link-all"), Links: c.pairs("link-map"), Spaces: c.pairs("tablespace-map"), SpacesAll: c.text("tablespace-map-all"),
+		Include: c.values["db-include"], Exclude: c.values["db-exclude"],
 	}
 	if r.Set == "latest" {
 		r.Set = ""
