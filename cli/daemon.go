@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/spf13/cobra"
+
+	"howdah/pg"
 )
 
 // role is the verb of a daemon that runs for the node in --node.
@@ -63,6 +65,34 @@ func (a *app) observe() *cobra.Command {
 		`Observe gathers the metrics of the clusters that the node in DIR knows, keeps them,
 and answers queries on 9090 as Prometheus does. "howdah node" starts it where it is
 asked for. Nothing depends on it.`, a.Roles.Observe)
+}
+
+// A Replica is what an agent asks for that wants the data of its member from a
+// repository.
+type Replica struct {
+	Node   string // directory
+	System pg.SystemID
+	Dry    bool // only say what would be taken
+}
+
+// replica is for agents alone.
+func (a *app) replica() *cobra.Command {
+	var r Replica
+	var system uint64
+	cmd := &cobra.Command{
+		Use: "replica", Hidden: true, Short: "Fill the empty data directory of a node from a repository, for its agent", Args: nothing(", but --node DIR"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if r.Node == "" || system == 0 {
+				return usage("replica needs --node DIR and --system NUMBER")
+			}
+			r.System = pg.SystemID(system)
+			return a.Roles.Replica(cmd.Context(), r, a.Err)
+		},
+	}
+	cmd.Flags().StringVar(&r.Node, "node", "", "directory of the node")
+	cmd.Flags().Uint64Var(&system, "system", 0, "system identifier that the backup must have")
+	cmd.Flags().BoolVar(&r.Dry, "dry-run", false, "only say which backup would be taken")
+	return cmd
 }
 
 // playground holds what the playground starts for itself.

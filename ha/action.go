@@ -143,8 +143,13 @@ type (
 type (
 	// Initdb creates the database system.
 	Initdb struct{}
-	// Clone copies it from another server.
-	Clone struct{ From pg.Upstream }
+	// Clone copies it from another server, or brings a backup of System back, from
+	// where it goes on behind that server.
+	Clone struct {
+		From       pg.Upstream
+		Repository bool
+		System     pg.SystemID
+	}
 	// Rewind takes back what this server has beyond the fork from another.
 	Rewind struct{ From pg.Upstream }
 	// Recover lets crash recovery run without opening the server.
@@ -294,9 +299,14 @@ func (a Open) String() string    { return fmt.Sprintf("open(system %s)", a.Syste
 func (a Put) String() string     { return "put " + a.Key }
 func (a Drop) String() string    { return "drop " + a.Key }
 func (Initdb) String() string    { return "initdb" }
-func (a Clone) String() string   { return "clone(" + a.From.Name + ")" }
-func (a Rewind) String() string  { return "rewind(" + a.From.Name + ")" }
-func (Recover) String() string   { return "recover" }
+func (a Clone) String() string {
+	if a.Repository {
+		return "clone(repository)"
+	}
+	return "clone(" + a.From.Name + ")"
+}
+func (a Rewind) String() string { return "rewind(" + a.From.Name + ")" }
+func (Recover) String() string  { return "recover" }
 func (a Start) String() string {
 	switch {
 	case !a.Standby:

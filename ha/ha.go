@@ -14,7 +14,7 @@
 // unknown and never "there is no leader".
 //
 // One remedy, one file: fence.go, lease.go, lead.go, crash.go, handover.go, heir.go, drain.go,
-// elect.go, follow.go, rejoin.go, upstream.go, restore.go, bootstrap.go, request.go, outside.go, silent.go, publish.go,
+// elect.go, follow.go, rejoin.go, copy.go, upstream.go, restore.go, bootstrap.go, request.go, outside.go, silent.go, publish.go,
 // doors.go, patient.go, rebuild.go, failsafe.go, listed.go, jammed.go, slots.go, disk.go;
 // timers.go says how fast all of it is.
 package ha
@@ -42,6 +42,7 @@ type Self struct {
 	Tags    cluster.Tags // of its description; nil: those that it has published stay
 
 	Founder string         // who creates the cluster; "": whoever comes first
+	Copies  []string       // how its data are made where others have them, one after the other; none: basebackup
 	Config  map[string]any // what a new cluster's dynamic configuration has besides
 }
 

@@ -61,6 +61,7 @@ type Memory struct {
 	Fence     quorum.Fence  // what this voter did for its last pledge
 	Doubted   time.Duration // since when a voter has given this leader up
 	Copied    Copied
+	Copying   int // ways in which data were copied, and that did not lead to a whole copy
 	Suspicion Suspicion
 	Alone     time.Time     // since when no standby counts, in a synchronous mode that is not strict; zero: one does
 	Set       string        // the dynamic parameters that the server was last given; "": none yet
@@ -432,9 +433,14 @@ func (t *turn) ended(e Ended) {
 			m.Rejoin.Failures++
 		}
 	case MoveAside, Clone:
+		if c, clone := a.(Clone); clone && (!ok || c.Repository) {
+			m.Copying++ // what was brought back, and must be copied again, would be the same
+		}
 		if ok {
 			m.Rejoin = Rejoin{Leader: m.Rejoin.Leader, Epoch: m.Rejoin.Epoch, Lost: m.Rejoin.Lost}
 		}
+	case Whole:
+		m.Copying = 0
 	case Start:
 		if !ok && !a.Standby {
 			if m.Crash.At == 0 {

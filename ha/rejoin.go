@@ -26,7 +26,7 @@ func (t *turn) rejoin() {
 			t.note("awaits=%s", t.State.LeaderName())
 			return
 		}
-		t.work(Clone{From: up})
+		t.copy(up)
 		return
 	case up.Host == "":
 		t.note("leader=unpublished")
@@ -49,9 +49,10 @@ func (t *turn) rejoin() {
 	case tl == now && !(s.Control.WasPrimary() && !s.Standby):
 		t.note("timeline=%d", tl)
 		t.work(Start{Standby: true, Up: from})
-	case s.Standby && !s.Control.WasPrimary() && !r.Forked && t.m.Failed.What != (Start{Standby: true, Up: from}).String():
+	case s.Standby && (s.Copied || !s.Control.WasPrimary()) && !r.Forked && t.m.Failed.What != (Start{Standby: true, Up: from}).String():
 		// It wrote nothing of its own, and its control file names the timeline of its
-		// last restartpoint, not that of its log: once it runs, it can say more.
+		// last restartpoint, not that of its log: once it runs, it can say more. A
+		// backup's names that of the primary that it was made of.
 		t.note("timeline=%d?", tl)
 		t.work(Start{Standby: true, Up: from})
 	case left && r.End != 0 && r.End <= at:

@@ -127,8 +127,15 @@ func (s *Server) allowed(up pg.Upstream) error {
 	return nil
 }
 
-// Whole says that the data, which were copied, have caught up with a leader.
-func (s *Server) Whole(context.Context) error { return remove(s.beside(copiedFile)) }
+// Whole says that the data, which were copied, have caught up with a leader. Those that
+// fetch log out of a repository do not from here on, and count as a copy until they are
+// found to have caught up once more: what they confirm a leader comes from that leader.
+func (s *Server) Whole(ctx context.Context) error {
+	if s.fetching() != "" {
+		return s.unfetch(ctx)
+	}
+	return remove(s.beside(copiedFile))
+}
 
 func (s *Server) copied() bool {
 	_, err := os.Lstat(s.beside(copiedFile))

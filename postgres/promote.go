@@ -40,6 +40,11 @@ func (s *Server) Promote(ctx context.Context, tl pg.Timeline) error {
 	case !s.signalled(): // a promotion takes it away
 		return fmt.Errorf("promote: %w", ErrNotStandby)
 	}
+	if s.fetching() != "" { // a copy that nobody stands above: what it has not fetched it does without
+		if err := s.unfetch(ctx); err != nil {
+			return fmt.Errorf("promote: %w", err)
+		}
+	}
 	if err := s.reserve(tl); err != nil {
 		return fmt.Errorf("promote: %w", err)
 	}

@@ -289,6 +289,9 @@ func (s *Server) writeFollowing(up *pg.Upstream) error {
 			}
 		}
 		settings = conf.Following(s.node, *up, s.beside("pgpass"))
+		if command := s.fetching(); command != "" && up.Name != "" {
+			settings["restore_command"] = command
+		}
 	}
 	return s.write(s.in(conf.Standby), conf.StandbyText(settings), 0o600)
 }

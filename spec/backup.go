@@ -12,16 +12,19 @@ import (
 
 // Backup is a member's repository of backups and WAL, in pgBackRest's format.
 type Backup struct {
-	Repo    string   `json:"repo"`             // its directory, on the member's disk or in Bucket; "": the member keeps none
-	Config  string   `json:"config"`           // file for pgBackRest's commands on it
-	Spool   string   `json:"spool"`            // directory of what is pushed ahead of the archiver
-	Listen  string   `json:"listen"`           // host:port where other members read it and backups are asked for
-	First   bool     `json:"first"`            // a cluster without a backup makes one by itself
-	Copies  int      `json:"copies"`           // members that hold each backup, the one that made it among them; of a bucket 1
-	Times   []string `json:"times"`            // when more are made; BackupTime reads a line
-	Drill   string   `json:"drill,omitempty"`  // when a restore is rehearsed, five fields of cron(5); "": when a person asks
-	Members []Holder `json:"members"`          // every member with a repository, by pg_seq
-	Number  int      `json:"number,omitempty"` // of the repository, if it is one of several: 0 stands for the first
+	Repo    string   `json:"repo"`            // its directory, on the member's disk or in Bucket; "": the member keeps none
+	Config  string   `json:"config"`          // file for pgBackRest's commands on it
+	Spool   string   `json:"spool"`           // directory of what is pushed ahead of the archiver
+	Listen  string   `json:"listen"`          // host:port where other members read it and backups are asked for
+	First   bool     `json:"first"`           // a cluster without a backup makes one by itself
+	Copies  int      `json:"copies"`          // members that hold each backup, the one that made it among them; of a bucket 1
+	Times   []string `json:"times"`           // when more are made; BackupTime reads a line
+	Drill   string   `json:"drill,omitempty"` // when a restore is rehearsed, five fields of cron(5); "": when a person asks
+	Members []Holder `json:"members"`         // every member with a repository, by pg_seq
+	// Replicas are the ways in which a new member gets its data, the first first, as
+	// Patroni's create_replica_methods names them; none: basebackup.
+	Replicas []string `json:"replicas,omitempty"`
+	Number   int      `json:"number,omitempty"` // of the repository, if it is one of several: 0 stands for the first
 	Repository
 	More []Further `json:"more,omitempty"` // other repositories, which have all that the first one has
 }
@@ -334,7 +337,9 @@ type Backups struct {
 	Copies int      `json:"copies"`
 	Times  []string `json:"times"`
 	Drill  string   `json:"drill,omitempty"`
-	Path   string   `json:"path,omitempty"` // in the bucket
+	// Replicas are the ways in which a new member gets its data; none: basebackup.
+	Replicas []string `json:"replicas,omitempty"`
+	Path     string   `json:"path,omitempty"` // in the bucket
 	Repository
 	More []Further `json:"more,omitempty"` // other repositories
 }
@@ -347,6 +352,12 @@ func (b Backups) Repositories() []Repository {
 	}
 	return all
 }
+
+// Ways in which a new member gets its data, by Patroni's names.
+const (
+	CopyBase       = "basebackup"
+	CopyRepository = "pgbackrest"
+)
 
 // BackupTimes are the default: a full one on Sundays, on other days what has
 // changed since, at an hour when most sleep.

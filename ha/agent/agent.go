@@ -133,7 +133,7 @@ func Self(n spec.Node) ha.Self {
 		Name: n.Member, Host: n.Address, Port: n.Postgres.Port, Version: Compatible, Tags: n.Agent.Tags,
 		ConnURL: "postgres://" + net.JoinHostPort(n.Address, strconv.Itoa(n.Postgres.Port)) + "/postgres",
 		APIURL:  scheme + net.JoinHostPort(n.Address, port) + "/patroni",
-		Founder: n.Agent.Founder, Config: first(n.Agent),
+		Founder: n.Agent.Founder, Config: first(n.Agent), Copies: n.Backup.Replicas,
 	}
 }
 

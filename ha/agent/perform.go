@@ -22,6 +22,9 @@ type Server interface {
 	Look(ctx context.Context) pg.Status
 	Init(ctx context.Context) error
 	Clone(ctx context.Context, from pg.Upstream, progress func(done, total int64)) error
+	// Restore brings a backup of the system back from a repository, to go on from as a
+	// standby, and says which.
+	Restore(ctx context.Context, system pg.SystemID, progress func(done, total int64)) (from string, err error)
 	Rewind(ctx context.Context, from pg.Upstream) error
 	Recover(ctx context.Context) error
 	Start(ctx context.Context, up *pg.Upstream) error
@@ -72,7 +75,11 @@ func Perform(ctx context.Context, s Server, action ha.Action, progress func(done
 	case ha.Initdb:
 		err = s.Init(ctx)
 	case ha.Clone:
-		err = s.Clone(ctx, a.From, progress)
+		if a.Repository {
+			e.Path, err = s.Restore(ctx, a.System, progress)
+		} else {
+			err = s.Clone(ctx, a.From, progress)
+		}
 	case ha.Rewind:
 		err = s.Rewind(ctx, a.From)
 	case ha.Recover:

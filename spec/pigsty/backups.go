@@ -32,6 +32,7 @@ func (r *reader) backups(s *server, secrets map[string]secret.Text) spec.Backups
 		r.repositories(s, &b, secrets)
 		b.Stream = r.stream(s)
 		b.Drill = r.drill(s)
+		b.Replicas = r.replicas(s, b)
 		switch text := s.text("pgbackrest_queue_max"); text {
 		case "auto":
 		case "off", "false":
@@ -57,6 +58,33 @@ func (r *reader) drill(s *server) string {
 		r.find(spec.Problem, s.line("pgbackrest_drill"), "pgbackrest_drill is "+quote(text), "write five fields of cron, like '"+spec.DrillTime+"' for Saturdays at four, or off")
 	}
 	return text
+}
+
+// replicas is how a new member gets its data. Where all reach the repository a backup
+// is the second way, if no base backup can be had, as Pigsty has it.
+func (r *reader) replicas(s *server, b spec.Backups) []string {
+	v := s.get("pg_create_replica_methods")
+	var ways []string
+	switch {
+	case v == nil || v.kind != listKind && v.String() == "auto":
+		if slices.ContainsFunc(b.Repositories(), spec.Repository.Shared) {
+			return []string{spec.CopyBase, spec.CopyRepository}
+		}
+		return nil
+	case v.kind == listKind:
+		for _, e := range v.list {
+			ways = append(ways, e.String())
+		}
+	default:
+		ways = []string{v.String()}
+	}
+	for i, w := range ways {
+		if w != spec.CopyBase && w != spec.CopyRepository || slices.Contains(ways[:i], w) {
+			r.find(spec.Problem, s.line("pg_create_replica_methods"), "pg_create_replica_methods has "+quote(w), "name "+spec.CopyRepository+" and "+spec.CopyBase+", each once, in the order in which they are to be tried")
+			return nil
+		}
+	}
+	return ways
 }
 
 // stream is how the end of the log comes into the repository.

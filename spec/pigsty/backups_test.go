@@ -70,6 +70,31 @@ func TestDrillTimes(t *testing.T) {
 	}
 }
 
+// How a new member gets its data is a list in the order in which the ways are tried.
+func TestReplicaMethods(t *testing.T) {
+	for lines, want := range map[string]string{
+		"": "[]",
+		"pg_create_replica_methods: [pgbackrest, basebackup]":             "[pgbackrest basebackup]",
+		"pg_create_replica_methods: pgbackrest":                           "[pgbackrest]",
+		"pg_create_replica_methods: [basebackup, wal_e]":                  "!wal_e",
+		"pg_create_replica_methods: [basebackup, basebackup]":             "!each once",
+		"pgbackrest_method: lab\npgbackrest_repo: " + lab:                 "[basebackup pgbackrest]",
+		"pgbackrest_enabled: false\npg_create_replica_methods: pgbackrest": "[]",
+	} {
+		w := Read("x.yml", []byte(with(strings.Split(lines, "\n")...)))
+		err := w.Err()
+		if bad, is := strings.CutPrefix(want, "!"); is {
+			if err == nil || !strings.Contains(fmt.Sprint(w.Findings), bad) {
+				t.Errorf("%s: %v, want a problem with %q; found %v", lines, err, bad, w.Findings)
+			}
+			continue
+		}
+		if got := fmt.Sprint(w.Clusters[0].Backup.Replicas); err != nil || got != want {
+			t.Errorf("%s: %s, want %s; %v", lines, got, want, err)
+		}
+	}
+}
+
 // How much WAL may wait is said by one key: as much as is free beside it, if nobody
 // says it.
 func TestQueue(t *testing.T) {
@@ -99,7 +124,10 @@ func TestRepository(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := w.Clusters[0]
-	want := spec.Backups{On: true, First: true, Copies: 2, Path: "/pgbackrest", Times: spec.BackupTimes(), Drill: spec.DrillTime}
+	want := spec.Backups{
+		On: true, First: true, Copies: 2, Path: "/pgbackrest", Times: spec.BackupTimes(), Drill: spec.DrillTime,
+		Replicas: []string{spec.CopyBase, spec.CopyRepository},
+	}
 	want.Repository = spec.Repository{
 		Bucket: spec.Bucket{Name: "pgsql", Endpoint: "s3.lab", Region: "r", PathStyle: true, Port: 9000, CAFile: "/etc/ca.crt"},
 		Cipher: "aes-256-cbc", Full: 14, ByTime: true, BundleSize: 128 << 20,

@@ -77,7 +77,7 @@ target    pg_dns_target
 link      pg_vip_interface
 encoding  pg_encoding
 locale    pg_locale
-methods   pgbackrest_method
+methods   pgbackrest_method pg_create_replica_methods
 times     pgbackrest_drill
 queue     pgbackrest_queue_max
 repositories pgbackrest_repo

@@ -24,6 +24,7 @@ users: [{ name: demo }]
 databases: [{ name: demo, owner: demo }]
 template: tiny
 libs: ''
+create_replica_methods: [pgbackrest, basebackup]
 backup_method: lab
 backup_repositories:
   lab: { type: s3, path: /pgbackrest, s3_bucket: pgsql, s3_endpoint: localhost, s3_region: %s, s3_key: %s, s3_key_secret: %s, s3_uri_style: path,
@@ -50,6 +51,14 @@ backup_repositories:
 	was := time.Now().UTC().Format("2006-01-02 15:04:05.000+00")
 	w.pause(100 * time.Millisecond)
 	w.in("one", "update moments set word = 'gone'")
+
+	// The other member is made anew out of the bucket, and streams on.
+	other := w.replica()
+	w.reinit(other)
+	if log := w.agentLog(other); !strings.Contains(log, "database system restored from a repository") || !strings.Contains(log, "of bucket pgsql at localhost") {
+		t.Errorf("%s was not made out of the bucket, or does not say so", other.Member)
+	}
+	w.until("the member has what came after the backup", func() bool { return w.asOwner(other, "demo", "select word from moments") == "gone" })
 
 	second := "one-1"
 	if first == second {

@@ -141,6 +141,11 @@ func (m *modelled) Clone(_ context.Context, from pg.Upstream, progress func(done
 	return err
 }
 
+func (m *modelled) Restore(_ context.Context, system pg.SystemID, progress func(done, total int64)) (string, error) {
+	_, from, err := m.work(ha.Clone{Repository: true, System: system}, progress)
+	return from, err
+}
+
 func (m *modelled) Rewind(_ context.Context, from pg.Upstream) error {
 	return m.do(ha.Rewind{From: from})
 }

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"howdah/pg"
+	"howdah/spec"
 )
 
 // The data directory: made, copied, rewound.
@@ -42,6 +43,29 @@ func (s *server) clone(from pg.Upstream) string {
 	s.control.MinEnd, s.control.MinEndTL = u.end, u.branch.tl
 	s.branch, s.end, s.newest, s.slots, s.spare = u.branch, u.end, u.newest, nil, nil
 	s.w.say("%s: cloned from %s", s.n.name, from.Name)
+	return ""
+}
+
+// restored is clone of what a repository has: as the source was some time ago, by its
+// archive, which is there whether or not the source can be reached.
+func (s *server) restored(from pg.Upstream) string {
+	n := s.w.node(from.Name)
+	if n == nil || n.server.data != pg.DataPresent || n.server.recovering || s.w.chance(0.2) {
+		return "no backup"
+	}
+	u := n.server
+	oldest := u.branch
+	for oldest.parent != nil {
+		oldest = oldest.parent
+	}
+	s.w.Stats.Restored++
+	s.data, s.signal, s.label = pg.DataPresent, true, true
+	s.position(u.branch, max(oldest.first, u.end-pg.LSN(s.w.rng.IntN(1000000))))
+	s.control = pg.Control{
+		State: pg.ControlInProduction, System: u.control.System, Timeline: s.branch.tl, Checkpoint: s.end, Redo: s.end,
+	}
+	s.newest, s.slots, s.spare = s.branch.tl, nil, nil
+	s.w.say("%s: restored a backup of %s as of %s on timeline %d", s.n.name, from.Name, s.end, s.branch.tl)
 	return ""
 }
 
@@ -95,4 +119,13 @@ func (s *server) rewind(from pg.Upstream) string {
 	}
 	s.signal, s.label, s.slots, s.spare = true, false, nil, nil
 	return ""
+}
+
+// copies is how members of this world get their data from others: in some worlds out
+// of a repository first.
+func (w *World) copies() []string {
+	if w.Seed%4 == 2 {
+		return []string{spec.CopyRepository, spec.CopyBase}
+	}
+	return nil
 }

@@ -173,7 +173,7 @@ func (n *node) startAgent() {
 		Self: ha.Self{
 			Name: n.name, Host: n.host, Port: 5432, Version: cluster.PatroniVersion,
 			ConnURL: "postgres://" + n.host + ":5432/postgres", APIURL: "http://" + n.host + ":8008/patroni",
-			Config: n.w.begins(),
+			Config: n.w.begins(), Copies: n.w.copies(),
 		},
 		Timers: t, Hands: n, Log: silent, Grant: n.given,
 	}

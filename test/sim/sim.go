@@ -73,6 +73,7 @@ type Stats struct {
 	Seen                   int // rows that a start brought up unacknowledged, and a client found
 	Cancelled              int // rows whose wait for standbys was cancelled
 	Rewinds, Clones, Aside int
+	Restored               int // of the copies, those that began with a backup
 	Needless               int // rewinds or copies of a server that had not diverged
 	Collisions             int // two branches of one timeline number (known, W20)
 	Simulated              time.Duration

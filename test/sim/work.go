@@ -48,7 +48,7 @@ func (s *server) work(a ha.Action, progress func(done, total int64), done func(l
 		s.data = pg.DataPartial
 		in(w.draw(time.Second, 3*time.Second), func() { s.initdb(); end("") })
 	case ha.Clone:
-		if s.data == pg.DataPresent || s.data == pg.DataUnreadable || s.proc != pg.ProcessNone || s.refuses(a.From) {
+		if s.data == pg.DataPresent || s.data == pg.DataUnreadable || s.proc != pg.ProcessNone || !a.Repository && s.refuses(a.From) {
 			refuse("data is present, or refused")
 			break
 		}
@@ -58,7 +58,13 @@ func (s *server) work(a ha.Action, progress func(done, total int64), done func(l
 		if u := s.source(a.From); u != nil {
 			in(d/2, func() { progress(int64(u.end/2), int64(u.end)) })
 		}
-		in(d, func() { end(s.clone(a.From)) })
+		in(d, func() {
+			if a.Repository {
+				end(s.restored(a.From))
+			} else {
+				end(s.clone(a.From))
+			}
+		})
 	case ha.Rewind:
 		err := s.rewindable(a.From)
 		if s.refuses(a.From) {
