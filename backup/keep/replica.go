@@ -91,6 +91,10 @@ func replicaFrom(ctx context.Context, n spec.Node, system pg.SystemID) (Replica,
 		case err != nil:
 			why = "backup " + b.Label + ": " + err.Error()
 			continue
+		case slices.ContainsFunc(p.Manifest.Targets, func(t repo.Target) bool { return t.Tablespace != "" }):
+			// What a restore that failed leaves there would be in every later copy's way.
+			why = "backup " + b.Label + " has tablespaces, of which only a base backup is made"
+			continue
 		case !p.Whole() || p.Last[8:] < b.ArchiveStop[8:]:
 			why = "backup " + b.Label + " lacks WAL from " + cmp.Or(p.Missing, b.ArchiveStop) + " on"
 			continue
