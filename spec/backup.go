@@ -21,6 +21,7 @@ type Backup struct {
 	Times   []string `json:"times"`           // when more are made; BackupTime reads a line
 	Drill   string   `json:"drill,omitempty"` // when a restore is rehearsed, five fields of cron(5); "": when a person asks
 	Members []Holder `json:"members"`         // every member with a repository, by pg_seq
+	Rate    int64    `json:"rate,omitempty"`  // bytes of the cluster that a backup reads in a second at most; 0: as many as come
 	// Replicas are the ways in which a new member gets its data, the first first, as
 	// Patroni's create_replica_methods names them; none: basebackup.
 	Replicas []string `json:"replicas,omitempty"`
@@ -337,6 +338,7 @@ type Backups struct {
 	Copies int      `json:"copies"`
 	Times  []string `json:"times"`
 	Drill  string   `json:"drill,omitempty"`
+	Rate   int64    `json:"rate,omitempty"` // bytes of the cluster that a backup reads in a second at most; 0: as many as come
 	// Replicas are the ways in which a new member gets its data; none: basebackup.
 	Replicas []string `json:"replicas,omitempty"`
 	Path     string   `json:"path,omitempty"` // in the bucket

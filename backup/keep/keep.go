@@ -564,7 +564,7 @@ func patient(ctx context.Context, do func() error) error {
 func (k *Keeper) take(ctx context.Context, kind repo.Type, progress func(done, total int64)) (repo.Backup, error) {
 	keep := policy(k.node)
 	return k.desk.Backup(ctx, take.Backup{
-		Type: kind, Coding: codingBackup, Workers: workers(), Fast: true,
+		Type: kind, Coding: codingBackup, Workers: workers(), Rate: k.node.Backup.Rate, Fast: true,
 		Annotation: map[string]string{"howdah": k.node.Member},
 		Bundle:     true, BundleSize: cmp.Or(k.node.Backup.BundleSize, bundleSize), BundleLimit: cmp.Or(k.node.Backup.BundleLimit, bundleLimit),
 		ArchiveCheck: true, ArchiveCommand: true, Wait: archiveWait, Progress: progress,

@@ -35,6 +35,7 @@ type copier struct {
 	limit   int64 // larger files are stored alone
 	voice   stanza.Voice
 	again   bool // compare with the prior by content
+	pace    *pace
 
 	progress func(done, total int64)
 	done     atomic.Int64 // bytes of total that were read
@@ -120,7 +121,7 @@ func (c *copier) alone(ctx context.Context, f *repo.File) error {
 	name, _, _ := c.m.Object(c.s.Name, f)
 	var sealed repo.Sealed
 	err = c.put(ctx, name, func(w io.Writer) (err error) {
-		sealed, err = stanza.Seal(w, c.coding, func(w io.Writer) error { return p.read(source, w) })
+		sealed, err = stanza.Seal(w, c.coding, func(w io.Writer) error { return p.read(c.pace.reader(ctx, source), source, w) })
 		return err
 	})
 	if err != nil {
@@ -162,7 +163,7 @@ func (c *copier) together(ctx context.Context, n int64, files []*repo.File) erro
 				p.empty()
 				continue
 			}
-			sealed, err := stanza.Seal(w, c.coding, func(w io.Writer) error { return p.read(source, w) })
+			sealed, err := stanza.Seal(w, c.coding, func(w io.Writer) error { return p.read(c.pace.reader(ctx, source), source, w) })
 			source.Close()
 			if err != nil {
 				return fmt.Errorf("%s: %w", f.Name, err)
@@ -250,7 +251,7 @@ func (c *copier) probe(f *repo.File) *probe {
 
 // unchanged says that the prior backup's copy has the same content, where
 // that is to be found out by reading.
-func (p *probe) unchanged(context.Context) (bool, error) {
+func (p *probe) unchanged(ctx context.Context) (bool, error) {
 	if !p.c.again || p.f.Reference == "" {
 		return false, nil
 	}
@@ -263,17 +264,17 @@ func (p *probe) unchanged(context.Context) (bool, error) {
 	}
 	defer source.Close()
 	h := sha1.New()
-	n, err := io.Copy(h, io.LimitReader(source, p.f.Size))
+	n, err := io.Copy(h, io.LimitReader(p.c.pace.reader(ctx, source), p.f.Size))
 	return err == nil && n == p.f.Size && hex.EncodeToString(h.Sum(nil)) == p.f.Checksum, err
 }
 
-// read hands the file to w, page by page where there are pages.
-func (p *probe) read(source *os.File, w io.Writer) error {
+// read hands what in reads of the file source to w, page by page where there are pages.
+func (p *probe) read(in io.Reader, source *os.File, w io.Writer) error {
 	buffer := buffers.Get().(*[]byte)
 	defer buffers.Put(buffer)
 	left, at := p.f.Size, int64(0)
 	for left > 0 {
-		n, err := io.ReadFull(source, (*buffer)[:min(left, int64(len(*buffer)))])
+		n, err := io.ReadFull(in, (*buffer)[:min(left, int64(len(*buffer)))])
 		if p.pages {
 			p.check(source, (*buffer)[:n], at)
 		}

@@ -30,6 +30,7 @@ type Backup struct {
 	Type       repo.Type
 	Coding     repo.Coding // without a pass phrase
 	Workers    int
+	Rate       int64 // bytes of the cluster that are read in a second, by all workers together; 0: as many as come
 	Delta      bool  // find what changed by content
 	Pages      *bool // prove page checksums; nil: if the cluster has them
 	Fast       bool  // an immediate checkpoint
@@ -235,7 +236,7 @@ func (b Backup) copy(ctx context.Context, m, prior *repo.Manifest, info repo.Bac
 	}
 	c := copier{
 		s: s, m: m, sources: w.sources, pages: *m.Options.ChecksumPage, workers: b.Workers, bundle: m.Bundle, size: b.BundleSize,
-		limit: b.BundleLimit, voice: b.Voice, again: again,
+		limit: b.BundleLimit, voice: b.Voice, again: again, pace: newPace(b.Rate),
 		coding: repo.Coding{Compress: repo.Compression(m.Options.CompressType), Level: int(*m.Options.Level), Pass: m.Cipher},
 	}
 	var changed []*repo.File

@@ -234,6 +234,9 @@ func (c Cluster) backups(vars *fields) {
 	if b.Stream.Size > 0 {
 		vars.add("pgbackrest_stream_size", strconv.FormatInt(b.Stream.Size, 10))
 	}
+	if b.Rate > 0 {
+		vars.add("pgbackrest_rate", strconv.FormatInt(b.Rate, 10))
+	}
 	if len(b.Replicas) > 0 && !b.Shared() && len(b.More) == 0 {
 		vars.add("pg_create_replica_methods", texts(b.Replicas))
 	}

@@ -74,11 +74,11 @@ func TestDrillTimes(t *testing.T) {
 func TestReplicaMethods(t *testing.T) {
 	for lines, want := range map[string]string{
 		"": "[]",
-		"pg_create_replica_methods: [pgbackrest, basebackup]":             "[pgbackrest basebackup]",
-		"pg_create_replica_methods: pgbackrest":                           "[pgbackrest]",
-		"pg_create_replica_methods: [basebackup, wal_e]":                  "!wal_e",
-		"pg_create_replica_methods: [basebackup, basebackup]":             "!each once",
-		"pgbackrest_method: lab\npgbackrest_repo: " + lab:                 "[basebackup pgbackrest]",
+		"pg_create_replica_methods: [pgbackrest, basebackup]":              "[pgbackrest basebackup]",
+		"pg_create_replica_methods: pgbackrest":                            "[pgbackrest]",
+		"pg_create_replica_methods: [basebackup, wal_e]":                   "!wal_e",
+		"pg_create_replica_methods: [basebackup, basebackup]":              "!each once",
+		"pgbackrest_method: lab\npgbackrest_repo: " + lab:                  "[basebackup pgbackrest]",
 		"pgbackrest_enabled: false\npg_create_replica_methods: pgbackrest": "[]",
 	} {
 		w := Read("x.yml", []byte(with(strings.Split(lines, "\n")...)))
@@ -92,6 +92,20 @@ func TestReplicaMethods(t *testing.T) {
 		if got := fmt.Sprint(w.Clusters[0].Backup.Replicas); err != nil || got != want {
 			t.Errorf("%s: %s, want %s; %v", lines, got, want, err)
 		}
+	}
+}
+
+// What a backup may read in a second is a size, and all that comes if nobody says it.
+func TestRate(t *testing.T) {
+	for line, want := range map[string]int64{"": 0, "pgbackrest_rate: 50MB": 50 << 20, "pgbackrest_rate: 0": 0} {
+		w := Read("x.yml", []byte(with(line)))
+		if err := w.Err(); err != nil || w.Clusters[0].Backup.Rate != want {
+			t.Errorf("%s: %d, want %d; %v", line, w.Clusters[0].Backup.Rate, want, err)
+		}
+	}
+	w := Read("x.yml", []byte(with("pgbackrest_rate: fast")))
+	if w.Err() == nil {
+		t.Errorf("fast is a rate; found %v", w.Findings)
 	}
 }
 

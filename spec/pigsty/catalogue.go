@@ -59,7 +59,7 @@ io        pg_io_method
 bytes     pg_rpo
 rto       pg_rto
 interval  pg_delay pgbackrest_stream_interval
-size      pgbackrest_stream_size
+size      pgbackrest_stream_size pgbackrest_rate
 pwdenc    pg_pwd_enc
 dest      pg_default_service_dest
 strings   pg_default_privileges pg_default_schemas node_firewall_intranet
