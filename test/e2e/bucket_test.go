@@ -53,12 +53,12 @@ backup_repositories:
 	w.in("one", "update moments set word = 'gone'")
 
 	// The other member is made anew out of the bucket, and streams on.
-	other := w.replica()
-	w.reinit(other)
-	if log := w.agentLog(other); !strings.Contains(log, "database system restored from a repository") || !strings.Contains(log, "of bucket pgsql at localhost") {
-		t.Errorf("%s was not made out of the bucket, or does not say so", other.Member)
+	replica := w.replica()
+	w.reinit(replica)
+	if log := w.agentLog(replica); !strings.Contains(log, "database system restored from a repository") || !strings.Contains(log, "of bucket pgsql at localhost") {
+		t.Errorf("%s was not made out of the bucket, or does not say so", replica.Member)
 	}
-	w.until("the member has what came after the backup", func() bool { return w.asOwner(other, "demo", "select word from moments") == "gone" })
+	w.until("the member has what came after the backup", func() bool { return w.asOwner(replica, "demo", "select word from moments") == "gone" })
 
 	second := "one-1"
 	if first == second {
