@@ -204,9 +204,58 @@ func like(steps []plan.Step) int {
 // batch takes steps at once, and says whether it could.
 func (r *run) batch(ctx context.Context, steps []plan.Step) bool {
 	conn, err := r.at(ctx, steps[0].Database)
-	if err != nil {
+	if err != nil || !r.oneTransaction(ctx, conn, steps) {
 		return false
 	}
+	r.taken(steps)
+	return true
+}
+
+// roles takes the makings of roles that steps begin with, and returns what is left. A
+// server checks each password for a millisecond or more of processor, so they are made
+// through as many sessions as there are processors: none depends on another.
+func (r *run) roles(ctx context.Context, steps []plan.Step) (left []plan.Step) {
+	n := slices.IndexFunc(steps, func(s plan.Step) bool {
+		return !s.Makes || !strings.HasPrefix(s.Object, "role ") || like([]plan.Step{s}) == 0
+	})
+	if n < 0 {
+		n = len(steps)
+	}
+	if n <= together {
+		return steps
+	}
+	parts := slices.Collect(slices.Chunk(steps[:n], together))
+	took := make([]bool, len(parts))
+	idle := make(chan *pgconn.PgConn, len(parts)) // sessions that are open
+	side(len(parts), func(i int) {
+		var conn *pgconn.PgConn
+		select {
+		case conn = <-idle:
+		default:
+			var err error
+			if conn, err = r.session(ctx, "postgres"); err != nil {
+				return
+			}
+		}
+		took[i] = r.oneTransaction(ctx, conn, parts[i])
+		idle <- conn
+	})
+	close(idle)
+	for conn := range idle {
+		conn.Close(context.WithoutCancel(ctx))
+	}
+	for i, part := range parts {
+		if took[i] {
+			r.taken(part)
+		} else {
+			left = append(left, part...) // to be tried one by one
+		}
+	}
+	return append(left, steps[n:]...)
+}
+
+// oneTransaction takes steps at once, and says whether it could.
+func (r *run) oneTransaction(ctx context.Context, conn *pgconn.PgConn, steps []plan.Step) bool {
 	var all []string
 	for _, s := range steps {
 		for _, st := range s.SQL {
@@ -217,21 +266,25 @@ func (r *run) batch(ctx context.Context, steps []plan.Step) bool {
 			all = append(all, text)
 		}
 	}
-	if do(ctx, conn, strings.Join(all, ";\n"), statement) != nil {
-		return false
-	}
+	return do(ctx, conn, strings.Join(all, ";\n"), statement) == nil
+}
+
+// taken tells of steps that were taken.
+func (r *run) taken(steps []plan.Step) {
 	for _, s := range steps {
 		if r.After != nil {
 			r.After(s, nil)
 		}
 		r.report.Done = append(r.report.Done, s.Done())
 	}
-	return true
 }
 
 // take takes steps in their order.
 func (r *run) take(ctx context.Context, steps []plan.Step) error {
 	r.derive(steps)
+	if r.Before == nil {
+		steps = r.roles(ctx, steps)
+	}
 	for batched := 0; len(steps) > 0; steps = steps[1:] {
 		s := steps[0]
 		if n := like(steps); batched == 0 && n > 1 && r.Before == nil && len(r.failed) == 0 {

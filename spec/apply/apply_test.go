@@ -276,6 +276,35 @@ func TestOneFailureKeepsTheOthersFromNothing(t *testing.T) {
 	}
 }
 
+// Of many roles, which are made side by side, one that can not be is told, and each
+// of the others is there once, also those that shared a transaction with it.
+func TestManyRolesOfWhichOneFails(t *testing.T) {
+	s := testpg.Start(t, testpg.Primary())
+	o := Order{Cluster: "test", Connect: connect(s)}
+	const n = 3*together + 7
+	for i := range n {
+		o.Objects.Roles = append(o.Objects.Roles, spec.Role{Name: fmt.Sprintf("many%03d", i), Comment: "one of them"})
+	}
+	o.Objects.Roles[together+3].Parameters = map[string]string{"work_mem": "much"}
+	told := map[string]int{}
+	o.After = func(s plan.Step, err error) { told[fmt.Sprint(err == nil, s.Object)]++ }
+	report, err := Run(t.Context(), o)
+	if problem.Code(err) != "provision-failed" || !strings.Contains(err.Error(), "make role many067: invalid value") || strings.Contains(err.Error(), "exists") {
+		t.Fatalf("got %v", err)
+	}
+	if len(report.Done) != n-1 || len(told) != n || told["falserole many067"] != 1 || told["truerole many066"] != 1 {
+		t.Errorf("%d of %d were made; heard %v", len(report.Done), n-1, told)
+	}
+	if got := s.Query("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'many%'"); got != strconv.Itoa(n-1) {
+		t.Errorf("%s roles are there, want %d", got, n-1)
+	}
+	delete(o.Objects.Roles[together+3].Parameters, "work_mem")
+	if report, err = Run(t.Context(), o); err != nil || len(report.Done) != 1 {
+		t.Errorf("corrected: %q, %v", report.Done, err)
+	}
+	empty(t, o)
+}
+
 // A server that goes away ends the work with ErrLost: whoever knows where the
 // primary is begins again there.
 func TestALostServerIsLost(t *testing.T) {
