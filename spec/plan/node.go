@@ -38,6 +38,16 @@ func Node(was *spec.Node, want spec.Node, contexts map[string]string) Plan {
 		s.Risk, s.Why = Restart, "its gateway starts anew: the sessions through it end"
 		add(s)
 	}
+	kept := want.Backup
+	kept.Times, kept.Drill, kept.Full, kept.ByTime = was.Backup.Times, was.Backup.Drill, was.Backup.Full, was.Backup.ByTime
+	if changed := schedule(was.Backup, want.Backup); len(changed) > 0 && was.Backup.Repo != "" && want.Backup.Repo != "" {
+		add(Step{
+			What: "set " + names(changed) + " of " + object, Risk: Safe, Settings: changed,
+			Why: "what may wait starts anew",
+		})
+	} else {
+		kept = want.Backup
+	}
 	pool := was.Pool
 	pool.HBA = want.Pool.HBA // told already
 	var gateway, agent, jobs, observe, store []string
@@ -54,7 +64,7 @@ func Node(was *spec.Node, want spec.Node, contexts map[string]string) Plan {
 		{"users and databases of the pool", &gateway, Pooled(was.Objects), Pooled(want.Objects)},
 		{"jobs", &jobs, was.Jobs, want.Jobs},
 		{"name server", &jobs, was.DNS, want.DNS},
-		{"backup", &jobs, was.Backup, want.Backup},
+		{"backup", &jobs, was.Backup, kept},
 		{"logs", &jobs, was.Logs, want.Logs},
 		{"store of metrics", &observe, was.Observe, want.Observe},
 		{"REST", &agent, was.Agent.REST, want.Agent.REST},
@@ -88,6 +98,30 @@ func Node(was *spec.Node, want spec.Node, contexts map[string]string) Plan {
 		}
 	}
 	return p
+}
+
+// schedule is what differs of when backups are made, how many stay, and when a restore
+// is rehearsed, by the inventory's names.
+func schedule(was, want spec.Backup) (changed []Setting) {
+	retention := func(b spec.Backup) string {
+		switch {
+		case b.Full == 0:
+			return "all"
+		case b.ByTime:
+			return strconv.Itoa(b.Full) + " days"
+		}
+		return strconv.Itoa(b.Full) + " full"
+	}
+	for _, s := range []Setting{
+		{"pg_crontab", strings.Join(was.Times, "; "), strings.Join(want.Times, "; ")},
+		{"pgbackrest_drill", was.Drill, want.Drill},
+		{"retention_full", retention(was), retention(want)},
+	} {
+		if s.From != s.To {
+			changed = append(changed, s)
+		}
+	}
+	return changed
 }
 
 // rest is a description without what Node tells in particular, and without what

@@ -536,7 +536,7 @@ func TestBegun(t *testing.T) {
 
 func TestDescriptions(t *testing.T) {
 	contexts := map[string]string{"max_connections": "postmaster", "work_mem": "user"}
-	was := spec.Node{Member: "a-1", Postgres: spec.Postgres{
+	was := spec.Node{Member: "a-1", Backup: spec.Backup{Repo: "/b", Times: []string{"00 01 * * 1 full"}, Repository: spec.Repository{Full: 2}}, Postgres: spec.Postgres{
 		Parameters: map[string]string{"work_mem": "4MB", "gone": "1"},
 		HBA:        []spec.AccessRule{{Lines: []string{"host a", "host b"}}, {Role: "replica", Lines: []string{"host c"}}},
 	}}
@@ -565,6 +565,9 @@ func TestDescriptions(t *testing.T) {
 		}, "change member a-1: users and databases of the pool", Restart},
 		{"databases of the pool", func(n *spec.Node) { n.Objects.Databases = []spec.Database{{Name: "x", PoolSize: new(3)}} }, "change member a-1: users and databases of the pool", Restart},
 		{"settings of the pool", func(n *spec.Node) { n.Pool.Parameters = map[string]string{"query_timeout": "3"} }, "change member a-1: pool", Restart},
+		{"when backups are made", func(n *spec.Node) { n.Backup.Times, n.Backup.Drill = []string{"00 02 * * * full"}, "0 4 * * 6" }, "set pg_crontab, pgbackrest_drill of member a-1", Safe},
+		{"what stays of them, and where", func(n *spec.Node) { n.Backup.ByTime, n.Backup.Copies = true, 3 }, "set retention_full of member a-1\nchange member a-1: backup", Safe},
+		{"no backups", func(n *spec.Node) { n.Backup = spec.Backup{} }, "change member a-1: backup", Safe},
 		{"agent", func(n *spec.Node) { n.Agent.Tags = map[string]any{"nosync": true} }, "change member a-1: tags", Safe},
 		{"something new", func(n *spec.Node) { n.Postgres.Bin = "/elsewhere" }, "change member a-1: what else describes it", Safe},
 		{"what is no node's", func(n *spec.Node) { n.Objects.Schemas = []string{"x"} }, "", Safe},
@@ -575,6 +578,11 @@ func TestDescriptions(t *testing.T) {
 		if whats(p) != tt.want || p.Risk() != tt.risk {
 			t.Errorf("%s: %q, %s; want %q, %s", tt.name, whats(p), p.Risk(), tt.want, tt.risk)
 		}
+	}
+	later := was
+	later.Backup.Times = nil
+	if s := Node(&was, later, nil).Steps; len(s) != 1 || !slices.Equal(s[0].Settings, []Setting{{"pg_crontab", "00 01 * * 1 full", ""}}) {
+		t.Errorf("no backups by themselves: %+v", s)
 	}
 	if p := Node(nil, was, nil); whats(p) != "make member a-1 on host " {
 		t.Errorf("a new one: %s", whats(p))
