@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -61,7 +62,7 @@ func (h House) Declare(ctx context.Context, names ...string) (Declaration, error
 	}
 	for {
 		d.Text = declare.Write(all...)
-		inv, err := parseInventory(written, []byte(d.Text), h.Dir, func(*spec.World) {})
+		inv, err := parseInventory(written, []byte(d.Text), &teller{dir: h.Dir, refuse: errors.New("what a cluster has names no command")}, func(*spec.World) {})
 		if err != nil {
 			return d, err
 		}

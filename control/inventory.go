@@ -37,11 +37,11 @@ type Inventory struct {
 	Text  []byte
 
 	Beside    []string // files that it names by a path from Dir on, which must come along when it is copied
-	Elsewhere []string // what it names that no copy of it would find: env:NAME, file:/absolute
+	Elsewhere []string // what it names that no copy of it would find: env:NAME, file:/absolute, command:PROGRAM
 }
 
 // ReadInventory reads what clusters are declared in a file, and what it names:
-// passwords that are env:NAME or file:PATH, and baselines. An inventory with
+// passwords that are env:NAME, file:PATH or command:PROGRAM ARGUMENTS, and baselines. An inventory with
 // problems is returned with all of them as its error.
 func ReadInventory(path string) (Inventory, error) { return readInventory(path, func(*spec.World) {}) }
 
@@ -61,18 +61,19 @@ func readInventory(path string, judge func(*spec.World)) (Inventory, error) {
 	if err != nil {
 		return Inventory{}, err
 	}
-	return parseInventory(path, text, dir, judge)
+	return parseInventory(path, text, &teller{dir: dir, refuse: ownInventory(path)}, judge)
 }
 
-// parseInventory reads the text of a file in dir.
-func parseInventory(path string, text []byte, dir string, judge func(*spec.World)) (Inventory, error) {
+// parseInventory reads the text of a file in t.dir.
+func parseInventory(path string, text []byte, t *teller, judge func(*spec.World)) (Inventory, error) {
+	dir := t.dir
 	inv := Inventory{World: pigsty.Read(path, text), Dir: dir, Text: text}
 	judge(&inv.World)
 	var missing []string
 	find := func(of string, secrets map[string]secret.Text) {
 		for name, value := range secrets {
 			inv.names(value)
-			found, err := lookUp(value, dir)
+			found, err := t.lookUp(value)
 			if err != nil {
 				missing = append(missing, fmt.Sprintf("%s, %s: %s", of, name, err))
 			}
@@ -122,6 +123,10 @@ func parseInventory(path string, text []byte, dir string, judge func(*spec.World
 
 // names notes what a secret is a reference to.
 func (inv *Inventory) names(s secret.Text) {
+	if command, ok := strings.CutPrefix(s.Reveal(), "command:"); ok {
+		program, _, _ := strings.Cut(strings.TrimSpace(command), " ")
+		inv.Elsewhere = append(inv.Elsewhere, "command:"+program)
+	}
 	if strings.HasPrefix(s.Reveal(), "env:") {
 		inv.Elsewhere = append(inv.Elsewhere, s.Reveal())
 	}
@@ -142,7 +147,14 @@ func (inv *Inventory) beside(path string) {
 }
 
 // lookUp finds a secret that the inventory only names.
-func lookUp(s secret.Text, dir string) (secret.Text, error) {
+func (t *teller) lookUp(s secret.Text) (secret.Text, error) {
+	if command, ok := strings.CutPrefix(s.Reveal(), "command:"); ok {
+		found, err := t.command(command)
+		if err != nil {
+			return s, err
+		}
+		return found, nil
+	}
 	if name, ok := strings.CutPrefix(s.Reveal(), "env:"); ok {
 		value, ok := os.LookupEnv(name)
 		if !ok || value == "" {
@@ -152,7 +164,7 @@ func lookUp(s secret.Text, dir string) (secret.Text, error) {
 	}
 	if path, ok := strings.CutPrefix(s.Reveal(), "file:"); ok {
 		if !filepath.IsAbs(path) {
-			path = filepath.Join(dir, path)
+			path = filepath.Join(t.dir, path)
 		}
 		text, err := os.ReadFile(path)
 		if err != nil {

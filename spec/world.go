@@ -69,7 +69,7 @@ type Cluster struct {
 	Backup    Backups                `json:"backup"`
 	Upstream  Upstream               `json:"upstream,omitzero"` // the cluster that it begins by following; zero: none
 	Objects   Objects                `json:"objects"`
-	Secrets   map[string]secret.Text `json:"-"` // by name; env:NAME and file:PATH are not looked up yet
+	Secrets   map[string]secret.Text `json:"-"` // by name; env:NAME, file:PATH and command:PROGRAM are not looked up yet
 	Settings  []Setting              `json:"settings"`
 }
 

@@ -234,7 +234,7 @@ func (r *reader) repository(s *server, method string, b *spec.Backups, key int, 
 	}
 	for _, key := range []string{"s3_bucket", "s3_endpoint", "s3_region", "s3_key", "s3_key_secret"} {
 		if text(key) == "" {
-			bad("has no "+key, "write it; secrets also as env:NAME or file:PATH")
+			bad("has no "+key, "write it; secrets also as env:NAME, file:PATH or command:PROGRAM")
 		}
 	}
 	b.Path = text("path")

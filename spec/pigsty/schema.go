@@ -68,7 +68,7 @@ func Schema() map[string]any {
 // scalars are the shapes that no table describes.
 var scalars = map[string]any{
 	"text":         map[string]any{"type": []any{"string", "number", "boolean"}},
-	"secret":       map[string]any{"type": []any{"string", "number"}, "description": "a password, what a server stores of one, env:NAME or file:PATH"},
+	"secret":       map[string]any{"type": []any{"string", "number"}, "description": "a password, what a server stores of one, env:NAME, file:PATH or command:PROGRAM ARGUMENTS"},
 	"bool":         map[string]any{"anyOf": []any{map[string]any{"type": "boolean"}, map[string]any{"enum": anys([]string{"yes", "no", "on", "off", "true", "false", "y", "n", "t", "f", "1", "0"})}, map[string]any{"enum": []any{0, 1}}}},
 	"int":          map[string]any{"type": []any{"integer", "string"}},
 	"limit":        between(-1, 1<<31-1),

@@ -188,7 +188,7 @@ func (r *reader) value(n *yaml.Node, depth int) *value {
 		if strings.HasPrefix(n.Tag, "!!") {
 			v.scalar = plainScalar(n.Value)
 		} else {
-			r.bad(n.Line, "the tag %s is not understood; write the value itself, or env:NAME or file:PATH for a secret", n.Tag)
+			r.bad(n.Line, "the tag %s is not understood; write the value itself, or env:NAME, file:PATH or command:PROGRAM for a secret", n.Tag)
 		}
 	case n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle|yaml.TaggedStyle) == 0:
 		v.scalar = plainScalar(n.Value)
