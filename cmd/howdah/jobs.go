@@ -127,6 +127,7 @@ func exporterJob(n spec.Node, log *slog.Logger) lifecycle.Part {
 		e, err := collect.New(collect.Options{
 			URL:      socketOf(n),
 			Load:     collector.Shipped,
+			Guarded:  true,
 			Discover: true, Exclude: []string{"template0", "template1", "postgres"},
 			Ahead: true, Connect: time.Second, Build: exporterBuild(), Log: log,
 		})

@@ -47,6 +47,9 @@ type Options struct {
 	NoCache bool // every scrape asks anew
 	NoIntro bool // nothing is said of the exporter itself
 	Ahead   bool // what the next scrape needs is asked before it comes
+	// Guarded asks what no user of the server can put something of his own in the place
+	// of: names are those of PostgreSQL, and of pg_stat_statements. For a superuser.
+	Guarded bool
 	// Discover has the collectors that are not cluster-wide run in every
 	// database of the server, but the excluded; or in those included alone.
 	Discover         bool

@@ -463,6 +463,32 @@ once: {tags: [cluster], query: "SELECT 1 AS x", metrics: [x: {usage: GAUGE}]}
 	}
 }
 
+// pg_stat_statements is found where inventories put it; what users of the server made
+// is not found by an exporter that asks as the superuser.
+func TestGuarded(t *testing.T) {
+	s := testpg.Start(t, testpg.Primary())
+	s.Query("CREATE FUNCTION public.trap() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+	s.Query("CREATE SCHEMA monitor")
+	s.Query("CREATE EXTENSION pg_stat_statements SCHEMA monitor")
+	const mine = `
+trap: {query: "SELECT trap() AS x", tags: [cluster], metrics: [x: {usage: GAUGE}], timeout: 5}
+told: {query: "SELECT ('pg_stat_statements(boolean)'::regprocedure IS NOT NULL)::int AS x", tags: [cluster], metrics: [x: {usage: GAUGE}], timeout: 5}
+`
+	for guarded, wants := range map[bool][]string{false: {"trap_x", "told_x"}, true: {"told_x"}} {
+		_, web := exporter(t, s, mine, func(o *Options) { o.Guarded = guarded })
+		_, text := get(t, web.URL+"/metrics")
+		var got []string
+		for _, name := range []string{"trap_x", "told_x"} {
+			if families(t, text)[name] != nil {
+				got = append(got, name)
+			}
+		}
+		if !slices.Equal(got, wants) {
+			t.Errorf("guarded %v: %v", guarded, got)
+		}
+	}
+}
+
 func TestNobodyThere(t *testing.T) {
 	o := Options{URL: "postgres://x@/y?host=/nonexistent", Load: collector.Shipped, Log: slog.New(slog.DiscardHandler)}
 	e, err := New(o)

@@ -23,6 +23,7 @@ type database struct {
 	conn    *pgconn.PgConn
 	born    time.Time
 	timeout time.Duration // the connection's statement_timeout
+	path    string        // its search_path, where we set it
 
 	facts   collector.Facts
 	known   bool // facts are those of the server
@@ -88,7 +89,7 @@ func (d *database) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.conn, d.born, d.timeout = conn, time.Now(), 0
+	d.conn, d.born, d.timeout, d.path = conn, time.Now(), 0, ""
 	if !d.e.pooler {
 		// Text of dates as package collector reads it, whatever the role's own settings.
 		if _, _, err := d.ask(ctx, "SET datestyle = ISO; SET timezone = 'UTC'; SET jit = off; SET statement_timeout = "+ms(patience), patience+slack); err != nil {
@@ -116,11 +117,12 @@ func (d *database) learn(ctx context.Context) error {
 	} else {
 		_, rows, err := d.ask(ctx, `SELECT current_setting('server_version_num'), pg_is_in_recovery(), current_database(), current_user,
 			array_to_string(ARRAY(SELECT extname FROM pg_extension ORDER BY 1), E'\n'),
-			array_to_string(ARRAY(SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' ORDER BY 1), E'\n')`, patience)
+			array_to_string(ARRAY(SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' ORDER BY 1), E'\n'),
+			coalesce((SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'pg_stat_statements'), '')`, patience)
 		if err != nil {
 			return err
 		}
-		if len(rows) != 1 || len(rows[0]) != 6 {
+		if len(rows) != 1 || len(rows[0]) != 7 {
 			return fmt.Errorf("%d rows say what the server is", len(rows))
 		}
 		row := rows[0]
@@ -128,6 +130,9 @@ func (d *database) learn(ctx context.Context) error {
 		f.Recovery = string(row[1]) == "t"
 		f.Database, f.User = string(row[2]), string(row[3])
 		f.Extensions, f.Schemas = strings.Split(string(row[4]), "\n"), strings.Split(string(row[5]), "\n")
+		if err := d.find(ctx, string(row[6])); err != nil {
+			return err
+		}
 	}
 	if !d.known || fmt.Sprint(f) != fmt.Sprint(d.facts) {
 		if d.known && (f.Recovery != d.facts.Recovery || f.Version != d.facts.Version) {
@@ -138,6 +143,35 @@ func (d *database) learn(ctx context.Context) error {
 	d.facts, d.known = f, true
 	return nil
 }
+
+// find has names found where they are to be: also in the schema of pg_stat_statements,
+// which inventories do not put on anybody's path. Of a guarded exporter nothing else
+// counts, where there is one only in the main database.
+func (d *database) find(ctx context.Context, statements string) error {
+	path := ""
+	switch {
+	case d.e.o.Guarded && d.main && statements != "":
+		path = "SET search_path = pg_catalog, " + statements + ", pg_temp"
+	case d.e.o.Guarded:
+		path = "SET search_path = pg_catalog, pg_temp"
+	case statements != "":
+		path = "SELECT set_config('search_path', concat_ws(', ', nullif(reset_val, ''), " + quoted(statements) + "), false) FROM pg_settings WHERE name = 'search_path'"
+	}
+	if path == d.path {
+		return nil
+	}
+	said := path
+	if path == "" {
+		said = "RESET search_path"
+	}
+	if _, _, err := d.ask(ctx, said, patience); err != nil {
+		return err
+	}
+	d.path = path
+	return nil
+}
+
+func quoted(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
 
 // poolerVersion reads "PgBouncer 1.24.1" as 12401.
 func poolerVersion(text string) int {
