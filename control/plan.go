@@ -582,7 +582,7 @@ func renew(was *spec.Node, n spec.Node, machine bool) error {
 	if other(was.Gateway, n.Gateway) || other(was.Pool, n.Pool) || !slices.Equal(plan.Pooled(was.Objects), plan.Pooled(n.Objects)) {
 		errs = append(errs, end("gateway", unix.SIGTERM))
 	}
-	if other(was.Jobs, n.Jobs) || other(was.Backup, n.Backup) || other(was.Logs, n.Logs) {
+	if other(was.Jobs, n.Jobs) || other(was.Backup, n.Backup) || other(was.Logs, n.Logs) || other(was.Remotes, n.Remotes) {
 		errs = append(errs, end("jobs", unix.SIGTERM))
 	}
 	if other(was.VIP, n.VIP) {

@@ -97,6 +97,9 @@ func Take(dir, host string, w spec.World, only ...string) ([]spec.Node, error) {
 		}
 	}
 	for i, n := range nodes {
+		if err := reached(n, w); err != nil {
+			return nil, err
+		}
 		if nodes[i], err = write(dir, n, clusterOf(w, n)); err != nil {
 			return nil, err
 		}
@@ -111,6 +114,27 @@ func clusterOf(w spec.World, n spec.Node) spec.Cluster {
 		return spec.Cluster{}
 	}
 	return w.Clusters[i]
+}
+
+// reached writes how servers that are not ours are reached, of which n tells the metrics.
+func reached(n spec.Node, w spec.World) error {
+	if len(n.Remotes) == 0 {
+		return nil
+	}
+	owner, err := node.Account(n.User)
+	if err != nil {
+		return err
+	}
+	if err := directories(n, owner); err != nil {
+		return err
+	}
+	all := map[string]secret.Text{}
+	for _, m := range w.Remotes {
+		if m.Host == n.Host {
+			all[m.Member] = m.URL
+		}
+	}
+	return nodefile.WriteSecrets(n.Remotes[0].URLs, all, owner.UID, owner.GID)
 }
 
 // write makes the node's directories, certificate and description.

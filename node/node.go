@@ -73,7 +73,7 @@ var stages = []string{"jobs", "observe", "etcd", gateway, "dns", "agent", "vip"}
 // because it hands leadership over through the store.
 func Roles(n spec.Node) []Role {
 	var roles []Role
-	if n.Jobs != (spec.Jobs{}) || n.Backup.Repo != "" || n.Logs.Data != "" {
+	if n.Jobs != (spec.Jobs{}) || n.Backup.Repo != "" || n.Logs.Data != "" || len(n.Remotes) > 0 {
 		// It stops last: nothing waits for it.
 		memory := "GOMEMLIMIT=64MiB"
 		if n.Backup.Repo != "" {

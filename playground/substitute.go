@@ -64,6 +64,9 @@ func (s *State) site(o Options, user string) (place.Site, error) {
 			}
 		}
 	}
+	if len(o.World.Remotes) > 0 {
+		s.note("servers of pg_exporters are not asked: they are not this playground's")
+	}
 	s.note("each server counts on %d processors and %d MB of memory, its share of this machine", share.CPU, share.MemoryMB)
 	return at, s.addresses(o.World, at.Addresses)
 }

@@ -17,35 +17,37 @@ import (
 
 // A Node is one machine's share of a cluster.
 type Node struct {
-	Cluster   string   `json:"cluster"`   // scope: "demo"
-	Namespace string   `json:"namespace"` // "/service"
-	Member    string   `json:"member"`    // "demo-1"
-	Host      string   `json:"host"`      // address in the inventory: "10.10.10.11"
-	Address   string   `json:"address"`   // address that servers bind and peers dial
-	User      string   `json:"user"`      // OS user of every role but the supervisor; "" = the one that runs
-	Paths     Paths    `json:"paths"`
-	Postgres  Postgres `json:"postgres"`
-	Etcd      Etcd     `json:"etcd"`
-	Agent     Agent    `json:"agent"`
-	Gateway   Gateway  `json:"gateway"`
-	Pool      Pool     `json:"pool"`
-	VIP       VIP      `json:"vip,omitzero"`
-	DNS       DNS      `json:"dns,omitzero"`
-	Jobs      Jobs     `json:"jobs"`
-	Backup    Backup   `json:"backup"`
-	Observe   Observe  `json:"observe"`
-	Logs      Logs     `json:"logs,omitzero"`
-	TLS       TLS      `json:"tls"`
-	Objects   Objects  `json:"objects"`
+	Cluster   string         `json:"cluster"`   // scope: "demo"
+	Namespace string         `json:"namespace"` // "/service"
+	Member    string         `json:"member"`    // "demo-1"
+	Host      string         `json:"host"`      // address in the inventory: "10.10.10.11"
+	Address   string         `json:"address"`   // address that servers bind and peers dial
+	User      string         `json:"user"`      // OS user of every role but the supervisor; "" = the one that runs
+	Paths     Paths          `json:"paths"`
+	Postgres  Postgres       `json:"postgres"`
+	Etcd      Etcd           `json:"etcd"`
+	Agent     Agent          `json:"agent"`
+	Gateway   Gateway        `json:"gateway"`
+	Pool      Pool           `json:"pool"`
+	VIP       VIP            `json:"vip,omitzero"`
+	DNS       DNS            `json:"dns,omitzero"`
+	Jobs      Jobs           `json:"jobs"`
+	Remotes   []RemoteServer `json:"remotes,omitempty"`
+	Backup    Backup         `json:"backup"`
+	Observe   Observe        `json:"observe"`
+	Logs      Logs           `json:"logs,omitzero"`
+	TLS       TLS            `json:"tls"`
+	Objects   Objects        `json:"objects"`
 }
 
 // Base is the prefix of the cluster's keys, with a slash at both ends.
 func (n Node) Base() string { return n.Namespace + "/" + n.Cluster + "/" }
 
 // Alone says that the node has no server: it carries a store, leads clients to
-// clusters, answers for names or keeps metrics, and is no member of any.
+// clusters, answers for names, keeps metrics or tells those of others, and is no
+// member of any.
 func (n Node) Alone() bool {
-	return n.Postgres.Data == "" && (n.Etcd.Member != "" || len(n.Gateway.Fronts) > 0 || len(n.DNS.Listen) > 0 || n.Observe.On())
+	return n.Postgres.Data == "" && (n.Etcd.Member != "" || len(n.Gateway.Fronts) > 0 || len(n.DNS.Listen) > 0 || n.Observe.On() || len(n.Remotes) > 0)
 }
 
 // Serves says that the node takes clients: it runs a gateway.
@@ -255,6 +257,17 @@ type Jobs struct {
 	Exporter string `json:"exporter"` // host:port of the server's metrics; "": none
 	Backups  string `json:"backups"`  // of its repository's
 	Host     string `json:"host"`     // of the machine's
+}
+
+// A RemoteServer is one that is not ours, of which the jobs of this node tell the
+// metrics. How it is reached is in a file of secrets, by the name of its member.
+type RemoteServer struct {
+	Listen  string `json:"listen"` // host:port
+	Cluster string `json:"cls"`
+	Member  string `json:"ins"`
+	Address string `json:"ip"` // where the server is
+	URLs    string `json:"urls"`
+	Ask     Asking `json:"ask"`
 }
 
 // A Page is who may use the gateway's statistics page. Whoever changes something

@@ -59,4 +59,5 @@ const (
 	JobServer = "pgsql" // server, agent, and what belongs to them
 	JobNode   = "node"  // machine and gateway
 	JobStore  = "etcd"
+	JobRemote = "pgrds" // servers that are not ours
 )

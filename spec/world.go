@@ -24,7 +24,8 @@ type World struct {
 	Names    []Names   `json:"dns"`     // the name servers
 	Metrics  []Metrics `json:"metrics"` // the stores of metrics
 	LogsTo   []LogsTo  `json:"logs_to"` // the log stores
-	Hosts    []Host    `json:"hosts"`   // the machines that carry any of it, in the order of the file
+	Remotes  []Remote  `json:"remotes,omitempty"`
+	Hosts    []Host    `json:"hosts"` // the machines that carry any of it, in the order of the file
 	Findings []Finding `json:"findings"`
 	Mentions []Mention `json:"-"`
 }
@@ -192,6 +193,25 @@ type Metrics struct {
 	Port  int           `json:"port"`  // beside Prometheus's own
 	Every time.Duration `json:"every"` // between two looks at a target
 	Allow []string      `json:"allow"` // networks that may ask it
+}
+
+// A Remote is a server that Howdah does not manage: a host of ours tells its metrics.
+type Remote struct {
+	Host    string      `json:"asked_by"`
+	Name    string      `json:"-"`    // of the node, where its host carries nothing else
+	Port    int         `json:"port"` // where its metrics are, on that host
+	Cluster string      `json:"cls"`
+	Member  string      `json:"ins"`
+	Address string      `json:"ip"` // where the server is
+	URL     secret.Text `json:"-"`  // how it is reached
+	Ask     Asking      `json:"ask"`
+}
+
+// Asking says which databases of a server are asked too, beside the first.
+type Asking struct {
+	Discover bool     `json:"discover"`
+	Include  []string `json:"include,omitempty"`
+	Exclude  []string `json:"exclude,omitempty"`
 }
 
 // An Other is a host without a server: it carries a store, leads clients to

@@ -41,6 +41,9 @@ func runJobs(ctx context.Context, dir string) error {
 			return kept.Tidy(ctx, n.Paths.Dir, log)
 		}})
 	}
+	for _, m := range n.Remotes {
+		parts = append(parts, remoteJob(m, log.With("remote", m.Member)))
+	}
 	if n.Backup.Repo != "" {
 		var keeper atomic.Pointer[keep.Keeper]
 		parts = append(parts, lifecycle.Part{Name: "backup", Grace: 3 * time.Second, Run: func(ctx context.Context) error {
@@ -135,5 +138,23 @@ func exporterJob(n spec.Node, log *slog.Logger) lifecycle.Part {
 			return err
 		}
 		return lifecycle.Run(ctx, exporterParts(e, n.Jobs.Exporter, "/metrics", log)...)
+	}}
+}
+
+// remoteJob serves the metrics of a server that is not ours, as howdah pg_exporter does.
+func remoteJob(m spec.RemoteServer, log *slog.Logger) lifecycle.Part {
+	return lifecycle.Part{Name: "exporter of " + m.Member, Grace: 2 * time.Second, Run: func(ctx context.Context) error {
+		urls, err := nodefile.Secrets(spec.Node{Cluster: m.Cluster, Paths: spec.Paths{Secrets: m.URLs}})
+		if err != nil {
+			return err
+		}
+		e, err := collect.New(collect.Options{
+			URL: urls[m.Member].Reveal(), Load: collector.Shipped, Discover: m.Ask.Discover, Exclude: m.Ask.Exclude, Include: m.Ask.Include,
+			Ahead: true, Connect: time.Second, Build: exporterBuild(), Log: log,
+		})
+		if err != nil {
+			return err
+		}
+		return lifecycle.Run(ctx, exporterParts(e, m.Listen, "/metrics", log)...)
 	}}
 }

@@ -101,6 +101,41 @@ func TestHosts(t *testing.T) {
 	}
 }
 
+// Servers that are not ours are told apart by their ports; what would ask the wrong
+// one, or nobody, is refused, and no message has a password.
+func TestRemotes(t *testing.T) {
+	const base = `all:
+  children:
+    infra:
+      hosts: { 10.10.10.9: { infra_seq: 1 } }
+      vars: { pg_cluster: mine, pg_exporters: { 20001: { ONE }, 20002: { pg_cluster: rds, pg_seq: 2, pg_host: 10.9.9.9 } } }
+  vars: { pg_monitor_password: "s3c:ret" }
+`
+	for one, want := range map[string]string{
+		"pg_cluster: rds, pg_seq: 1, pg_host: db.example, pg_port: 5433, pg_exporter_params: 'sslmode=require'": "rds-1 db.example postgres://dbuser_monitor:s3c%3Aret@db.example:5433/postgres?sslmode=require",
+		"pg_cluster: rds, pg_seq: 1, pg_exporter_url: 'postgres://a:b@10.8.8.8:1/x', pg_databases: []":          "rds-1 10.8.8.8 postgres://a:b@10.8.8.8:1/x",
+		"pg_cluster: rds, pg_seq: 2, pg_host: 10.8.8.8":                                                         "twice",
+		"pg_seq: 1, pg_host: 10.8.8.8":                                    "names no server",
+		"pg_cluster: rds, pg_host: 10.8.8.8":                              "names no server",
+		"pg_cluster: rds, pg_seq: 1":                                      "neither pg_host nor",
+		"pg_cluster: rds, pg_seq: 1, pg_exporter_url: 'mysql://a:hush@b'": "must be a URL like",
+		"pg_cluster: rds, pg_seq: 1, pg_host: 10.8.8.8, pg_hots: x":       "which does nothing there",
+	} {
+		w := Read("x.yml", []byte(strings.Replace(base, "ONE", one, 1)))
+		text := fmt.Sprint(w.Findings)
+		if len(w.Remotes) == 2 {
+			m := w.Remotes[0]
+			text += fmt.Sprint(m.Member, " ", m.Address, " ", m.URL.Reveal())
+		}
+		if !strings.Contains(text, want) || strings.Contains(fmt.Sprint(w.Findings), "hush") {
+			t.Errorf("%s: %s", one, text)
+		}
+	}
+	if w := Read("x.yml", []byte("all: { hosts: { 10.1.1.1: { pg_exporters: { 20001: { pg_cluster: a, pg_seq: 1, pg_host: 10.1.1.2 } } } } }")); !strings.Contains(fmt.Sprint(w.Findings), "is not read") {
+		t.Errorf("outside infra: %v", w.Findings)
+	}
+}
+
 func TestPrecedence(t *testing.T) {
 	w := read(t, `all:
   vars: { pg_weight: 10, pg_port: 5001, pg_conf: tiny.yml }

@@ -57,6 +57,7 @@ func (r *reader) resolve(inv *inventory, w *spec.World) {
 	r.beat(w, store)
 	r.stores(inv, w)
 	r.metrics(inv, w)
+	r.remotes(inv, w)
 	r.logs(inv, w)
 	r.others(inv, w)
 	r.logins(inv, w)
@@ -699,6 +700,9 @@ func (r *reader) others(inv *inventory, w *spec.World) {
 	for _, m := range w.Metrics {
 		add(m.Host, "infra", m.Name)
 	}
+	for _, m := range w.Remotes {
+		add(m.Host, "infra", m.Name)
+	}
 }
 
 // logins says of the hosts that carry something how a person comes to them.
@@ -790,6 +794,9 @@ func (r *reader) listeners(servers []*server, w *spec.World) {
 	for _, s := range w.Stores {
 		claim(0, s.Host, s.Client, "etcd")
 		claim(0, s.Host, s.Peer, "etcd's peers")
+	}
+	for _, m := range w.Remotes {
+		claim(0, m.Host, m.Port, "the exporter of "+m.Member)
 	}
 	for _, n := range w.Names {
 		claim(0, n.Host, n.Port, "the name server")

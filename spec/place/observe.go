@@ -107,6 +107,16 @@ func (s Site) metrics(w spec.World, nodes []spec.Node) {
 	}
 }
 
+// remotes has hosts tell the metrics of servers that are not ours.
+func (s Site) remotes(w spec.World, nodes []spec.Node) {
+	for _, m := range w.Remotes {
+		n := &nodes[slices.IndexFunc(nodes, func(n spec.Node) bool { return n.Host == m.Host })]
+		n.Remotes = append(n.Remotes, spec.RemoteServer{
+			Listen: at(n.Address, s.port(m.Port)), Cluster: m.Cluster, Member: m.Member, Address: m.Address, URLs: path.Join(n.Paths.Dir, "exporters.json"), Ask: m.Ask,
+		})
+	}
+}
+
 // observer is what nodes[i] needs to keep the metrics of all of them.
 func observer(nodes []spec.Node, i int) spec.Observe {
 	n := nodes[i]
@@ -130,6 +140,9 @@ func observer(nodes []spec.Node, i int) spec.Observe {
 		add(spec.JobNode, of.Gateway.Listen, false)
 		add(spec.JobNode, of.Jobs.Host, false)
 		add(spec.JobNode, of.Logs.Listen, false)
+		for _, r := range of.Remotes {
+			o.Targets = append(o.Targets, spec.Target{Job: spec.JobRemote, Cluster: r.Cluster, Member: r.Member, IP: r.Address, Address: r.Listen})
+		}
 		if m, ok := of.Etcd.Self(); ok {
 			add(spec.JobStore, hostport(m.Client), true)
 		}

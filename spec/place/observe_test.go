@@ -2,6 +2,7 @@ package place
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -108,5 +109,28 @@ func TestLogsOnMachines(t *testing.T) {
 	}
 	if Observe(play, 0); play[1].Logs.Data == "" || play[1].Logs.Listen != "10.10.10.12:9598" || play[1].Logs.Ship != nil {
 		t.Errorf("with metrics a playground keeps %+v", play[1].Logs)
+	}
+}
+
+// Servers that are not ours are told by the hosts of group infra, and are targets of
+// whoever keeps metrics; a playground asks none of them.
+func TestRemotes(t *testing.T) {
+	w := pigsty.Read("x", []byte(`all:
+  children:
+    infra: { hosts: { 10.10.10.9: { infra_seq: 1 } }, vars: { pg_exporters: { 20001: { pg_cluster: rds, pg_seq: 2, pg_host: 10.9.9.9, pg_monitor_password: s3cret } } } }
+`))
+	if err := w.Err(); err != nil {
+		t.Fatal(err)
+	}
+	nodes := Nodes(w, Site{Dir: "/d", Run: "/r"})
+	if len(nodes) != 1 || !nodes[0].Alone() || fmt.Sprint(nodes[0].Remotes) != "[{10.10.10.9:20001 rds rds-2 10.9.9.9 /d/infra/infra-1/exporters.json {true [] [template0 template1 postgres]}}]" {
+		t.Errorf("nodes are %+v", nodes)
+	}
+	o := nodes[0].Observe
+	if !slices.Contains(o.Targets, spec.Target{Job: "pgrds", Cluster: "rds", Member: "rds-2", IP: "10.9.9.9", Address: "10.10.10.9:20001"}) || len(o.Clusters) > 0 {
+		t.Errorf("targets are %+v", o)
+	}
+	if nodes := Nodes(w, Site{Dir: "/d", Run: "/r", Bind: true}); len(nodes) > 0 {
+		t.Errorf("a playground has %+v", nodes)
 	}
 }

@@ -65,6 +65,7 @@ func Nodes(w spec.World, s Site) []spec.Node {
 		return slices.DeleteFunc(nodes, func(n spec.Node) bool { return n.Postgres.Data == "" && !n.Alone() })
 	}
 	s.logs(w, nodes)
+	s.remotes(w, nodes)
 	s.metrics(w, nodes)
 	return nodes
 }

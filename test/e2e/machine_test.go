@@ -34,7 +34,10 @@ const threeMachines = `---
 all:
   vars: { node_tune: tiny, pg_conf: tiny.yml, pg_libs: '', vector_log_endpoint: [ 'http://10.77.0.1:9428/insert/jsonline' ], node_firewall_intranet: [ 10.77.0.8/29 ] }
   children:
-    infra: { hosts: { 10.77.0.13: { infra_seq: 1 } } }
+    infra:
+      hosts:
+        10.77.0.13: { infra_seq: 1 }
+        10.77.0.14: { infra_seq: 2, vmetrics_enabled: false, pg_exporters: { 20001: { pg_cluster: theirs, pg_seq: 7, pg_host: 10.77.0.12 } } }
     etcd: { hosts: { 10.77.0.11: { etcd_seq: 1 }, 10.77.0.12: { etcd_seq: 2 }, 10.77.0.13: { etcd_seq: 3 } } }
     pg-real:
       hosts:
@@ -204,6 +207,11 @@ func TestMachines(t *testing.T) {
 		w.check(os.Chmod(m.dir, 0o755))
 	}
 
+	plain := &machine{w: w, member: "infra-2", host: "10.77.0.14", dir: filepath.Join(top, "m4")} // without PostgreSQL
+	plain.connected(4, br)
+	w.check(os.CopyFS(plain.dir, os.DirFS(all[0].dir)))
+	w.check(os.Chmod(plain.dir, 0o755))
+	t.Cleanup(plain.stop)
 	sent := w.sink("10.77.0.1:9428")
 	for _, m := range all {
 		m.start(file)
@@ -220,7 +228,9 @@ func TestMachines(t *testing.T) {
 		}
 	}
 	healthy(all[1], "10.77.0.13")
+	plain.start(file)
 	all[2].observes(all[0])
+	plain.tells(all[0])
 	for _, m := range all { // what every machine keeps of its logs is read from the first
 		w.until("logs of "+m.member+" can not be read", func() bool {
 			kept, _ := filepath.Glob(filepath.Join(m.dir, "pg-real", m.member, "logs", "*.hlog"))
@@ -308,6 +318,30 @@ func (w *world) sink(address string) (sent func() string) {
 	server.Start()
 	w.t.Cleanup(server.Close)
 	return func() string { mu.Lock(); defer mu.Unlock(); return got.String() }
+}
+
+// tells sees to it that a machine without PostgreSQL tells of itself, of its logs, and
+// of a server that is not its own, of which nobody can read there how it is reached.
+func (m *machine) tells(other *machine) {
+	w := m.w
+	w.t.Helper()
+	for _, query := range []string{
+		`node_load1{ins="infra-2"}`, `up{job="node",ins="infra-2",instance="10.77.0.14:9598"} == 1`,
+		`pg_up{job="pgrds",cls="theirs",ins="theirs-7",ip="10.77.0.12"} == 1`, `pg_in_recovery{ins="theirs-7"}`, `pg_db_size{ins="theirs-7"}`,
+	} {
+		w.until(query+" is not told", func() bool {
+			out, code := other.run("metrics", query)
+			return code == 0 && !strings.Contains(out, "nothing has such a series")
+		})
+	}
+	dir := filepath.Join(m.dir, "infra", m.member)
+	text, err := os.ReadFile(filepath.Join(dir, "node.json"))
+	w.check(err)
+	info, err := os.Stat(filepath.Join(dir, "exporters.json"))
+	w.check(err)
+	if strings.Contains(string(text), "DBUser.Monitor") || info.Mode().Perm() != 0o600 {
+		w.t.Errorf("the password is in node.json, or %s is %s", info.Name(), info.Mode())
+	}
 }
 
 // observes sees to it that the machine keeps the metrics of all of them, tells them
