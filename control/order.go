@@ -25,6 +25,7 @@ const (
 	VerbPause      = "pause"
 	VerbResume     = "resume"
 	VerbPeek       = "peek"
+	VerbEndPeek    = "end-peek"
 )
 
 // A Planned order was checked, and not done yet.
@@ -110,6 +111,8 @@ func (c *Cluster) PlanOrder(ctx context.Context, o Order) (p Planned, err error)
 		}
 	case VerbPeek:
 		return c.planPeek(ctx, o)
+	case VerbEndPeek:
+		return c.planEndPeek(ctx, o)
 	default:
 		return p, unclear(o)
 	}
@@ -117,7 +120,7 @@ func (c *Cluster) PlanOrder(ctx context.Context, o Order) (p Planned, err error)
 }
 
 func unclear(o Order) error {
-	verbs := []string{VerbSwitchover, VerbRestart, VerbReinit, VerbPause, VerbResume, VerbPeek}
+	verbs := []string{VerbSwitchover, VerbRestart, VerbReinit, VerbPause, VerbResume, VerbPeek, VerbEndPeek}
 	if slices.Contains(verbs, o.Verb) {
 		return &problem.Error{Code: "member-unknown", What: "cannot " + o.Verb, Why: "no member is named", Do: "name one"}
 	}

@@ -56,6 +56,10 @@ type There struct {
 	findings []doctor.Finding
 	peeking  chan struct{} // whoever is in may look
 	open     sync.WaitGroup
+	look     sync.Mutex    // over what follows
+	shown    *PeekThere    // the peek that is open
+	end      chan struct{} // closed: it is to end
+	ended    chan struct{} // closed: it has
 }
 
 // Wait waits for the end of a peek that is open, after that of Handle's ctx.
@@ -85,6 +89,7 @@ type PeekThere struct {
 	Beside string    `json:"beside"`
 	Server *Peeked   `json:"server,omitempty"` // of one that is open
 	Until  time.Time `json:"until,omitzero"`
+	By     string    `json:"by,omitempty"`
 }
 
 // Handle answers other machines until ctx ends; a peek that is open ends with it.
@@ -113,6 +118,30 @@ func (t *There) Handle(ctx context.Context, mux *http.ServeMux) {
 		}
 		_ = json.NewEncoder(w).Encode(p)
 	})
+	mux.HandleFunc("GET "+pathPeek, func(w http.ResponseWriter, _ *http.Request) {
+		t.look.Lock()
+		defer t.look.Unlock()
+		_ = json.NewEncoder(w).Encode(t.shown)
+	})
+	mux.HandleFunc("DELETE "+pathPeek, func(w http.ResponseWriter, r *http.Request) {
+		_ = json.NewEncoder(w).Encode(t.endPeek(r.FormValue("by")))
+	})
+}
+
+// endPeek ends the peek that is open, and says which that was.
+func (t *There) endPeek(by string) *PeekThere {
+	t.look.Lock()
+	was, ended := t.shown, t.ended
+	if was != nil && t.end != nil {
+		t.log.Info("peek is ended", "to", was.Plan.To.String(), "by", by)
+		close(t.end)
+		t.end = nil // once
+	}
+	t.look.Unlock()
+	if was != nil {
+		<-ended
+	}
+	return was
 }
 
 // examine is what `howdah doctor` says of this machine, as the jobs' user sees it; not
@@ -127,6 +156,7 @@ func (t *There) examine(ctx context.Context) []doctor.Finding {
 	s := machine.Subject(home, t.node)
 	if _, err := playground.Load(home); err == nil { // its nodes have networks of their own
 		s.Host, s.Ports = "", nil
+		s.Major = 0 // they run the programs that they were given, wherever these are
 	}
 	t.findings, t.examined = doctor.Judge(machine.Look(ctx, s)), time.Now()
 	return t.findings
@@ -168,14 +198,25 @@ func (t *There) peek(life, ctx context.Context, ask peekThere) (PeekThere, error
 	if err != nil {
 		return PeekThere{}, err
 	}
-	open, all.Server, all.Until = true, server, time.Now().Add(peekedFor).UTC()
+	open, all.Server, all.Until, all.By = true, server, time.Now().Add(peekedFor).UTC(), ask.By
+	end, ended := make(chan struct{}), make(chan struct{})
+	t.look.Lock()
+	t.shown, t.end, t.ended = &all, end, ended
+	t.look.Unlock()
 	t.open.Go(func() {
-		defer func() { <-t.peeking }()
+		defer close(ended)
+		defer func() {
+			t.look.Lock()
+			defer t.look.Unlock()
+			t.shown, t.end = nil, nil
+			<-t.peeking
+		}()
 		defer server.Close()
 		timer := time.NewTimer(peekedFor)
 		defer timer.Stop()
 		select {
 		case <-timer.C:
+		case <-end:
 		case <-server.Ended():
 		case <-life.Done():
 		}
@@ -186,6 +227,17 @@ func (t *There) peek(life, ctx context.Context, ask peekThere) (PeekThere, error
 
 // askJobs asks the jobs of a member.
 func (c *Cluster) askJobs(ctx context.Context, member, path string, body, into any) error {
+	if body == nil {
+		return c.tellJobs(ctx, http.MethodGet, member, path, nil, into)
+	}
+	text, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	return c.tellJobs(ctx, http.MethodPost, member, path, text, into)
+}
+
+func (c *Cluster) tellJobs(ctx context.Context, method, member, path string, text []byte, into any) error {
 	i := slices.IndexFunc(c.jobs, func(l spec.Logged) bool { return l.Member == member })
 	if i < 0 {
 		return &problem.Error{Code: "member-unknown", What: "cannot ask " + member, Why: "it is no member of " + c.Name + " that is observed from here", Do: "name another one"}
@@ -195,14 +247,6 @@ func (c *Cluster) askJobs(ctx context.Context, member, path string, body, into a
 			Code: "jobs-away", What: "cannot ask the jobs of " + member, Why: err.Error(),
 			Do: "see whether its machine is up, and jobs.log there", Err: err,
 		}
-	}
-	method, text := http.MethodGet, []byte(nil)
-	if body != nil {
-		var err error
-		if text, err = json.Marshal(body); err != nil {
-			return err
-		}
-		method = http.MethodPost
 	}
 	r, err := http.NewRequestWithContext(ctx, method, c.jobs[i].URL+path, bytes.NewReader(text))
 	if err != nil {
@@ -314,4 +358,50 @@ func (c *Cluster) planPeek(ctx context.Context, o Order) (p Planned, err error) 
 		return p, nil
 	}
 	return p, err
+}
+
+// Peeks are those that are open on machines of the cluster, by the console or whoever
+// else asked its jobs; a member that does not answer shows none.
+func (c *Cluster) Peeks(ctx context.Context) []PeekThere {
+	ctx, cancel := context.WithTimeout(ctx, thereWithin)
+	defer cancel()
+	of := make([]*PeekThere, len(c.jobs))
+	var wg sync.WaitGroup
+	for i, m := range c.jobs {
+		wg.Go(func() { _ = c.askJobs(ctx, m.Member, pathPeek, nil, &of[i]) })
+	}
+	wg.Wait()
+	all := []PeekThere{}
+	for _, p := range of {
+		if p != nil {
+			all = append(all, *p)
+		}
+	}
+	return all
+}
+
+// planEndPeek ends a peek before its time.
+func (c *Cluster) planEndPeek(ctx context.Context, o Order) (p Planned, err error) {
+	if o.Member == "" {
+		return p, unclear(o)
+	}
+	var open *PeekThere
+	within, cancel := context.WithTimeout(ctx, thereWithin)
+	defer cancel()
+	if err := c.askJobs(within, o.Member, pathPeek, nil, &open); err != nil {
+		return p, err
+	}
+	if open == nil {
+		return p, &problem.Error{Code: "restore-refused", What: "cannot end a look at a moment on the machine of " + o.Member, Why: "nobody looks at one there", Do: "none is needed"}
+	}
+	p.Text = fmt.Sprintf("end the look at %s as of %s on the machine of %s", c.Name, open.Plan.To, o.Member)
+	p.Costs = "whoever is connected to it is disconnected; the cluster does not notice"
+	p.Do = func(ctx context.Context) (string, error) {
+		var was *PeekThere
+		if err := c.tellJobs(ctx, http.MethodDelete, o.Member, pathPeek+"?"+url.Values{"by": {c.person()}}.Encode(), nil, &was); err != nil {
+			return "", err
+		}
+		return "it is over, and what it took on the machine of " + o.Member + " is given back", nil
+	}
+	return p, nil
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"howdah/control"
 	"howdah/machine/doctor"
 )
 
@@ -93,4 +94,18 @@ func (c *Console) machines(w http.ResponseWriter, r *http.Request) {
 		all = []doctor.Finding{}
 	}
 	answer(w, map[string]any{"findings": all})
+}
+
+// peeks are those that are open; how to reach them is for operators, who open them.
+func (c *Console) peeks(w http.ResponseWriter, r *http.Request) {
+	of, ctx, cancel, ok := c.asked(w, r)
+	if !ok {
+		return
+	}
+	defer cancel()
+	all := []control.PeekThere{}
+	if c.door.who(r, time.Now()) == operator {
+		all = of.Peeks(ctx)
+	}
+	answer(w, map[string]any{"peeks": all})
 }

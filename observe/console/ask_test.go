@@ -26,12 +26,16 @@ func (a answering) Statements(context.Context, string, []string) (map[string]str
 	return map[string]string{"1": "SELECT $1 FROM t -- 'x'", "2": "ALTER ROLE a VALID UNTIL 'hush'"}, nil
 }
 
+func (a answering) Peeks(context.Context) []control.PeekThere {
+	return []control.PeekThere{{Beside: "demo-2"}}
+}
+
 func (a answering) Machines(context.Context) []doctor.Finding { return nil }
 
 // What sessions say is for operators; whoever only looks reads no constant.
 func TestAsk(t *testing.T) {
 	base, ask := opened(t, answering{demo()})
-	for _, path := range []string{"activity", "statements", "machines"} {
+	for _, path := range []string{"activity", "statements", "machines", "peeks"} {
 		if r, _ := get(t, ask, base+"/api/"+path+"?cluster=demo&member=demo-1"); r.StatusCode != http.StatusUnauthorized {
 			t.Errorf("%s before anybody came in: %d", path, r.StatusCode)
 		}
@@ -43,6 +47,9 @@ func TestAsk(t *testing.T) {
 			if r.StatusCode != 200 || strings.Contains(text, "hush") != reads || !strings.Contains(text, map[string]string{"activity": `"pid":7`, "statements": "SELECT $1 FROM t "}[path]) {
 				t.Errorf("%s for %q: %d %s", path, password, r.StatusCode, text)
 			}
+		}
+		if r, text := get(t, ask, base+"/api/peeks?cluster=demo"); r.StatusCode != 200 || strings.Contains(text, "demo-2") != reads {
+			t.Errorf("peeks for %q: %d %s", password, r.StatusCode, text)
 		}
 		if r, text := get(t, ask, base+"/api/machines?cluster=demo"); r.StatusCode != 200 || !strings.Contains(text, `"findings":[]`) {
 			t.Errorf("machines: %d %s", r.StatusCode, text)

@@ -73,6 +73,7 @@ type Asked interface {
 	Activity(ctx context.Context, member string) (control.Activity, error)
 	Statements(ctx context.Context, member string, numbers []string) (map[string]string, error)
 	Machines(ctx context.Context) []doctor.Finding
+	Peeks(ctx context.Context) []control.PeekThere
 }
 
 // A Console answers. New makes it, Run has it look.
@@ -161,6 +162,7 @@ func (c *Console) Handler() http.Handler {
 	mux.HandleFunc("GET /api/activity", c.known(c.activity))
 	mux.HandleFunc("GET /api/statements", c.known(c.statements))
 	mux.HandleFunc("GET /api/machines", c.known(c.machines))
+	mux.HandleFunc("GET /api/peeks", c.known(c.peeks))
 	mux.HandleFunc("POST /api/plan", c.known(c.order(false)))
 	mux.HandleFunc("POST /api/do", c.known(c.order(true)))
 	for _, name := range []string{"query", "query_range", "alerts", "rules"} {

@@ -169,7 +169,7 @@ func (c *Console) order(do bool) http.HandlerFunc {
 			})
 			return
 		}
-		number, ok := f.acts.begin(Act{Text: p.Text, By: by, At: time.Now().UTC(), harmless: peek})
+		number, ok := f.acts.begin(Act{Text: p.Text, By: by, At: time.Now().UTC(), harmless: peek || a.Verb == control.VerbEndPeek})
 		if !ok {
 			refused(w, http.StatusConflict, problem.Error{
 				Code: "order-busy", What: "did not " + a.Verb, Why: "something else that was ordered here is under way", Do: "wait for it; it is shown on the page",

@@ -1,7 +1,7 @@
 // The page of backups: a time line of what one can go back to, and a moment chosen on it.
 
-import { $, cell, html, rows, said, shown, svg, tell } from './dom.js';
-import { archive, backups, bytes, clock, drilled, moment, moments, span, timeline } from './lib.js';
+import { $, ask, cell, html, marked, rows, said, shown, svg, tell } from './dom.js';
+import { archive, backups, bytes, clock, drilled, moment, moments, peeked, span, timeline } from './lib.js';
 
 let at = null; // the moment, in ms; null: none is chosen
 let plan = null; // what would be used for it
@@ -35,7 +35,7 @@ export function show(now) {
     const [says, kind] = drilled(d.drill, now);
     return html('li', {}, html('strong', {}, `${d.member}: `), html('span', { class: kind }, says),
       ...(d.drill.checks || []).length ? [html('ul', { class: 'quiet' }, ...d.drill.checks.map((c) => html('li', {}, `${c.what}: ${c.said}`)))] : []);
-  }) : [html('li', { class: 'quiet' }, 'no restore was rehearsed yet; `howdah drill` does')]));
+  }) : [html('li', { class: 'quiet' }, ...marked('no restore was rehearsed yet; `howdah drill` does'))]));
 }
 
 const lanes = { backups: 26, wal: 66, drills: 100 };
@@ -111,6 +111,23 @@ export function wire(propose) {
   });
   $('peek').addEventListener('click', () => { if (plan) propose('peek', '', { to: moment(at) }); });
   addEventListener('resize', () => { if (line && shown.page === 'backups') draw(); });
+}
+
+let peeking = ''; // which peeks are shown: a button under a finger stays where it is
+
+/** peeks shows which moments are looked at, and how each look is ended. */
+export async function peeks(propose) {
+  const mine = shown.cluster;
+  if (shown.role !== 'operator') return;
+  const all = (await ask('/api/peeks', { cluster: mine })).peeks;
+  if (mine !== shown.cluster || peeking === JSON.stringify([mine, all])) return;
+  peeking = JSON.stringify([mine, all]);
+  $('peeks').replaceChildren(...all.map((p) => {
+    const end = html('button', { type: 'button', 'aria-label': `End the look on ${p.beside}` }, 'End it');
+    end.addEventListener('click', () => propose('end-peek', p.beside));
+    const { facts, command } = peeked(p);
+    return html('li', { class: 'peek' }, html('div', {}, html('strong', {}, facts[0]), html('span', { class: 'quiet' }, ` ${facts[1]}`)), html('code', {}, command), end);
+  }));
 }
 
 /** used tells what would be used. */

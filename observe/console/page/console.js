@@ -1,7 +1,7 @@
 // The page: asks, and puts what lib.js makes of the answers into the document.
 // Everything that came from elsewhere is put as text, never as markup.
 
-import { $, ask, cell, html, rows, said, shown, svg, tell } from './dom.js';
+import { $, ask, cell, html, marked, rows, said, shown, svg, tell } from './dom.js';
 import { act, ago, alerts, behind, bytes, change, checks, facts, firing, grouped, health, line, orders, past, services, span, title, topology } from './lib.js';
 import * as backups from './backups.js';
 import * as load from './load.js';
@@ -115,6 +115,9 @@ function show() {
   rows('etcd', s.etcd || [], (m) => [
     cell(m.name), cell(m.up ? (m.leads ? 'leads' : 'up') : `down${m.why ? `: ${m.why}` : ''}`, m.up ? 'good' : 'bad'), cell(m.bytes ? bytes(m.bytes) : '', 'n'), cell(m.term || '', 'n'),
   ], 'the store is elsewhere');
+  const done = JSON.stringify(acts.map((a) => [a.number, a.ended]));
+  if (done !== ordered) slow.peeks(); // one may have been opened, or ended
+  ordered = done;
   backups.show(now);
   load.choices();
   rows('whys', view.whys, (w) => [cell(w.member), cell(ago(w.at, now)), cell((w.trail || []).join(', ')), cell((w.actions || []).join(', ') || 'nothing to do'), cell((w.waiting || []).join('; '))], 'no member has published a decision yet');
@@ -126,7 +129,7 @@ function findings() {
   const seen = checks(shown.view, machines.of === shown.cluster ? machines.all : []);
   $('checked').textContent = seen.says;
   const cells = (f) => [html('td', {}, html('span', { class: `grade ${f.kind}` }, f.grade)), cell(f.host), cell(f.check), cell(f.evidence)];
-  rows('findings', seen.rows.filter((f) => f.grade !== 'ok'), (f) => [...cells(f), html('td', { class: 'mends' }, f.do || '')], 'everything that was looked at is well');
+  rows('findings', seen.rows.filter((f) => f.grade !== 'ok'), (f) => [...cells(f), html('td', { class: 'mends' }, ...marked(f.do))], 'everything that was looked at is well');
   const well = seen.rows.filter((f) => f.grade === 'ok');
   $('well').hidden = !well.length;
   $('well-count').textContent = `${well.length} checks are well`;
@@ -146,6 +149,8 @@ async function examine() {
   machines = { of, all };
   if (shown.view) findings();
 }
+
+let ordered = ''; // what was ordered here when it was last looked at
 
 let listed = ''; // members with what may be asked of them: a button under a finger stays where it is
 
@@ -321,7 +326,7 @@ function again(what, seconds) {
 }
 
 const on = (page, what) => async () => { if (shown.page === page) await what(); };
-const slow = { hear: again(hear, 5), plot: again(on('load', load.plot), 10), sessions: again(on('load', load.sessions), 3), fired: again(on('incidents', fired), 60), examine: again(examine, 60) };
+const slow = { hear: again(hear, 5), plot: again(on('load', load.plot), 10), sessions: again(on('load', load.sessions), 3), fired: again(on('incidents', fired), 60), examine: again(examine, 60), peeks: again(on('backups', () => backups.peeks(propose)), 5) };
 const look = () => Object.values(slow).forEach((go) => go());
 
 const pages = ['overview', 'load', 'backups', 'incidents', 'health'];
@@ -384,7 +389,12 @@ $('theme').addEventListener('click', () => {
 });
 load.wire(() => { slow.plot(); slow.sessions(); });
 backups.wire(propose);
-addEventListener('resize', () => { if (shown.view && shown.view.status) draw(); });
+let resized = 0;
+addEventListener('resize', () => {
+  if (shown.view && shown.view.status) draw();
+  clearTimeout(resized);
+  resized = setTimeout(slow.plot, 200); // curves are drawn as wide as they are shown
+});
 document.addEventListener('visibilitychange', look);
 addEventListener('keydown', (e) => { // 1 to 5 turn pages, where nobody writes
   if (e.ctrlKey || e.altKey || e.metaKey || /^(INPUT|SELECT|TEXTAREA)$/.test(e.target.tagName) || $('confirm').open) return;

@@ -20,11 +20,14 @@ export const rows = (id, all, cells, none) => {
 };
 export const cell = (text, kind = '') => html('td', { class: kind }, text === null || text === undefined ? '' : `${text}`);
 
+/** marked is a text with its `commands` marked as such. */
+export const marked = (text) => `${text || ''}`.split('`').map((part, i) => (i % 2 ? html('code', {}, part) : part)).filter((part) => part !== '');
+
 /** said is a problem with what, why and what to do. */
 export function said(p) {
   const parts = [html('span', { class: 'bad' }, p.what)];
   if (p.why) parts.push(html('div', {}, `why: ${p.why}`));
-  if (p.do) parts.push(html('div', {}, `do: ${p.do}`));
+  if (p.do) parts.push(html('div', {}, 'do: ', ...marked(p.do)));
   if (p.code) parts.push(html('div', { class: 'quiet' }, `[${p.code}] in docs/problems.md`));
   return parts;
 }

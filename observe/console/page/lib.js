@@ -452,6 +452,16 @@ export function drilled(d, now) {
   return [d.why ? `${text}; ${d.why}` : text, d.verdict === 'passed' ? 'good' : d.verdict === 'failed' ? 'bad' : 'warn'];
 }
 
+/** peeked tells of a moment that is looked at: what it is, until when, and how it is reached. */
+export function peeked(p) {
+  const to = p.plan.to;
+  const what = to.kind === 'time' ? new Date(to.at).toLocaleString() : to.kind === 'latest' ? 'the end of the log' : `${to.kind} ${to.value || ''}`.trim();
+  return {
+    facts: [`${what}, on the machine of ${p.beside}`, `until ${clock(Date.parse(p.until) / 1000, 1)}${p.by ? `, opened by ${p.by}` : ''}; there, as PostgreSQL's user:`],
+    command: `psql -h ${p.server.host} -p ${p.server.port} -U ${p.server.user} -d ${p.server.database}`,
+  };
+}
+
 /** moment is a time as the restore commands read it: UTC, to the second. */
 export const moment = (ms) => `${new Date(ms).toISOString().slice(0, 19).replace('T', ' ')}+00`;
 

@@ -70,6 +70,7 @@ globalThis.fetch = async (address, options) => {
     ] },
     '/api/statements': { texts: { 42: 'SELECT $1 /* <i> */' } },
     '/api/machines': { findings: [{ host: 'demo-2', check: 'clock', grade: 'warn', evidence: 'nobody steers it', do: 'run chrony' }] },
+    '/api/peeks': { peeks: [{ plan: { to: { kind: 'time', value: '2026-11-22 10:00:00+00', at: '2026-11-22T10:00:00Z' } }, beside: 'demo-2', until: '2026-11-22T10:30:00Z', by: 'operator@10.0.0.1 (console)', server: { host: '/run/<b>', port: 6000, user: 'postgres', database: 'postgres' } }] },
     '/api/v1/query_range': { data: { result: [{ metric: { ins: 'demo-1', alertname: 'MemberDown', severity: 'CRIT' }, values: [[t - 600, '1'], [t - 480, '3']] }] } },
   };
   return { ok: true, status: 200, json: async () => bodies[address.split('?')[0]] };
@@ -118,6 +119,12 @@ await turn('backups');
 assert.match(byId.get('timeline').attributes['aria-label'], /^\d+ backups?; log for /);
 byId.get('timeline').listeners.keydown({ key: 'ArrowLeft', preventDefault() {} });
 assert.match(text('by-hand'), /^howdah restore demo --to '\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\+00' --peek$/);
+assert.match(text('peeks'), /on the machine of demo-2 until .*psql -h \/run\/<b> -p 6000 -U postgres -d postgres/);
+byId.get('peeks').all.find((e) => e.name === 'button').listeners.click();
+await settle();
+assert.equal(text('c-text'), 'end-peek demo-2');
+assert.deepEqual(sent.pop(), ['POST', 'application/json', '/api/plan', { cluster: view.cluster, verb: 'end-peek', member: 'demo-2' }]);
+byId.get('confirm').close();
 await turn('health');
 assert.match(text('findings'), /warndemo-2clocknobody steers itrun chrony/);
 await turn('incidents');
@@ -184,7 +191,7 @@ assert.equal(text('archive'), 'The cluster keeps no backups here.');
 // Checks are shown, the worst first.
 other.health = [{ check: 'leader', grade: 'ok', evidence: 'demo-3 leads' }, { check: 'backups', grade: 'fail', evidence: 'there is none yet', do: '`howdah backup demo` makes one' }];
 see(other);
-assert.match(text('findings'), /^failclusterbackupsthere is none yet`howdah backup demo` makes onewarndemo-2clock/);
+assert.match(text('findings'), /^failclusterbackupsthere is none yethowdah backup demo makes onewarndemo-2clock/);
 assert.match(text('well-findings'), /okclusterleader/);
 assert.equal(text('checked'), '1 fail, 1 warn, 1 ok');
 
