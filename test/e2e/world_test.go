@@ -47,8 +47,9 @@ var common *outside.Cluster
 // A world is a cluster in the hands of one test, which ends when it errs.
 type world struct {
 	*outside.Cluster
-	t   *testing.T
-	ctx context.Context
+	t     *testing.T
+	ctx   context.Context
+	fired map[string]bool // alerts that were seen to fire
 }
 
 // demo gives the shared cluster, whole, as it is by default: commits wait for one
