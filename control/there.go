@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -252,7 +251,7 @@ func (c *Cluster) tellJobs(ctx context.Context, method, member, path string, tex
 	if err != nil {
 		return err
 	}
-	t := &http.Transport{TLSClientConfig: c.peers.To(hostOf(c.jobs[i].URL)), DialContext: (&net.Dialer{Timeout: 3 * time.Second}).DialContext, TLSHandshakeTimeout: 3 * time.Second, DisableKeepAlives: true}
+	t := &http.Transport{TLSClientConfig: c.peers.To(hostOf(c.jobs[i].URL)), DisableKeepAlives: true} // ctx says how long it may take
 	resp, err := (&http.Client{Transport: t}).Do(r)
 	if err != nil {
 		return away(err)
@@ -386,7 +385,7 @@ func (c *Cluster) planEndPeek(ctx context.Context, o Order) (p Planned, err erro
 		return p, unclear(o)
 	}
 	var open *PeekThere
-	within, cancel := context.WithTimeout(ctx, thereWithin)
+	within, cancel := context.WithTimeout(ctx, 2*thereWithin)
 	defer cancel()
 	if err := c.askJobs(within, o.Member, pathPeek, nil, &open); err != nil {
 		return p, err

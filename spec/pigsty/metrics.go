@@ -2,7 +2,6 @@ package pigsty
 
 import (
 	"cmp"
-	"net"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -153,7 +152,11 @@ func (r *reader) remote(s *scope, f field) (m spec.Remote, ok bool) {
 			r.bad(f.line, "pg_exporters.%s says of %s neither pg_host nor pg_exporter_url", f.name, m.Member)
 			return m, false
 		}
-		u := url.URL{Scheme: "postgres", User: url.UserPassword(text("pg_monitor_username"), text("pg_monitor_password")), Host: net.JoinHostPort(host, cmp.Or(text("pg_port"), "5432")), Path: "/postgres", RawQuery: text("pg_exporter_params")}
+		name := host
+		if strings.Contains(name, ":") { // IPv6
+			name = "[" + name + "]"
+		}
+		u := url.URL{Scheme: "postgres", User: url.UserPassword(text("pg_monitor_username"), text("pg_monitor_password")), Host: name + ":" + cmp.Or(text("pg_port"), "5432"), Path: "/postgres", RawQuery: text("pg_exporter_params")}
 		at = u.String()
 	} else if u, err := url.Parse(at); err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
 		r.bad(f.line, "pg_exporter_url of %s must be a URL like postgres://user:password@host:5432/postgres", m.Member) // it is not shown: it has a password
