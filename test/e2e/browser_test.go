@@ -193,6 +193,8 @@ func (b *browser) open(url string) {
 // until waits until a script gives what is wanted.
 func (b *browser) until(ctx context.Context, what, script string, want func(string) bool) string {
 	b.t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {

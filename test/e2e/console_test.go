@@ -3,9 +3,12 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -27,16 +30,10 @@ func TestConsole(t *testing.T) {
 	b := browse(t)
 	w := own(t)
 	var cancel context.CancelFunc
-	w.ctx, cancel = context.WithTimeout(t.Context(), 20*time.Minute)
+	w.ctx, cancel = context.WithTimeout(t.Context(), 30*time.Minute)
 	defer cancel()
 	w.check(w.Up(w.ctx, "--observe"))
-	w.howdah("edit-config", "--yes", "--set", "postgresql.parameters.shared_preload_libraries=pg_stat_statements")
-	for _, n := range w.Nodes {
-		w.howdah("restart", n.Cluster, n.Member, "--yes")
-		w.whole()
-	}
 	leader := w.whole()
-	w.super(w.Node(leader), "CREATE EXTENSION pg_stat_statements")
 	at := slices.IndexFunc(w.Nodes, func(n spec.Node) bool { return n.Observe.Console != "" })
 	n := w.Nodes[at]
 	secrets, err := nodefile.Secrets(spec.Node{Paths: spec.Paths{Secrets: n.Observe.Secrets}})
@@ -64,12 +61,12 @@ func TestConsole(t *testing.T) {
 		t.Helper()
 		b.until(w.ctx, press, fmt.Sprintf(`document.querySelector(%q) ? 'there' : ''`, press), is("there"))
 		script(fmt.Sprintf(`document.querySelector(%q).click()`, press))
-		b.until(w.ctx, "what it would do", `document.getElementById('c-yes').disabled ? '' : document.getElementById('c-text').textContent`, is(seen))
+		b.until(w.ctx, "what it would do", `document.getElementById('c-yes').disabled ? '' : document.getElementById('c-text').textContent`, func(got string) bool { return got == seen || seen == "" && got != "" })
 		if typed != "" {
 			script(fmt.Sprintf(`document.getElementById('c-typed').value = %q`, typed))
 		}
 		script(`document.getElementById('c-yes').click()`)
-		b.until(w.ctx, "that it is ordered", `String(document.getElementById('confirm').open)`, is("false"))
+		b.until(w.ctx, "that it is ordered", `document.getElementById('confirm').open ? 'open: ' + document.getElementById('confirm').innerText : 'false'`, is("false"))
 	}
 	acts := `document.getElementById('acts').textContent`
 
@@ -112,6 +109,9 @@ func TestConsole(t *testing.T) {
 		}
 		b.do("Emulation.clearDeviceMetricsOverride", nil, nil)
 	}
+	turn("backups")
+	w.consoleEndPeek(b, order)
+	w.consoleKeys(b)
 	turn("overview")
 
 	writer := w.write()
@@ -189,7 +189,7 @@ func (w *world) consoleLoad(b *browser, leader string, turn func(string)) {
 	}
 	later(1, "UPDATE orders SET state = 'sent' WHERE id = 7")
 	for i := 2; i < 6; i++ {
-		later(i, "SELECT pg_sleep(150)")
+		later(i, "SELECT pg_sleep(400)")
 	}
 	turn("load")
 	has := func(all ...string) func(string) bool {
@@ -213,7 +213,10 @@ func (w *world) consoleLoad(b *browser, leader string, turn func(string)) {
 		n, _, ok := strings.Cut(got, " ")
 		return ok && strings.Contains(cores, n)
 	})
-	b.until(w.ctx, "the statement that was called ten times", text("top"), has("SELECT count(*) FROM orders WHERE id > $1"))
+	b.until(w.ctx, "the statement that is called again and again", text("top"), func(got string) bool {
+		run(0, "SELECT count(*) FROM orders WHERE id > 3")
+		return strings.Contains(got, "SELECT count(*) FROM orders WHERE id > $1")
+	})
 	if _, err := b.eval(`[...document.querySelectorAll('#top button')].find((e) => e.textContent.includes('count(*) FROM orders')).click()`); err != nil {
 		w.t.Fatal(err)
 	}
@@ -277,6 +280,20 @@ func (w *world) consoleBackups(b *browser, turn func(string)) {
 	if got := w.asOwner(seen, "demo", "SELECT string_agg(id::text, ',' ORDER BY id) FROM orders"); got != "7,8,9" {
 		w.t.Errorf("at that moment there was %s", got)
 	}
+	b.until(w.ctx, "the look that is open", `document.getElementById('peeks').innerText`, func(got string) bool { return strings.Contains(got, "psql -h "+f[0]) })
+}
+
+// consoleEndPeek ends the look from the page: its server is gone, and so are its data.
+func (w *world) consoleEndPeek(b *browser, order func(press, seen, typed string)) {
+	w.t.Helper()
+	shows := b.until(w.ctx, "the look that is open", `document.getElementById('peeks').innerText`, func(got string) bool { return strings.Contains(got, "psql -h ") })
+	_, command, _ := strings.Cut(shows, "psql -h ")
+	order("#peeks button", "", "")
+	b.until(w.ctx, "that it is over", `document.getElementById('acts').textContent`, func(got string) bool { return strings.Contains(got, "it is over") })
+	b.until(w.ctx, "no look", `'(' + document.getElementById('peeks').innerText + ')'`, func(got string) bool { return got == "()" })
+	if _, err := os.Stat(strings.Fields(command)[0]); !errors.Is(err, fs.ErrNotExist) {
+		w.t.Errorf("what it took is still there: %v", err)
+	}
 }
 
 // consoleHealth tries the page of health: it has what `howdah doctor` finds.
@@ -297,4 +314,48 @@ func (w *world) consoleHealth(b *browser, turn func(string)) {
 	for _, one := range found.Findings {
 		b.until(w.ctx, "check "+one.Check, `document.getElementById('findings').textContent + document.getElementById('well-findings').textContent`, func(got string) bool { return strings.Contains(got, one.Check) })
 	}
+}
+
+// consoleKeys turns pages, opens and leaves what is opened, with nothing but keys.
+func (w *world) consoleKeys(b *browser) {
+	w.t.Helper()
+	press := func(key string, code int) {
+		w.t.Helper()
+		for _, kind := range []string{"keyDown", "keyUp"} {
+			more := map[string]any{"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code}
+			if len(key) == 1 && kind == "keyDown" {
+				more["text"] = key
+			} else if key == "Enter" && kind == "keyDown" {
+				more["text"] = "\r"
+			}
+			b.do("Input.dispatchKeyEvent", more, nil)
+		}
+	}
+	for i, page := range []string{"overview", "load", "backups", "incidents", "health", "overview"} {
+		key := i%5 + 1
+		press(fmt.Sprint(key), '0'+key)
+		b.until(w.ctx, "page "+page+" by its key", fmt.Sprintf(`String(document.getElementById('p-%s').hidden)`, page), func(got string) bool { return got == "false" })
+	}
+	// From the beginning of the page every button and link is reached, and seen to be.
+	if _, err := b.eval(`document.activeElement.blur(); document.querySelector('.skip').focus()`); err != nil {
+		w.t.Fatal(err)
+	}
+	var reached []string
+	for range 60 {
+		press("Tab", 9)
+		got, err := b.eval(`(() => { const e = document.activeElement; const o = getComputedStyle(e).outlineStyle; return (e.getAttribute('aria-label') || e.textContent).trim().slice(0, 40) + (o === 'none' ? ' (unseen)' : ''); })()`)
+		w.check(err)
+		reached = append(reached, got)
+		if strings.HasPrefix(got, "Restart:") {
+			break
+		}
+	}
+	all := strings.Join(reached, "; ")
+	if strings.Contains(all, "(unseen)") || !strings.Contains(all, "Load") || !strings.Contains(all, "Log out") || !strings.Contains(all, "Restart: ") {
+		w.t.Errorf("the keys reach %s", all)
+	}
+	press("Enter", 13)
+	b.until(w.ctx, "the question", `String(document.getElementById('confirm').open)`, func(got string) bool { return got == "true" })
+	press("Escape", 27)
+	b.until(w.ctx, "that it is left", `String(document.getElementById('confirm').open)`, func(got string) bool { return got == "false" })
 }
