@@ -35,6 +35,7 @@ type document struct {
 	PendingReason    map[string]cluster.PendingChange `json:"pending_restart_reason,omitempty"`
 	Patroni          identity                         `json:"patroni"`
 	ScheduledRestart map[string]any                   `json:"scheduled_restart,omitempty"`
+	WatchdogFailed   bool                             `json:"watchdog_failed,omitempty"`
 }
 
 type identity struct {
@@ -69,7 +70,7 @@ func (s *Server) document(m moment) document {
 		State: m.state(), Role: m.role(), Pause: m.paused(), Unlocked: !m.hears() || m.State.Leader == nil, Failsafe: m.backed(),
 		LastSeen: m.lastSeen(), Tags: m.Member.Tags,
 		PendingRestart: m.Member.PendingRestart, PendingReason: m.Member.PendingRestartReason,
-		Patroni: identity{cluster.PatroniVersion, s.Node.Cluster, s.Node.Member}, ScheduledRestart: m.Member.ScheduledRestart,
+		Patroni: identity{cluster.PatroniVersion, s.Node.Cluster, s.Node.Member}, ScheduledRestart: m.Member.ScheduledRestart, WatchdogFailed: m.Unwatched,
 	}
 	if sys := m.Server.Control.System; sys != 0 {
 		d.System = sys.String()

@@ -594,6 +594,12 @@ func renew(was *spec.Node, n spec.Node, machine bool) error {
 			})
 		}
 	}
+	if machine && other(was.Watchdog, n.Watchdog) {
+		errs = append(errs, &problem.Error{
+			Code: "restart-needed", What: "cannot have " + n.Member + " watched otherwise",
+			Why: "its watchdog is the supervisor's, which runs since before", Do: "restart it (`systemctl restart howdah`), and apply again",
+		})
+	}
 	if other(was.DNS, n.DNS) {
 		errs = append(errs, end("dns", unix.SIGTERM))
 		if machine && (was.DNS.On() != n.DNS.On() || was.DNS.Hosts != n.DNS.Hosts || n.DNS.Hosts != "" && len(was.DNS.Zones) != len(n.DNS.Zones)) {

@@ -74,6 +74,9 @@ func (t *turn) claim(i cluster.Initialize) {
 		t.note("lease=none")
 		return
 	}
+	if t.unwatched() {
+		return
+	}
 	t.ask(Found{Lease: t.m.Lease.ID, Over: i.Mod})
 }
 

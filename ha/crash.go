@@ -55,6 +55,10 @@ func (t *turn) leadDown() {
 			t.note("timeline=%d<%d", s.Control.Timeline, t.State.History.Timeline())
 		}
 		t.note("server=down(standby)")
+		if t.unwatched() {
+			t.release() // elected, and its watchdog was lost meanwhile
+			return
+		}
 		a := Start{Standby: true}
 		switch failing := t.failing(a); {
 		case failing && t.m.Failed.Times >= startsInPlace:
@@ -130,7 +134,7 @@ func (t *turn) candidates() bool {
 	for _, r := range t.m.Replicas {
 		m, live := t.State.Member(r.Name)
 		// A base backup streams under its member's name, too: only a server that runs counts.
-		if live && m.Running() && !m.Tags.NoFailover() && r.State == "streaming" && r.Flushed.Behind(top) <= worthOffering {
+		if live && m.Running() && !m.Tags.NoFailover() && !t.barred(r.Name) && r.State == "streaming" && r.Flushed.Behind(top) <= worthOffering {
 			return true
 		}
 	}

@@ -185,7 +185,7 @@ func (t *turn) pledge(after int64) (cluster.Pledge, bool) {
 	self, _ := t.State.Member(t.Self.Name)
 	p := cluster.Pledge{
 		Member: t.Self.Name, Epoch: after, Witness: t.m.Vacancy.Witness,
-		NoFailover: self.Tags.NoFailover() || t.Stopping || s.Data != pg.DataPresent || t.unwilling(),
+		NoFailover: self.Tags.NoFailover() || t.Stopping || s.Data != pg.DataPresent || t.unwilling() || t.unwatched(),
 	}
 	switch {
 	case s.Data != pg.DataPresent:
@@ -366,6 +366,7 @@ func (t *turn) acquireOver(why string, a Acquire) {
 	switch {
 	case t.Stopping:
 		t.note("stopping")
+	case t.unwatched():
 	case t.m.Lease.old(t.Now):
 		t.note("lease=old")
 		t.confirm()

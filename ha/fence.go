@@ -2,6 +2,7 @@ package ha
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"howdah/pg"
@@ -100,24 +101,7 @@ func (t *turn) page() Page {
 
 // promoting says that the server is, or is about to be, on its way to write.
 func (t *turn) promoting() bool {
-	is := func(a Action) bool {
-		switch a := a.(type) {
-		case Promote:
-			return true
-		case Start:
-			return !a.Standby
-		}
-		return false
-	}
-	if t.Job.Action != nil && is(t.Job.Action) {
-		return true
-	}
-	for _, a := range t.d.Actions {
-		if is(a) {
-			return true
-		}
-	}
-	return false
+	return t.Job.Action != nil && Opens(t.Job.Action) || slices.ContainsFunc(t.d.Actions, Opens)
 }
 
 // room says that enough of the lease is left to begin something that writes.

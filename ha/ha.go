@@ -15,7 +15,7 @@
 //
 // One remedy, one file: fence.go, lease.go, lead.go, crash.go, handover.go, heir.go, drain.go,
 // elect.go, follow.go, rejoin.go, copy.go, upstream.go, restore.go, bootstrap.go, request.go, outside.go, silent.go, publish.go,
-// doors.go, patient.go, rebuild.go, failsafe.go, listed.go, jammed.go, slots.go, disk.go;
+// doors.go, patient.go, rebuild.go, failsafe.go, listed.go, jammed.go, slots.go, disk.go, watched.go;
 // timers.go says how fast all of it is.
 package ha
 
@@ -78,6 +78,7 @@ type View struct {
 	Round     *Round        // what they said, since the last turn
 	Stopping  bool          // the agent was asked to end
 	VIP       VIP           // what the role of the virtual address says
+	Watchdog  Watchdog      // what the guard says of it
 
 	Memory Memory
 }
@@ -192,6 +193,7 @@ func (t *turn) decide() {
 		return
 	}
 	t.observe()
+	t.watched()
 	t.disk()
 	t.fence()
 	t.lease()

@@ -133,7 +133,7 @@ func (t *turn) candidate(f cluster.Failover) (pg.Replica, string) {
 	why := "no-candidate"
 	for _, r := range t.Server.Replicas {
 		m, live := t.State.Member(r.Name)
-		if f.Member != "" && r.Name != f.Member || !live || m.Tags.NoFailover() || m.State == cluster.StateStopping {
+		if f.Member != "" && r.Name != f.Member || !live || m.Tags.NoFailover() || m.State == cluster.StateStopping || t.barred(r.Name) {
 			continue
 		}
 		// A base backup streams under its member's name, too: only a server that runs counts.
@@ -149,7 +149,7 @@ func (t *turn) candidate(f cluster.Failover) (pg.Replica, string) {
 		}
 	}
 	if best.Name == "" && why != waits && slices.ContainsFunc(t.State.Members, func(m cluster.Member) bool {
-		anybody := f.Member == "" && !t.Stopping && m.Name != t.Self.Name && m.Running() && !m.Tags.NoFailover()
+		anybody := f.Member == "" && !t.Stopping && m.Name != t.Self.Name && m.Running() && !m.Tags.NoFailover() && !t.barred(m.Name)
 		return anybody || f.Member != "" && m.Name == f.Member
 	}) {
 		why = waits // it lives, and may stream in a moment
@@ -210,7 +210,7 @@ func (t *turn) offered() bool {
 	}
 	self, _ := t.State.Member(t.Self.Name)
 	switch {
-	case s.Process != pg.ProcessRunning || !s.Answers || !s.Recovering || self.Tags.NoFailover():
+	case s.Process != pg.ProcessRunning || !s.Answers || !s.Recovering || self.Tags.NoFailover() || t.unwatched():
 		return false
 	case t.State.Unknown(cluster.KeySync):
 		t.note("sync=unreadable")

@@ -45,6 +45,10 @@ func (t *turn) lead() {
 			t.silent()
 		case s.Recovering:
 			t.note("server=standby")
+			if t.unwatched() {
+				t.work(Stop{}) // and give the key up: whoever has one may lead
+				return
+			}
 			if !t.unsure() && t.ready() && t.room() {
 				if names := t.unsafe(); len(names) > 0 {
 					t.note("slots=unsafe(%s)", strings.Join(names, ",")) // their readers may miss something from here on

@@ -29,6 +29,7 @@ type Memory struct {
 	NoteAfter time.Duration // after a refusal: no publication before
 	Wrote     int64         // revision of our last publication: older snapshots do not show it yet
 
+	Unarmed   time.Duration // since when what writes waits for the watchdog; 0: it does not
 	Paused    bool          // the predecessor's last word was maintenance
 	Taken     int64         // epoch that this agent took itself, rather than found
 	Reserved  pg.Timeline   // with it: what the server begins when it is promoted
@@ -511,6 +512,9 @@ func (t *turn) work(a Action) {
 		} else if !start.Standby && t.synchronous() && !t.Server.Shut {
 			a = Shut{} // see doors.go
 		}
+	}
+	if Opens(a) && t.unarmed() {
+		return
 	}
 	if !t.failing(a) {
 		t.do(a)

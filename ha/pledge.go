@@ -135,7 +135,7 @@ func (t *turn) ballot(after int64) {
 // unable says that this member does not want to lead, or can not just now.
 func (t *turn) unable() bool {
 	self, _ := t.State.Member(t.Self.Name)
-	return self.Tags.NoFailover() || t.Stopping || t.unwilling()
+	return self.Tags.NoFailover() || t.Stopping || t.unwilling() || t.unwatched()
 }
 
 // acquireBy takes the key of the epoch that ended, or that is to end, with /sync.

@@ -22,10 +22,11 @@ type Shown struct {
 	Member cluster.Member // this member as it would publish itself now
 	Job    string         // work on the server under way: "clone", "start", or ""
 
-	Epoch int64         // of the leader key, while it is certainly ours
-	Until time.Duration // boot clock when that certainty ends; 0 without it
-	By    []string      // the store confirms it no more: whose word it rests on
-	Given Grant         // this member's own word, while it is kept
+	Epoch     int64         // of the leader key, while it is certainly ours
+	Until     time.Duration // boot clock when that certainty ends; 0 without it
+	By        []string      // the store confirms it no more: whose word it rests on
+	Unwatched bool          // its watchdog is required, and missing
+	Given     Grant         // this member's own word, while it is kept
 }
 
 // Leads says that the leader key was certainly this node's at now.
@@ -44,6 +45,7 @@ func Show(v View, d Decision) Shown {
 	if v.Grant.Until > v.Now && v.Grant.Epoch >= v.State.Epoch() {
 		s.Given = v.Grant
 	}
+	s.Unwatched = t.unwatched()
 	if v.Job.Action != nil {
 		s.Job = firstWord(v.Job.Action.String())
 	}

@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"fmt"
 	"time"
 
 	"howdah/cluster"
@@ -32,6 +33,9 @@ func (t *turn) tune() {
 	}
 	if err == nil {
 		err = want.Validate()
+	}
+	if w := t.Watchdog.Timeout; err == nil && w > 0 && w > want.Watched() {
+		err = fmt.Errorf("lease: %s is too short for the watchdog, which fires after %s: that may be %s at most", want.Lease, w, want.Watched())
 	}
 	inForce := before
 	inForce.MaxLag, inForce.Start = want.MaxLag, want.Start

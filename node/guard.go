@@ -30,6 +30,8 @@ type Guard struct {
 	Answering []int
 	// VIP goes from the interface when the right ends, as its role would have it go.
 	VIP spec.VIP
+	// Vigil is the watchdog; nil: there is none.
+	Vigil *vigil
 
 	bare   bool          // the address was taken off since the page last gave a right
 	unsent time.Duration // when connections were last looked at
@@ -77,8 +79,10 @@ func (g *Guard) Run(ctx context.Context) error {
 		if m.Froze && v.Do == rest {
 			again = max(again, spared(began, lease.Now()))
 		}
+		again = g.watch(f, m, again)
 		sleepUntil(again)
 	}
+	g.retire()
 	return nil
 }
 

@@ -268,7 +268,9 @@ func Run(ctx context.Context, nodes []spec.Node, log *slog.Logger, beside ...lif
 	var guards []lifecycle.Part
 	for _, s := range all {
 		if s.node.Postgres.Data != "" {
-			guards = append(guards, lifecycle.Part{Name: "guard", Run: s.guard().Run, Grace: time.Second})
+			g := s.guard()
+			g.Vigil = newVigil(s.node, len(all) == 1, leaves.Load)
+			guards = append(guards, lifecycle.Part{Name: "guard", Run: g.Run, Grace: time.Second})
 		}
 	}
 	stage("guard", guards)

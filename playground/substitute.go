@@ -56,6 +56,11 @@ func (s *State) site(o Options, user string) (place.Site, error) {
 		}
 	}
 	for _, c := range o.World.Clusters {
+		if c.Watchdog.On() {
+			s.note("no watchdog of cluster %s is opened: one would reset this machine. A socket that plays one is, if patroni_watchdog_device names it", c.Name)
+		}
+	}
+	for _, c := range o.World.Clusters {
 		for _, r := range c.Backup.Repositories() {
 			if c.Backup.On && r.Shared() && (s.Ground != Loopback || !r.Bucket.Here()) {
 				// The same name in the same bucket is somebody's production.

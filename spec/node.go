@@ -30,6 +30,7 @@ type Node struct {
 	Gateway   Gateway        `json:"gateway"`
 	Pool      Pool           `json:"pool"`
 	VIP       VIP            `json:"vip,omitzero"`
+	Watchdog  Watchdog       `json:"watchdog,omitzero"`
 	DNS       DNS            `json:"dns,omitzero"`
 	Jobs      Jobs           `json:"jobs"`
 	Remotes   []RemoteServer `json:"remotes,omitempty"`
@@ -223,6 +224,50 @@ type VIP struct {
 	Interface string `json:"interface"` // "auto": the one that has the node's own address
 }
 
+// A Watchdog is a device that resets the machine when it is not petted in time, as
+// Patroni's section watchdog has it.
+type Watchdog struct {
+	Mode   string        `json:"mode,omitempty"` // "": there is none
+	Device string        `json:"device,omitempty"`
+	Margin time.Duration `json:"margin,omitempty"` // between its end and that of a lease that has just begun; 0: half a lease
+	// Mock has nothing opened but a socket: a playground never resets its machine.
+	Mock bool `json:"mock,omitempty"`
+}
+
+// WatchdogDevice is the machine's first watchdog.
+const WatchdogDevice = "/dev/watchdog"
+
+// Modes of a watchdog.
+const (
+	WatchdogAutomatic = "automatic" // used if it is there
+	WatchdogRequired  = "required"  // nobody leads without
+)
+
+// On says that there is to be one.
+func (w Watchdog) On() bool { return w.Mode != "" }
+
+// Required says that nobody leads without.
+func (w Watchdog) Required() bool { return w.Mode == WatchdogRequired }
+
+// Timeout is after how long the device fires, in whole seconds as devices count.
+func (w Watchdog) Timeout(t Timers) time.Duration {
+	if w.Margin == 0 {
+		return min(t.Lease/2, t.Watched()).Truncate(time.Second)
+	}
+	return (t.Lease - w.Margin).Truncate(time.Second)
+}
+
+// Validate says what is wrong with it beside such timers.
+func (w Watchdog) Validate(t Timers) error {
+	if !w.On() {
+		return nil
+	}
+	if d, most := w.Timeout(t), t.Watched().Truncate(time.Second); d < time.Second || d > most {
+		return fmt.Errorf("a watchdog that fires after %s does not suit a lease of %s, renewed every %s: it must fire after 1s to %s", d, t.Lease, t.Renew, most)
+	}
+	return nil
+}
+
 // A DNS is who keeps names on a node: a name server that listens, a file of the
 // host's own names, or both; else there is none.
 type DNS struct {
@@ -324,6 +369,10 @@ func (t Timers) Over(pace time.Duration) error {
 	}
 	return nil
 }
+
+// Watched is the longest timeout of a watchdog: as long as renewals are confirmed in
+// time at all, there is always a moment in which its end lies before the lease's.
+func (t Timers) Watched() time.Duration { return (t.Lease - t.Margin + t.Renew) / 2 }
 
 // paces is how much longer than the slowest answer of late the next may take.
 const paces = 3

@@ -65,8 +65,9 @@ type Cluster struct {
 	REST      REST                   `json:"rest"`     // of the agents; its files are each node's
 	Page      Page                   `json:"page"`     // of the members' gateways
 	VIP       string                 `json:"vip"`      // address/prefix that follows the leader; "": none
-	Suffix    string                 `json:"suffix"`   // of its name in DNS
-	Target    string                 `json:"target"`   // what its name in DNS is: auto, primary, vip, none or an address
+	Watchdog  Watchdog               `json:"watchdog,omitzero"`
+	Suffix    string                 `json:"suffix"` // of its name in DNS
+	Target    string                 `json:"target"` // what its name in DNS is: auto, primary, vip, none or an address
 	Backup    Backups                `json:"backup"`
 	Upstream  Upstream               `json:"upstream,omitzero"` // the cluster that it begins by following; zero: none
 	Objects   Objects                `json:"objects"`
@@ -109,12 +110,13 @@ type Member struct {
 	Stats      int               `json:"stats"`    // the gateway's page
 	Exporter   int               `json:"exporter"` // metrics of the server; 0: none
 	Exporters  Exporters         `json:"exporters"`
-	Role       string            `json:"role"`   // what pg_role says: where it begins
-	Tags       map[string]any    `json:"tags"`   // Patroni's
-	Delay      string            `json:"delay"`  // recovery_min_apply_delay; "": none
-	User       string            `json:"user"`   // OS user
-	Link       string            `json:"link"`   // interface of the virtual address; "auto": that of the host's own
-	Tuning     Tuning            `json:"tuning"` // what the template needs
+	Role       string            `json:"role"`               // what pg_role says: where it begins
+	Tags       map[string]any    `json:"tags"`               // Patroni's
+	Delay      string            `json:"delay"`              // recovery_min_apply_delay; "": none
+	User       string            `json:"user"`               // OS user
+	Link       string            `json:"link"`               // interface of the virtual address; "auto": that of the host's own
+	Watchdog   string            `json:"watchdog,omitempty"` // its device
+	Tuning     Tuning            `json:"tuning"`             // what the template needs
 	Parameters map[string]string `json:"parameters"`
 	HBA        []AccessRule      `json:"hba"`
 	PoolHBA    []AccessRule      `json:"pool_hba"`

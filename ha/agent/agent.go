@@ -98,6 +98,15 @@ func Run(ctx context.Context, leave <-chan struct{}, node spec.Node, log *slog.L
 			return ha.VIP{Address: v.Address, Held: v.Held, Problem: v.Problem}
 		}
 	}
+	if node.Watchdog.On() {
+		h.loop.Watchdog = func() ha.Watchdog {
+			w := nodefile.ReadWatchdog(node)
+			return ha.Watchdog{
+				Required: node.Watchdog.Required(), Ready: w.Ready, Armed: w.Armed,
+				Timeout: node.Watchdog.Timeout(node.Agent.Timers), Problem: w.Problem,
+			}
+		}
+	}
 	h.leave = leave
 	h.beats.wake = make(chan struct{}, 1)
 	peers, err := pki.Open(node.TLS)
@@ -404,7 +413,7 @@ func (h *hands) Work(a ha.Action) {
 	}
 	begun, entitled := h.Boot(), h.entitled
 	h.begun.Go(func() {
-		if opens(a) && h.Boot() >= entitled {
+		if ha.Opens(a) && h.Boot() >= entitled {
 			// This process was held up since the decision, and the right has ended.
 			h.ended <- worked{ha.Ended{Action: a, At: h.Boot(), Err: "the right to lead ended before it began"}, 0, h.lookNow()}
 			return
@@ -428,17 +437,6 @@ func (h *hands) rereadNode() {
 		return
 	}
 	h.server.Configure(n.Postgres.Parameters, n.Postgres.HBA)
-}
-
-// opens says that an action makes the server write.
-func opens(a ha.Action) bool {
-	switch a := a.(type) {
-	case ha.Promote:
-		return true
-	case ha.Start:
-		return !a.Standby
-	}
-	return false
 }
 
 // Prove implements Hands.

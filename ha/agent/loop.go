@@ -62,6 +62,8 @@ type Loop struct {
 	Log    *slog.Logger
 	// VIP tells what the role of the virtual address last said; nil: there is none.
 	VIP func() ha.VIP
+	// Watchdog tells what the guard last said of it; nil: there is none.
+	Watchdog func() ha.Watchdog
 
 	// Grant is the last word that this member gave.
 	Grant ha.Grant
@@ -193,6 +195,9 @@ func (l *Loop) Turn() ha.Decision {
 	v.Heard = l.Hands.Heard(listen)
 	if l.VIP != nil {
 		v.VIP = l.VIP()
+	}
+	if l.Watchdog != nil {
+		v.Watchdog = l.Watchdog()
 	}
 	l.decided = ha.Decide(*v)
 	d := &l.decided

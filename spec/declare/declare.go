@@ -100,6 +100,7 @@ func (c Cluster) write(b *strings.Builder) {
 	c.pools(&vars)
 	c.backups(&vars)
 	c.address(&vars)
+	c.watchdog(&vars)
 	c.objects(&vars)
 	// What all members have alike is said once.
 	own := make([]fields, len(c.Nodes))
@@ -276,6 +277,17 @@ func cron(t string) string {
 	return t[:i] + " /pg/bin/pg-backup" + t[i:]
 }
 
+func (c Cluster) watchdog(vars *fields) {
+	w := c.Nodes[0].Watchdog
+	if !w.On() {
+		return
+	}
+	vars.add("patroni_watchdog_mode", w.Mode)
+	if w.Margin > 0 {
+		vars.add("patroni_watchdog_safety_margin", int(w.Margin.Seconds()))
+	}
+}
+
 func (c Cluster) address(vars *fields) {
 	if v := c.Nodes[0].VIP; v.Address != "" {
 		vars.add("pg_vip_enabled", true)
@@ -383,6 +395,9 @@ func (c Cluster) member(n spec.Node, front spec.Front, template string) fields {
 				f.add(name, v)
 			}
 		}
+	}
+	if w := n.Watchdog; w.On() && w.Device != spec.WatchdogDevice {
+		f.add("patroni_watchdog_device", w.Device)
 	}
 	if n.Postgres.Delay != "" {
 		f.add("pg_delay", n.Postgres.Delay)

@@ -48,6 +48,9 @@ all:
       vars:
         pg_cluster: pg-test
         pg_rto: fast
+        patroni_watchdog_mode: required
+        patroni_watchdog_safety_margin: 15
+        patroni_watchdog_device: /dev/watchdog1
         pg_rpo: 0
         pg_libs: 'pg_stat_statements'
         pgbouncer_poolmode: session

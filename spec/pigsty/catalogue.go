@@ -75,6 +75,9 @@ port      ansible_port
 suffix    pg_dns_suffix
 target    pg_dns_target
 link      pg_vip_interface
+watch     patroni_watchdog_mode
+path      patroni_watchdog_device
+margin    patroni_watchdog_safety_margin
 encoding  pg_encoding
 locale    pg_locale
 methods   pgbackrest_method pg_create_replica_methods
@@ -85,7 +88,7 @@ repositories pgbackrest_repo
 
 const laterParameters = `
 bool      pgbouncer_auth_query pg_exporter_auto_discovery patroni_enabled haproxy_enabled vip_enabled vlogs_enabled vmalert_enabled alertmanager_enabled
-any       pg_rto_plan pg_listen patroni_mode patroni_watchdog_mode pg_etcd_password pg_primary_db pg_exporter_config pg_exporter_cache_ttls pg_exporter_params pg_exporter_url pg_exporter_exclude_database pg_exporter_include_database pg_exporter_connect_timeout pg_exporter_options pgbouncer_exporter_url pgbouncer_exporter_options pgbackrest_exporter_options pg_safeguard pg_rm_data pg_rm_backup haproxy_client_timeout haproxy_server_timeout haproxy_services vip_address vip_vrid vip_role vip_preempt vip_interface vip_dns_suffix vip_auth_pass vip_exporter_port vmetrics_scrape_timeout vmetrics_options vlogs_options vmalert_port vmalert_options node_exporter_options vector_read_from alertmanager_port blackbox_enabled blackbox_port exporter_metrics_path etcd_learner etcd_root_password etcd_safeguard pg_pitr pg_upgrade
+any       pg_rto_plan pg_listen patroni_mode pg_etcd_password pg_primary_db pg_exporter_config pg_exporter_cache_ttls pg_exporter_params pg_exporter_url pg_exporter_exclude_database pg_exporter_include_database pg_exporter_connect_timeout pg_exporter_options pgbouncer_exporter_url pgbouncer_exporter_options pgbackrest_exporter_options pg_safeguard pg_rm_data pg_rm_backup haproxy_client_timeout haproxy_server_timeout haproxy_services vip_address vip_vrid vip_role vip_preempt vip_interface vip_dns_suffix vip_auth_pass vip_exporter_port vmetrics_scrape_timeout vmetrics_options vlogs_options vmalert_port vmalert_options node_exporter_options vector_read_from alertmanager_port blackbox_enabled blackbox_port exporter_metrics_path etcd_learner etcd_root_password etcd_safeguard pg_pitr pg_upgrade
 `
 
 const inapplicableParameters = `

@@ -259,7 +259,7 @@ var ofCluster = []string{
 	"patroni_ssl_enabled", "patroni_username", "patroni_password", "admin_ip",
 	"haproxy_admin_username", "haproxy_admin_password", "haproxy_auth_enabled",
 	"pgbackrest_enabled", "pgbackrest_init_backup", "pgbackrest_method", "pgbackrest_repo", "pg_crontab", "pgbackrest_stream", "pgbackrest_stream_interval", "pgbackrest_stream_size", "pgbackrest_drill", "pg_create_replica_methods", "pgbackrest_rate", "pgbackrest_queue_max", "pg_vip_enabled", "pg_vip_address",
-	"pg_dns_suffix", "pg_dns_target",
+	"pg_dns_suffix", "pg_dns_target", "patroni_watchdog_mode", "patroni_watchdog_safety_margin",
 }
 
 func (r *reader) cluster(inv *inventory, name string, members []*server, store pace) spec.Cluster {
@@ -299,6 +299,7 @@ func (r *reader) cluster(inv *inventory, name string, members []*server, store p
 		}
 	}
 	r.timers(first, &c, store)
+	c.Watchdog = r.watchdog(first, c.Timers)
 	r.promise(first, members, &c)
 	c.Services = r.services(first)
 	c.Objects = r.objects(first, &c)
@@ -524,6 +525,9 @@ func (r *reader) member(inv *inventory, s *server, members []*server, c spec.Clu
 	m := spec.Member{
 		Name: s.name(), Host: s.host.name, Port: s.int("pg_port"), REST: s.rest, Stats: s.int("haproxy_exporter_port"),
 		Role: s.role, Tags: map[string]any{}, User: s.text("pg_dbsu"), Parameters: map[string]string{},
+	}
+	if c.Watchdog.On() {
+		m.Watchdog = s.text("patroni_watchdog_device")
 	}
 	if c.VIP != "" {
 		m.Link = s.text("pg_vip_interface")

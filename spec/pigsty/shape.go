@@ -25,6 +25,7 @@ var words = map[shape][]string{
 	"io":       {"auto", "sync", "worker", "io_uring"},
 	"pwdenc":   {"scram-sha-256", "md5"},
 	"dest":     {"pgbouncer", "postgres"},
+	"watch":    {"off", "automatic", "required", "false"}, // YAML's off
 	"rto":      {"fast", "norm", "safe", "wide"},
 	"template": {"oltp.yml", "olap.yml", "crit.yml", "tiny.yml", "oltp", "olap", "crit", "tiny"},
 	"state":    {"create", "absent"},
@@ -57,6 +58,7 @@ var patterns = map[shape]struct {
 	"check":    {regexp.MustCompile(`^/[!-~]*$`), "a path that begins with /"},
 	"interval": {regexp.MustCompile(`^(0|[0-9]+ ?(us|ms|s|min|h|d|)|[0-9]+ ?(sec|secs|second|seconds|minute|minutes|mins|hour|hours|hr|hrs|day|days))$`), "a time, like 1h or 30min"},
 	"pace":     {regexp.MustCompile(`^([1-9][0-9]{0,3}s|[1-9][0-9]?m)$`), "a time, like 10s or 1m"},
+	"margin":   {regexp.MustCompile(`^(-1|[0-9]{1,4})$`), "a number of seconds, or -1"},
 	"suffix":   {regexp.MustCompile(`^[a-zA-Z0-9.-]{0,100}$`), "letters, digits, dashes and dots"},
 	"link":     {regexp.MustCompile(`^[^\s/]{1,15}$`), "an interface, or auto"},
 	"size":     {regexp.MustCompile(`^[0-9]{1,15} ?([kKmMgGtT]?[bB]?|[kKmMgGtT]i[bB])$`), "a size, like 20MiB"},

@@ -120,6 +120,10 @@ func (s Site) server(c spec.Cluster, m spec.Member) spec.Node {
 			n.VIP.Interface = "auto"
 		}
 	}
+	if c.Watchdog.On() && !(s.Bind && m.Watchdog == spec.WatchdogDevice) {
+		n.Watchdog = c.Watchdog
+		n.Watchdog.Device, n.Watchdog.Mock = m.Watchdog, s.Bind
+	}
 	n.Agent = spec.Agent{Listen: at(n.Address, s.port(m.REST)), REST: c.REST, Timers: c.Timers, Tags: m.Tags, Config: c.Config, Begin: c.Begin}
 	if m.Exporter != 0 {
 		n.Jobs.Exporter = at(n.Address, s.port(m.Exporter))

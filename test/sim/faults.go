@@ -292,6 +292,7 @@ func (w *World) heal() {
 	for _, n := range w.nodes {
 		w.mend(n)
 		n.slow, n.lag = 1, 0
+		n.dog.broken, n.dog.hung = false, 0
 		n.server.mend()
 		n.powerOn()
 		n.wake()

@@ -100,6 +100,7 @@ func name(n *node) string {
 
 // checkRight is law 4: nothing begins that leads to writes without the key.
 func (w *World) checkRight(n *node, what string) {
+	w.checkWatched(n, what)
 	if !n.server.names.Async() {
 		return // whoever waits for standbys acknowledges nothing without them: pledges are looked at instead
 	}

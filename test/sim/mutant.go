@@ -26,6 +26,8 @@ var Mutants = []Mutant{
 	{Name: "a word that is forgotten", Law: "law 3", Forgets: true},
 	{Name: "a word that counts from when it was heard", Law: "law 3", Receipt: true},
 	{Name: "a refusal that the next agent knows nothing of", Law: "law 4", Quorum: true, Undurable: true},
+	{Name: "a watchdog that is petted until the deadline", Law: "law 3", Watch: true, LatePet: true},
+	{Name: "a promotion whose watchdog is not armed", Law: "watchdog", Watch: true, Unwatched: true},
 	{Name: "a restore that nobody but its leader knows of", Law: "restore", Quorum: true, Restores: true},
 }
 
@@ -50,6 +52,9 @@ type Mutant struct {
 	Forgets      bool   // a member gives its word, and stands for election all the same
 	Receipt      bool   // a leader counts its right from when the others answered, not from before it asked
 	Undurable    bool   // a refusal is gone with the agent that made it
+	Watch        bool   // it is one of machines with watchdogs
+	LatePet      bool   // the device is petted as long as the right lives, whenever its timeout ends
+	Unwatched    bool   // a device is taken to be armed
 	Restores     bool   // people bring clusters back, and only the leader of a restore is told
 }
 

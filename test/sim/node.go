@@ -59,6 +59,8 @@ type node struct {
 	froze bool    // the guard froze the server, while right was its right
 	right ha.Page // the last page that let the server answer as primary
 
+	dog dog
+
 	cutStore bool          // its requests and its watch go nowhere
 	cutPeers bool          // no replication to or from it
 	away     time.Duration // since when it is off, or out of reach of the others; 0: it is not
@@ -111,6 +113,7 @@ func (n *node) powerOn() {
 	n.page, n.right, n.froze = ha.Page{}, ha.Page{}, false
 	n.stopped, n.wanted = false, true
 	n.wellSince = n.w.now
+	n.vigil()
 	n.w.after(n.w.draw(100*time.Millisecond, 5*time.Second), n.startAgent)
 }
 
@@ -129,6 +132,7 @@ func (n *node) powerOff() {
 	s.recovering = false
 	n.page, n.right, n.froze = ha.Page{}, ha.Page{}, false
 	n.guard++
+	n.dog = dog{broken: n.dog.broken}
 	n.proof = ha.Page{}
 	n.wellSince = 1 << 62
 }
@@ -176,6 +180,9 @@ func (n *node) startAgent() {
 			Config: n.w.begins(), Copies: n.w.copies(),
 		},
 		Timers: t, Hands: n, Log: silent, Grant: n.given,
+	}
+	if n.w.watched {
+		n.loop.Watchdog = n.watchdog
 	}
 	n.loop.Resume(n.server.note)
 	n.loop.Inherit(n.page)
@@ -482,6 +489,11 @@ func (n *node) judge() {
 }
 
 func (n *node) guarded() {
+	if n.dog.hung > n.w.now {
+		n.judgeIn(n.dog.hung - n.w.now)
+		return
+	}
+	n.vigil()
 	now := n.boot()
 	p, s := n.page, n.server
 	open := p.Primary && now < p.Deadline
@@ -521,6 +533,9 @@ func (n *node) guarded() {
 		n.w.say("%s: guard: right over", n.name)
 		n.froze = true
 		s.freeze()
+		if n.w.watched {
+			n.w.after(10*time.Millisecond, n.vigil) // the guard's next look, which sees it frozen
+		}
 	}
 	if s.proc != pg.ProcessNone && !n.froze || s.proc == pg.ProcessStarting {
 		n.judgeIn(10 * time.Millisecond)

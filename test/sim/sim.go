@@ -57,6 +57,7 @@ type World struct {
 	aways    bool // the store is away for longer than leases last
 	alone    bool // a leader that loses the store asks nobody for his word
 	straying bool // somebody who is no agent writes the leader key at this moment
+	watched  bool // every machine has a watchdog
 	promises bool // it is to live so
 	quorum   bool // it lives in synchronous mode quorum, strict: what is acknowledged is never lost
 
@@ -83,6 +84,7 @@ type Stats struct {
 	Restores               int // that the leader was asked for
 	Away, Given            int // times the store was away for long; and words of members that they will not take over
 	Strays, Righted        int // leader keys that no agent wrote; and that were a member's again before they were removed
+	Hung, Resets           int // guards that hung together with their agent; and machines that their watchdog reset
 	Wiped, Decided         int // stores that lost everything; and what was next after them a person had to say
 }
 
@@ -117,6 +119,7 @@ type Options struct {
 	Wipe    bool                        // the store loses everything, again and again
 	Away    bool                        // the store is away for longer than leases last, again and again
 	Stray   bool                        // somebody who is no agent writes the leader key
+	Watch   bool                        // every machine has a watchdog, and guards hang
 	Quorum  bool                        // commits wait for standbys, strictly
 	Follow  bool                        // it begins as a standby cluster
 	Heard   func(*ha.Decision)          // told every decision that does something, or says what the last did not
@@ -166,6 +169,9 @@ func New(o Options) *World {
 	}
 	if o.Stray {
 		w.strays()
+	}
+	if o.Watch {
+		w.watchdogs()
 	}
 	if o.Follow {
 		w.follow()

@@ -17,6 +17,7 @@ var (
 	away     = flag.Bool("away", false, "a life with a store that is away for long in TestReplay")
 	strayed  = flag.Bool("stray", false, "a life with leader keys that no agent wrote in TestReplay")
 	wiped    = flag.Bool("wipe", false, "a life with stores that lose everything in TestReplay")
+	watched  = flag.Bool("watch", false, "a life with watchdogs in TestReplay")
 	followed = flag.Bool("follow", false, "a life as a standby cluster in TestReplay")
 	dense    = flag.Bool("dense", false, "a restless life in TestReplay")
 	runs     = flag.Int("runs", enough, "lives in TestSimulation; there are 2/3 as many restless ones besides")
@@ -35,7 +36,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestReplay(t *testing.T) {
-	w := New(Options{Seed: *seed, Dense: *dense, Quorum: *promised, Restore: *restored, Wipe: *wiped, Stray: *strayed, Away: *away, Follow: *followed, Verbose: true})
+	w := New(Options{Seed: *seed, Dense: *dense, Quorum: *promised, Restore: *restored, Wipe: *wiped, Stray: *strayed, Away: *away, Watch: *watched, Follow: *followed, Verbose: true})
 	w.Live()
 	for _, l := range w.Log {
 		t.Log(l)
@@ -145,7 +146,7 @@ func TestMutants(t *testing.T) {
 		t.Run(m.Name, func(t *testing.T) {
 			t.Parallel()
 			for seed := uint64(1); seed <= within; seed++ {
-				w := New(Options{Seed: seed, Dense: true, Quorum: m.Quorum, Restore: m.Restores, Away: m.Forgets || m.Receipt, Mutant: &m})
+				w := New(Options{Seed: seed, Dense: true, Quorum: m.Quorum, Restore: m.Restores, Away: m.Forgets || m.Receipt, Watch: m.Watch, Mutant: &m})
 				w.Live()
 				if w.Failed != nil {
 					t.Logf("seed %d: %v", seed, w.Failed)

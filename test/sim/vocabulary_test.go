@@ -43,6 +43,9 @@ var unreached = map[string]string{
 	"offer=stale":            "an offer is seen to be withdrawn before the server starts; only a person who starts it past the agent can leave one",
 }
 
+// notWatched are those of ha/watched.go, which TestWatchdogs demands.
+var notWatched = []string{"watchdog=armed", "watchdog=unarmed", "watchdog=missing"}
+
 // notRestored are the notes and actions of ha/restore.go and of what it leaves
 // behind: clusters are brought back only in lives of their own (TestRestores). All
 // stand in ha/restore_test.go.
@@ -207,7 +210,7 @@ func (s *said) format(note string) string {
 // about synchronous mode or of the others, and of every excuse for one that is gone.
 func (v vocabulary) demand(synchronous bool, complain func(string, ...any), heard *said) {
 	count := heard.count
-	lives := slices.Concat(notRestored, notFollowing, notWiped, notStrayed, notKept) // of their own
+	lives := slices.Concat(notRestored, notFollowing, notWiped, notStrayed, notKept, notWatched) // of their own
 	for _, note := range slices.Sorted(maps.Keys(v.notes)) {
 		if _, excused := unreached[note]; count[note] == 0 && !excused && !slices.Contains(lives, note) && v.synchronous[note] == synchronous {
 			complain("no decision said %q", note)
