@@ -74,13 +74,16 @@ func (w Want) PID() string { return Run + "/" + w.Member + "/node.pid" }
 // outlive it (KillMode), have cgroups of their own (Delegate), and the kernel's choice
 // among them when memory ends is no reason to stop the others (OOMPolicy). A restart
 // of the unit leaves the roles to the next supervisor (RestartKillSignal, which systemd
-// has since version 244; an older one stops them); to stop it stops the node.
+// has since version 244; an older one stops them); to stop it stops the node. One that
+// dies is started again at once, however often: a watchdog that it left counting gives
+// the next two seconds, or half a lease.
 func (w Want) UnitText() string {
 	return `# Written by "howdah install".
 [Unit]
 Description=Howdah, PostgreSQL that stays up
 Wants=network-online.target
 After=network-online.target time-sync.target
+StartLimitIntervalSec=0
 
 [Service]
 ExecStart=` + strings.Join(w.Command(), " ") + `
@@ -89,7 +92,7 @@ RestartKillSignal=SIGUSR2
 Delegate=yes
 OOMPolicy=continue
 Restart=always
-RestartSec=1
+RestartSec=200ms
 TimeoutStopSec=120
 LimitNOFILE=` + strconv.Itoa(openFiles) + `
 TasksMax=infinity
