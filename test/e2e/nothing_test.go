@@ -1,0 +1,130 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/sys/unix"
+)
+
+// steady writes through the service of the primary on one connection after another, and
+// keeps every error: it tries nothing again. Waiting is no error.
+func (w *world) steady() (stop func() (rows int, errs []error)) {
+	w.t.Helper()
+	w.sql("create table if not exists steady (n int)")
+	hosts, err := w.Entries(w.ctx, "primary")
+	w.check(err)
+	ctx, cancel := context.WithCancel(w.ctx)
+	done := make(chan struct{})
+	rows, errs := 0, []error(nil)
+	go func() {
+		defer close(done)
+		for i := 0; ctx.Err() == nil; i++ {
+			conn, err := pgconn.ConnectConfig(ctx, hosts[i%len(hosts)])
+			for range 50 {
+				if err != nil || ctx.Err() != nil {
+					break
+				}
+				_, err = conn.Exec(ctx, "insert into steady values (1)").ReadAll()
+				rows++
+			}
+			if err != nil && ctx.Err() == nil {
+				errs = append(errs, fmt.Errorf("after %d rows: %w", rows, err))
+			}
+			if conn != nil {
+				conn.Close(context.WithoutCancel(ctx))
+			}
+		}
+	}()
+	return func() (int, []error) {
+		cancel()
+		<-done
+		return rows, slices.DeleteFunc(errs, func(err error) bool { return errors.Is(err, context.Canceled) })
+	}
+}
+
+// Nothing happens when it should not: no failover, no crash recovery, no statement that
+// fails. What waits may wait.
+func TestNothingHappens(t *testing.T) {
+	byNight(t)
+	const hung = 10 * time.Second
+	for _, tt := range []struct {
+		name string
+		do   func(w *world, leader string) (undo func())
+		long time.Duration
+	}{
+		{"jobs of the primary hang", func(w *world, leader string) func() { return w.hangRole(leader, "jobs") }, hung},
+		{"the leader of etcd hangs", func(w *world, _ string) func() {
+			return w.hangRole(w.storeLeader(), "etcd")
+		}, hung},
+		{"30 % of the primary's packets are lost", func(w *world, leader string) func() {
+			w.howdah("fault", "slow", leader, "--loss", "30%")
+			return func() { w.howdah("fault", "heal") }
+		}, 30 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := isolated(t)
+			leader := w.whole()
+			before, err := w.Page(w.ctx)
+			w.check(err)
+			began := w.sql("select pg_postmaster_start_time()")
+			stop := w.steady()
+			undo := tt.do(w, leader)
+			w.pause(tt.long)
+			undo()
+			w.pause(time.Second)
+			rows, errs := stop()
+			t.Logf("%d rows", rows)
+			for _, err := range errs {
+				t.Errorf("a statement failed: %v", err)
+			}
+			if now := w.whole(); now != leader {
+				t.Errorf("%s leads, it was %s", now, leader)
+			}
+			after, err := w.Page(w.ctx)
+			w.check(err)
+			if after.Number != before.Number {
+				t.Errorf("why tells of a %s, which was not needed", after.Kind)
+			}
+			if now := w.sql("select pg_postmaster_start_time()"); now != began {
+				t.Errorf("PostgreSQL was started at %s, before at %s", now, began)
+			}
+		})
+	}
+}
+
+// hangRole stops a role of a member.
+func (w *world) hangRole(member, role string) (undo func()) {
+	w.t.Helper()
+	id := w.role(w.Node(member), role)
+	w.kill(id, unix.SIGSTOP)
+	w.t.Cleanup(func() { _ = id.Signal(unix.SIGCONT) })
+	return func() { w.kill(id, unix.SIGCONT) }
+}
+
+// storeLeader is the member that leads etcd.
+func (w *world) storeLeader() (leader string) {
+	w.t.Helper()
+	w.until("nobody leads etcd", func() bool {
+		var members []struct {
+			Name  string `json:"name"`
+			Leads bool   `json:"leads"`
+		}
+		if json.Unmarshal([]byte(w.howdah("etcd", "status", "--json")), &members) != nil {
+			return false
+		}
+		for _, m := range members {
+			if m.Leads {
+				leader = m.Name
+			}
+		}
+		return leader != ""
+	})
+	return leader
+}
