@@ -33,7 +33,7 @@ func isTracked(name []byte) int {
 func appendSets(b []byte, want, is *parameters) []byte {
 	start := len(b)
 	for i := range want {
-		if want[i] == "" || want[i] == is[i] {
+		if want[i] == is[i] || want[i] == "" && tracked[i] != "application_name" { // whose is nobody's by then
 			continue
 		}
 		if len(b) == start {

@@ -149,6 +149,7 @@ func TestAStalePlanIsMadeAnew(t *testing.T) {
 func TestParametersFollowTheirClients(t *testing.T) {
 	w := newWorld(t, small)
 	utc, berlin := w.connect("TimeZone=UTC", "application_name=first"), w.connect("application_name=it's_a\\\\second")
+	nameless := w.connect()
 	if _, err := berlin.Exec(t.Context(), "SET TimeZone = 'Europe/Berlin'"); err != nil {
 		t.Fatal(err)
 	}
@@ -161,6 +162,9 @@ func TestParametersFollowTheirClients(t *testing.T) {
 		}
 		if got := one(t, berlin, "SELECT current_setting('TimeZone') || current_setting('DateStyle') || current_setting('application_name')"); got != `Europe/BerlinGerman, DMYit's_a\second` {
 			t.Errorf("the second has %q", got)
+		}
+		if got := one(t, nameless, "SELECT current_setting('application_name')"); got != "" {
+			t.Errorf("who has no name has %q", got)
 		}
 	}
 	if got := utc.PgConn().ParameterStatus("TimeZone"); got != "UTC" {
