@@ -73,7 +73,13 @@ create_replica_methods: [pgbackrest, basebackup]
 
 func (w *world) reinit(n spec.Node) {
 	w.t.Helper()
+	made := func() int {
+		log := w.agentLog(n)
+		return strings.Count(log, "database system copied") + strings.Count(log, "database system restored from a repository")
+	}
+	before := made()
 	w.howdah("reinit", n.Cluster, n.Member, "--yes")
+	w.until(n.Member+" is made anew", func() bool { return made() > before })
 	w.whole()
 }
 
