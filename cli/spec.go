@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ import (
 
 func (a *app) spec() *cobra.Command {
 	var schema, living bool
+	var into string
 	cmd := &cobra.Command{
 		Use: "spec INVENTORY", Short: "What an inventory means, and where every value comes from",
 		Long: `Spec reads an inventory and prints the clusters that it describes: each value
@@ -30,13 +32,21 @@ extensions it does not know. With --json and problems, the findings are printed.
 
 With --from-cluster it writes the inventory of clusters that exist, of all of this
 machine or of those named: a plan of it is empty, and what no inventory can say is
-named. It holds what the servers store of passwords.`,
+named. It holds what the servers store of passwords.
+
+An inventory may be kept in a database, in the tables of Pigsty's CMDB: whatever
+takes an inventory takes postgresql://USER@HOST/DATABASE in a file's stead. With
+--into, spec writes one there; what the tables have besides goes.`,
 		Example: `  howdah spec pigsty.yml
   howdah spec pigsty.yml --json
+  howdah spec pigsty.yml --into postgresql://dbuser_meta@10.10.10.10/meta
   howdah spec --schema > inventory.schema.json
   howdah spec --from-cluster pg-test > pg-test.yml`,
 		SuggestFor: []string{"check", "validate", "parse"},
 		Args: func(_ *cobra.Command, args []string) error {
+			if (a.dry || a.yes) && into == "" || into != "" && (schema || living) {
+				return usage("--into goes with an inventory, and --dry-run and --yes go with --into")
+			}
 			if living {
 				if schema || a.json {
 					return usage("--from-cluster writes an inventory: it goes with names of clusters alone")
@@ -67,6 +77,9 @@ named. It holds what the servers store of passwords.`,
 				}
 				return err
 			}
+			if into != "" {
+				return a.record(cmd.Context(), inv, into)
+			}
 			machine, err := control.Machine(a.dir)
 			if err != nil {
 				return err
@@ -79,10 +92,37 @@ named. It holds what the servers store of passwords.`,
 			return nil
 		},
 	}
-	a.jsonFlag(cmd)
+	a.changeFlags(cmd)
+	cmd.Flags().StringVar(&into, "into", "", "write it into Pigsty's tables of the database at this `URI`, which then hold it alone")
 	cmd.Flags().BoolVar(&living, "from-cluster", false, "write the inventory of clusters that exist")
 	cmd.Flags().BoolVar(&schema, "schema", false, "print the JSON Schema by which editors check an inventory")
 	return cmd
+}
+
+// record writes an inventory into the tables of a CMDB. It tells first what that changes.
+func (a *app) record(ctx context.Context, inv control.Inventory, uri string) error {
+	r, err := inv.Record(ctx, uri, true)
+	if err != nil {
+		return err
+	}
+	if r.Written+r.Removed > 0 {
+		cost := harmless
+		if r.Removed > 0 {
+			cost = destructive
+		}
+		if ok, err := a.sure("write into the tables "+r.String(), cost); !ok {
+			return err
+		}
+		if r, err = inv.Record(ctx, uri, false); err != nil {
+			return err
+		}
+	}
+	if a.json {
+		a.printJSON(a.Out, r)
+		return nil
+	}
+	a.printf("the tables hold %s\n", r)
+	return nil
 }
 
 // fromCluster writes the inventory of what is, and says what it does not hold.

@@ -40,12 +40,16 @@ type Inventory struct {
 	Elsewhere []string // what it names that no copy of it would find: env:NAME, file:/absolute, command:PROGRAM
 }
 
-// ReadInventory reads what clusters are declared in a file, and what it names:
+// ReadInventory reads what clusters are declared in a file, or in the database of a
+// CMDB (postgresql://…), and what it names:
 // passwords that are env:NAME, file:PATH or command:PROGRAM ARGUMENTS, and baselines. An inventory with
 // problems is returned with all of them as its error.
 func ReadInventory(path string) (Inventory, error) { return readInventory(path, func(*spec.World) {}) }
 
 func readInventory(path string, judge func(*spec.World)) (Inventory, error) {
+	if inDatabase(path) {
+		return readCMDB(path, judge)
+	}
 	text, err := os.ReadFile(path)
 	if err != nil {
 		p := &problem.Error{
