@@ -101,12 +101,6 @@ func TestWatchdog(t *testing.T) {
 		d := &dog{}
 		t.Cleanup(func() { d.over.Store(true) })
 		d.bite = func() {
-			n := w.Node(member)
-			for _, role := range []string{"node", "agent", "postgres"} { // those that could do anything about it
-				if id, ok := outside.Process(n, role); ok {
-					id.Signal(unix.SIGKILL)
-				}
-			}
 			if _, err := w.Howdah(w.ctx, "fault", "kill-node", "one", member); err != nil {
 				t.Errorf("reset %s: %v", member, err)
 			}
