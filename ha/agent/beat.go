@@ -12,11 +12,15 @@ import (
 	"howdah/lease"
 )
 
-// One that is lost leaves time for the next before the machine is suspected after 800 ms:
-// it is given up 650 ms after the one before it at the latest, and the next follows at once.
+// A network that loses packets is not a machine that is silent. While one attempt waits
+// another is begun, so that in the 800 ms after which the machine is suspected some
+// twenty are lost one after the other, or none was answered. A machine that stays
+// silent is asked at leisure.
 const (
 	beatEvery  = 300 * time.Millisecond
 	beatWithin = 350 * time.Millisecond // a machine of the same network that is well needs a thousandth of it
+	beatAgain  = 25 * time.Millisecond
+	beatEager  = 2 * time.Second
 )
 
 // beats listens to one machine: is anything of it there? A connection to its
@@ -54,10 +58,14 @@ func (b *beats) last() time.Duration {
 func (b *beats) run(ctx context.Context) error {
 	tick := time.NewTicker(beatEvery)
 	defer tick.Stop()
+	listens, since := "", time.Duration(0)
 	for {
 		b.Lock()
 		addr := b.addr
 		b.Unlock()
+		if addr != listens {
+			listens, since = addr, lease.Now()
+		}
 		if addr == "" {
 			select {
 			case <-ctx.Done():
@@ -66,8 +74,11 @@ func (b *beats) run(ctx context.Context) error {
 			}
 			continue
 		}
-		at := lease.Now()
-		if there(ctx, addr) {
+		again := beatAgain
+		if lease.Now()-max(b.last(), since) > beatEager {
+			again = beatWithin
+		}
+		if at, ok := hear(ctx, addr, again); ok {
 			b.Lock()
 			if b.addr == addr {
 				b.heard = at
@@ -82,9 +93,36 @@ func (b *beats) run(ctx context.Context) error {
 	}
 }
 
+// hear says when the machine at addr was asked for the answer that it gave; ok if there
+// was one within beatWithin. It is asked anew each time that again is over.
+func hear(ctx context.Context, addr string, again time.Duration) (asked time.Duration, ok bool) {
+	ctx, cancel := context.WithTimeout(ctx, beatWithin)
+	defer cancel()
+	answers := make(chan time.Duration)
+	tick := time.NewTicker(again)
+	defer tick.Stop()
+	for {
+		go func(at time.Duration) {
+			if there(ctx, addr) {
+				select {
+				case answers <- at:
+				case <-ctx.Done():
+				}
+			}
+		}(lease.Now())
+		select {
+		case at := <-answers:
+			return at, true
+		case <-ctx.Done():
+			return 0, false
+		case <-tick.C:
+		}
+	}
+}
+
 // there says that the machine at addr answers something.
 func there(ctx context.Context, addr string) bool {
-	conn, err := (&net.Dialer{Timeout: beatWithin, KeepAlive: -1}).DialContext(ctx, "tcp", addr)
+	conn, err := (&net.Dialer{KeepAlive: -1}).DialContext(ctx, "tcp", addr)
 	if err == nil {
 		if tcp, ok := conn.(*net.TCPConn); ok {
 			_ = tcp.SetLinger(0) // nothing was said: nothing is to be waited for

@@ -63,6 +63,10 @@ func TestNothingHappens(t *testing.T) {
 		{"the leader of etcd hangs", func(w *world, _ string) func() {
 			return w.hangRole(w.storeLeader(), "etcd")
 		}, hung},
+		{"30 % of the primary's packets are lost", func(w *world, leader string) func() {
+			w.howdah("fault", "slow", leader, "--loss", "30%")
+			return func() { w.howdah("fault", "heal") }
+		}, 30 * time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := isolated(t)
