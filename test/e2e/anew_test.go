@@ -30,9 +30,11 @@ func TestRestoreAs(t *testing.T) {
 	w.check(w.Up(w.ctx, w.inventory(`cluster: one
 hosts: [10.10.10.11]
 users: [{ name: demo }]
-databases: [{ name: demo, owner: demo }]
+databases:
+  - { name: demo, owner: demo }
+  - { name: postgres, pgbouncer: false, schemas: [monitor], extensions: [{ name: pg_stat_statements, schema: monitor }] }
 template: tiny
-libs: ''
+libs: pg_stat_statements
 `)))
 	w.in("one", "create table moments (word text); insert into moments values ('here')")
 	w.howdah("backup", "one", "--type", "full")
