@@ -60,6 +60,7 @@ func TestConsole(t *testing.T) {
 	order := func(press, seen, typed string) {
 		t.Helper()
 		b.until(w.ctx, press, fmt.Sprintf(`document.querySelector(%q) ? 'there' : ''`, press), is("there"))
+		script(`document.getElementById('c-text').textContent = ''`) // what the last one would have done
 		script(fmt.Sprintf(`document.querySelector(%q).click()`, press))
 		b.until(w.ctx, "what it would do", `document.getElementById('c-yes').disabled ? '' : document.getElementById('c-text').textContent`, func(got string) bool { return got == seen || seen == "" && got != "" })
 		if typed != "" {
