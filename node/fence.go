@@ -20,6 +20,14 @@ type facts struct {
 	Memory  memory
 }
 
+// asPrimary says that the page lets the server answer as a primary, or did.
+func (f facts) asPrimary() bool { return f.Valid && f.Page.Role == lease.Primary }
+
+// safe says that the server can not write now.
+func (f facts) safe() bool {
+	return f.Server == (process.ID{}) || f.Frozen || f.Standby && !f.asPrimary()
+}
+
 // memory is what the guard carries from one look to the next. It is on disk
 // (in tmpfs) while a server is frozen, so that the next guard can thaw it.
 type memory struct {
@@ -146,8 +154,7 @@ func judge(f facts) (v verdict) {
 		v.Do = freeze
 		return v
 	}
-	asPrimary := f.Valid && f.Page.Role == lease.Primary
-	if f.Standby && !asPrimary {
+	if f.Standby && !f.asPrimary() {
 		note("standby=yes")
 		v.Again = f.Now + promoteLook
 		return v

@@ -102,7 +102,7 @@ func (g *Guard) look(m memory) facts {
 	f := facts{Memory: m}
 	f.Page, f.Valid = lease.Read(g.Page) // anew each time: a deleted page is no page
 	f.Server, _ = postmaster(g.Data)
-	if f.Server.PID == 0 && (m.Right.Role == lease.Primary || f.Valid && f.Page.Role == lease.Primary) {
+	if f.Server.PID == 0 && (m.Right.Role == lease.Primary || f.asPrimary()) {
 		// A backend may outlive its postmaster, and finish a commit.
 		f.Server = orphaned(g.Data, m.Server)
 	}

@@ -8,7 +8,6 @@ import (
 	"howdah/ha/watchdog"
 	"howdah/lease"
 	"howdah/logkey"
-	"howdah/node/process"
 	"howdah/nodefile"
 	"howdah/problem"
 	"howdah/spec"
@@ -56,13 +55,11 @@ func (g *Guard) watch(f facts, m memory, again time.Duration) time.Duration {
 	if v == nil {
 		return again
 	}
-	asPrimary := f.Valid && f.Page.Role == lease.Primary
 	look := ha.Vigil{
-		Now:  lease.Now(),
-		Safe: f.Server == (process.ID{}) || f.Frozen || f.Standby && !asPrimary, Might: m.Right.Role == lease.Primary,
+		Now: lease.Now(), Safe: f.safe(), Might: m.Right.Role == lease.Primary,
 		Armed: v.dev.Armed(), Timeout: v.timeout, Spare: v.spare,
 	}
-	if asPrimary {
+	if f.asPrimary() {
 		look.Page = ha.Page{Primary: true, Epoch: f.Page.Epoch, Deadline: f.Page.Deadline}
 	}
 	care, next := look.Judge()
@@ -144,9 +141,8 @@ func (g *Guard) retire() {
 		return
 	}
 	f := g.look(memory{})
-	safe := f.Server == (process.ID{}) || f.Frozen || f.Standby && !(f.Valid && f.Page.Role == lease.Primary)
 	successor := v.leaves() && !v.node.Watchdog.Required()
-	if safe || successor {
+	if f.safe() || successor {
 		v.err = v.dev.Disarm()
 		g.Log.Info("watchdog disarmed", logkey.Path, v.dev.Path, logkey.Error, v.err)
 		g.tell(ha.Disarm)

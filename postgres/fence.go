@@ -72,7 +72,7 @@ func (s *Server) Refuse(ctx context.Context, epoch int64) (f quorum.Fence, err e
 	f.Cleared = lease.Now()
 	if err := until(ctx, pause/2, func() (bool, error) {
 		began := lease.Now()
-		all, err := s.receivers()
+		all, err := s.called("walreceiver")
 		for _, pid := range all {
 			_ = unix.Kill(pid, unix.SIGTERM)
 		}
@@ -100,12 +100,12 @@ func (s *Server) Refuse(ctx context.Context, epoch int64) (f quorum.Fence, err e
 	return f, nil
 }
 
-// receivers are the WAL receivers on our data directory.
-func (s *Server) receivers() (pids []int, err error) {
+// called are the processes on our data directory with word in their command line.
+func (s *Server) called(word string) (pids []int, err error) {
 	all, err := holders(s.data)
 	for _, h := range all {
 		line, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(h.PID), "cmdline"))
-		if bytes.Contains(line, []byte("walreceiver")) {
+		if bytes.Contains(line, []byte(word)) {
 			pids = append(pids, h.PID)
 		}
 	}

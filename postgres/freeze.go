@@ -138,10 +138,9 @@ func Kill(ctx context.Context, data string) error {
 		if clean < 2 {
 			return false, nil
 		}
-		if len(all) > 0 {
-			return true, nil
+		if len(all) == 0 {
+			releaseSegment(data)
 		}
-		releaseSegment(data)
 		return true, nil
 	})
 }

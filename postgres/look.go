@@ -45,10 +45,7 @@ func (s *Server) Look(ctx context.Context) pg.Status {
 		st.Problem = problem.Plain(s.crowded(int64(c.segment)))
 	}
 	p, running := Postmaster(s.data)
-	if running && doomed(p.PID) {
-		running = false
-	}
-	if !running {
+	if !running || doomed(p.PID) {
 		if died := s.diedAt.Load(); died != nil {
 			st.Gone = time.Since(*died)
 		}

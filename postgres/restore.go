@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -130,13 +129,7 @@ func (s *Server) unfetch(ctx context.Context) error {
 		return err
 	}
 	return until(ctx, pause, func() (bool, error) {
-		all, err := holders(s.data)
-		for _, h := range all {
-			line, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(h.PID), "cmdline"))
-			if strings.Contains(string(line), "archive-get") {
-				return false, err
-			}
-		}
-		return true, err
+		all, err := s.called("archive-get")
+		return len(all) == 0, err
 	})
 }

@@ -12,6 +12,7 @@ import (
 
 	"howdah/logkey"
 	"howdah/observe/collector"
+	"howdah/pg"
 )
 
 // A database is one database of the server, its connection, and what its
@@ -155,7 +156,7 @@ func (d *database) find(ctx context.Context, statements string) error {
 	case d.e.o.Guarded:
 		path = "SET search_path = pg_catalog, pg_temp"
 	case statements != "":
-		path = "SELECT set_config('search_path', concat_ws(', ', nullif(reset_val, ''), " + quoted(statements) + "), false) FROM pg_settings WHERE name = 'search_path'"
+		path = "SELECT set_config('search_path', concat_ws(', ', nullif(reset_val, ''), " + pg.QuoteLiteral(statements) + "), false) FROM pg_settings WHERE name = 'search_path'"
 	}
 	if path == d.path {
 		return nil
@@ -170,8 +171,6 @@ func (d *database) find(ctx context.Context, statements string) error {
 	d.path = path
 	return nil
 }
-
-func quoted(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
 
 // poolerVersion reads "PgBouncer 1.24.1" as 12401.
 func poolerVersion(text string) int {

@@ -50,8 +50,8 @@ type Entry struct {
 // A Disk is the file system that they lie on.
 type Disk struct{ Size, Free int64 }
 
-// scarce says that the server may need the room: twice what the disk guard's first
-// mark is (see ha/disk.go), so that this comes before anybody is told.
+// scarce says that the server may need the room. It is so long before the disk guard's
+// first mark (ha/disk.go), so that nobody is told of what goes by itself.
 func (d Disk) scarce() bool { return d.Free < max(d.Size/10, min(d.Size/4, 1<<30)) }
 
 // share is what log put aside may take.

@@ -38,15 +38,13 @@ func Node(was *spec.Node, want spec.Node, contexts map[string]string) Plan {
 		s.Risk, s.Why = Restart, "its gateway starts anew: the sessions through it end"
 		add(s)
 	}
-	kept := want.Backup
-	kept.Times, kept.Drill, kept.Full, kept.ByTime = was.Backup.Times, was.Backup.Drill, was.Backup.Full, was.Backup.ByTime
+	backup := want.Backup // without what is told here
 	if changed := schedule(was.Backup, want.Backup); len(changed) > 0 && was.Backup.Repo != "" && want.Backup.Repo != "" {
 		add(Step{
 			What: "set " + names(changed) + " of " + object, Risk: Safe, Settings: changed,
 			Why: "what may wait starts anew",
 		})
-	} else {
-		kept = want.Backup
+		backup.Times, backup.Drill, backup.Full, backup.ByTime = was.Backup.Times, was.Backup.Drill, was.Backup.Full, was.Backup.ByTime
 	}
 	pool := was.Pool
 	pool.HBA = want.Pool.HBA // told already
@@ -64,7 +62,7 @@ func Node(was *spec.Node, want spec.Node, contexts map[string]string) Plan {
 		{"users and databases of the pool", &gateway, Pooled(was.Objects), Pooled(want.Objects)},
 		{"jobs", &jobs, was.Jobs, want.Jobs},
 		{"name server", &jobs, was.DNS, want.DNS},
-		{"backup", &jobs, was.Backup, kept},
+		{"backup", &jobs, was.Backup, backup},
 		{"logs", &jobs, was.Logs, want.Logs},
 		{"store of metrics", &observe, was.Observe, want.Observe},
 		{"REST", &agent, was.Agent.REST, want.Agent.REST},
