@@ -190,6 +190,11 @@ On one machine, "howdah up" starts a complete cluster of three nodes to try.`,
 			}
 			return nil
 		},
+		PersistentPreRun: func(cmd *cobra.Command, _ []string) {
+			if name := cmd.Name(); name != pgBackRest && name != pgExporterName { // they obey them, as those whose names they have
+				forgetElsewhere()
+			}
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetIn(a.In)

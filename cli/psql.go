@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 
 	"github.com/spf13/cobra"
@@ -96,7 +95,7 @@ func (a *app) shell(ctx context.Context, c *control.Cluster, t control.Target, f
 			Do: "install PostgreSQL's client programs, or use `howdah psql --print-url`", Err: err,
 		}
 	}
-	env := append(os.Environ(), t.Env()...)
+	env := environ(t.Env())
 	if a.Exec != nil {
 		return fmt.Errorf("start %s: %w", path, a.Exec(path, append([]string{"psql"}, flags...), env))
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"strings"
 	"time"
@@ -136,7 +135,7 @@ goes when the command ends.`,
 				}
 			}
 			run := exec.CommandContext(cmd.Context(), program, command[1:]...)
-			run.Stdin, run.Stdout, run.Stderr, run.Env = a.In, a.Out, a.Err, append(os.Environ(), open.Env()...)
+			run.Stdin, run.Stdout, run.Stderr, run.Env = a.In, a.Out, a.Err, environ(open.Env())
 			err = run.Run()
 			if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 				return exitError(exit.ExitCode())

@@ -30,7 +30,7 @@ import (
 // A Cluster is a playground in a directory of its own.
 type Cluster struct {
 	Program string   // howdah
-	Env     []string // of its processes; nil is ours
+	Env     []string // of its processes; nil is ours, in a shell that was set up for another server
 	Dir     string
 	Nodes   []spec.Node
 }
@@ -75,6 +75,9 @@ func (c *Cluster) Run(ctx context.Context, args ...string) (Answer, error) {
 	cmd := exec.CommandContext(ctx, c.Program, append([]string{"--dir", c.Dir}, args...)...)
 	var out, complaint bytes.Buffer
 	cmd.Env, cmd.Stdout, cmd.Stderr = c.Env, &out, &complaint
+	if cmd.Env == nil {
+		cmd.Env = append(os.Environ(), "PGHOST=/nowhere", "PGPORT=1", "PGUSER=nobody", "PGPASSWORD=wrong", "PGSERVICE=none", "PGTARGETSESSIONATTRS=standby", "PGSSLROOTCERT=/nowhere")
+	}
 	err := cmd.Run()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.Exited() {
 		err = nil
