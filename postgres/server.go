@@ -243,6 +243,8 @@ func (s *Server) connectTo(ctx context.Context, database string, settings map[st
 		"synchronous_commit": "local", // nothing of ours may wait for a standby
 		// What the disk guard closes to clients is open to us.
 		"default_transaction_read_only": "off",
+		// The log of slow statements is for the clients': ours come every second.
+		"log_min_duration_statement": "-1",
 	}
 	for k, v := range settings {
 		c.RuntimeParams[k] = v

@@ -504,6 +504,15 @@ func TestReload(t *testing.T) {
 	if got := a.Query("SHOW restart_after_crash"); got != "off" {
 		t.Errorf("restart_after_crash = %s: what high availability rests on was overridden", got)
 	}
+	a.Configure(map[string]string{"log_min_duration_statement": "0"}, nil)
+	if err := a.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "how long each statement takes is logged", func() bool { return a.Query("SHOW log_min_duration_statement") == "0" })
+	a.Look(t.Context())
+	if strings.Contains(a.Log(), "pg_is_in_recovery(), current_setting") {
+		t.Error("the agent's own looks fill the log of slow statements")
+	}
 	// shared_buffers went back to the default.
 	wait(t, "a restart is called for", func() bool { return a.Look(t.Context()).Restart })
 }

@@ -134,8 +134,14 @@ func rest(n spec.Node) spec.Node {
 // Pooled is what a gateway has of roles and databases: whose limits differ from the
 // pool's, and who may look at it.
 func Pooled(o spec.Objects) []string {
-	all := []string{o.Admin, o.Monitor}
+	all := []string{"", ""} // an administrator whom nobody declared administrates nothing
 	for _, r := range Merged(o.Roles) {
+		switch r.Name {
+		case o.Admin:
+			all[0] = r.Name
+		case o.Monitor:
+			all[1] = r.Name
+		}
 		if r.PoolMode != "" || r.PoolLimit != 0 || len(r.PoolParameters) > 0 {
 			all = append(all, r.Name, r.PoolMode, strconv.Itoa(r.PoolLimit), text(r.PoolParameters))
 		}

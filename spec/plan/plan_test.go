@@ -560,6 +560,10 @@ func TestDescriptions(t *testing.T) {
 		{"services", func(n *spec.Node) { n.Gateway.Listen = "x"; n.Pool.Mode = "session" }, "change member a-1: services, pool", Restart},
 		{"pooler's rules", func(n *spec.Node) { n.Pool.HBA = []spec.AccessRule{{Lines: []string{"x"}}} }, "change 1 line of its pooler's access rules of member a-1", Restart},
 		{"users of the pool", func(n *spec.Node) { n.Objects.Roles = []spec.Role{{Name: "x", PoolLimit: 3}} }, "change member a-1: users and databases of the pool", Restart},
+		{"an administrator whom nobody declared", func(n *spec.Node) { n.Objects.Admin, n.Objects.Monitor = "dba", "looks" }, "", Safe},
+		{"one who is declared", func(n *spec.Node) {
+			n.Objects.Admin, n.Objects.Roles = "dba", []spec.Role{{Name: "dba"}}
+		}, "change member a-1: users and databases of the pool", Restart},
 		{"a user's time at the pool", func(n *spec.Node) {
 			n.Objects.Roles = []spec.Role{{Name: "x", PoolParameters: map[string]string{"query_timeout": "3"}}}
 		}, "change member a-1: users and databases of the pool", Restart},
