@@ -113,18 +113,20 @@ export function wire(propose) {
   addEventListener('resize', () => { if (line && shown.page === 'backups') draw(); });
 }
 
-let peeking = ''; // which peeks are shown: what somebody marks stays where it is
+let peeking = ''; // which peeks are shown: a button under a finger stays where it is
 
-/** peeks shows which moments are looked at. */
-export async function peeks() {
+/** peeks shows which moments are looked at, and how each look is ended. */
+export async function peeks(propose) {
   const mine = shown.cluster;
   if (shown.role !== 'operator') return;
   const all = (await ask('/api/peeks', { cluster: mine })).peeks;
   if (mine !== shown.cluster || peeking === JSON.stringify([mine, all])) return;
   peeking = JSON.stringify([mine, all]);
   $('peeks').replaceChildren(...all.map((p) => {
+    const end = html('button', { type: 'button', 'aria-label': `End the look on ${p.beside}` }, 'End it');
+    end.addEventListener('click', () => propose('end-peek', p.beside));
     const { facts, command } = peeked(p);
-    return html('li', { class: 'peek' }, html('div', {}, html('strong', {}, facts[0]), html('span', { class: 'quiet' }, ` ${facts[1]}`)), html('code', {}, command));
+    return html('li', { class: 'peek' }, html('div', {}, html('strong', {}, facts[0]), html('span', { class: 'quiet' }, ` ${facts[1]}`)), html('code', {}, command), end);
   }));
 }
 

@@ -326,7 +326,7 @@ function again(what, seconds) {
 }
 
 const on = (page, what) => async () => { if (shown.page === page) await what(); };
-const slow = { hear: again(hear, 5), plot: again(on('load', load.plot), 10), sessions: again(on('load', load.sessions), 3), fired: again(on('incidents', fired), 60), examine: again(examine, 60), peeks: again(on('backups', backups.peeks), 5) };
+const slow = { hear: again(hear, 5), plot: again(on('load', load.plot), 10), sessions: again(on('load', load.sessions), 3), fired: again(on('incidents', fired), 60), examine: again(examine, 60), peeks: again(on('backups', () => backups.peeks(propose)), 5) };
 const look = () => Object.values(slow).forEach((go) => go());
 
 const pages = ['overview', 'load', 'backups', 'incidents', 'health'];

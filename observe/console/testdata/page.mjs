@@ -120,7 +120,11 @@ assert.match(byId.get('timeline').attributes['aria-label'], /^\d+ backups?; log 
 byId.get('timeline').listeners.keydown({ key: 'ArrowLeft', preventDefault() {} });
 assert.match(text('by-hand'), /^howdah restore demo --to '\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\+00' --peek$/);
 assert.match(text('peeks'), /on the machine of demo-2 until .*psql -h \/run\/<b> -p 6000 -U postgres -d postgres/);
-assert.ok(!byId.get('peeks').all.some((e) => e.name === 'button'));
+byId.get('peeks').all.find((e) => e.name === 'button').listeners.click();
+await settle();
+assert.equal(text('c-text'), 'end-peek demo-2');
+assert.deepEqual(sent.pop(), ['POST', 'application/json', '/api/plan', { cluster: view.cluster, verb: 'end-peek', member: 'demo-2' }]);
+byId.get('confirm').close();
 await turn('health');
 assert.match(text('findings'), /warndemo-2clocknobody steers itrun chrony/);
 await turn('incidents');
