@@ -3,6 +3,7 @@ package pooler
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"net"
 	"slices"
 	"strings"
@@ -29,8 +30,7 @@ func (p *Pooler) console(ctx context.Context, g *guest) error {
 	}
 	var key cancelKey
 	_, _ = rand.Read(key[:])
-	g.inside.Store(true)
-	_ = g.raw.SetDeadline(time.Time{})
+	g.stay()
 	defer context.AfterFunc(g.life, func() { _ = g.raw.SetDeadline(time.Unix(1, 0)) })()
 	if _, err := g.conn.Write(admin.AppendWelcome(append([]byte(nil), g.negotiate...), pgwire.Key(key[:]))); err != nil {
 		return err
@@ -105,6 +105,11 @@ func (p *Pooler) command(ctx context.Context, d *Door, text string, isAdmin bool
 					x.fail(pool.WhyKilled)
 				}
 			}
+			for x := range d.streams {
+				if database == "" || x.key.Database == database {
+					x.end()
+				}
+			}
 		})
 	case admin.Disable, admin.Enable:
 		order(func(database string, _ time.Duration) { d.book.Disable(database, c.Verb == admin.Disable) })
@@ -119,8 +124,13 @@ func (p *Pooler) command(ctx context.Context, d *Door, text string, isAdmin bool
 	case admin.KillClient:
 		order(func(string, time.Duration) {
 			for _, x := range d.clients {
-				if x != nil && clientID(x) == c.Client {
+				if x != nil && clientID(x.id) == c.Client {
 					x.fail("admin forced disconnect")
+				}
+			}
+			for x := range d.streams {
+				if clientID(x.id) == c.Client {
+					x.end()
 				}
 			}
 		})
@@ -154,8 +164,11 @@ func (p *Pooler) await(ctx context.Context, so func() bool) bool {
 	}
 }
 
+// pid is that of the server's process, as it said.
+func (s *server) pid() int { return int(binary.BigEndian.Uint32(s.cancel[:4])) }
+
 // Sockets are told apart by odd and even numbers.
-func clientID(c *client) uint64 { return 2*uint64(c.id) + 1 }
+func clientID(id pool.Client) uint64 { return 2*uint64(id) + 1 }
 
 func serverID(s *server) uint64 { return 2*uint64(s.id) + 2 }
 
@@ -218,7 +231,7 @@ func (d *Door) facts() admin.Facts {
 			continue
 		}
 		x := admin.Socket{
-			ID: clientID(c), User: c.key.User, Database: c.key.Database, State: "idle", Addr: "unix", Connected: at(c.joined),
+			ID: clientID(c.id), User: c.key.User, Database: c.key.Database, State: "idle", Addr: "unix", Connected: at(c.joined),
 			Requested: at(c.last), Application: c.params[slices.Index(tracked[:], "application_name")],
 			Prepared: len(c.names), Buffered: len(c.pend) + len(c.hold), Pending: len(c.out) - c.sent, Remain: c.left,
 		}
@@ -242,13 +255,17 @@ func (d *Door) facts() admin.Facts {
 		x := admin.Socket{
 			ID: serverID(s), User: s.key.User, Database: s.key.Database, Addr: "unix", Connected: at(s.joined), Requested: at(max(s.joined, s.began)),
 			State: [...]string{"", "new", "idle", "used", "tested", "active", "being_canceled"}[d.book.StateOf(s.id)],
-			PID:   int(s.cancel[0])<<24 | int(s.cancel[1])<<16 | int(s.cancel[2])<<8 | int(s.cancel[3]), Prepared: len(s.has), Pending: len(s.out) - s.sent, Remain: s.left,
+			PID:   s.pid(), Prepared: len(s.has), Pending: len(s.out) - s.sent, Remain: s.left,
 		}
 		x.CloseNeeded = d.book.Closing(s.id)
 		if c := s.client; c != nil {
-			x.Link = clientID(c)
+			x.Link = clientID(c.id)
 		}
 		f.Servers = append(f.Servers, x)
+	}
+	for x := range d.streams {
+		client, server := x.sockets()
+		f.Clients, f.Servers = append(f.Clients, client), append(f.Servers, server)
 	}
 	return f
 }
@@ -266,6 +283,10 @@ func (p *Pooler) Facts() (f admin.Facts, ok bool) {
 			}
 			for _, s := range d.servers {
 				one.Unlisted.Servers += present(s)
+			}
+			for range d.streams {
+				one.Unlisted.Clients++
+				one.Unlisted.Servers++
 			}
 			all = append(all, one)
 		}

@@ -52,6 +52,7 @@ func (d *Door) follow(c Course) {
 	for _, e := range d.entering {
 		e.steer(c)
 	}
+	d.steer(c)
 	for _, s := range d.servers {
 		if s == nil || s.hup || c.Keep == nil {
 			continue

@@ -41,10 +41,14 @@ type guest struct {
 
 	life   context.Context // of the gateway
 	inside atomic.Bool     // she may stay beyond the time for a login
+	leave  func()          // the lobby
 
 	key        pool.Key
 	params     parameters
 	negotiate  []byte // what she is told of the protocol
+	streams    bool   // she is one of replication, of a database if it is logical
+	logical    bool
+	rest       string // options, as they are passed on to a server of replication
 	credential login.Credential
 }
 
@@ -66,8 +70,8 @@ func refused(format string, args ...any) error {
 var errSilent = errors.New("nothing to say")
 
 // greet is the beginning of a session: the first packet, encryption, the proof.
-func (p *Pooler) greet(ctx context.Context, d *Door, conn net.Conn) {
-	g := &guest{door: d, conn: conn, raw: conn, life: ctx, at: time.Now()}
+func (p *Pooler) greet(ctx context.Context, d *Door, conn net.Conn, leave func()) {
+	g := &guest{door: d, conn: conn, raw: conn, life: ctx, leave: leave, at: time.Now()}
 	ctx, stop := within(ctx, time.Duration(d.loginWithin.Load()))
 	defer stop()
 	if t, ok := conn.(*net.TCPConn); ok {
@@ -131,6 +135,9 @@ func (p *Pooler) admit(ctx context.Context, g *guest) error {
 	d := g.door
 	if g.key.Database == admin.Database && len(d.Admins)+len(d.Watchers) > 0 {
 		return p.console(ctx, g)
+	}
+	if g.streams {
+		return p.stream(ctx, g)
 	}
 	c := &client{door: d, key: g.key, params: g.params, from: netip.AddrPortFrom(g.from, g.port), joined: g.at.Sub(p.loop.began)}
 	var joined error
@@ -247,6 +254,13 @@ func (g *guest) first(context.Context) (pgwire.First, error) {
 	return pgwire.First{}, refused("client re-sent startup pkt")
 }
 
+// stay has the guest go on beyond the time for a login, and makes room for others who log in.
+func (g *guest) stay() {
+	g.leave()
+	g.inside.Store(true)
+	_ = g.raw.SetDeadline(time.Time{})
+}
+
 func (g *guest) more() error {
 	var b [4096]byte
 	n, err := g.conn.Read(b[:])
@@ -302,7 +316,6 @@ func (g *guest) startup(f pgwire.First) error {
 	}
 	var unknown []string // protocol extensions
 	body := f.Body
-	options := ""
 	for n := 0; ; n++ {
 		name, rest, ok := cstring(body)
 		if !ok || n > startupMost {
@@ -325,7 +338,12 @@ func (g *guest) startup(f pgwire.First) error {
 		case key == "database":
 			g.key.Database = text
 		case key == "options":
-			options = text
+			g.rest = text
+		case key == "replication":
+			var err error
+			if g.streams, g.logical, err = replication(text); err != nil {
+				return err
+			}
 		case strings.HasPrefix(key, "_pq_."):
 			unknown = append(unknown, key)
 		default:
@@ -334,8 +352,8 @@ func (g *guest) startup(f pgwire.First) error {
 			}
 		}
 	}
-	if options != "" {
-		if err := g.options(options); err != nil {
+	if g.rest != "" && !g.streams {
+		if err := g.options(g.rest); err != nil {
 			return err
 		}
 	}
@@ -438,7 +456,7 @@ func (g *guest) prove(ctx context.Context) error {
 	method, rule := hba.MD5, hba.Rule{} // a verifier makes SCRAM of it
 	if d.Rules != nil {
 		var ok bool
-		rule, ok = d.Rules.Match(hba.Client{Database: g.key.Database, User: g.key.User, Addr: g.from, TLS: g.tls != nil})
+		rule, ok = d.Rules.Match(hba.Client{Database: g.key.Database, User: g.key.User, Addr: g.from, TLS: g.tls != nil, Replication: g.streams && !g.logical})
 		if !ok {
 			return refused("no authentication method is found")
 		}

@@ -117,43 +117,48 @@ func (s *server) attach(fd int) error {
 	return s.loop.add(fd, s, s.events)
 }
 
-// enter connects by dial and logs in.
+// enter connects by dial and logs in; what is returned is for the loop.
 func (s *server) enter(ctx context.Context, dial func(context.Context) (Backend, error), credential login.Credential) (*welcome, int, error) {
-	b, err := dial(ctx)
+	w, _, under, err := s.connect(ctx, dial, credential)
 	if err != nil {
 		return nil, -1, err
 	}
-	s.backend = b
-	conn := b.Conn
-	called := context.AfterFunc(ctx, func() { _ = b.Conn.SetDeadline(time.Unix(1, 0)) })
-	defer called()
-	var under *wire
-	if b.TLS != nil {
-		var encrypted *tls.Conn
-		if under, encrypted, err = s.encrypt(ctx); err != nil {
-			conn.Close()
-			return nil, -1, cmp.Or(ctx.Err(), err)
-		}
-		conn = encrypted
-	}
-	w, err := s.talk(conn, credential)
-	if err == nil && !called() {
-		err = ctx.Err()
-	}
-	if err != nil {
-		b.Conn.Close()
-		return nil, -1, cmp.Or(ctx.Err(), err)
-	}
-	_ = b.Conn.SetDeadline(time.Time{})
-	fd, err := detach(b.Conn)
+	fd, err := detach(s.backend.Conn)
 	if under != nil && err == nil {
 		under.socket = &s.socket
 	}
 	return w, fd, err
 }
 
+// connect connects by dial and logs in. conn is encrypted, if it is to be, over under.
+func (s *server) connect(ctx context.Context, dial func(context.Context) (Backend, error), credential login.Credential) (w *welcome, conn net.Conn, under *wire, err error) {
+	b, err := dial(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	s.backend = b
+	conn = b.Conn
+	called := context.AfterFunc(ctx, func() { _ = b.Conn.SetDeadline(time.Unix(1, 0)) })
+	defer called()
+	if b.TLS != nil {
+		under, conn, err = s.encrypt(ctx)
+	}
+	if err == nil {
+		w, err = s.talk(conn, credential)
+	}
+	if err == nil && !called() {
+		err = ctx.Err()
+	}
+	if err != nil {
+		b.Conn.Close()
+		return nil, nil, nil, cmp.Or(ctx.Err(), err)
+	}
+	_ = b.Conn.SetDeadline(time.Time{})
+	return w, conn, under, nil
+}
+
 // encrypt asks the server for TLS, and takes nothing else.
-func (s *server) encrypt(ctx context.Context) (*wire, *tls.Conn, error) {
+func (s *server) encrypt(ctx context.Context) (*wire, net.Conn, error) {
 	conn := s.backend.Conn
 	if _, err := conn.Write([]byte{0, 0, 0, 8, 4, 210, 22, 47}); err != nil { // 1234, 5679
 		return nil, nil, err
@@ -182,7 +187,7 @@ func (s *server) release() {
 // talk speaks the protocol up to the first ReadyForQuery.
 func (s *server) talk(conn net.Conn, credential login.Credential) (*welcome, error) {
 	body := []byte{0, 3, 0, 0}
-	for _, text := range []string{"user", s.key.User, "database", s.key.Database} {
+	for _, text := range append([]string{"user", s.key.User, "database", s.key.Database}, s.startup...) {
 		body = append(append(body, text...), 0)
 	}
 	body = append(body, 0)

@@ -35,11 +35,12 @@ import (
 
 // A Pooler is the pools of one process.
 type Pooler struct {
-	log   *slog.Logger
-	loop  *loop
-	doors []*Door
-	keys  map[cancelKey]*client
-	mock  []byte // this process's secret for who does not exist
+	log     *slog.Logger
+	loop    *loop
+	doors   []*Door
+	keys    map[cancelKey]*client
+	streams map[cancelKey]*stream
+	mock    []byte // this process's secret for who does not exist
 
 	lobby lobby // clients that are not logged in yet
 
@@ -71,7 +72,7 @@ func New(log *slog.Logger, doors ...*Door) (*Pooler, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pooler{log: log, loop: l, doors: doors, keys: map[cancelKey]*client{}, mock: make([]byte, 32), leaving: make(chan struct{})}
+	p := &Pooler{log: log, loop: l, doors: doors, keys: map[cancelKey]*client{}, streams: map[cancelKey]*stream{}, mock: make([]byte, 32), leaving: make(chan struct{})}
 	_, _ = rand.Read(p.mock)
 	for _, d := range doors {
 		d.open(p)
@@ -81,6 +82,9 @@ func New(log *slog.Logger, doors ...*Door) (*Pooler, error) {
 			d.expire(now)
 			d.book.Tick(now)
 			d.turn(now)
+			for x := range d.streams {
+				d.tally(x)
+			}
 			if len(d.warm)+d.claimed > 0 && now-d.warmed > warmFor {
 				d.cool()
 			}
@@ -148,6 +152,9 @@ func (p *Pooler) close() {
 		}
 		d.cool()
 	}
+	for _, x := range p.streams {
+		x.end()
+	}
 	p.loop.end()
 }
 
@@ -202,7 +209,7 @@ func (p *Pooler) Serve(ctx context.Context, l net.Listener, d *Door) error {
 		wg.Go(func() {
 			defer leave()
 			defer drop(nil)
-			p.greet(guest, d, c)
+			p.greet(guest, d, c, leave)
 		})
 	}
 }
@@ -249,6 +256,10 @@ func (p *Pooler) cancel(ctx context.Context, d *Door, key cancelKey) {
 	here := false
 	p.loop.call(func() {
 		limit = d.Settings.CancelWaitTimeout
+		if x := p.streams[own]; x != nil {
+			here, s = true, x.server
+			return
+		}
 		c := p.keys[own]
 		if here = c != nil; !here || c.server == nil || c.server.job != 0 {
 			return
@@ -274,7 +285,7 @@ func (p *Pooler) cancel(ctx context.Context, d *Door, key cancelKey) {
 	}
 	// Until the server has closed, the signal may still be on its way.
 	p.loop.call(func() {
-		if !s.hup {
+		if !s.hup && s.id != pool.None {
 			s.door.book.Canceled(s.id, p.loop.now)
 		}
 	})

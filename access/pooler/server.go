@@ -21,6 +21,7 @@ type server struct {
 	params   parameters
 	cancel   cancelKey
 	backend  Backend
+	startup  []string      // what else it is told when it is logged in to: names and values
 	joined   time.Duration // on the loop's clock
 	late     []byte        // what it said while its gate was shut
 	shut     time.Duration // since when

@@ -183,7 +183,6 @@ func TestWhatAClientMayAskForAtItsStart(t *testing.T) {
 		"options='--timezone=UTC'":          "",
 		"options='-E'":                      "only '-c config=val'",
 		"options='-c extra_float_digits=3'": "",
-		"replication=database":              "unsupported startup parameter: replication",
 		"application_name=x":                "",
 	} {
 		out, err := w.run("psql", "-XAtqc", "SELECT 'in'", w.conninfo(options))

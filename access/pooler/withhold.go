@@ -2,7 +2,6 @@ package pooler
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"time"
 
@@ -79,7 +78,7 @@ const withheldText = "not canceled: the transaction is committed here, and waits
 func (s *server) frees(ctx context.Context, turn uint64) bool {
 	l, log := s.door.pooler.loop, s.door.log
 	waited := false
-	withheld, err := Withhold(ctx, binary.BigEndian.Uint32(s.cancel[:4]), s.backend.Waits, func() {
+	withheld, err := Withhold(ctx, uint32(s.pid()), s.backend.Waits, func() {
 		waited = true
 		log.Info("cancel request withheld while a commit waits for standbys", "server", s.String())
 		l.call(func() {
