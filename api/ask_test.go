@@ -1,7 +1,9 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -254,6 +256,49 @@ func TestScheduled(t *testing.T) {
 	is("POST", "/sigterm", "", 202, "shutdown scheduled")
 	is("POST", "/failsafe", `{"name":"x"}`, 500, "Running as a leader")
 	is("POST", "/citus", `{"a":1}`, 501, "Unsupported method ('POST')")
+}
+
+// A primary that is a real Patroni, and has lost the store, asks whether it may go on.
+func TestFailsafeOfPatroni(t *testing.T) {
+	var asked []ha.Plea
+	var no error
+	w := threeMembers(t, func(o *Options) {
+		o.Agree = func(_ context.Context, p ha.Plea) error { asked = append(asked, p); return no }
+	})
+	standby := func(s *ha.Shown) {
+		s.Epoch, s.Until = 0, 0
+		s.Server.Recovering, s.Server.Standby, s.Server.Flushed = true, true, 0x3000060
+	}
+	const theirs = `{"name":"demo-2","conn_url":"postgres://10.10.10.2:5432/postgres","api_url":"http://10.10.10.2:8008/patroni","slots":{"demo_1":50331744}}`
+	ask := func(body string) (status int, text, lsn string) {
+		r := httptest.NewRequest("POST", "/failsafe", strings.NewReader(body))
+		r.Header.Set("Content-Length", fmt.Sprint(len(body)))
+		rec := httptest.NewRecorder()
+		w.ServeHTTP(rec, r)
+		return rec.Code, rec.Body.String(), rec.Header().Get("lsn")
+	}
+	is := func(body string, status int, text, lsn string) {
+		t.Helper()
+		if s, got, at := ask(body); s != status || got != text || at != lsn {
+			t.Errorf("%s: %d %q lsn %q; want %d %q lsn %q", body, s, got, at, status, text, lsn)
+		}
+	}
+	is(theirs, 500, "Running as a leader", "")
+	w.put(cluster.KeyLeader, "demo-2")
+	w.hear(standby)
+	is(theirs, 200, "Accepted", "50331744")
+	if want := (ha.Plea{Name: "demo-2"}); len(asked) != 1 || asked[0] != want {
+		t.Errorf("asked for %+v; want %+v", asked, want)
+	}
+	no = errors.New("the store is there")
+	is(theirs, 500, "the store is there", "")
+	is(`{"conn_url":"x"}`, 400, "Bad request: who asks is not named", "")
+	w.put(cluster.KeyConfig, `{"ttl":30,"failsafe_mode":false}`)
+	w.hear(standby)
+	is(theirs, 502, "", "")
+	if len(asked) != 2 {
+		t.Errorf("asked %d times; want 2", len(asked))
+	}
 }
 
 func TestConfigChanges(t *testing.T) {

@@ -50,6 +50,10 @@ func (s *Server) word(w http.ResponseWriter, r *http.Request) {
 		text(w, http.StatusBadRequest, err.Error())
 		return
 	}
+	if asked.Epoch <= 0 {
+		text(w, http.StatusBadRequest, "the epoch is not named")
+		return
+	}
 	err := s.Agree(r.Context(), ha.Plea{Name: asked.Name, Epoch: asked.Epoch, For: asked.For})
 	asked.Member, asked.Given, asked.Why = s.Node.Member, err == nil, ""
 	if err != nil {

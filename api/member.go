@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -233,19 +234,32 @@ func (s *Server) reinitialize(w http.ResponseWriter, r *http.Request) {
 	text(w, http.StatusOK, "reinitialize started")
 }
 
-// peerFailsafe answers a primary that has lost the store and asks whether it may
-// live on. To agree is to promise not to stand for election, for a time that the
-// request does not name: agents of ours ask at a path of their own (word), and
-// Patroni's never hears yes.
+// peerFailsafe answers a primary of Patroni's own that has lost the store and asks whether
+// it may live on (those of ours ask at a path of their own: word). To agree is to promise
+// not to stand for election for as long as it counts on that, which ha.Agree knows.
 func (s *Server) peerFailsafe(w http.ResponseWriter, r *http.Request) {
-	if _, ok := object(w, r, false); !ok {
+	body, ok := object(w, r, false)
+	if !ok {
 		return
 	}
-	if m := s.now(); m.State.Config.FailsafeMode() && m.state() == cluster.StateRunning && m.role() == cluster.RolePrimary {
+	name, _ := body["name"].(string)
+	m := s.now()
+	switch {
+	case !m.State.Config.FailsafeMode():
+		w.WriteHeader(http.StatusBadGateway)
+	case m.state() == cluster.StateRunning && m.role() == cluster.RolePrimary:
 		text(w, http.StatusInternalServerError, "Running as a leader")
-		return
+	case name == "":
+		text(w, http.StatusBadRequest, "Bad request: who asks is not named")
+	default:
+		if err := s.Agree(r.Context(), ha.Plea{Name: name}); err != nil {
+			text(w, http.StatusInternalServerError, err.Error()) // whoever hears anything but 200 demotes itself
+			return
+		}
+		// How far the asker's slot for this member may be moved.
+		w.Header().Set("lsn", strconv.FormatUint(uint64(m.Server.Flushed), 10))
+		text(w, http.StatusOK, "Accepted")
 	}
-	w.WriteHeader(http.StatusBadGateway)
 }
 
 // sigterm is answered and does nothing, as in Patroni outside its own tests.

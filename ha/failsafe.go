@@ -27,11 +27,16 @@ func (g Grant) Rebooted() Grant {
 }
 
 // A Plea is what a leader asks of the others when the store confirms nothing any more.
+// That of a real Patroni names neither an epoch nor for how long.
 type Plea struct {
 	Name  string
-	Epoch int64
+	Epoch int64 // 0: Patroni's
 	For   time.Duration
 }
+
+// patronis is for how much longer than its ttl a real Patroni leads by a word: it counts
+// from when it has heard everybody, each of whom it asks twice, for two seconds at most.
+const patronis = 5 * time.Second
 
 // A Round is who gave that word to this leader. For counts from Sent, before
 // the first of them was asked.
@@ -142,10 +147,16 @@ func (t *turn) given() bool {
 func Agree(v *View, d *Decision, p Plea) (Grant, error) {
 	m, s := &d.Memory, &v.State
 	l := s.Leader
+	theirs := p.Epoch == 0
+	if theirs && l != nil {
+		p.Epoch, p.For = l.Mod, s.Config.TTL()+patronis
+	}
 	switch {
-	case !v.Known || s.Term == nil || v.ServerAt == 0:
+	case !v.Known || s.Term == nil && !theirs || v.ServerAt == 0:
 		return Grant{}, errors.New("the store or the server was not seen yet")
-	case l == nil || s.LeaderName() != p.Name || l.Mod != p.Epoch || s.Term.Mod != p.Epoch:
+	case theirs && s.Ours(p.Name):
+		return Grant{}, errors.New("members of ours ask at " + cluster.WordPath)
+	case l == nil || s.LeaderName() != p.Name || l.Mod != p.Epoch || !theirs && s.Term.Mod != p.Epoch:
 		return Grant{}, fmt.Errorf("epoch %d of %s is not the last that was heard of", p.Epoch, p.Name)
 	case p.Name == v.Self.Name || m.Right.Epoch != 0 || m.Promoting || v.Server.MayWrite() && v.Server.PID != 0:
 		return Grant{}, errors.New("running as a leader")

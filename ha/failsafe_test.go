@@ -225,6 +225,52 @@ func TestAgree(t *testing.T) {
 	}
 }
 
+// A real Patroni leads by the words of others, too. Its request names no epoch and no time: the
+// word is for the key that was last seen to be its own, and for as long as it may count on it.
+func TestAgreeWithPatroni(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		with func(*View, *Decision)
+		ok   bool
+	}{
+		{"a leader that is Patroni's", func(*View, *Decision) {}, true},
+		{"after one of ours", func(v *View, _ *Decision) { v.State.Term = &cluster.Term{Mod: epoch - 5, Leader: "b"} }, true},
+		{"a member of ours", func(v *View, _ *Decision) { v.State.Recorded = append(v.State.Recorded, cluster.Recorded{Name: "p"}) }, false},
+		{"it does not lead", func(v *View, _ *Decision) { v.State.Leader.Name = "c" }, false},
+		{"the key is gone", func(v *View, _ *Decision) { v.State.Leader = nil }, false},
+		{"a key that nobody holds", func(v *View, _ *Decision) {
+			v.State.Leader.Lease, v.State.Term = 0, &cluster.Term{Mod: epoch - 5, Leader: "b"}
+		}, false},
+		{"it stands for election", func(_ *View, d *Decision) { d.Memory.Vacancy.Open = true }, false},
+		{"it has refused that leader", func(v *View, _ *Decision) { v.Server.Refused = epoch }, false},
+	} {
+		v := standby()
+		d := Decision{}
+		v.State.Term = nil
+		v.State.Leader = &cluster.Leader{Name: "p", Lease: 9, Mod: epoch}
+		v.State.Config.Data = map[string]any{"ttl": 20.0}
+		tt.with(&v, &d)
+		g, err := Agree(&v, &d, Plea{Name: "p"})
+		if (err == nil) != tt.ok || tt.ok && g != (Grant{Epoch: epoch, Until: now + 25*time.Second, For: 25 * time.Second}) {
+			t.Errorf("%s: %+v, %v", tt.name, g, err)
+		}
+	}
+}
+
+// Nobody takes over from a leader of Patroni's while the word lasts, and somebody does after.
+func TestGivenToPatroni(t *testing.T) {
+	v := vacant()
+	v.State.Term = &cluster.Term{Mod: epoch - 5, Leader: "b"}
+	v.Grant = Grant{Epoch: epoch, Until: now + time.Second, For: 25 * time.Second}
+	if d := Decide(v); !slices.Contains(d.Trail, "given=40") || d.Memory.Vacancy.Open {
+		t.Errorf("stands for election: %s", d)
+	}
+	v.Grant.Until = now
+	if d := Decide(v); slices.Contains(d.Trail, "given=40") {
+		t.Errorf("a word that is over is kept: %s", d)
+	}
+}
+
 // What a member has given is kept in an election, and shown.
 func TestGiven(t *testing.T) {
 	v := vacant()
