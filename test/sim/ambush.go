@@ -1,13 +1,17 @@
 package sim
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // An ambush waits for somebody to begin something, for that is when most of
 // what can go wrong still can.
 type ambush struct {
-	change time.Duration // until when a change of leader is waited for
-	work   time.Duration // until when work on a server is
-	appeal time.Duration // until when a leader that asks the others for their word is
+	change  time.Duration // until when a change of leader is waited for
+	work    time.Duration // until when work on a server is
+	renewal time.Duration // until when a renewal of the leader is
+	appeal  time.Duration // until when a leader that asks the others for their word is
 }
 
 // ambushed is told that the leader key has changed hands.
@@ -41,6 +45,28 @@ func (w *World) ambushed(winner, loser *node) {
 	w.say("fault: ambush %d of %s", kind, n.name)
 	w.after(w.draw(0, scale(w, 20*time.Millisecond, 2*time.Second)), kinds[kind])
 	w.after(w.draw(5*time.Second, 30*time.Second), n.start)
+}
+
+// renews is told that n asks the store to renew its right. Held up until that is nearly
+// over, and out of the store's reach from then on, it has to know from when the answer counts.
+func (w *World) renews(n *node) {
+	if w.ambush.renewal < w.now || n.page.Deadline == math.MaxInt64 {
+		return
+	}
+	left := n.when(n.page.Deadline) - w.now
+	if left <= 0 {
+		return
+	}
+	w.ambush.renewal = 0
+	held := w.draw(left/2, left)
+	w.say("fault: %s is held up for %s while it renews", n.name, held)
+	n.stallFor(held)
+	w.unwell(n, held)
+	w.after(held+time.Microsecond, func() {
+		if !w.mended {
+			w.cut(n, true, false)
+		}
+	})
 }
 
 // surprised is told that work on a server has begun.

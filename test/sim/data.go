@@ -26,7 +26,7 @@ func (s *server) initdb() {
 // source is the server behind an upstream, if it can be reached and answers.
 func (s *server) source(up pg.Upstream) *server {
 	n := s.w.node(up.Name)
-	if n == nil || !s.w.reach(s.n, n) || n.server.proc != pg.ProcessRunning || n.server.frozen {
+	if n == nil || !s.w.reach(s.n, n) || n.server.proc != pg.ProcessRunning || n.server.frozen || n.server.hung() {
 		return nil
 	}
 	return n.server

@@ -14,17 +14,19 @@ import (
 
 // laws is what must be remembered to check the laws of ARCHITECTURE.md.
 type laws struct {
-	system  pg.SystemID
-	acks    []ack         // acknowledged since the last settlement
-	person  bool          // a person named the next leader, or took the servers over: what he costs is his
-	excused bool          // something happened since that may cost what the elected did not have
-	hole    bool          // two branches of one timeline met: nothing more is judged
-	written bool          // somebody writes
-	without time.Duration // since when nobody does
-	vacancy time.Duration // when the leader key last went away
-	given   bool          // it was given up then: its holder's server would not start
-	floor   *branch       // that the last restore has begun: nobody leads any more without it
-	former  former        // who held the key of a store that was lost
+	system    pg.SystemID
+	acks      []ack                   // acknowledged since the last settlement
+	person    bool                    // a person named the next leader, or took the servers over: what he costs is his
+	meddled   bool                    // a person did so once, or had a store or a restore begin anew
+	timelines map[pg.Timeline]*branch // begun since commits wait for standbys
+	excused   bool                    // something happened since that may cost what the elected did not have
+	hole      bool                    // two branches of one timeline met: nothing more is judged
+	written   bool                    // somebody writes
+	without   time.Duration           // since when nobody does
+	vacancy   time.Duration           // when the leader key last went away
+	given     bool                    // it was given up then: its holder's server would not start
+	floor     *branch                 // that the last restore has begun: nobody leads any more without it
+	former    former                  // who held the key of a store that was lost
 }
 
 // An ack is one row, and the log it was acknowledged from.
@@ -230,6 +232,8 @@ func (w *World) checkPledges(n *node, st *cluster.State) {
 			pledged++
 			if o := w.node(p.Member).server; o.refused < p.Epoch {
 				w.fail("law 4", "%s has pledged for epoch %d, and has refused only %d", p.Member, p.Epoch, o.refused)
+			} else if l := st.Term; l != nil && o.stream != nil && o.stream.n.name == l.Leader {
+				w.fail("law 4", "%s has pledged for epoch %d, and takes log from %s all the same", p.Member, p.Epoch, l.Leader)
 			}
 		}
 	}
@@ -327,6 +331,21 @@ func (w *World) has(b *branch, at pg.LSN, n *node) bool {
 	return false
 }
 
+// begun is told every timeline that a promotion begins. In synchronous mode each number is
+// reserved with the key: two servers begin the same one only where a person had a hand in it.
+func (w *World) begun(b *branch) {
+	if !w.quorum || w.laws.hole {
+		return
+	}
+	if w.laws.timelines == nil {
+		w.laws.timelines = map[pg.Timeline]*branch{}
+	}
+	if o := w.laws.timelines[b.tl]; o != nil && o.system == b.system && !w.laws.meddled {
+		w.fail("timelines", "timeline %d is begun at %s, and was at %s before", b.tl, b.fork, o.fork)
+	}
+	w.laws.timelines[b.tl] = b
+}
+
 // collision is the known hole W20: counted, and the end of judging this run.
 func (w *World) collision(a, b *server) {
 	if !w.laws.hole {
@@ -367,6 +386,8 @@ func (w *World) settled() (bool, string) {
 	}
 	if st := w.store.newest.read(); w.quorum && (!st.Sync.Active() || st.Sync.Leader != holder.name || len(st.Sync.Standby) == 0) {
 		return false, fmt.Sprintf("/sync is %s, %s leads", st.Sync.Encode(), holder.name)
+	} else if o := w.overlooked(st); o != "" {
+		return false, o
 	}
 	for _, n := range w.nodes {
 		s := n.server

@@ -97,6 +97,12 @@ func (w *World) chaos(long, apart time.Duration) {
 	if w.quorum {
 		kinds = slices.Concat(faults, waitFaults)
 	}
+	if w.hanging {
+		kinds = slices.Concat(kinds, hungFaults)
+	}
+	if w.priority {
+		kinds = slices.Concat(kinds, modeFaults)
+	}
 	for _, f := range kinds {
 		total += f.weight
 	}

@@ -2,10 +2,12 @@ package sim
 
 import (
 	"slices"
+	"time"
 
 	"howdah/cluster"
 	"howdah/dcs"
 	"howdah/ha"
+	"howdah/ha/quorum"
 	"howdah/pg"
 )
 
@@ -29,6 +31,18 @@ var Mutants = []Mutant{
 	{Name: "a watchdog that is petted until the deadline", Law: "law 3", Watch: true, LatePet: true},
 	{Name: "a promotion whose watchdog is not armed", Law: "watchdog", Watch: true, Unwatched: true},
 	{Name: "a restore that nobody but its leader knows of", Law: "restore", Quorum: true, Restores: true},
+	{Name: "what a disk holds up taken for dead, killed or not", Law: "law 5", Hang: true, Undead: true},
+	{Name: "a verdict of the guard that waits for the disk", Law: "law 3", Hang: true, Awaits: true},
+	{Name: "a right that counts from when its renewal was answered", Law: "law 3", Hang: true, FromAnswer: true},
+	{Name: "a pledge whose WAL receiver goes on", Law: "law 4", Quorum: true, Receiving: true},
+	{Name: "a timeline that was reserved and is taken again", Law: "timelines", Quorum: true, Reused: true},
+	{Name: "a frozen server let go without a look at what happened", Law: "law 3", LetsGo: true},
+	{Name: "a candidate with less than another has pledged", Law: "law 2", Quorum: true, RankBlind: true},
+	{Name: "as many pledges as the quorum, instead of one more", Law: "law 4", Quorum: true, OneShort: true},
+	{Name: "a primary whose first commits wait for nobody", Law: "law 2", Quorum: true, SettingLate: true},
+	{Name: "a setting taken for proven once it is written", Law: "law 2", On: true, Unproven: true},
+	{Name: "a setting in force before /sync covers it", Law: "law 2", On: true, SettingFirst: true},
+	{Name: "priorities that nobody looks at", Law: "liveness", On: true, Equal: true},
 }
 
 // A Mutant is a way for the agent to be wrong, made between it and the world:
@@ -55,10 +69,40 @@ type Mutant struct {
 	Watch        bool   // it is one of machines with watchdogs
 	LatePet      bool   // the device is petted as long as the right lives, whenever its timeout ends
 	Unwatched    bool   // a device is taken to be armed
+	Hang         bool   // it is one of disks that hang
+	Undead       bool   // a server whose processes wait for the disk counts as gone
+	Awaits       bool   // guard and agent freeze nothing before the disk answers
+	On           bool   // it is one of synchronous mode by priority
+	Equal        bool   // everybody has the same priority
+	FromAnswer   bool   // a renewal counts from its answer, not from before it was sent
+	Receiving    bool   // a voter refuses, and its WAL receiver takes and confirms more
+	Reused       bool   // a server is promoted to the next timeline that it knows of, whatever was reserved
+	LetsGo       bool   // the guard thaws what it froze, after a while
+	OneShort     bool   // /sync is taken to ask for one pledge fewer
+	SettingLate  bool   // the checkpointer's word comes after the promotion
+	Unproven     bool   // every probe is taken for answered at once, and everybody for having flushed it
+	SettingFirst bool   // the server goes by the new setting while /sync is still to be published
 	Restores     bool   // people bring clusters back, and only the leader of a restore is told
 }
 
-func (m *Mutant) status(_ *node, st pg.Status) pg.Status {
+func (m *Mutant) status(n *node, st pg.Status) pg.Status {
+	if m.Undead && n.server.hung() && st.Process != pg.ProcessNone {
+		st.Process, st.Answers, st.Unflushed = pg.ProcessNone, false, false
+	}
+	if m.Unproven && st.Answers && !st.Recovering {
+		names, _ := quorum.ParseNames(st.SyncNames)
+		st.Replicas = slices.Clone(st.Replicas)
+		for i := range st.Replicas {
+			r := &st.Replicas[i]
+			r.Flushed, r.SyncPriority = st.Flushed, 0
+			if slices.Contains(names.List, r.Name) {
+				r.SyncPriority = 1
+			}
+		}
+	}
+	if n.early != "" {
+		st.SyncNames = n.early
+	}
 	if m.Unverified && st.Process == pg.ProcessRemains {
 		st.Process = pg.ProcessNone
 	}
@@ -80,6 +124,17 @@ func (m *Mutant) state(n *node, seen *cluster.State) cluster.State {
 		s.Initialize = cluster.Initialize{Present: true, Mod: 1}
 		s.Claim = &cluster.Claim{Mod: 1, Leader: n.name}
 		s.Leader, s.Term = nil, nil
+	}
+	if m.OneShort && s.Sync.Quorum > 0 && s.LeaderName() != n.name {
+		s.Sync.Quorum--
+	}
+	if m.Equal {
+		s.Members = slices.Clone(s.Members)
+		for i, o := range s.Members {
+			if !o.Tags.NoSync() {
+				s.Members[i].Tags = nil
+			}
+		}
 	}
 	if n.lost != nil {
 		s.Leader = n.lost.leader
@@ -123,7 +178,44 @@ func (m *Mutant) request(n *node, a ha.Action, r dcs.Request) dcs.Request {
 			r.If, n.opened = nil, true
 		}
 	}
+	if m.SettingFirst {
+		m.first(n, r)
+	}
 	return r
+}
+
+// first has n's server go by the loosest setting that the /sync of r is to cover, and its
+// agent none the wiser.
+func (m *Mutant) first(n *node, r dcs.Request) {
+	for _, op := range r.Ops {
+		sync, err := cluster.ParseSync([]byte(op.Value))
+		s := n.server
+		if op.Key != cluster.KeySync || err != nil || !s.writes() || s.names.Async() {
+			continue
+		}
+		to := quorum.Any(len(sync.Standby)-sync.Quorum, sync.Standby...)
+		if len(sync.Standby) == 0 { // nobody else may lead: it covers whatever comes
+			var others []string
+			for _, o := range n.w.nodes {
+				if o != n {
+					others = append(others, o.name)
+				}
+			}
+			to = quorum.Any(1, others...)
+		}
+		if n.early == "" {
+			n.early = s.names.String()
+		}
+		s.synchronize(ha.Synchronize{Names: to.String(), Memory: s.note})
+	}
+}
+
+// held is how long such a request is held up.
+func (m *Mutant) held(n *node, r dcs.Request) time.Duration {
+	if m.SettingFirst && slices.ContainsFunc(r.Ops, func(op dcs.Op) bool { return op.Key == cluster.KeySync }) {
+		return n.w.draw(0, n.w.Timers.Retry)
+	}
+	return 0
 }
 
 // watched is told every picture that n's watch is about to bring. With a watch

@@ -21,6 +21,7 @@ type node struct {
 	name string
 	up   bool
 	host string
+	tags cluster.Tags
 
 	booted time.Duration // true time of the last boot
 	drift  int64         // of its boot clock, in parts per million
@@ -43,7 +44,8 @@ type node struct {
 
 	leaderWas *cluster.Leader // for the mutant that loses events
 	lost      *lostEvent
-	opened    bool // for the mutant that founds twice
+	opened    bool   // for the mutant that founds twice
+	early     string // for the one whose setting comes first: what its agent wrote
 
 	status    pg.Status
 	statusAt  time.Duration
@@ -160,8 +162,15 @@ func (n *node) crashAgent() {
 	if n.loop == nil {
 		return
 	}
+	writes := n.giveUp != nil
 	n.killAgent()
-	n.w.after(n.w.draw(20*time.Millisecond, 200*time.Millisecond), n.startAgent)
+	n.w.after(n.w.draw(20*time.Millisecond, 200*time.Millisecond), func() {
+		if writes { // it does not end before what it writes has
+			n.server.onDisk(n.startAgent)
+		} else {
+			n.startAgent()
+		}
+	})
 }
 
 func (n *node) startAgent() {
@@ -177,7 +186,7 @@ func (n *node) startAgent() {
 		Self: ha.Self{
 			Name: n.name, Host: n.host, Port: 5432, Version: cluster.PatroniVersion,
 			ConnURL: "postgres://" + n.host + ":5432/postgres", APIURL: "http://" + n.host + ":8008/patroni",
-			Config: n.w.begins(), Copies: n.w.copies(),
+			Config: n.w.begins(), Copies: n.w.copies(), Tags: n.tags,
 		},
 		Timers: t, Hands: n, Log: silent, Grant: n.given,
 	}
@@ -335,8 +344,14 @@ func (n *node) look() {
 	if n.server.proc == pg.ProcessRunning && !n.server.frozen && n.w.now < n.server.silentTill {
 		d = min(time.Second, n.server.silentTill-n.w.now)
 	}
-	n.w.after(d, func() {
+	var seen func()
+	n.w.after(d, func() { seen() })
+	seen = func() {
 		if n.agentGen != gen {
+			return
+		}
+		if n.server.hung() && n.server.blind {
+			n.server.onDisk(seen)
 			return
 		}
 		st := early
@@ -349,7 +364,7 @@ func (n *node) look() {
 			n.lookAgain = false
 			n.look()
 		}
-	})
+	}
 }
 
 func (n *node) saw(st pg.Status, at time.Duration) {
@@ -406,6 +421,9 @@ func (n *node) Ask(lane ha.Lane, a ha.Action, r dcs.Request) {
 		n.w.say("%s: asks %s", n.name, a)
 	}
 	n.w.store.ask(n, lane, a, n.w.mutant.request(n, a, r))
+	if renew, ok := a.(ha.Renew); ok && renew.Epoch > 0 {
+		n.w.renews(n)
+	}
 	if n.w.fatal != nil {
 		n.w.wrote(n, asks(n, a, r)+"/sent")
 	}
@@ -464,6 +482,9 @@ func (n *node) GiveUp() {
 func (n *node) AtOnce(a ha.Action) error {
 	switch a.(type) {
 	case ha.Freeze:
+		if n.w.mutant.Awaits && n.server.hung() {
+			break
+		}
 		n.server.freeze()
 		n.saw(n.server.look(), n.boot())
 	case ha.Thaw:
@@ -491,6 +512,10 @@ func (n *node) judge() {
 func (n *node) guarded() {
 	if n.dog.hung > n.w.now {
 		n.judgeIn(n.dog.hung - n.w.now)
+		return
+	}
+	if n.w.mutant.Awaits && n.server.hung() {
+		n.server.onDisk(n.judge)
 		return
 	}
 	n.vigil()
@@ -533,6 +558,9 @@ func (n *node) guarded() {
 		n.w.say("%s: guard: right over", n.name)
 		n.froze = true
 		s.freeze()
+		if n.w.mutant.LetsGo {
+			n.w.after(n.w.draw(500*time.Millisecond, 5*time.Second), s.thaw)
+		}
 		if n.w.watched {
 			n.w.after(10*time.Millisecond, n.vigil) // the guard's next look, which sees it frozen
 		}

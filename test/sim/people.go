@@ -18,7 +18,7 @@ func (w *World) switchover(to string) {
 }
 
 func (w *World) failover(to string) {
-	w.laws.person = true
+	w.laws.person, w.laws.meddled = true, true
 	w.store.put(cluster.KeyFailover, cluster.Failover{Member: to}.Encode())
 }
 
@@ -63,6 +63,9 @@ func (w *World) synchronous() {
 	w.quorum = true
 	// Not strict, a leader that is left alone goes on; nobody else may lead then, so nothing is lost either.
 	data["synchronous_mode"], data["synchronous_mode_strict"] = cluster.SyncQuorum, w.chance(0.7)
+	if w.priority {
+		data["synchronous_mode"] = true
+	}
 	w.store.put(cluster.KeyConfig, cluster.Config{Data: data}.Encode())
 }
 
@@ -74,7 +77,7 @@ func (w *World) pause(on bool) {
 	}
 	delete(data, "pause")
 	if on {
-		w.laws.person = true
+		w.laws.person, w.laws.meddled = true, true
 		data["pause"] = true
 	}
 	if c.Data != nil {

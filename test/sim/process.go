@@ -35,6 +35,12 @@ func (s *server) later(d time.Duration, do func()) {
 		case s.life != life || !s.n.up:
 		case s.frozen:
 			s.waits = append(s.waits, do)
+		case s.hung():
+			s.blocked = append(s.blocked, func() {
+				if s.life == life && s.n.up {
+					s.later(0, do)
+				}
+			})
 		default:
 			do()
 		}
@@ -79,9 +85,11 @@ func (s *server) crash(leftover bool) {
 	s.leftover = leftover && primary
 	if !s.leftover && !s.frozen {
 		s.w.after(s.w.draw(0, 30*time.Millisecond), func() {
-			if s.life == life {
-				s.begin(pg.ProcessNone)
-			}
+			s.onDisk(func() {
+				if s.life == life {
+					s.begin(pg.ProcessNone)
+				}
+			})
 		})
 	}
 	s.restartpoint(0.3)
@@ -186,7 +194,7 @@ func (s *server) promote(a ha.Promote, end func(string)) string {
 		return "not a running standby"
 	}
 	w.checkRight(s.n, "promotion")
-	if a.Timeline > 0 {
+	if a.Timeline > 0 && !w.mutant.Reused {
 		s.newest = max(s.newest, a.Timeline-1) // placeholders
 	}
 	life := s.life
@@ -204,9 +212,14 @@ func (s *server) promote(a ha.Promote, end func(string)) string {
 		s.end, s.newest = promoting, tl
 		s.recovering, s.signal = false, false
 		s.control.State = pg.ControlInProduction
+		if w.mutant.SettingLate {
+			s.flag = false
+			s.later(w.draw(time.Second, 3*time.Second), s.defined)
+		}
 		s.write(64)
 		s.control.MinEnd, s.control.MinEndTL = s.end, tl // CreateEndOfRecoveryRecord
 		w.say("%s: promoted to timeline %d at %s", s.n.name, tl, promoting)
+		w.begun(s.branch)
 		s.later(w.draw(500*time.Millisecond, 10*time.Second), func() {
 			if s.branch.first == 0 && s.proc == pg.ProcessRunning {
 				s.checkpoint() // PostgreSQL's own, after every promotion

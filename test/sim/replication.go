@@ -55,7 +55,7 @@ func (s *server) connect(in time.Duration) {
 
 func (s *server) attach() bool {
 	n := s.w.node(s.up.Name)
-	if n == nil || !s.n.up || s.frozen || s.w.now < s.full || s.proc != pg.ProcessRunning && s.proc != pg.ProcessStarting {
+	if n == nil || !s.n.up || s.frozen || s.hung() || s.w.now < s.full || s.proc != pg.ProcessRunning && s.proc != pg.ProcessStarting {
 		return false
 	}
 	u := n.server
@@ -108,7 +108,7 @@ func (s *server) position(b *branch, end pg.LSN) {
 // pump carries what the upstream has now to this standby.
 func (s *server) pump() {
 	u := s.stream
-	if u == nil || s.pumping || s.frozen || u.frozen || u.end == s.end && u.branch == s.branch && s.acked == s.end {
+	if u == nil || s.pumping || s.frozen || u.frozen || s.hung() || u.end == s.end && u.branch == s.branch && s.acked == s.end {
 		return
 	}
 	if !s.w.reach(s.n, u.n) {
@@ -127,7 +127,7 @@ func (s *server) pump() {
 			s.lost()
 			return
 		}
-		if s.frozen {
+		if s.frozen || s.hung() {
 			return
 		}
 		s.acked, s.heard = s.end, s.w.now

@@ -40,6 +40,9 @@ type server struct {
 	full       time.Duration // its disk is, until then
 	drags      time.Duration // no start and no promotion comes to its end before
 	held       bool          // it was frozen by nobody of ours
+	hangs      time.Duration // its disk answers nothing until then
+	blind      bool          // … and who looks at the server waits for it, too
+	blocked    []func()      // what waits for it
 
 	names     quorum.Names // synchronous_standby_names, as in its file
 	note      string       // and what stands beside it
@@ -63,7 +66,7 @@ type server struct {
 
 // writes says that the server acknowledges commits at this moment.
 func (s *server) writes() bool {
-	return !s.frozen && s.n.up && (s.serves() && !s.recovering || s.proc == pg.ProcessRemains && s.leftover)
+	return !s.frozen && s.n.up && !s.hung() && (s.serves() && !s.recovering || s.proc == pg.ProcessRemains && s.leftover)
 }
 
 // serves says that those who are connected get answers.
@@ -97,6 +100,7 @@ func (s *server) look() pg.Status {
 	}
 	st.Answers, st.Recovering, st.Version = true, s.recovering, 180001
 	st.Flushed, st.Timeline = s.end, s.branch.tl
+	st.Unflushed = s.hung() && !s.recovering && s.w.client.on
 	st.Slots, st.Spare, st.SyncNames = s.slots, s.spare, s.names.String()
 	for _, n := range s.w.nodes {
 		if o := n.server; o.stream == s {
@@ -122,7 +126,7 @@ func (s *server) look() pg.Status {
 
 // restartpoint may bring a standby's control file up to what it has replayed.
 func (s *server) restartpoint(p float64) {
-	if !s.signal || s.data != pg.DataPresent || s.branch == nil {
+	if !s.signal || s.data != pg.DataPresent || s.branch == nil || s.hung() {
 		return
 	}
 	s.control.MinEnd, s.control.MinEndTL = s.end, s.branch.tl

@@ -54,12 +54,14 @@ type World struct {
 
 	wiping   bool // the store is losing everything at this moment
 	mended   bool // nothing is broken since, and nothing is to be until the next chaos
+	hanging  bool // disks hang
 	aways    bool // the store is away for longer than leases last
 	alone    bool // a leader that loses the store asks nobody for his word
 	straying bool // somebody who is no agent writes the leader key at this moment
 	watched  bool // every machine has a watchdog
 	promises bool // it is to live so
-	quorum   bool // it lives in synchronous mode quorum, strict: what is acknowledged is never lost
+	quorum   bool // it lives in synchronous mode: what is acknowledged is never lost
+	priority bool // it is to begin so by priority (synchronous_mode: on), and people change their minds about it
 
 	branches int // log branches made so far
 	systems  int // database systems made so far
@@ -120,7 +122,9 @@ type Options struct {
 	Away    bool                        // the store is away for longer than leases last, again and again
 	Stray   bool                        // somebody who is no agent writes the leader key
 	Watch   bool                        // every machine has a watchdog, and guards hang
-	Quorum  bool                        // commits wait for standbys, strictly
+	Hang    bool                        // disks hang
+	Quorum  bool                        // commits wait for standbys
+	On      bool                        // … and that by priority, until somebody says otherwise
 	Follow  bool                        // it begins as a standby cluster
 	Heard   func(*ha.Decision)          // told every decision that does something, or says what the last did not
 	Met     func(fault string, s state) // told every fault, and how the cluster is then
@@ -129,7 +133,7 @@ type Options struct {
 // New returns a world with its machines off.
 func New(o Options) *World {
 	w := &World{
-		Seed: o.Seed, promises: o.Quorum, verbose: o.Verbose, mutant: o.Mutant, heard: o.Heard, met: o.Met,
+		Seed: o.Seed, promises: o.Quorum || o.On, verbose: o.Verbose, mutant: o.Mutant, heard: o.Heard, met: o.Met,
 		rng: rand.New(rand.NewPCG(o.Seed, 0x9E3779B97F4A7C15)),
 		now: time.Hour,
 	}
@@ -175,6 +179,12 @@ func New(o Options) *World {
 	}
 	if o.Follow {
 		w.follow()
+	}
+	if o.Hang {
+		w.disks()
+	}
+	if o.On {
+		w.priorities()
 	}
 	return w
 }

@@ -145,7 +145,12 @@ func (s *store) ask(n *node, lane ha.Lane, a ha.Action, r dcs.Request) {
 		} else {
 			n.unknown = false
 		}
-		n.deliver(func() { n.loop.Answered(lane, out) })
+		n.deliver(func() {
+			if _, renewed := a.(ha.Renew); renewed && w.mutant.FromAnswer {
+				out.Sent = n.boot()
+			}
+			n.loop.Answered(lane, out)
+		})
 	}
 	w.after(w.Timers.Retry, func() { answer(dcs.Response{}, errTimeout) })
 	travel := func() time.Duration {
@@ -171,7 +176,7 @@ func (s *store) ask(n *node, lane ha.Lane, a ha.Action, r dcs.Request) {
 			}
 		})
 	}
-	w.after(travel(), func() {
+	w.after(travel()+w.mutant.held(n, r), func() {
 		switch {
 		case n.cutStore, !n.up && w.chance(0.5):
 		case s.outage && w.chance(0.5):

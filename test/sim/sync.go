@@ -217,12 +217,17 @@ func (n *node) Prove(a ha.Prove) {
 			}
 		})
 	}
-	w.after(w.draw(time.Millisecond, 8*time.Millisecond), func() {
+	var commit func()
+	commit = func() {
 		if n.agentGen != gen || n.probing != this {
 			return
 		}
 		if s.frozen || s.proc != pg.ProcessRunning || s.recovering || w.now < s.silentTill {
 			tell(quorum.Probe{})
+			return
+		}
+		if s.hung() {
+			s.blocked = append(s.blocked, func() { w.after(0, commit) })
 			return
 		}
 		p := quorum.Probe{Names: s.names.String()}
@@ -235,10 +240,16 @@ func (n *node) Prove(a ha.Prove) {
 			p.Done = true
 			tell(p)
 		}, func() { tell(quorum.Probe{}) })
+		if w.mutant.Unproven {
+			if p.Done = !p.Waited || !s.names.Blocks(); p.Done {
+				tell(p)
+			}
+		}
 		if p.Waited {
 			tell(p)
 		}
-	})
+	}
+	w.after(w.draw(time.Millisecond, 8*time.Millisecond), commit)
 }
 
 // refuses says that the log of that leader is taken no more.
@@ -264,8 +275,10 @@ func (s *server) fence(a ha.Fence, in func(time.Duration, func()), end func(stri
 			s.up = pg.Upstream{}
 			f.Cleared = s.n.boot()
 			step(func() {
-				s.link++
-				s.stream, s.broken = nil, 0
+				if !w.mutant.Receiving {
+					s.link++
+					s.stream, s.broken = nil, 0
+				}
 				f.Gone = s.n.boot()
 				step(func() {
 					if s.data != pg.DataPresent || s.frozen || s.proc != pg.ProcessNone && (s.proc != pg.ProcessRunning || !s.recovering) {

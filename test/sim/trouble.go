@@ -56,6 +56,7 @@ func (s *server) mend() {
 	s.spoilt, s.clings, s.full, s.drags = 0, 0, 0, 0
 	s.silentTill = min(s.silentTill, s.w.now)
 	s.mount()
+	s.unhang()
 	if s.held && s.recovering && !s.n.page.Primary {
 		s.thaw() // who was to write is for its agent to judge
 	}

@@ -38,8 +38,6 @@ var unreached = map[string]string{
 	"disk=last":              "file systems of the model are full or not",
 	"disk=last(%s has room)": "the same",
 	"candidate=unlisted":     "who joins is listed within a moment, and the leader must be lost in it",
-	"log=jammed":             "disks of the model are slow, and never hang",
-	"jammed=overdue":         "the same",
 	"offer=stale":            "an offer is seen to be withdrawn before the server starts; only a person who starts it past the agent can leave one",
 }
 
@@ -210,7 +208,7 @@ func (s *said) format(note string) string {
 // about synchronous mode or of the others, and of every excuse for one that is gone.
 func (v vocabulary) demand(synchronous bool, complain func(string, ...any), heard *said) {
 	count := heard.count
-	lives := slices.Concat(notRestored, notFollowing, notWiped, notStrayed, notKept, notWatched) // of their own
+	lives := slices.Concat(notRestored, notFollowing, notWiped, notStrayed, notKept, notWatched, notHung) // of their own
 	for _, note := range slices.Sorted(maps.Keys(v.notes)) {
 		if _, excused := unreached[note]; count[note] == 0 && !excused && !slices.Contains(lives, note) && v.synchronous[note] == synchronous {
 			complain("no decision said %q", note)

@@ -25,16 +25,29 @@ func (s *server) work(a ha.Action, progress func(done, total int64), done func(l
 	stopped := false // given up: the agent's own programs end, the server's doings do not
 	giveUp = func() {
 		stopped = true
-		s.w.after(s.w.draw(0, 3*time.Millisecond), func() { end("given up") })
+		s.w.after(s.w.draw(0, 3*time.Millisecond), func() {
+			if _, held := s.stuck(a); held {
+				s.onDisk(func() { end("given up") })
+			} else {
+				end("given up")
+			}
+		})
 	}
 	refuse := func(err string) { s.w.after(s.w.draw(time.Millisecond, 5*time.Millisecond), func() { end(err) }) }
 	in := func(d time.Duration, do func()) {
-		s.w.after(s.n.slowed(d), func() {
+		step := func() {
 			if !ended && !stopped && s.n.up {
 				do()
 				if !ended {
 					s.w.wrote(s.n, typeOf(a)+"/step")
 				}
+			}
+		}
+		s.w.after(s.n.slowed(d), func() {
+			if stuck, _ := s.stuck(a); stuck {
+				s.onDisk(step)
+			} else {
+				step()
 			}
 		})
 	}
@@ -181,6 +194,7 @@ func (s *server) work(a ha.Action, progress func(done, total int64), done func(l
 				return
 			}
 			s.synchronize(a)
+			s.n.early = ""
 			in(w.draw(time.Millisecond, 20*time.Millisecond), func() { end("") })
 		})
 	case ha.Checkpoint:
