@@ -19,7 +19,8 @@ type climb struct {
 	draw  bool // out is a terminal
 	began time.Time
 	shown map[string]control.Step
-	bars  bool // are at the foot now
+	said  map[string]string // why something failed
+	bars  bool              // are at the foot now
 }
 
 // climbing begins to show progress on out; with --json there is nothing to see.
@@ -27,7 +28,7 @@ func (a *app) climbing(out io.Writer, began time.Time) *climb {
 	if a.json {
 		out = io.Discard
 	}
-	return &climb{out: out, draw: a.Terminal, began: began, shown: map[string]control.Step{}}
+	return &climb{out: out, draw: a.Terminal, began: began, shown: map[string]control.Step{}, said: map[string]string{}}
 }
 
 func (c *climb) step(s control.Step) {
@@ -36,7 +37,11 @@ func (c *climb) step(s control.Step) {
 	c.wipe()
 	const every = 10 // percent
 	switch {
+	case s.Failed != "" && s.Failed != c.said[s.Member]:
+		c.said[s.Member] = s.Failed
+		c.line(s)
 	case s.State != before.State:
+		s.Failed = ""
 		c.line(s)
 	case !c.draw && s.Copied >= 0 && (before.Copied < 0 || s.Copied/every > before.Copied/every):
 		c.line(s)
@@ -53,6 +58,9 @@ func (c *climb) line(s control.Step) {
 		copied = fmt.Sprintf(", %d %%", s.Copied)
 	}
 	fmt.Fprintf(c.out, "%6.1f s  %s: %s%s\n", time.Since(c.began).Seconds(), s.Member, s.State, copied)
+	if s.Failed != "" {
+		fmt.Fprintf(c.out, "          %s\n", s.Failed)
+	}
 }
 
 // wipe clears the line that the cursor stands on (ECMA-48, EL).

@@ -15,13 +15,13 @@ func TestClimb(t *testing.T) {
 		want string
 	}{
 		{"lines", false, `demo-2: starting|demo-2: replica, creating replica|demo-2: replica, creating replica, 0 %|` +
-			`demo-2: replica, creating replica, 12 %|demo-2: replica, creating replica, 100 %|demo-2: replica, streaming|`},
+			`demo-2: replica, creating replica, 12 %|demo-2: replica, creating replica, 100 %|demo-2: replica, streaming|demo-2: replica, stopped|          clone(a) failed: no|demo-2: replica, creating replica|demo-2: replica, stopped|`},
 		{"bars", true, `demo-2: starting|demo-2: replica, creating replica|` +
 			`          demo-2 [--------------------] 0 %<          demo-2 [#-------------------] 5 %<          demo-2 [##------------------] 12 %<` +
-			`          demo-2 [####################] 100 %<demo-2: replica, streaming|`},
+			`          demo-2 [####################] 100 %<demo-2: replica, streaming|demo-2: replica, stopped|          clone(a) failed: no|demo-2: replica, creating replica|demo-2: replica, stopped|`},
 	} {
 		var out strings.Builder
-		c := &climb{out: &out, draw: tt.draw, began: time.Now(), shown: map[string]control.Step{}}
+		c := &climb{out: &out, draw: tt.draw, began: time.Now(), shown: map[string]control.Step{}, said: map[string]string{}}
 		for _, s := range []control.Step{
 			{State: "starting", Copied: -1},
 			{State: "replica, creating replica", Copied: -1},
@@ -30,6 +30,9 @@ func TestClimb(t *testing.T) {
 			{State: "replica, creating replica", Copied: 12},
 			{State: "replica, creating replica", Copied: 100},
 			{State: "replica, streaming", Copied: -1},
+			{State: "replica, stopped", Copied: -1, Failed: "clone(a) failed: no"},
+			{State: "replica, creating replica", Copied: -1},
+			{State: "replica, stopped", Copied: -1, Failed: "clone(a) failed: no"},
 		} {
 			s.Member = "demo-2"
 			c.step(s)

@@ -664,6 +664,14 @@ func TestPatience(t *testing.T) {
 				State: cluster.StateRunning, Role: cluster.RoleReplica, ReplicationState: cluster.ReplicationInRecovery, ReplayLSN: pg.LSN(1000 + i),
 			})
 		}, patience},
+		{"a copy fails again and again", func(w *world, i int) {
+			stopped := copying
+			if i%2 == 1 {
+				stopped.State = cluster.StateStopped
+			}
+			w.member("demo-3", stopped)
+			w.put(cluster.DirWhy+"demo-3", cluster.Why{Trail: []string{"leader=demo-1"}, Waiting: []string{fmt.Sprintf("clone(demo-1) failed %d times: no route", 2+i)}}.Encode())
+		}, patience},
 		{"only the leader writes", func(w *world, i int) {
 			if i > 0 {
 				w.put("status", fmt.Sprintf(`{"optime":%d}`, 1000+i))
@@ -678,7 +686,7 @@ func TestPatience(t *testing.T) {
 			}
 			w.member("demo-3", copying)
 			tt.move(w, 0)
-			moved, signs := time.Now(), 0
+			began, moved, signs := time.Now(), time.Now(), 0
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
@@ -706,6 +714,10 @@ func TestPatience(t *testing.T) {
 			case "a copy gets on by the quarter of an hour":
 				if copied != 3 || signs != 4 || took < tt.most || took > tt.most+time.Minute {
 					t.Errorf("%s: given up %s after %d %% in %d steps, want %s after 3 %% in 4", tt.name, took, copied, signs, tt.most)
+				}
+			case "a copy fails again and again":
+				if took := time.Since(began); took < tt.most || took > 2*tt.most || !strings.Contains(err.Error(), "no route") {
+					t.Errorf("%s: given up after %s: %v", tt.name, took, err)
 				}
 			case "a standby replays":
 				if took < 30*time.Minute {

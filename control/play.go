@@ -218,6 +218,7 @@ type Step struct {
 	Member string
 	State  string // in words
 	Copied int    // percent of the copy of the data that it takes; -1: it takes none
+	Failed string // what it tried for that in vain, and why; ""
 }
 
 // AwaitHealthy waits until the cluster has a leader and every node that is
@@ -229,7 +230,7 @@ func (c *Cluster) AwaitHealthy(ctx context.Context, progress func(Step)) (cluste
 	still, limit := errors.New("nothing moves"), patience
 	stuck := time.AfterFunc(limit, func() { cancel(still) })
 	defer stuck.Stop()
-	shown, signs := map[string]Step{}, ""
+	shown, signs, failed := map[string]Step{}, "", map[string]string{}
 	var last cluster.State
 	whole := func(s cluster.State) bool {
 		last = s
@@ -247,6 +248,16 @@ func (c *Cluster) AwaitHealthy(ctx context.Context, progress func(Step)) (cluste
 				progress(step)
 			}
 			m, _ := s.Member(n.Member)
+			switch {
+			case step.Failed != "":
+				failed[n.Member] = step.Failed
+			case ok, step.Copied > 0:
+				delete(failed, n.Member)
+			}
+			if why := failed[n.Member]; why != "" { // to try the same again is not to get on
+				now += fmt.Sprintln(n.Member, why)
+				continue
+			}
 			now += fmt.Sprintln(step, job)
 			if !ok { // what a leader writes is no sign that the others get on
 				now += fmt.Sprintln(m.ReceiveLSN, m.ReplayLSN)
@@ -301,6 +312,7 @@ func stage(s cluster.State, p cluster.Picture, name string) (step Step, ready bo
 		return step, m.Running && published.Source()
 	}
 	step.State = "replica, " + m.State
+	step.Failed = failure(s, name)
 	if percent, ok := strings.CutPrefix(work(s, name), "clone("); ok && m.State == cluster.StateCreatingReplica {
 		if n, err := strconv.Atoi(strings.TrimSuffix(percent, "%)")); err == nil {
 			step.Copied = n
@@ -332,6 +344,18 @@ func work(s cluster.State, name string) string {
 	for _, note := range w.Trail {
 		if job, ok := strings.CutPrefix(note, "job="); ok {
 			return job
+		}
+	}
+	return ""
+}
+
+// failure is what a member tried in vain and is to try again, without how often.
+func failure(s cluster.State, name string) string {
+	w, _ := s.Why(name)
+	for _, waits := range w.Waiting {
+		if what, rest, ok := strings.Cut(waits, " failed "); ok {
+			_, why, _ := strings.Cut(rest, ": ")
+			return what + " failed: " + why
 		}
 	}
 	return ""
