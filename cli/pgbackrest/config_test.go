@@ -185,8 +185,10 @@ func TestVersionAndHelp(t *testing.T) {
 	if code := Run(t.Context(), []string{"version"}, Process{Out: &out, Err: &out}); code != 0 || out.String() != "pgBackRest 2.45\n" {
 		t.Errorf("%d: %q", code, out.String())
 	}
-	out.Reset()
-	if code := Run(t.Context(), nil, Process{Out: &out, Err: &out}); code != 0 || !strings.Contains(out.String(), "stanza-create") {
-		t.Errorf("%d: %q", code, out.String())
+	for _, args := range [][]string{nil, {"help"}, {"--help"}, {"-h"}} {
+		out.Reset()
+		if code := Run(t.Context(), args, Process{Out: &out, Err: &out}); code != 0 || !strings.Contains(out.String(), "stanza-create") {
+			t.Errorf("%q: %d: %q", args, code, out.String())
+		}
 	}
 }

@@ -42,6 +42,9 @@ const notFound = 1
 // Run carries out one command line and returns the exit code.
 func Run(ctx context.Context, args []string, p Process) int {
 	began := time.Now()
+	if slices.Contains([]string{"--help", "-h"}, strings.Join(args, " ")) { // what a person tries first
+		args = nil
+	}
 	c, err := parse(args, p.Environ)
 	l := newLog(&c, p)
 	defer l.close()
