@@ -15,7 +15,7 @@
 //
 // One remedy, one file: fence.go, lease.go, lead.go, crash.go, handover.go, heir.go, drain.go,
 // elect.go, follow.go, rejoin.go, copy.go, upstream.go, restore.go, bootstrap.go, request.go, outside.go, silent.go, publish.go,
-// doors.go, patient.go, rebuild.go, failsafe.go, listed.go, jammed.go, slots.go, disk.go, watched.go;
+// doors.go, patient.go, rebuild.go, failsafe.go, listed.go, jammed.go, shutout.go, slots.go, disk.go, watched.go;
 // timers.go says how fast all of it is.
 package ha
 

@@ -127,6 +127,7 @@ func (t *turn) leadPrimary() {
 	t.restored()
 	switch {
 	case t.jammed():
+	case t.shutOut():
 	case t.withdraw(): // before a switchover, whose own offer is still to come: one that was refused begins anew
 	case t.switchover():
 	case t.undrain():

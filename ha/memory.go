@@ -51,6 +51,7 @@ type Memory struct {
 	Offer     Offer
 	Quiet     Quiet
 	Jam       Jam
+	Logins    Logins
 	Crash     Crash
 	Switch    Switch
 	Rejoin    Rejoin

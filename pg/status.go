@@ -108,6 +108,14 @@ type Lax struct {
 	InUse    bool   // sessions are there that began with it
 }
 
+// Logins is how logins fare that are tried at a running primary every few seconds: ours,
+// and while those get no answer, anybody's.
+type Logins struct {
+	Answered int           // by this postmaster, so far
+	Silent   int           // those that heard nothing since
+	Since    time.Duration // the first of these began so long ago; 0: there is none
+}
+
 // A Pending setting has another value in the configuration than in the server,
 // which takes it only when it starts anew.
 type Pending struct {
@@ -161,6 +169,7 @@ type Status struct {
 	Restart    bool     // some setting waits for a restart
 
 	SyncNames    string    // synchronous_standby_names, as a session sees it
+	Logins       Logins    // primary
 	Commits      Commits   // primary whose commits wait for standbys
 	Pending      []Pending // which; sorted
 	ReplayPaused bool      // standby: somebody stopped the replay

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"howdah/logkey"
@@ -11,9 +12,14 @@ import (
 // milliseconds. It is a hint to look, not a count.
 func (s *Server) Died() <-chan struct{} { return s.died }
 
-// Run watches the postmaster, ours or adopted, until ctx ends. Start and Look
-// tell it which one that is.
+// Run watches the postmaster, ours or adopted, until ctx ends, and knocks at its door now
+// and then. Start and Look tell it which one that is.
 func (s *Server) Run(ctx context.Context) error {
+	knocks, cancel := context.WithCancel(ctx)
+	var knocking sync.WaitGroup
+	knocking.Go(func() { s.knocking(knocks) })
+	defer knocking.Wait()
+	defer cancel()
 	s.watched.Lock()
 	s.watched.Proc = Proc{} // an earlier Run may have ended while it watched
 	s.watched.Unlock()

@@ -128,6 +128,9 @@ func (s *Server) hangUp() {
 // written. Whole pages are flushed by the WAL writer several times a second
 // (XLogBackgroundFlush), and for less somebody may wait; the header of a page that was
 // just begun (64 bytes at most) is nobody's.
+//
+// The views over sessions would wait for a lock on the roles, which they name; what they
+// are made of does not, so that a server that lets nobody in for it still answers us.
 const facts = `
 SELECT pg_is_in_recovery(), current_setting('server_version_num'), pg_conf_load_time(),
   CASE WHEN pg_is_in_recovery() THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) ELSE pg_current_wal_flush_lsn() END,
@@ -138,9 +141,9 @@ SELECT pg_is_in_recovery(), current_setting('server_version_num'), pg_conf_load_
   CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() END, current_setting('synchronous_standby_names'),
   CASE WHEN NOT pg_is_in_recovery() AND pg_current_wal_insert_lsn() - pg_current_wal_flush_lsn() > 64 THEN
     pg_current_wal_insert_lsn() - pg_current_wal_flush_lsn() > 16384
-    OR EXISTS (SELECT FROM pg_stat_activity WHERE lower(wait_event) IN ('walsync', 'walwrite')) END;
+    OR EXISTS (SELECT FROM pg_stat_get_activity(NULL) WHERE lower(wait_event) IN ('walsync', 'walwrite')) END;
 SELECT status, received_tli, (extract(epoch FROM clock_timestamp() - last_msg_receipt_time) * 1000000)::bigint FROM pg_stat_wal_receiver WHERE pid IS NOT NULL;
-SELECT application_name, state, flush_lsn, replay_lsn, sync_state, usename, host(client_addr), sync_priority FROM pg_stat_replication ORDER BY 1, pid;
+SELECT a.application_name, s.state, flush_lsn, replay_lsn, sync_state, pg_get_userbyid(usesysid), host(client_addr), sync_priority FROM pg_stat_get_activity(NULL) a JOIN pg_stat_get_wal_senders() s USING (pid) ORDER BY 1, pid;
 SELECT slot_name, restart_lsn IS NULL AND NOT active AND wal_status IS DISTINCT FROM 'lost', slot_type, database, plugin,
   CASE slot_type WHEN 'logical' THEN confirmed_flush_lsn ELSE restart_lsn END, catalog_xmin, active,
   wal_status = 'lost' OR j->>'conflicting' = 'true' OR j->>'invalidation_reason' IS NOT NULL, j->>'failover', j->>'synced'
@@ -304,6 +307,12 @@ func (s *Server) fill(ctx context.Context, st *pg.Status, all []*pgconn.Result) 
 	}
 	if !st.Recovering && st.SyncNames != "" {
 		st.Commits = s.waiting(ctx)
+	}
+	if !st.Recovering {
+		st.Logins = s.known(s.look.of, func(long time.Duration) bool {
+			all, err := s.look.conn.Exec(ctx, others+strconv.FormatInt(long.Milliseconds(), 10)+")").ReadAll()
+			return err == nil && len(all) == 1 && len(all[0].Rows) == 1 && string(all[0].Rows[0][0]) == "t"
+		})
 	}
 	st.Pending = s.look.pending
 	if p, ok := minor(st.Version, s.look.programs.look(s.programs.Bin)); ok {

@@ -78,6 +78,7 @@ type Server struct {
 		hba        []spec.AccessRule
 		raised     map[string]string // what a standby has larger than these say, and what they say; see conf.Raised
 	}
+	knocks   knocks     // logins that were tried
 	spawning sync.Mutex // held while a postmaster is started, and by Kill
 }
 

@@ -224,18 +224,22 @@ func loop(t *testing.T, a *testpg.Server) (pid int, end func()) {
 
 func dial(t *testing.T, a *testpg.Server) *pgconn.PgConn {
 	t.Helper()
-	c, err := pgconn.ParseConfig("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.Host, c.Port, c.User, c.Database = a.Node.Paths.Sockets, uint16(a.Node.Postgres.Port), spec.Superuser, "postgres"
-	c.TLSConfig, c.Fallbacks = nil, nil
-	conn, err := pgconn.ConnectConfig(t.Context(), c)
+	conn, err := try(t.Context(), a)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close(context.Background()) })
 	return conn
+}
+
+func try(ctx context.Context, a *testpg.Server) (*pgconn.PgConn, error) {
+	c, err := pgconn.ParseConfig("")
+	if err != nil {
+		return nil, err
+	}
+	c.Host, c.Port, c.User, c.Database = a.Node.Paths.Sockets, uint16(a.Node.Postgres.Port), spec.Superuser, "postgres"
+	c.TLSConfig, c.Fallbacks = nil, nil
+	return pgconn.ConnectConfig(ctx, c)
 }
 
 // Everything stands still, a backend at full speed included, whoever asks for it.

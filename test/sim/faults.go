@@ -81,6 +81,12 @@ var faults = []fault{
 		}
 	}},
 	{"silent-postgres", 3, false, func(w *World, n *node) { n.server.hush(w.draw(500*time.Millisecond, 2*time.Minute)) }},
+	{"shut-out", 3, false, func(w *World, n *node) {
+		if l := w.leader(); l != nil {
+			n = l
+		}
+		n.server.bar(w.draw(5*time.Second, 2*time.Minute))
+	}},
 	{"kill-agent", 10, false, func(w *World, n *node) { n.crashAgent() }},
 	{"stall-agent", 6, true, func(w *World, n *node) {
 		d := w.draw(200*time.Millisecond, 3*w.Timers.Lease)

@@ -358,9 +358,23 @@ func (w *World) collision(a, b *server) {
 // decided is told every decision: what no decision may hold.
 func (w *World) decided(n *node, d *ha.Decision) {
 	for _, a := range d.Actions {
+		if _, kill := a.(ha.Kill); kill && slices.Contains(d.Trail, "logins=overdue") {
+			w.overdue(n)
+		}
 		if a, ok := a.(ha.Acquire); ok && a.Lease == 0 {
 			w.fail("law 4", "%s acquires without a lease", n.name)
 		}
+	}
+}
+
+// overdue is the law of logins: a server is ended for letting nobody in only if nobody
+// came in for as long as a silent one is left alone, up to the last look at it.
+func (w *World) overdue(n *node) {
+	const slack = 3 * time.Second // how long that look took
+	s, seen := n.server, n.when(n.statusAt)
+	w.Stats.ShutOut++
+	if s.begun < seen && (seen > s.shutTill+slack || seen-s.shutFrom < 30*time.Second-slack) {
+		w.fail("logins", "%s is ended at %s for letting nobody in from %s to %s", n.name, seen, s.shutFrom, s.shutTill)
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 // begin makes a new life of the server; whatever was under way for the old one is void.
 func (s *server) begin(p pg.Process) int {
 	s.life++
-	s.proc = p
+	s.proc, s.begun, s.shutFrom, s.shutTill = p, s.w.now, 0, 0
 	s.leftover, s.smart = false, false
 	s.forget()
 	s.flag = !s.names.Async()

@@ -30,6 +30,9 @@ type server struct {
 	frozen     bool
 	recovering bool
 	silentTill time.Duration // it does not answer until then
+	begun      time.Duration // when it began
+	shutFrom   time.Duration // nobody new is let in from then …
+	shutTill   time.Duration // … until then
 	leftover   bool          // a backend outlived the postmaster, and still commits
 	smart      bool          // it stops once its clients have left, who still commit
 	pid        int
@@ -119,9 +122,22 @@ func (s *server) look() pg.Status {
 		}
 		st.Replayed, st.Streaming, st.Upstream, st.Slot = s.end, s.stream != nil, s.up.Addr(), s.up.Slot
 	} else {
-		st.History = s.branch.history()
+		st.History, st.Logins = s.branch.history(), s.logins()
 	}
 	return st
+}
+
+// logins is how logins fare at a primary, one of which is tried every few seconds.
+func (s *server) logins() pg.Logins {
+	const every, again = 10 * time.Second, 9 * time.Second
+	if s.w.now >= s.shutTill && (!s.w.mutant.Deaf || s.shutFrom == 0) {
+		return pg.Logins{Answered: int((s.w.now - s.begun) / every)}
+	}
+	l := pg.Logins{Answered: int((s.shutFrom - s.begun) / every)}
+	if long := s.w.now - s.shutFrom; long >= again {
+		l.Silent, l.Since = int(long/again), long
+	}
+	return l
 }
 
 // restartpoint may bring a standby's control file up to what it has replayed.

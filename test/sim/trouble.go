@@ -17,6 +17,14 @@ func (s *server) hush(d time.Duration) {
 	}
 }
 
+// bar lets the server let nobody in for d, and serve those who are.
+func (s *server) bar(d time.Duration) {
+	if s.writes() && s.w.now >= s.shutTill {
+		s.w.say("%s: lets nobody in for %s", s.n.name, d)
+		s.shutFrom, s.shutTill = s.w.now, s.w.now+d
+	}
+}
+
 // fill lets the disk be full for d: a standby takes nothing more, a primary
 // panics and starts when there is room.
 func (s *server) fill(d time.Duration) {
@@ -54,7 +62,7 @@ func (s *server) mount() {
 // mend ends what troubles the server.
 func (s *server) mend() {
 	s.spoilt, s.clings, s.full, s.drags = 0, 0, 0, 0
-	s.silentTill = min(s.silentTill, s.w.now)
+	s.silentTill, s.shutTill = min(s.silentTill, s.w.now), min(s.shutTill, s.w.now)
 	s.mount()
 	s.unhang()
 	if s.held && s.recovering && !s.n.page.Primary {
