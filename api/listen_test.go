@@ -231,6 +231,7 @@ func TestDocuments(t *testing.T) {
 	s.Wall = time.Unix(1_700_000_000, 0)
 	s.Server.Started, s.Server.Version, s.Server.Timeline = time.Unix(1_600_000_000, 5000).UTC(), 170004, 3
 	s.Server.Control.System = 7401234567890123456
+	s.Server.Size, s.Server.Free, s.Disk = 4000, 300, ha.Guard{Mark: 2, Low: 800, Last: 400, Shut: true}
 	s.Server.Replicas = []pg.Replica{{Name: "demo-2", User: "replicator", Client: "10.10.10.12", State: "streaming", SyncState: "async"}}
 	w.show(s)
 	want := `{"state": "running", "postmaster_start_time": "2020-09-13 12:26:40.000005+00:00", "role": "primary", "server_version": 170004, ` +
@@ -267,6 +268,11 @@ func TestDocuments(t *testing.T) {
 	}
 	if code, got := get("/metrics"); code != 200 || !strings.Contains(got, "# HELP patroni_primary Value is 1 if this node is the leader, 0 otherwise.\n# TYPE patroni_primary gauge\npatroni_primary{scope=\"demo\",name=\"demo-1\"} 1\n") {
 		t.Errorf("/metrics: %d\n%s", code, got)
+	}
+	for _, line := range []string{"size_bytes{scope=\"demo\",name=\"demo-1\"} 4000", "free_bytes{scope=\"demo\",name=\"demo-1\"} 300", "low_bytes{scope=\"demo\",name=\"demo-1\"} 800", "last_bytes{scope=\"demo\",name=\"demo-1\"} 400", "mark{scope=\"demo\",name=\"demo-1\"} 2", "read_only{scope=\"demo\",name=\"demo-1\"} 1"} {
+		if _, got := get("/metrics"); !strings.Contains(got, "\nhowdah_disk_"+line+"\n") {
+			t.Errorf("/metrics lacks howdah_disk_%s:\n%s", line, got)
+		}
 	}
 	var doc any
 	if _, got := get("/cluster"); json.Unmarshal([]byte(got), &doc) != nil {

@@ -304,19 +304,37 @@ func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
 		metric{"postgres_state", "gauge", "Numeric representation of Postgres state.", strconv.Itoa(slices.Index(cluster.States[:], m.state()))},
 		metric{"failover_priority", "gauge", "Failover priority of this node, 0 if it never leads.", strconv.Itoa(priority)},
 	)
+	if srv.Size > 0 {
+		bytes := func(n int64) string { return strconv.FormatInt(n, 10) }
+		all = append(all,
+			metric{ours + "disk_size_bytes", "gauge", "Size of the file system that has least room, of data and log.", bytes(srv.Size)},
+			metric{ours + "disk_free_bytes", "gauge", "Bytes that are free on it.", bytes(srv.Free)},
+			metric{ours + "disk_low_bytes", "gauge", "Below so many free bytes the disk guard tells a person.", bytes(m.Disk.Low)},
+			metric{ours + "disk_last_bytes", "gauge", "Below so many free bytes a leader hands over, or takes no writes.", bytes(m.Disk.Last)},
+			metric{ours + "disk_mark", "gauge", "Mark that the disk guard is at: 0 none, 1 low, 2 last.", strconv.Itoa(m.Disk.Mark)},
+			metric{ours + "disk_read_only", "gauge", "Value is 1 if the disk guard has closed the server to writes, 0 otherwise.", digit(m.Disk.Shut)},
+		)
+	}
 	send(w, http.StatusOK, "text/plain", exposition(all, s.Node.Cluster, s.Node.Member))
 }
 
+// ours begins the names of metrics that Patroni does not have.
+const ours = "howdah_"
+
 // exposition writes metrics in Prometheus's text format.
-func exposition(all []metric, scope, name string) []byte {
+func exposition(all []metric, scope, member string) []byte {
 	var b []byte
-	labels := `{scope="` + label.Replace(scope) + `",name="` + label.Replace(name) + `"}`
+	labels := `{scope="` + label.Replace(scope) + `",name="` + label.Replace(member) + `"}`
 	for _, m := range all {
-		b = fmt.Appendf(b, "# HELP patroni_%s %s\n", m.name, m.help)
+		name := m.name
+		if !strings.HasPrefix(name, ours) {
+			name = "patroni_" + name
+		}
+		b = fmt.Appendf(b, "# HELP %s %s\n", name, m.help)
 		if m.name == "postgres_state" {
 			b = fmt.Appendf(b, "# Values: %s\n", stateNames)
 		}
-		b = fmt.Appendf(b, "# TYPE patroni_%s %s\npatroni_%s%s %s\n", m.name, m.kind, m.name, labels, m.value)
+		b = fmt.Appendf(b, "# TYPE %s %s\n%s%s %s\n", name, m.kind, name, labels, m.value)
 	}
 	return b
 }

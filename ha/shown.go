@@ -27,6 +27,15 @@ type Shown struct {
 	By        []string      // the store confirms it no more: whose word it rests on
 	Unwatched bool          // its watchdog is required, and missing
 	Given     Grant         // this member's own word, while it is kept
+	Disk      Guard         // what the disk guard goes by, and how far it has gone
+}
+
+// A Guard is that of the disk: at which mark it is (0, 1 or 2), how many bytes are free at
+// each, and whether it has closed the server to writes.
+type Guard struct {
+	Mark      int
+	Low, Last int64
+	Shut      bool
 }
 
 // Leads says that the leader key was certainly this node's at now.
@@ -46,6 +55,10 @@ func Show(v View, d Decision) Shown {
 		s.Given = v.Grant
 	}
 	s.Unwatched = t.unwatched()
+	if v.Server.Size > 0 {
+		s.Disk = Guard{Mark: d.Memory.Disk.Mark, Shut: d.Memory.Disk.Shut}
+		s.Disk.Low, s.Disk.Last = marks(v.Server.Size)
+	}
 	if v.Job.Action != nil {
 		s.Job = firstWord(v.Job.Action.String())
 	}

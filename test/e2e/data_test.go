@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -188,6 +189,82 @@ func TestDiskNearlyFull(t *testing.T) {
 	w.whole()
 	w.well(n.Member)
 	w.howdah("down", "--yes") // before the mount goes
+}
+
+// The disks of all members are nearly full, and nobody has room to take over: the leader
+// takes no writes and goes on, and takes them again by itself when there is room.
+func TestDisksNearlyFull(t *testing.T) {
+	byNight(t)
+	var unmount func()
+	t.Cleanup(func() { // once the cluster is no more
+		if unmount != nil {
+			unmount()
+		}
+	})
+	w := own(t)
+	w.up()
+	w.whole()
+	unmount = w.disks()
+	leader := w.Node(w.whole())
+	w.voters(2)
+	w.sql("create table rows (n int)")
+	before, err := w.Page(w.ctx)
+	w.check(err)
+	server := w.role(leader, "postgres")
+	last := append(slices.DeleteFunc(slices.Clone(w.Nodes), func(n spec.Node) bool { return n.Member == leader.Member }), leader)
+	for _, n := range last { // of 2 GiB, whose last mark is at 128 MiB
+		ballast(t, n.Paths.Dir, 100<<20)
+		if n.Member != leader.Member {
+			w.tells(n.Member, "disk-low", "384 MiB")
+		}
+	}
+	writes := func(first string) (code string) { // apart: what is set counts from the next transaction
+		a, err := w.Run(w.ctx, "psql", "--", "-AtqX", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=sqlstate", "-c", first, "-c", "insert into rows values (1)")
+		w.check(err)
+		return strings.TrimSpace(a.Err)
+	}
+	w.until("writes are refused", func() bool { return strings.Contains(writes(""), "25006") })
+	w.tells(leader.Member, "disk-read-only", "128 MiB")
+	if err := writes("set default_transaction_read_only = off"); err != "" {
+		t.Errorf("who has to write can not: %s", err)
+	}
+	if n := w.sql("select count(*) from rows"); n == "0" {
+		t.Error("nothing was written")
+	}
+	w.whole() // and its standbys stream
+	w.until("room is seen in the metrics", func() bool {
+		return strings.Contains(w.metrics(leader, leader.Agent.Listen), "howdah_disk_mark{scope=\"demo\",name=\""+leader.Member+"\"} 2")
+	})
+	w.check(os.Remove(filepath.Join(leader.Paths.Dir, "ballast")))
+	w.until("writes are taken again", func() bool { return writes("") == "" })
+	if now := w.whole(); now != leader.Member || w.role(leader, "postgres") != server {
+		t.Errorf("%s leads, it was %s, and its server is another one", now, leader.Member)
+	}
+	if after, err := w.Page(w.ctx); err != nil || after.Number != before.Number {
+		t.Errorf("why tells of a %s (%v), which was not needed", after.Kind, err)
+	}
+	for _, n := range last[:len(last)-1] {
+		w.check(os.Remove(filepath.Join(n.Paths.Dir, "ballast")))
+	}
+	for _, n := range w.Nodes {
+		w.well(n.Member)
+	}
+}
+
+// ballast fills a file system up to what is to be free.
+func ballast(t *testing.T, dir string, free uint64) {
+	t.Helper()
+	f, err := os.Create(filepath.Join(dir, "ballast"))
+	if err == nil {
+		defer f.Close()
+		var st unix.Statfs_t
+		if err = unix.Statfs(dir, &st); err == nil {
+			err = unix.Fallocate(int(f.Fd()), 0, 0, int64(st.Bavail*uint64(st.Bsize)-free))
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // lead sees to it that the member leads.
