@@ -28,7 +28,8 @@ type Desk struct {
 	Stanza  string
 	Stanzas []*Stanza // one for each repository, in order
 	Server  server.Server
-	Locks   string // directory
+	Replica *server.Server // a standby of it on this machine, from which a backup copies; nil: none
+	Locks   string         // directory
 	Voice   stanza.Voice
 }
 
@@ -418,6 +419,18 @@ func (d Desk) Backup(ctx context.Context, b take.Backup, keep *retain.Policy) (r
 	}
 	defer locks.Release()
 	b.Stanza, b.Server, b.Voice = d.Stanzas[0], d.Server, d.Voice
+	if d.Replica != nil {
+		conn, err := d.Replica.Connect(ctx)
+		switch {
+		case err == nil:
+			defer conn.Close()
+			b.Standby = take.Local{Conn: conn, Path: d.Replica.Path}
+		case b.PreferStandby:
+			d.Voice.Warn("the standby at %s is not used, the backup is made from the primary: %s", d.Replica.Path, err)
+		default:
+			return repo.Backup{}, err
+		}
+	}
 	ctx, release, err := b.Stanza.Claim(ctx, d.Voice)
 	if err != nil {
 		return repo.Backup{}, err

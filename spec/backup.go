@@ -12,16 +12,17 @@ import (
 
 // Backup is a member's repository of backups and WAL, in pgBackRest's format.
 type Backup struct {
-	Repo    string   `json:"repo"`            // its directory, on the member's disk or in Bucket; "": the member keeps none
-	Config  string   `json:"config"`          // file for pgBackRest's commands on it
-	Spool   string   `json:"spool"`           // directory of what is pushed ahead of the archiver
-	Listen  string   `json:"listen"`          // host:port where other members read it and backups are asked for
-	First   bool     `json:"first"`           // a cluster without a backup makes one by itself
-	Copies  int      `json:"copies"`          // members that hold each backup, the one that made it among them; of a bucket 1
-	Times   []string `json:"times"`           // when more are made; BackupTime reads a line
-	Drill   string   `json:"drill,omitempty"` // when a restore is rehearsed, five fields of cron(5); "": when a person asks
-	Members []Holder `json:"members"`         // every member with a repository, by pg_seq
-	Rate    int64    `json:"rate,omitempty"`  // bytes of the cluster that a backup reads in a second at most; 0: as many as come
+	Repo    string   `json:"repo"`              // its directory, on the member's disk or in Bucket; "": the member keeps none
+	Config  string   `json:"config"`            // file for pgBackRest's commands on it
+	Spool   string   `json:"spool"`             // directory of what is pushed ahead of the archiver
+	Listen  string   `json:"listen"`            // host:port where other members read it and backups are asked for
+	First   bool     `json:"first"`             // a cluster without a backup makes one by itself
+	Copies  int      `json:"copies"`            // members that hold each backup, the one that made it among them; of a bucket 1
+	Times   []string `json:"times"`             // when more are made; BackupTime reads a line
+	Drill   string   `json:"drill,omitempty"`   // when a restore is rehearsed, five fields of cron(5); "": when a person asks
+	Members []Holder `json:"members"`           // every member with a repository, by pg_seq
+	Rate    int64    `json:"rate,omitempty"`    // bytes of the cluster that a backup reads in a second at most; 0: as many as come
+	Standby bool     `json:"standby,omitempty"` // backups copy from the disk of a standby, where one will do
 	// Replicas are the ways in which a new member gets its data, the first first, as
 	// Patroni's create_replica_methods names them; none: basebackup.
 	Replicas []string `json:"replicas,omitempty"`
@@ -333,12 +334,13 @@ func CronBackup(line string) (text string, ok bool) {
 
 // Backups is what a cluster does about them.
 type Backups struct {
-	On     bool     `json:"on"`
-	First  bool     `json:"first"`
-	Copies int      `json:"copies"`
-	Times  []string `json:"times"`
-	Drill  string   `json:"drill,omitempty"`
-	Rate   int64    `json:"rate,omitempty"` // bytes of the cluster that a backup reads in a second at most; 0: as many as come
+	On      bool     `json:"on"`
+	First   bool     `json:"first"`
+	Copies  int      `json:"copies"`
+	Times   []string `json:"times"`
+	Drill   string   `json:"drill,omitempty"`
+	Rate    int64    `json:"rate,omitempty"`    // bytes of the cluster that a backup reads in a second at most; 0: as many as come
+	Standby bool     `json:"standby,omitempty"` // they copy from the disk of a standby, where one will do
 	// Replicas are the ways in which a new member gets its data; none: basebackup.
 	Replicas []string `json:"replicas,omitempty"`
 	Path     string   `json:"path,omitempty"` // in the bucket

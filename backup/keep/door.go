@@ -78,6 +78,9 @@ func (k *Keeper) handler() http.Handler {
 		}
 		write(w, struct{}{})
 	})
+	m.HandleFunc("POST "+pathReady, k.lend)
+	m.HandleFunc("POST "+pathCopy, k.copyFor)
+	m.HandleFunc("POST "+pathFollows, k.follows)
 	m.Handle("GET "+pathRepo, http.StripPrefix(strings.TrimSuffix(pathRepo, "/"), peer.Handler(k.disk().stanza().Storage)))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// Other clusters of the inventory have the same authority.
@@ -254,7 +257,11 @@ func (c Client) Take(ctx context.Context, kind repo.Type, repository string, tel
 }
 
 func (c Client) do(ctx context.Context, method, path string) (io.ReadCloser, error) {
-	r, err := http.NewRequestWithContext(ctx, method, c.URL+path, nil)
+	return c.send(ctx, method, path, nil)
+}
+
+func (c Client) send(ctx context.Context, method, path string, body io.Reader) (io.ReadCloser, error) {
+	r, err := http.NewRequestWithContext(ctx, method, c.URL+path, body)
 	if err != nil {
 		return nil, err
 	}

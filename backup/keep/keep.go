@@ -81,6 +81,7 @@ type Keeper struct {
 	asked    *question
 	leader   string    // who led when it was last heard of
 	drilling time.Time // since when a drill is made here; zero: none is
+	lends    *lending  // this member's part in the leader's backup; nil: it has none
 }
 
 // state is what turns remember. Only turns write it; the door reads it.
@@ -563,12 +564,23 @@ func patient(ctx context.Context, do func() error) error {
 
 func (k *Keeper) take(ctx context.Context, kind repo.Type, progress func(done, total int64)) (repo.Backup, error) {
 	keep := policy(k.node)
-	return k.desk.Backup(ctx, take.Backup{
+	b := take.Backup{
 		Type: kind, Coding: codingBackup, Workers: workers(), Rate: k.node.Backup.Rate, Fast: true,
 		Annotation: map[string]string{"howdah": k.node.Member},
 		Bundle:     true, BundleSize: cmp.Or(k.node.Backup.BundleSize, bundleSize), BundleLimit: cmp.Or(k.node.Backup.BundleLimit, bundleLimit),
 		ArchiveCheck: true, ArchiveCommand: true, Wait: archiveWait, Progress: progress,
-	}, &keep)
+		PreferStandby: true,
+	}
+	from := k.lender(ctx)
+	if from != nil {
+		defer from.Close()
+		b.Standby = from
+	}
+	done, err := k.desk.Backup(ctx, b, &keep)
+	if err == nil && done.Standby {
+		k.log.Info("the backup was copied from the disk of a standby", logkey.Member, from.member, "label", done.Label)
+	}
+	return done, err
 }
 
 // copy brings here what another member has.

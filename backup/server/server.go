@@ -56,6 +56,7 @@ type Conn struct {
 	ArchiveCommand string
 
 	prepared string // as the unnamed statement
+	begin    Begin  // of the backup that a standby is good for
 }
 
 // Connect opens a session, and proves that the server is the one whose data
@@ -246,6 +247,87 @@ func (k *Conn) Start(ctx context.Context, label string, fast bool) (begin Positi
 func position(row []string) (Position, error) {
 	lsn, err := pg.ParseLSN(row[0])
 	return Position{lsn, row[1]}, err
+}
+
+// A Begin is where the backup of a primary began, as its standbys need it.
+type Begin struct {
+	LSN        pg.LSN // replay of the backup begins there
+	Checkpoint pg.LSN // the record that says so
+	Timeline   pg.Timeline
+	DB         repo.DB
+	Wait       time.Duration // for a standby that makes no progress
+}
+
+// Reach waits until a standby has replayed where a backup began, and has all that
+// comes before it in its files.
+func (k *Conn) Reach(ctx context.Context, begin Begin) error {
+	if !k.Standby || !k.Control.DB.Same(begin.DB) {
+		return repo.Errorf(repo.DBMismatch, "it is no standby of the server that is backed up")
+	}
+	k.begin = begin
+	if _, err := k.Follows(ctx); err != nil {
+		return err
+	}
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	// until asks again and again, as long as there is progress.
+	until := func(what, sql string, target pg.LSN, over bool, then func() error) error {
+		last, limit := pg.LSN(0), time.Now().Add(begin.Wait)
+		for {
+			row, err := k.row(ctx, sql)
+			if err != nil {
+				return err
+			}
+			at, err := pg.ParseLSN(row[0])
+			if err != nil {
+				return repo.Errorf(repo.ArchiveTimeout, "it does not say how far its %s is: is it a standby?", what)
+			}
+			if at > target || at == target && !over {
+				return nil
+			}
+			if at > last {
+				last, limit = at, time.Now().Add(begin.Wait)
+			}
+			if time.Now().After(limit) {
+				return repo.Errorf(repo.ArchiveTimeout, "timeout before standby %s reached %s - only reached %s", what, target, at)
+			}
+			if err := then(); err != nil {
+				return err
+			}
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+	}
+	if err := until("replay", "select coalesce(pg_last_wal_replay_lsn()::text, '')", begin.Checkpoint, true, func() error { return nil }); err != nil {
+		return err
+	}
+	// A restart point writes what was replayed before the newest checkpoint record.
+	return until("checkpoint", "select redo_lsn::text from pg_control_checkpoint()", begin.LSN, false, func() error {
+		_, err := k.rows(ctx, "checkpoint")
+		return err
+	})
+}
+
+// Follows says how far a standby has replayed; an error if it is none any more, or
+// follows another timeline than the one on which the backup began.
+func (k *Conn) Follows(ctx context.Context) (pg.LSN, error) {
+	row, err := k.row(ctx, `select pg_is_in_recovery()::text, coalesce(pg_last_wal_replay_lsn()::text, '0/0'), min_recovery_end_timeline::text,
+		coalesce((select received_tli::text from pg_stat_wal_receiver where status = 'streaming'), '0') from pg_control_recovery()`)
+	if err != nil {
+		return 0, err
+	}
+	if row[0] != "true" {
+		return 0, repo.Errorf(repo.DBMismatch, "it was promoted")
+	}
+	for _, text := range row[2:] {
+		if t, _ := strconv.ParseUint(text, 10, 32); t > uint64(k.begin.Timeline) {
+			return 0, repo.Errorf(repo.DBMismatch, "it follows timeline %d, the server that is backed up is on %d", t, k.begin.Timeline)
+		}
+	}
+	return pg.ParseLSN(row[1])
 }
 
 // An End is what the server says when a backup ends.

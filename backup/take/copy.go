@@ -1,17 +1,12 @@
 package take
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha1" //nolint:gosec // the format's checksum
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,8 +22,9 @@ type copier struct {
 	s       *stanza.Stanza
 	m       *repo.Manifest
 	coding  repo.Coding
-	sources map[string]string
-	pages   bool // prove page checksums
+	primary disk
+	standby Standby // copies what it can, if it is not nil
+	pages   bool    // prove page checksums
 	workers int
 	bundle  bool
 	size    int64 // of a bundle, before compression
@@ -41,7 +37,7 @@ type copier struct {
 	done     atomic.Int64 // bytes of total that were read
 	total    int64
 
-	mu   sync.Mutex
+	mu   sync.Mutex      // of what is noted in the manifest's files, too
 	gone map[string]bool // dropped since they were listed
 }
 
@@ -50,24 +46,27 @@ type copier struct {
 func (c *copier) batches(files []*repo.File) [][]*repo.File {
 	slices.SortStableFunc(files, func(a, b *repo.File) int { return cmp.Compare(b.Size, a.Size) })
 	var all [][]*repo.File
-	var open []*repo.File
-	sum := int64(0)
+	open, sum := map[bool][]*repo.File{}, map[bool]int64{}
 	for _, f := range files {
 		if !c.bundle || f.Size > c.limit {
 			all = append(all, []*repo.File{f})
 			continue
 		}
-		if open = append(open, f); sum+f.Size >= c.size {
-			all, open, sum = append(all, open), nil, 0
-			continue
+		from := c.fromStandby(f)
+		open[from], sum[from] = append(open[from], f), sum[from]+f.Size
+		if sum[from] >= c.size {
+			all, open[from], sum[from] = append(all, open[from]), nil, 0
 		}
-		sum += f.Size
 	}
-	if len(open) > 0 {
-		all = append(all, open)
+	for _, rest := range [][]*repo.File{open[true], open[false]} {
+		if len(rest) > 0 {
+			all = append(all, rest)
+		}
 	}
 	return all
 }
+
+func (c *copier) fromStandby(f *repo.File) bool { return c.standby != nil && Replicated(f.Name) }
 
 // copy stores files; what is found of them is noted in them.
 func (c *copier) copy(ctx context.Context, files []*repo.File) error {
@@ -90,13 +89,12 @@ func (c *copier) copy(ctx context.Context, files []*repo.File) error {
 		if ctx.Err() != nil {
 			break
 		}
-		do := func(ctx context.Context) error { return c.alone(ctx, b[0]) }
+		n := int64(0)
 		if c.bundle && b[0].Size <= c.limit {
 			bundles++
-			n := bundles
-			do = func(ctx context.Context) error { return c.together(ctx, n, b) }
+			n = bundles
 		}
-		work <- do
+		work <- func(ctx context.Context) error { return c.store(ctx, n, b) }
 	}
 	close(work)
 	wait.Wait()
@@ -106,87 +104,88 @@ func (c *copier) copy(ctx context.Context, files []*repo.File) error {
 	return context.Cause(ctx)
 }
 
-// alone stores one file as an object.
-func (c *copier) alone(ctx context.Context, f *repo.File) error {
-	p := c.probe(f)
-	if done, err := p.unchanged(ctx); done || err != nil {
-		return err
-	}
-	source, err := c.open(f)
-	if source == nil || err != nil {
-		return err
-	}
-	defer source.Close()
-	f.Reference, f.Bundle, f.Offset = "", 0, 0
-	name, _, _ := c.m.Object(c.s.Name, f)
-	var sealed repo.Sealed
-	err = c.put(ctx, name, func(w io.Writer) (err error) {
-		sealed, err = stanza.Seal(w, c.coding, func(w io.Writer) error { return p.read(c.pace.reader(ctx, source), source, w) })
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("%s: %w", f.Name, err)
-	}
-	c.note(f, sealed)
-	p.report()
-	return nil
-}
-
-// together stores files as one object, each a stream of its own.
-func (c *copier) together(ctx context.Context, n int64, files []*repo.File) error {
-	type done struct {
-		p      *probe
-		sealed repo.Sealed
-		offset int64
-	}
-	var all []done
-	fill := func(w io.Writer) error {
-		at := int64(0)
-		for _, f := range files {
-			p := c.probe(f)
-			if skip, err := p.unchanged(ctx); err != nil {
-				return err
-			} else if skip {
-				continue
-			}
-			source, err := c.open(f)
-			if err != nil {
-				return err
-			}
-			if source == nil {
-				continue
-			}
-			if f.Size == 0 { // has no object
-				source.Close()
-				f.Reference, f.Bundle, f.Offset = "", 0, 0
-				c.note(f, repo.Sealed{})
-				p.empty()
-				continue
-			}
-			sealed, err := stanza.Seal(w, c.coding, func(w io.Writer) error { return p.read(c.pace.reader(ctx, source), source, w) })
-			source.Close()
-			if err != nil {
-				return fmt.Errorf("%s: %w", f.Name, err)
-			}
-			all = append(all, done{p, sealed, at})
-			at += sealed.Stored
+// store stores one file as an object, or several as a bundle of that number, each a
+// stream of its own.
+func (c *copier) store(ctx context.Context, bundle int64, files []*repo.File) error {
+	b := Batch{Coding: c.coding, Bundle: bundle > 0, Pages: c.pages}
+	for _, f := range files {
+		w := Wanted{Name: f.Name, Size: f.Size}
+		if c.again && f.Reference != "" {
+			sum := f.Checksum
+			w.Prior = &sum
 		}
-		if at == 0 {
+		b.Files = append(b.Files, w)
+	}
+	name := repo.BackupPath(c.s.Name, c.m.Label, "bundle", strconv.FormatInt(bundle, 10))
+	if !b.Bundle {
+		f := *files[0]
+		f.Reference, f.Bundle, f.Offset = "", 0, 0
+		name, _, _ = c.m.Object(c.s.Name, &f)
+	}
+	var found []Copied
+	err := c.put(ctx, name, func(w io.Writer) (err error) {
+		if found, err = c.read(ctx, b, w, c.fromStandby(files[0])); err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(found, func(d Copied) bool { return d.stored(b) }) {
 			return errEmpty
 		}
 		return ctx.Err()
-	}
-	err := c.put(ctx, repo.BackupPath(c.s.Name, c.m.Label, "bundle", strconv.FormatInt(n, 10)), fill)
+	})
 	if err != nil && !errors.Is(err, errEmpty) {
 		return err
 	}
-	for _, d := range all {
-		f := d.p.f
-		f.Reference, f.Bundle, f.Offset = "", n, d.offset
-		c.note(f, d.sealed)
-		d.p.report()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, d := range found {
+		f := files[i]
+		switch {
+		case d.Gone:
+			c.gone[f.Name] = true
+		case d.Same:
+		default:
+			f.Reference, f.Bundle, f.Offset = "", 0, 0
+			if d.stored(b) {
+				f.Bundle, f.Offset = bundle, d.Offset
+			}
+			c.note(f, d.Sealed)
+			c.report(f, d)
+		}
 	}
 	return nil
+}
+
+// read has the files of b copied to w.
+func (c *copier) read(ctx context.Context, b Batch, w io.Writer, standby bool) ([]Copied, error) {
+	read := func(n int) error {
+		if done := c.done.Add(int64(n)); c.progress != nil {
+			c.progress(min(done, c.total), c.total)
+		}
+		return c.pace.take(ctx, int64(n))
+	}
+	if !standby {
+		return c.primary.copy(ctx, b, w, read)
+	}
+	into := &listener{Writer: w}
+	found, err := c.standby.Copy(ctx, b, into, read)
+	if err != nil && into.failed == nil && ctx.Err() == nil {
+		return nil, &standbyError{err}
+	}
+	return found, err
+}
+
+// listener is a writer that remembers that it failed.
+type listener struct {
+	io.Writer
+	failed error
+}
+
+func (l *listener) Write(b []byte) (int, error) {
+	n, err := l.Writer.Write(b)
+	if err != nil {
+		l.failed = err
+	}
+	return n, err
 }
 
 // put stores one object. Many are made durable together; in bundles there are
@@ -199,20 +198,8 @@ func (c *copier) put(ctx context.Context, name string, fill func(io.Writer) erro
 	return c.s.Put(ctx, name, fill)
 }
 
-// errEmpty keeps a bundle of nothing from being stored.
+// errEmpty keeps an object of nothing from being stored.
 var errEmpty = errors.New("nothing to store")
-
-// open opens a file of the cluster; nil if it was dropped since.
-func (c *copier) open(f *repo.File) (*os.File, error) {
-	source, err := os.Open(c.sources[f.Name])
-	if errors.Is(err, fs.ErrNotExist) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.gone[f.Name] = true
-		return nil, nil
-	}
-	return source, err
-}
 
 // note writes into the manifest what was stored.
 func (c *copier) note(f *repo.File, sealed repo.Sealed) {
@@ -226,129 +213,37 @@ func (c *copier) note(f *repo.File, sealed repo.Sealed) {
 	}
 }
 
-// probe reads one file: not beyond the size it was listed with, for what
-// PostgreSQL appends since then comes back from the log.
-type probe struct {
-	c     *copier
-	f     *repo.File
-	pages bool
-	first uint32 // number of the file's first page in the relation
-	wrong []uint32
-	off   bool // the size is no multiple of a page
-}
-
-func (c *copier) probe(f *repo.File) *probe {
-	p := &probe{c: c, f: f}
-	w := walker{}
-	m := relation.FindStringSubmatch(path.Base(f.Name))
-	if c.pages && m != nil && w.relations(path.Dir(f.Name)) {
-		p.pages = true
-		segment, _ := strconv.ParseUint(cmp.Or(m[3], "0"), 10, 32)
-		p.first = uint32(segment) * repo.SegmentPages
-	}
-	return p
-}
-
-// unchanged says that the prior backup's copy has the same content, where
-// that is to be found out by reading.
-func (p *probe) unchanged(ctx context.Context) (bool, error) {
-	if !p.c.again || p.f.Reference == "" {
-		return false, nil
-	}
-	if p.f.Size == 0 {
-		return p.f.Checksum == "", nil
-	}
-	source, err := p.c.open(p.f)
-	if source == nil || err != nil {
-		return source == nil && err == nil, err
-	}
-	defer source.Close()
-	h := sha1.New()
-	n, err := io.Copy(h, io.LimitReader(p.c.pace.reader(ctx, source), p.f.Size))
-	return err == nil && n == p.f.Size && hex.EncodeToString(h.Sum(nil)) == p.f.Checksum, err
-}
-
-// read hands what in reads of the file source to w, page by page where there are pages.
-func (p *probe) read(in io.Reader, source *os.File, w io.Writer) error {
-	buffer := buffers.Get().(*[]byte)
-	defer buffers.Put(buffer)
-	left, at := p.f.Size, int64(0)
-	for left > 0 {
-		n, err := io.ReadFull(in, (*buffer)[:min(left, int64(len(*buffer)))])
-		if p.pages {
-			p.check(source, (*buffer)[:n], at)
-		}
-		if _, err := w.Write((*buffer)[:n]); err != nil {
-			return err
-		}
-		at, left = at+int64(n), left-int64(n)
-		if done := p.c.done.Add(int64(n)); p.c.progress != nil {
-			p.c.progress(done, p.c.total)
-		}
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			break // shorter than it was
-		}
-		if err != nil {
-			return err
-		}
-	}
-	p.off = p.pages && at%repo.PageSize != 0
-	return nil
-}
-
-// buffers hold whole pages.
-var buffers = sync.Pool{New: func() any { b := make([]byte, 128*repo.PageSize); return &b }}
-
-// check proves the pages of data, which stands at byte at of the file.
-func (p *probe) check(source *os.File, data []byte, at int64) {
-	for i := 0; i+repo.PageSize <= len(data); i += repo.PageSize {
-		page := data[i : i+repo.PageSize]
-		number := p.first + uint32((at+int64(i))/repo.PageSize)
-		if repo.PageGood(page, number) {
-			continue
-		}
-		// PostgreSQL may have been writing it: then it is another one now, and
-		// the log has it whole.
-		again := make([]byte, repo.PageSize)
-		if _, err := source.ReadAt(again, at+int64(i)); err != nil || repo.PageGood(again, number) || !bytes.Equal(again, page) {
-			continue
-		}
-		p.wrong = append(p.wrong, number)
-	}
-}
-
-// empty notes what is true of a file without pages.
-func (p *probe) empty() {
-	if p.f.PageOK, p.f.PageError = nil, ""; p.pages {
-		good := true
-		p.f.PageOK = &good
-	}
-}
-
 // report notes in the manifest what the pages were like.
-func (p *probe) report() {
-	p.empty()
-	if !p.pages || !p.off && len(p.wrong) == 0 {
+func (c *copier) report(f *repo.File, d Copied) {
+	f.PageOK, f.PageError = nil, ""
+	if !d.Pages {
 		return
 	}
-	*p.f.PageOK = false
-	if p.off {
-		p.c.voice.Warn("page misalignment in file %s: file size %d is not divisible by page size %d", p.c.sources[p.f.Name], p.f.Size, repo.PageSize)
+	good := !d.Off && len(d.Wrong) == 0
+	if f.PageOK = &good; good {
+		return
+	}
+	at := c.primary.path(f.Name)
+	if c.fromStandby(f) {
+		at = fmt.Sprintf("%s (%s)", filepath.Join(c.primary.root, strings.TrimPrefix(f.Name, "pg_data/")), c.standby)
+	}
+	if d.Off {
+		c.voice.Warn("page misalignment in file %s: file size %d is not divisible by page size %d", at, f.Size, repo.PageSize)
 		return
 	}
 	var ranges []string
-	for i := 0; i < len(p.wrong); {
+	for i := 0; i < len(d.Wrong); {
 		j := i
-		for j+1 < len(p.wrong) && p.wrong[j+1] == p.wrong[j]+1 {
+		for j+1 < len(d.Wrong) && d.Wrong[j+1] == d.Wrong[j]+1 {
 			j++
 		}
 		if i == j {
-			ranges = append(ranges, strconv.FormatUint(uint64(p.wrong[i]), 10))
+			ranges = append(ranges, strconv.FormatUint(uint64(d.Wrong[i]), 10))
 		} else {
-			ranges = append(ranges, fmt.Sprintf("[%d,%d]", p.wrong[i], p.wrong[j]))
+			ranges = append(ranges, fmt.Sprintf("[%d,%d]", d.Wrong[i], d.Wrong[j]))
 		}
 		i = j + 1
 	}
-	p.f.PageError = "[" + strings.Join(ranges, ",") + "]"
-	p.c.voice.Warn("invalid page checksum(s) found in file %s at page(s) %s", p.c.sources[p.f.Name], strings.Join(ranges, ", "))
+	f.PageError = "[" + strings.Join(ranges, ",") + "]"
+	c.voice.Warn("invalid page checksum(s) found in file %s at page(s) %s", at, strings.Join(ranges, ", "))
 }

@@ -27,6 +27,9 @@ type Backup struct {
 	Server server.Server
 	Voice  stanza.Voice
 
+	Standby       Standby // from which is copied what it has; nil: all comes from the primary
+	PreferStandby bool    // a standby that will not do, or breaks, is made up for by the primary
+
 	Type       repo.Type
 	Coding     repo.Coding // without a pass phrase
 	Workers    int
@@ -205,6 +208,13 @@ func (b Backup) copy(ctx context.Context, m, prior *repo.Manifest, info repo.Bac
 	if control.Checkpoint < begin.LSN {
 		return server.End{}, repo.Errorf(repo.DBMismatch, "pg_control has checkpoint %s, before the start of the backup at %s: is '%s' the server's data directory?", control.Checkpoint, begin.LSN, b.Server.Path)
 	}
+	if b.Standby != nil {
+		good, err := b.ready(ctx, server.Begin{LSN: begin.LSN, Checkpoint: control.Checkpoint, Timeline: control.Timeline, DB: conn.Control.DB, Wait: b.Wait})
+		if err != nil {
+			return server.End{}, err
+		}
+		m.Options.Standby = &good
+	}
 	if b.ArchiveCheck {
 		b.Voice.Info("check archive for prior segment %s", before)
 		if err := archive.Wait(ctx, s, m.DB.ArchiveID(), []string{before}, b.Wait); err != nil {
@@ -226,30 +236,35 @@ func (b Backup) copy(ctx context.Context, m, prior *repo.Manifest, info repo.Bac
 		return server.End{}, err
 	}
 	again := b.merge(m, prior)
-	if err := s.SaveManifestCopy(ctx, m, info); err != nil {
+	if err := b.prepare(ctx, m, info); err != nil {
 		return server.End{}, err
 	}
-	if t, ok := s.Storage.(repo.Tree); ok && !m.Bundle {
-		if err := b.directories(ctx, t, m); err != nil {
-			return server.End{}, err
-		}
-	}
-	c := copier{
-		s: s, m: m, sources: w.sources, pages: *m.Options.ChecksumPage, workers: b.Workers, bundle: m.Bundle, size: b.BundleSize,
-		limit: b.BundleLimit, voice: b.Voice, again: again, pace: newPace(b.Rate),
+	listed := slices.Clone(m.Files) // as they were before anything was copied
+	c := &copier{
+		s: s, m: m, primary: disk{b.Server.Path, w.sources}, pages: *m.Options.ChecksumPage, workers: b.Workers, bundle: m.Bundle, size: b.BundleSize,
+		limit: b.BundleLimit, voice: b.Voice, again: again, pace: newPace(b.Rate), progress: b.Progress,
 		coding: repo.Coding{Compress: repo.Compression(m.Options.CompressType), Level: int(*m.Options.Level), Pass: m.Cipher},
 	}
-	var changed []*repo.File
-	for i := range m.Files {
-		if f := &m.Files[i]; f.Reference == "" || again {
-			changed = append(changed, f)
+	if *m.Options.Standby {
+		c.standby = b.Standby
+	}
+	err = b.all(ctx, c, conn)
+	if ofStandby(err) {
+		if err := b.instead(ctx, err); err != nil {
+			return server.End{}, err
+		}
+		// Nothing that came from there can be told from what is right.
+		if m.Files, c.standby = listed, nil; *m.Options.Standby {
+			no := false
+			m.Options.Standby = &no
+		}
+		if err = s.RemoveAll(ctx, repo.BackupPath(s.Name, m.Label)); err == nil {
+			if err = b.prepare(ctx, m, info); err == nil {
+				err = b.all(ctx, c, conn)
+			}
 		}
 	}
-	for _, f := range changed {
-		c.total += f.Size
-	}
-	c.progress = b.Progress
-	if err := c.copy(ctx, changed); err != nil {
+	if err != nil {
 		return server.End{}, err
 	}
 	m.Files = slices.DeleteFunc(m.Files, func(f repo.File) bool { return c.gone[f.Name] })
@@ -275,6 +290,34 @@ func (b Backup) copy(ctx context.Context, m, prior *repo.Manifest, info repo.Bac
 	}
 	m.Sort()
 	return end, nil
+}
+
+// prepare makes the backup's directory.
+func (b Backup) prepare(ctx context.Context, m *repo.Manifest, info repo.BackupInfo) error {
+	if err := b.Stanza.SaveManifestCopy(ctx, m, info); err != nil {
+		return err
+	}
+	if t, ok := b.Stanza.Storage.(repo.Tree); ok && !m.Bundle {
+		return b.directories(ctx, t, m)
+	}
+	return nil
+}
+
+// all copies what the prior backup has not.
+func (b Backup) all(ctx context.Context, c *copier, conn *server.Conn) error {
+	var changed []*repo.File
+	c.total = 0
+	c.done.Store(0)
+	for i := range c.m.Files {
+		if f := &c.m.Files[i]; f.Reference == "" || c.again {
+			changed = append(changed, f)
+			c.total += f.Size
+		}
+	}
+	if err := c.copy(ctx, changed); err != nil || c.standby == nil {
+		return err
+	}
+	return b.followed(ctx, conn)
 }
 
 // directories makes those of the cluster in the repository, the empty ones

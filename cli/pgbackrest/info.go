@@ -51,9 +51,6 @@ type stanzaView struct {
 
 func (c *command) info(ctx context.Context, p Process, l *log) error {
 	name := c.text("stanza")
-	if err := c.local(); err != nil {
-		return err
-	}
 	keys, err := c.repos()
 	if err != nil {
 		return err

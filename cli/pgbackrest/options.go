@@ -34,6 +34,7 @@ type option struct {
 	// an option that we do not have at all it is the value that it may still
 	// be given: what it is without being given.
 	only string
+	or   string // what it may be besides what its kind says
 	// idle options tune something that is not there: pgBackRest's processes
 	// and their protocol. They are read, and say nothing to us.
 	idle   bool
@@ -79,7 +80,7 @@ var options = []option{
 	{name: "archive-mode-check", kind: yes, def: "y", of: "backup check"},
 	{name: "archive-check", kind: yes, def: "y", of: "backup"},
 	{name: "archive-copy", kind: yes, def: "n", of: "backup", only: "n"},
-	{name: "backup-standby", kind: yes, def: "n", of: "backup check", only: "n"},
+	{name: "backup-standby", kind: yes, def: "n", of: "backup check", or: "prefer"},
 	{name: "checksum-page", kind: yes, of: "backup"},
 	{name: "page-header-check", kind: yes, def: "y", of: "backup", only: "y"},
 	{name: "exclude", kind: list, of: "backup"},
@@ -231,7 +232,7 @@ func (o option) check(name, value string) error {
 			return repo.Errorf(repo.OptionInvalidValue, "'%s' must begin with / for '%s' option", value, name)
 		}
 	case yes:
-		if value != "y" && value != "n" {
+		if value != "y" && value != "n" && (value != o.or || value == "") {
 			return invalid()
 		}
 	case whole:

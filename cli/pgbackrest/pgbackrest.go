@@ -14,7 +14,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -121,6 +120,9 @@ func (c *command) run(ctx context.Context, p Process, l *log) error {
 	if err != nil {
 		return err
 	}
+	if err := c.roles(ctx, &d); err != nil {
+		return err
+	}
 	switch c.name {
 	case "stanza-create":
 		return d.Create(ctx, !c.has("online") || c.yes("online"))
@@ -181,13 +183,7 @@ func (c *command) desk(l *log) (backup.Desk, error) {
 	}
 	d := backup.Desk{
 		Stanza: name, Locks: c.text("lock-path"), Voice: l.voice(),
-		Server: backup.Server{
-			Path: c.text("pg1-path"), Socket: c.text("pg1-socket-path"), Port: c.number("pg1-port"),
-			User: c.text("pg1-user"), Database: c.text("pg1-database"),
-		},
-	}
-	if err := c.local(); err != nil {
-		return d, err
+		Server: c.server(1),
 	}
 	if d.Server.Path == "" && !slices.Contains([]string{"expire", "annotate", "verify", "info"}, c.name) {
 		return d, repo.Errorf(repo.OptionRequired, "%s command requires option: pg1-path", c.name)
@@ -211,14 +207,60 @@ func (c *command) stanzas(keys []int, name string) (all []*backup.Stanza, err er
 	return all, nil
 }
 
-// local refuses what would be another server: one on another host, or a second.
-func (c *command) local() error {
-	for name := range c.values {
-		if base, n := split(name); strings.HasPrefix(base, "pg-") && n > 1 {
-			return repo.Errorf(repo.FeatureUnsupported, "option '%s' is not supported here: one stanza has one server, on this host", name)
+// roles finds who is the primary of several servers, and with backup-standby a
+// standby from which is copied.
+func (c *command) roles(ctx context.Context, d *backup.Desk) error {
+	standby := c.text("backup-standby")
+	if !slices.Contains(withServer, c.name) || c.has("online") && !c.yes("online") {
+		return nil
+	}
+	var all []backup.Server
+	for _, n := range c.servers() {
+		all = append(all, c.server(n))
+	}
+	if len(all) < 2 {
+		if standby != "n" {
+			d.Voice.Warn("option backup-standby is enabled but standby is not properly configured - backups will be performed from the primary")
 		}
+		return nil
+	}
+	primary, follower, err := backup.Roles(ctx, all, d.Voice)
+	if err != nil {
+		return err
+	}
+	switch d.Server = primary; {
+	case standby == "n":
+	case follower != nil:
+		d.Replica = follower
+	case standby == "prefer":
+		d.Voice.Warn("unable to find a standby to perform the backup, using primary instead")
+	default:
+		return repo.Errorf(repo.DBConnect, "unable to find standby cluster - cannot proceed")
 	}
 	return nil
+}
+
+// withServer are the commands that want the primary, whichever of the servers it is.
+var withServer = []string{"stanza-create", "stanza-upgrade", "check", "backup"}
+
+// servers are the numbers of those that are configured.
+func (c *command) servers() []int {
+	all := []int{1}
+	for name := range c.values {
+		if base, n := split(name); base == "pg-path" && !slices.Contains(all, n) {
+			all = append(all, n)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+func (c *command) server(n int) backup.Server {
+	at := func(option string) string { return fmt.Sprintf("pg%d-%s", n, option) }
+	return backup.Server{
+		Path: c.text(at("path")), Socket: c.text(at("socket-path")), Port: c.number(at("port")),
+		User: c.text(at("user")), Database: c.text(at("database")),
+	}
 }
 
 func (c *command) stanza(key int, name string) (*backup.Stanza, error) {
@@ -293,6 +335,7 @@ func (c *command) backup(ctx context.Context, d backup.Desk) error {
 		Annotation: c.pairs("annotation"), Exclude: c.values["exclude"],
 		Bundle: c.yes(at("bundle")), BundleSize: c.bytes(at("bundle-size")), BundleLimit: c.bytes(at("bundle-limit")),
 		ArchiveCheck: c.yes("archive-check"), ArchiveCommand: c.yes("archive-mode-check"), Wait: c.time("archive-timeout"),
+		PreferStandby: c.text("backup-standby") == "prefer",
 	}
 	if c.has("checksum-page") {
 		pages := c.yes("checksum-page")

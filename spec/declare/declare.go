@@ -238,6 +238,9 @@ func (c Cluster) backups(vars *fields) {
 	if b.Rate > 0 {
 		vars.add("pgbackrest_rate", strconv.FormatInt(b.Rate, 10))
 	}
+	if b.Standby {
+		vars.add("pgbackrest_standby", true)
+	}
 	if len(b.Replicas) > 0 && !b.Shared() && len(b.More) == 0 {
 		vars.add("pg_create_replica_methods", texts(b.Replicas))
 	}

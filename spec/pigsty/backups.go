@@ -33,6 +33,7 @@ func (r *reader) backups(s *server, secrets map[string]secret.Text) spec.Backups
 		b.Stream = r.stream(s)
 		b.Drill = r.drill(s)
 		b.Rate = size(s.text("pgbackrest_rate"))
+		b.Standby = s.bool("pgbackrest_standby")
 		b.Replicas = r.replicas(s, b)
 		switch text := s.text("pgbackrest_queue_max"); text {
 		case "auto":

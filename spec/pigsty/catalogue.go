@@ -32,7 +32,7 @@ seq       pg_seq etcd_seq infra_seq
 role      pg_role
 address   pg_upstream admin_ip
 strings   pg_crontab
-bool      pg_vip_enabled pgbackrest_enabled pgbackrest_init_backup pgbackrest_stream pg_exporter_enabled pgbouncer_exporter_enabled pgbackrest_exporter_enabled node_exporter_enabled pg_offline_query pg_checksum pg_provision pgbouncer_enabled patroni_ssl_enabled haproxy_auth_enabled
+bool      pg_vip_enabled pgbackrest_enabled pgbackrest_init_backup pgbackrest_stream pgbackrest_standby pg_exporter_enabled pgbouncer_exporter_enabled pgbackrest_exporter_enabled node_exporter_enabled pg_offline_query pg_checksum pg_provision pgbouncer_enabled patroni_ssl_enabled haproxy_auth_enabled
 weight    pg_weight
 mode      pg_mode
 instances pg_instances pg_exporters

@@ -258,7 +258,7 @@ var ofCluster = []string{
 	"pgbouncer_poolmode", "pgbouncer_parameters", "pgbouncer_sslmode", "pgbouncer_ignore_param",
 	"patroni_ssl_enabled", "patroni_username", "patroni_password", "admin_ip",
 	"haproxy_admin_username", "haproxy_admin_password", "haproxy_auth_enabled",
-	"pgbackrest_enabled", "pgbackrest_init_backup", "pgbackrest_method", "pgbackrest_repo", "pg_crontab", "pgbackrest_stream", "pgbackrest_stream_interval", "pgbackrest_stream_size", "pgbackrest_drill", "pg_create_replica_methods", "pgbackrest_rate", "pgbackrest_queue_max", "pg_vip_enabled", "pg_vip_address",
+	"pgbackrest_enabled", "pgbackrest_init_backup", "pgbackrest_method", "pgbackrest_repo", "pg_crontab", "pgbackrest_stream", "pgbackrest_stream_interval", "pgbackrest_stream_size", "pgbackrest_drill", "pg_create_replica_methods", "pgbackrest_rate", "pgbackrest_standby", "pgbackrest_queue_max", "pg_vip_enabled", "pg_vip_address",
 	"pg_dns_suffix", "pg_dns_target", "patroni_watchdog_mode", "patroni_watchdog_safety_margin",
 }
 
