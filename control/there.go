@@ -155,7 +155,6 @@ func (t *There) examine(ctx context.Context) []doctor.Finding {
 	s := machine.Subject(home, t.node)
 	if _, err := playground.Load(home); err == nil { // its nodes have networks of their own
 		s.Host, s.Ports = "", nil
-		s.Major = 0 // they run the programs that they were given, wherever these are
 	}
 	t.findings, t.examined = doctor.Judge(machine.Look(ctx, s)), time.Now()
 	return t.findings

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -31,7 +32,7 @@ import (
 // Subject is what n's machine is to run, for doctor's eyes.
 func Subject(dir string, n spec.Node) doctor.Subject {
 	s := doctor.Subject{
-		Host: n.Host, Member: n.Member, User: n.User, Server: n.Postgres.Data != "", Major: n.Postgres.Major,
+		Host: n.Host, Member: n.Member, User: n.User, Server: n.Postgres.Data != "", Major: n.Postgres.Major, Bin: n.Postgres.Bin,
 		Dir: n.Paths.Dir, Data: n.Postgres.Data, Run: n.Paths.Run, Secrets: n.Paths.Secrets,
 		HugePages: n.Postgres.Parameters["huge_pages"],
 	}
@@ -216,7 +217,11 @@ func server(f *doctor.Facts) {
 	if !s.Server {
 		return
 	}
-	for _, p := range postgres.FindAll() {
+	all := postgres.FindAll()
+	if own, err := postgres.At(s.Bin); err == nil { // it runs these, wherever they are
+		all = append(slices.DeleteFunc(all, func(p postgres.Programs) bool { return p.Major == own.Major }), own)
+	}
+	for _, p := range all {
 		f.Postgres = append(f.Postgres, doctor.Installed{Major: p.Major, Version: p.Version, Bin: p.Bin})
 		if p.Major != s.Major {
 			continue

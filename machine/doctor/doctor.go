@@ -49,6 +49,7 @@ type Subject struct {
 	User      string   `json:"user"` // of the server
 	Server    bool     `json:"server"`
 	Major     int      `json:"major"` // 0: any
+	Bin       string   `json:"bin"`   // its programs, where they were chosen
 	Libraries []string `json:"libraries"`
 	Dir       string   `json:"dir"` // of the node
 	Data      string   `json:"data"`

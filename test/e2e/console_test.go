@@ -96,6 +96,9 @@ func TestConsole(t *testing.T) {
 	w.consoleHealth(b, turn)
 	for _, page := range []string{"overview", "load", "backups", "incidents", "health"} {
 		turn(page)
+		if page == "load" {
+			script(`document.getElementById('range').value = 900; document.getElementById('range').dispatchEvent(new Event('change'))`)
+		}
 		b.do("Emulation.setDeviceMetricsOverride", map[string]any{"width": 360, "height": 780, "deviceScaleFactor": 1, "mobile": true}, nil)
 		if got, err := b.eval(`document.documentElement.scrollWidth`); got != "360" {
 			t.Errorf("on a phone %s is %s wide: %v", page, got, err)
@@ -312,6 +315,7 @@ func (w *world) consoleHealth(b *browser, turn func(string)) {
 	if len(found.Findings) < 10 {
 		w.t.Fatalf("doctor finds %s", a.Out)
 	}
+	b.until(w.ctx, "the programs that run", `document.getElementById('well-findings').textContent`, func(got string) bool { return strings.Contains(got, "there is PostgreSQL ") })
 	for _, one := range found.Findings {
 		b.until(w.ctx, "check "+one.Check, `document.getElementById('findings').textContent + document.getElementById('well-findings').textContent`, func(got string) bool { return strings.Contains(got, one.Check) })
 	}

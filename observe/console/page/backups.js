@@ -137,7 +137,7 @@ function used(p) {
     ['log', `${p.wal} ${p.wal === 1 ? 'segment' : 'segments'} from ${p.first} to ${p.last || 'none'}`],
     ['last commit', p.before ? `${new Date(p.before.at).toLocaleString()}, transaction ${p.before.xid}` : ''],
     ['first lost', p.after ? `${new Date(p.after.at).toLocaleString()}, transaction ${p.after.xid}` : ''],
-    ...p.notes.map((n) => ['note', n]),
+    ...p.notes.filter((n) => !n.startsWith('the last commit that will be there')).map((n) => ['note', n]), // it is said above
   ].filter(([, text]) => text);
   return [html('dl', {}, ...facts.flatMap(([name, text]) => [html('dt', {}, name), html('dd', {}, text)]))];
 }

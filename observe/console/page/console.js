@@ -107,8 +107,13 @@ function show() {
   $('pause').textContent = s.picture.paused ? 'Resume' : 'Pause';
   members(s.picture.members, operator);
   const acts = view.acts || [];
-  $('ordered').hidden = !acts.length;
-  $('acts').replaceChildren(...acts.map((a) => { const [text, kind] = act(a, now); return html('li', { class: kind }, text); }));
+  // Elsewhere than on the overview only what goes on, and what has just ended, is in the way.
+  $('ordered').hidden = !acts.length || (shown.page !== 'overview' && acts[0].ended && Date.parse(now) - Date.parse(acts[0].ended) > 30000);
+  $('acts').replaceChildren(...acts.map((a) => {
+    const [text, kind] = act(a, now);
+    const [says, command] = text.split(/(?=psql -h )/);
+    return html('li', { class: kind }, says, ...(command ? [html('code', {}, command)] : []));
+  }));
   const led = services(view);
   rows('services', led.rows, (r) => [cell(r.port, 'n'), cell(r.name), cell(r.to)], 'no gateway answers');
   $('gateways').textContent = [`${led.well} of ${led.all} gateways up`, ...led.unwell].join('; ');
