@@ -30,7 +30,7 @@ var floors = []floor{
 		"words, brains of their wing, YAML and JMESPath; no clock, randomness, files, sockets, logging, goroutines",
 	},
 	{
-		"tools", "lease lifecycle netport node/process nodefile pki postgres/kept listen",
+		"tools", "lease lifecycle netport node/process nodefile observe/silence pki postgres/kept listen",
 		"words, brains and tools: small hands for whoever stands above",
 	},
 	{

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"howdah/observe/silence"
 	"howdah/playground"
 	"howdah/problem"
 	"howdah/spec"
@@ -60,8 +61,31 @@ func (a Alerts) Firing() []Alert {
 	return slices.DeleteFunc(slices.Clone(a.All), func(a Alert) bool { return a.State != Firing })
 }
 
-// Alerts asks the store of metrics what fires, and what is about to.
-func (c *Cluster) Alerts(ctx context.Context) ([]Alert, error) {
+// A MetricStore is a store of metrics, as it is asked.
+type MetricStore struct {
+	url      string // "": none is known
+	silences string // file of what is silenced; "": it is on another machine
+}
+
+// Metrics is the store of metrics of the house; no cluster need have a node there.
+func (h House) Metrics() (MetricStore, error) {
+	all, err := h.every()
+	if err != nil {
+		return MetricStore{}, err
+	}
+	if len(all) == 0 {
+		_, err := h.Name("")
+		return MetricStore{}, err
+	}
+	return h.storeOf(all, h.door(all)), nil
+}
+
+// Alerts asks the store of metrics what fires of the cluster, and what is about to.
+func (c *Cluster) Alerts(ctx context.Context) ([]Alert, error) { return c.metrics.Alerts(ctx, c.Name) }
+
+// Alerts asks what fires, and what is about to: of a cluster and of what belongs to none,
+// or of all of them.
+func (m MetricStore) Alerts(ctx context.Context, cluster string) ([]Alert, error) {
 	var told struct {
 		Alerts []struct {
 			Labels      map[string]string `json:"labels"`
@@ -70,12 +94,12 @@ func (c *Cluster) Alerts(ctx context.Context) ([]Alert, error) {
 			ActiveAt    time.Time         `json:"activeAt"`
 		} `json:"alerts"`
 	}
-	if err := c.askMetrics(ctx, "/api/v1/alerts", nil, &told); err != nil {
+	if err := m.ask(ctx, "/api/v1/alerts", nil, &told); err != nil {
 		return nil, err
 	}
 	all := []Alert{}
 	for _, a := range told.Alerts {
-		if of := a.Labels["cls"]; of != "" && of != c.Name {
+		if of := a.Labels["cls"]; of != "" && cluster != "" && of != cluster {
 			continue
 		}
 		all = append(all, Alert{
@@ -98,7 +122,7 @@ func rank(severity string) int {
 
 // alerts is what `status` shows of them; nil: nobody keeps metrics.
 func (c *Cluster) alerts(ctx context.Context) *Alerts {
-	if c.metrics == "" {
+	if c.metrics.url == "" {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, alertsSoon)
@@ -123,7 +147,7 @@ type Rule struct {
 }
 
 // Rules are the rules of alerts that the store of metrics goes by.
-func (c *Cluster) Rules(ctx context.Context) ([]Rule, error) {
+func (m MetricStore) Rules(ctx context.Context) ([]Rule, error) {
 	var told struct {
 		Groups []struct {
 			Name  string `json:"name"`
@@ -137,7 +161,7 @@ func (c *Cluster) Rules(ctx context.Context) ([]Rule, error) {
 			} `json:"rules"`
 		} `json:"groups"`
 	}
-	if err := c.askMetrics(ctx, "/api/v1/rules", url.Values{"type": {"alert"}}, &told); err != nil {
+	if err := m.ask(ctx, "/api/v1/rules", url.Values{"type": {"alert"}}, &told); err != nil {
 		return nil, err
 	}
 	all := []Rule{}
@@ -159,12 +183,12 @@ type Sample struct {
 }
 
 // Query asks the store of metrics a question in Prometheus's language, about now.
-func (c *Cluster) Query(ctx context.Context, query string) ([]Sample, error) {
+func (m MetricStore) Query(ctx context.Context, query string) ([]Sample, error) {
 	var told struct {
 		Type   string          `json:"resultType"`
 		Result json.RawMessage `json:"result"`
 	}
-	if err := c.askMetrics(ctx, "/api/v1/query", url.Values{"query": {query}}, &told); err != nil {
+	if err := m.ask(ctx, "/api/v1/query", url.Values{"query": {query}}, &told); err != nil {
 		return nil, err
 	}
 	type at [2]any // seconds, value
@@ -196,39 +220,15 @@ func (c *Cluster) Query(ctx context.Context, query string) ([]Sample, error) {
 	return all, nil
 }
 
-// askMetrics asks the store of metrics, and reads the data of its answer.
-func (c *Cluster) askMetrics(ctx context.Context, path string, form url.Values, into any) error {
-	if c.metrics == "" {
-		return &problem.Error{
-			Code: "metrics-none", What: "cannot ask for metrics of cluster " + c.Name, Why: "no node here keeps any",
-			Do: "`howdah up --observe` has a node of a playground keep them",
-		}
-	}
-	ctx, cancel := context.WithTimeout(ctx, storeWithin)
-	defer cancel()
-	away := func(err error) error {
-		return &problem.Error{
-			Code: "metrics-away", What: "cannot ask for metrics of cluster " + c.Name, Why: "their store at " + c.metrics + " does not answer",
-			Do: "look at observe.log of the node that keeps them; it may have been started just now", Err: err,
-		}
-	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.metrics+path+"?"+form.Encode(), nil)
-	if err != nil {
-		return away(err)
-	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Do(r)
-	if err != nil {
-		return away(err)
-	}
-	defer resp.Body.Close()
+// ask asks the store of metrics, and reads the data of its answer.
+func (m MetricStore) ask(ctx context.Context, path string, form url.Values, into any) error {
 	var told struct {
 		Status string          `json:"status"`
 		Error  string          `json:"error"`
 		Data   json.RawMessage `json:"data"`
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, 64<<20)).Decode(&told); err != nil {
-		return away(err)
+	if err := m.fetch(ctx, path, form, &told); err != nil {
+		return err
 	}
 	if told.Status != "success" {
 		return &problem.Error{
@@ -239,20 +239,52 @@ func (c *Cluster) askMetrics(ctx context.Context, path string, form url.Values, 
 	return json.Unmarshal(told.Data, into)
 }
 
-// storeOf is where the store of metrics of these nodes, or of their playground, is.
-func (h House) storeOf(nodes []spec.Node, through door) string {
+// fetch reads what the store answers.
+func (m MetricStore) fetch(ctx context.Context, path string, form url.Values, into any) error {
+	if m.url == "" {
+		return &problem.Error{
+			Code: "metrics-none", What: "cannot ask for metrics", Why: "no node here keeps any",
+			Do: "`howdah up --observe` has a node of a playground keep them",
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeWithin)
+	defer cancel()
+	away := func(err error) error {
+		return &problem.Error{
+			Code: "metrics-away", What: "cannot ask for metrics", Why: "their store at " + m.url + " does not answer",
+			Do: "look at observe.log of the node that keeps them; it may have been started just now", Err: err,
+		}
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, m.url+path+"?"+form.Encode(), nil)
+	if err != nil {
+		return away(err)
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(r)
+	if err != nil {
+		return away(err)
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 64<<20)).Decode(into); err != nil {
+		return away(err)
+	}
+	return nil
+}
+
+// storeOf is the store of metrics of these nodes, or of their playground.
+func (h House) storeOf(nodes []spec.Node, through door) MetricStore {
 	if all, err := playground.Nodes(h.Dir); err == nil {
 		nodes = all // another cluster's node may keep them
 	}
 	for _, n := range nodes {
 		if n.Observe.On() {
-			return through.url("http://" + n.Observe.Listen[0])
+			return MetricStore{url: through.url("http://" + n.Observe.Listen[0]), silences: silence.Path(n.Observe)}
 		}
 	}
 	for _, n := range nodes {
 		if n.Observe.At != "" {
-			return n.Observe.At
+			return MetricStore{url: n.Observe.At}
 		}
 	}
-	return ""
+	return MetricStore{}
 }

@@ -3,10 +3,17 @@ package control
 import (
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"howdah/nodefile"
+	"howdah/observe/notice"
+	"howdah/observe/silence"
 	"howdah/problem"
+	"howdah/spec"
 )
 
 // metricsSay gives a cluster whose store of metrics answers path with body.
@@ -21,7 +28,7 @@ func metricsSay(t *testing.T, answers map[string]string) *Cluster {
 		_, _ = w.Write([]byte(body))
 	}))
 	t.Cleanup(server.Close)
-	return &Cluster{Name: "demo", door: direct, metrics: server.URL}
+	return &Cluster{Name: "demo", door: direct, metrics: MetricStore{url: server.URL}}
 }
 
 // Alerts are those of the cluster and of nobody's, what fires first, the worst first.
@@ -55,11 +62,11 @@ func TestAlerts(t *testing.T) {
 // What the store refuses, does not answer, or what nobody keeps is said so.
 func TestMetricsRefused(t *testing.T) {
 	c := metricsSay(t, nil)
-	if _, err := c.Query(t.Context(), "sum("); problem.Code(err) != "metrics-query" || !strings.Contains(err.Error(), "unclosed") {
+	if _, err := c.metrics.Query(t.Context(), "sum("); problem.Code(err) != "metrics-query" || !strings.Contains(err.Error(), "unclosed") {
 		t.Errorf("got %v", err)
 	}
 	c = metricsSay(t, map[string]string{"/api/v1/query": `{"status":"success","data":{"resultType":"matrix","result":[]}}`})
-	if _, err := c.Query(t.Context(), "pg_up[1m]"); problem.Code(err) != "metrics-query" {
+	if _, err := c.metrics.Query(t.Context(), "pg_up[1m]"); problem.Code(err) != "metrics-query" {
 		t.Errorf("got %v", err)
 	}
 	c = metricsSay(t, map[string]string{"/api/v1/alerts": `no JSON`})
@@ -69,8 +76,8 @@ func TestMetricsRefused(t *testing.T) {
 	if a := c.alerts(t.Context()); a == nil || a.Unwell == "" {
 		t.Errorf("got %+v", a)
 	}
-	c.metrics = ""
-	if _, err := c.Rules(t.Context()); problem.Code(err) != "metrics-none" {
+	c.metrics = MetricStore{}
+	if _, err := c.metrics.Rules(t.Context()); problem.Code(err) != "metrics-none" {
 		t.Errorf("got %v", err)
 	}
 	if a := c.alerts(t.Context()); a != nil {
@@ -81,12 +88,69 @@ func TestMetricsRefused(t *testing.T) {
 // An answer has values for now, whatever it is.
 func TestQuery(t *testing.T) {
 	c := metricsSay(t, map[string]string{"/api/v1/query": `{"status":"success","data":{"resultType":"vector","result":[{"metric":{"ins":"demo-1"},"value":[1,"NaN"]}]}}`})
-	all, err := c.Query(t.Context(), "pg_lag")
+	all, err := c.metrics.Query(t.Context(), "pg_lag")
 	if err != nil || len(all) != 1 || all[0].Value != "NaN" || all[0].Labels["ins"] != "demo-1" {
 		t.Errorf("got %v, %v", all, err)
 	}
 	c = metricsSay(t, map[string]string{"/api/v1/query": `{"status":"success","data":{"resultType":"scalar","result":[1,"3"]}}`})
-	if all, err := c.Query(t.Context(), "1+2"); err != nil || len(all) != 1 || all[0].Value != "3" {
+	if all, err := c.metrics.Query(t.Context(), "1+2"); err != nil || len(all) != 1 || all[0].Value != "3" {
 		t.Errorf("got %v, %v", all, err)
 	}
 }
+
+// A machine without a node of any cluster asks the store that it keeps, of all clusters,
+// and silences there; one that only knows where the store is does not.
+func TestMetricsWithoutCluster(t *testing.T) {
+	all := metricsSay(t, map[string]string{"/api/v1/alerts": `{"status":"success","data":{"alerts":[
+		{"labels":{"alertname":"A","cls":"one"},"state":"firing"},{"labels":{"alertname":"B","cls":"two"},"state":"firing"}]}}`})
+	dir := t.TempDir()
+	n := spec.Node{Cluster: "infra", Member: "infra-1", Host: "10.0.0.1", Address: "10.0.0.1"}
+	n.Paths.Dir = filepath.Join(dir, "infra", "infra-1")
+	n.Observe.Listen, n.Observe.Data = []string{strings.TrimPrefix(all.metrics.url, "http://")}, filepath.Join(n.Paths.Dir, "metrics")
+	if err := os.MkdirAll(n.Paths.Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := nodefile.Write(n, -1, -1); err != nil {
+		t.Fatal(err)
+	}
+	h := House{dir}
+	if len(h.Clusters()) != 0 {
+		t.Fatalf("there are clusters: %v", h.Clusters())
+	}
+	m, err := h.Metrics()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]int{"": 2, "two": 1} {
+		if fires, err := m.Alerts(t.Context(), name); err != nil || len(fires) != want {
+			t.Errorf("of %q fire %v, %v", name, fires, err)
+		}
+	}
+	now := time.Now()
+	s := notice.Silence{Matchers: []notice.Matcher{{Name: "cls", Value: "two", Equal: true}}, Starts: now, Ends: now.Add(time.Hour)}
+	made, err := m.Silence(s, now)
+	if err != nil || made.ID == "" || made.By == "" {
+		t.Fatalf("%+v %v", made, err)
+	}
+	if kept, err := silence.Load(filepath.Join(n.Paths.Dir, "silences.json")); err != nil || len(kept) != 1 || kept[0].ID != made.ID {
+		t.Errorf("kept are %v, %v", kept, err)
+	}
+	if ended, err := m.Unsilence([]string{made.ID}, now); err != nil || ended[0].State(now) != notice.Expired {
+		t.Errorf("ended are %v, %v", ended, err)
+	}
+	for code, try := range map[string]error{
+		"silence-unknown":   second(m.Unsilence([]string{made.ID}, now)),
+		"silence-refused":   second(m.Silence(notice.Silence{Ends: now.Add(time.Hour)}, now)),
+		"silence-elsewhere": second(MetricStore{url: "http://10.0.0.1:9090"}.Silence(s, now)),
+		"metrics-none":      second(MetricStore{}.Silence(s, now)),
+	} {
+		if problem.Code(try) != code {
+			t.Errorf("%v, want %s", try, code)
+		}
+	}
+	if _, err := (House{t.TempDir()}).Metrics(); problem.Code(err) != "cluster-none" {
+		t.Errorf("an empty house: %v", err)
+	}
+}
+
+func second[T any](_ T, err error) error { return err }

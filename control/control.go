@@ -74,6 +74,19 @@ func (h House) Nodes(name string) ([]spec.Node, error) {
 	return nodes, nil
 }
 
+// every are all nodes that are set up in the house, also those of no cluster.
+func (h House) every() (all []spec.Node, err error) {
+	files, _ := filepath.Glob(filepath.Join(h.Dir, "*", "*", nodefile.Name)) // only a malformed pattern is an error
+	for _, f := range files {
+		n, err := nodefile.Load(filepath.Dir(f))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, n)
+	}
+	return all, nil
+}
+
 // all are the nodes of all clusters that are set up in the house.
 func (h House) all() ([]spec.Node, error) {
 	var all []spec.Node
@@ -188,7 +201,7 @@ type Cluster struct {
 	door    door
 	peers   *pki.Peers    // how the cluster's machines know each other; nil: they do not
 	local   bool          // every node is on this machine: a playground
-	metrics string        // URL of the store of metrics; "": none is known
+	metrics MetricStore   // the store of metrics
 	jobs    []spec.Logged // where the jobs of members are asked, of a cluster that is observed
 	by      string        // who asks; "": this process's user
 	now     func() time.Time

@@ -33,7 +33,7 @@ func (c *Cluster) Loads(ctx context.Context) (map[string]Load, error) {
 		{"pg:ins:cpu_usage_1m", func(l *Load) **float64 { return &l.Processors }},
 		{"pg:ins:space_usage", func(l *Load) **float64 { return &l.Space }},
 	} {
-		told, err := c.Query(ctx, fmt.Sprintf("%s{cls=%q}", of.series, c.Name))
+		told, err := c.metrics.Query(ctx, fmt.Sprintf("%s{cls=%q}", of.series, c.Name))
 		if err != nil {
 			return nil, err
 		}

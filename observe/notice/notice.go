@@ -48,13 +48,6 @@ type Mail struct {
 	Clear     bool     `yaml:"-"`                  // without TLS where there is none
 }
 
-// A Silence keeps alerts from being told. They fire all the same.
-type Silence struct {
-	Match map[string]string `yaml:"match"` // labels with these values; at least one
-	Until time.Time         `yaml:"until"` // zero: for ever
-	Why   string            `yaml:"why"`
-}
-
 // Parse reads settings. A key that is not known is an error.
 func Parse(text []byte) (Settings, error) {
 	file := struct {
@@ -67,18 +60,22 @@ func Parse(text []byte) (Settings, error) {
 			Mail `yaml:",inline"`
 			TLS  *bool `yaml:"require_tls"`
 		} `yaml:"emails"`
-		GroupBy  []string  `yaml:"group_by"`
-		Wait     string    `yaml:"group_wait"`
-		Interval string    `yaml:"group_interval"`
-		Repeat   string    `yaml:"repeat_interval"`
-		Silences []Silence `yaml:"silences"`
+		GroupBy  []string `yaml:"group_by"`
+		Wait     string   `yaml:"group_wait"`
+		Interval string   `yaml:"group_interval"`
+		Repeat   string   `yaml:"repeat_interval"`
+		Silences []struct {
+			Match map[string]string `yaml:"match"` // labels with these values; at least one
+			Until time.Time         `yaml:"until"` // zero: for ever
+			Why   string            `yaml:"why"`
+		} `yaml:"silences"`
 	}{GroupBy: []string{"alertname", "cls"}, Wait: "30s", Interval: "5m", Repeat: "4h"}
 	d := yaml.NewDecoder(strings.NewReader(string(text)))
 	d.KnownFields(true)
 	if err := d.Decode(&file); err != nil && !errors.Is(err, io.EOF) { // of an empty file
 		return Settings{}, err
 	}
-	s := Settings{Webhooks: file.Webhooks, Managers: file.Managers, Remotes: file.Remotes, Push: file.Push, Probe: file.Probe, GroupBy: file.GroupBy, Silences: file.Silences}
+	s := Settings{Webhooks: file.Webhooks, Managers: file.Managers, Remotes: file.Remotes, Push: file.Push, Probe: file.Probe, GroupBy: file.GroupBy}
 	for i, m := range file.Mails {
 		m.Mail.Clear = m.TLS != nil && !*m.TLS
 		host, port, ok := strings.Cut(m.Smarthost, ":")
@@ -107,10 +104,15 @@ func Parse(text []byte) (Settings, error) {
 		}
 		*of.into = v
 	}
-	for i, silence := range s.Silences {
-		if len(silence.Match) == 0 {
-			return Settings{}, fmt.Errorf("silences: number %d has nothing to match, and would silence everything", i+1)
+	for i, of := range file.Silences {
+		silence := Silence{ID: fmt.Sprintf("file-%d", i+1), Ends: of.Until, Comment: of.Why}
+		for _, name := range slices.Sorted(maps.Keys(of.Match)) {
+			silence.Matchers = append(silence.Matchers, Matcher{Name: name, Value: of.Match[name], Equal: true})
 		}
+		if err := silence.Check(); err != nil {
+			return Settings{}, fmt.Errorf("silences: number %d: %w", i+1, err)
+		}
+		s.Silences = append(s.Silences, silence)
 	}
 	for _, u := range slices.Concat(s.Webhooks, s.Managers, s.Remotes) {
 		if !strings.HasPrefix(u, "http://") && !strings.HasPrefix(u, "https://") {
@@ -147,6 +149,7 @@ type Group struct {
 	Began  time.Time         // when its first alert fired
 	Told   time.Time         // zero: not yet
 	Knows  map[string]Alert  // those that were told to fire
+	Quiet  map[string]bool   // of these, which fire on and are to be told to nobody since: no news but when that ends
 }
 
 // A Message is alerts of one group.
@@ -161,8 +164,10 @@ type Message struct {
 func Decide(now time.Time, s Settings, firing []Alert, m Memory) (messages []Message, next Memory) {
 	groups := map[string][]Alert{}
 	labels := map[string]map[string]string{}
+	quiet := map[string]bool{}
 	for _, a := range firing {
 		if s.silenced(now, a) || inhibited(a, firing) {
+			quiet[a.key()] = true
 			continue
 		}
 		by := map[string]string{}
@@ -186,23 +191,34 @@ func Decide(now time.Time, s Settings, firing []Alert, m Memory) (messages []Mes
 		if !known {
 			g = Group{Labels: labels[k], Began: now}
 		}
-		fires, ended, changed := g.compare(groups[k], now)
+		fires, ended, changed := g.compare(groups[k], quiet, now)
+		g.Quiet = g.quiet(quiet)
 		due := g.Told.IsZero() && now.Sub(g.Began) >= s.Wait ||
 			!g.Told.IsZero() && changed && now.Sub(g.Told) >= s.Interval ||
 			!g.Told.IsZero() && now.Sub(g.Told) >= max(s.Repeat, s.Interval)
 		switch {
+		case len(fires) == 0 && len(ended) == 0 && len(g.Quiet) > 0:
+			next[k] = g
 		case len(fires) == 0 && len(ended) == 0: // it came and went, and nobody heard of it
 			delete(next, k)
 		case !due:
 			next[k] = g
 		default:
 			messages = append(messages, Message{Key: k, Labels: g.Labels, Alerts: append(fires, ended...)})
+			was := g.Knows
 			g.Told, g.Knows = now, map[string]Alert{}
 			for _, a := range fires {
 				g.Knows[a.key()] = a
+				delete(g.Quiet, a.key())
+			}
+			for _, a := range ended {
+				delete(g.Quiet, a.key())
+			}
+			for of := range g.Quiet {
+				g.Knows[of] = was[of]
 			}
 			next[k] = g
-			if len(fires) == 0 {
+			if len(g.Knows) == 0 {
 				delete(next, k)
 			}
 		}
@@ -210,21 +226,32 @@ func Decide(now time.Time, s Settings, firing []Alert, m Memory) (messages []Mes
 	return messages, next
 }
 
+// quiet are those that were told, and have been to be told to nobody since.
+func (g Group) quiet(now map[string]bool) map[string]bool {
+	all := map[string]bool{}
+	for k := range g.Knows {
+		if now[k] || g.Quiet[k] {
+			all[k] = true
+		}
+	}
+	return all
+}
+
 // compare says what fires of a group, what has ended of that which was told, and
-// whether that is something new.
-func (g Group) compare(now []Alert, at time.Time) (fires, ended []Alert, changed bool) {
+// whether that is something new. Those that are quiet fire on.
+func (g Group) compare(now []Alert, quiet map[string]bool, at time.Time) (fires, ended []Alert, changed bool) {
 	fires = slices.Clone(now)
 	slices.SortFunc(fires, func(a, b Alert) int { return cmp.Compare(a.key(), b.key()) })
 	here := map[string]bool{}
 	for _, a := range fires {
 		k := a.key()
 		here[k] = true
-		if _, told := g.Knows[k]; !told {
+		if _, told := g.Knows[k]; !told || g.Quiet[k] {
 			changed = true
 		}
 	}
 	for _, k := range slices.Sorted(maps.Keys(g.Knows)) {
-		if !here[k] {
+		if !here[k] && !quiet[k] {
 			a := g.Knows[k]
 			a.Ends = at
 			ended, changed = append(ended, a), true
@@ -234,17 +261,7 @@ func (g Group) compare(now []Alert, at time.Time) (fires, ended []Alert, changed
 }
 
 func (s Settings) silenced(now time.Time, a Alert) bool {
-	return slices.ContainsFunc(s.Silences, func(silence Silence) bool {
-		if !silence.Until.IsZero() && !now.Before(silence.Until) {
-			return false
-		}
-		for name, value := range silence.Match {
-			if a.Labels[name] != value {
-				return false
-			}
-		}
-		return true
-	})
+	return slices.ContainsFunc(s.Silences, func(of Silence) bool { return of.State(now) == Active && of.Matches(a.Labels) })
 }
 
 // inhibited says that another alert tells it already: of a machine that is down

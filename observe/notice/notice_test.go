@@ -104,6 +104,47 @@ func TestQuiet(t *testing.T) {
 	}
 }
 
+// Of what was told to fire the end is told when it ends, not when it is silenced; when a
+// silence ends, what fires still is news.
+func TestSilencedMeanwhile(t *testing.T) {
+	s, err := Parse([]byte("group_wait: 0s\ngroup_interval: 0s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	hush := s
+	hush.Silences = []Silence{{Matchers: []Matcher{{Name: "ins", Value: "b", Equal: true}}}}
+	a, b := fires("PostgresDown", "a"), fires("PostgresDown", "b")
+	var m Memory
+	for i, step := range []struct {
+		s      Settings
+		firing []Alert
+		want   string
+	}{
+		{s, []Alert{b}, "PostgresDown: b"},
+		{hush, []Alert{b}, ""},
+		{hush, []Alert{a, b}, "PostgresDown: a"},
+		{hush, []Alert{b}, "PostgresDown: a ended"},
+		{s, []Alert{b}, "PostgresDown: b"},
+		{s, []Alert{b}, ""},
+		{hush, []Alert{b}, ""},
+		{hush, nil, "PostgresDown: b ended"},
+		{s, nil, ""},
+		{hush, []Alert{b}, ""},
+		{s, []Alert{b}, "PostgresDown: b"},
+	} {
+		var messages []Message
+		before := fmt.Sprint(m)
+		was := m
+		messages, m = Decide(noon.Add(time.Duration(i)*time.Minute), step.s, step.firing, m)
+		if got := told(messages); got != step.want {
+			t.Errorf("step %d: told %q, want %q", i, got, step.want)
+		}
+		if fmt.Sprint(was) != before {
+			t.Errorf("step %d: what was known has changed", i)
+		}
+	}
+}
+
 // Settings that can not be meant are errors.
 func TestParse(t *testing.T) {
 	for _, bad := range []string{"webhook: [http://x]", "group_wait: soon", "repeat_interval: -1h", "silences: [{why: everything}]", "webhooks: [pager.lab]", "[]"} {

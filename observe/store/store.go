@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,6 +38,7 @@ import (
 	"howdah/lifecycle"
 	"howdah/logkey"
 	"howdah/observe/alert"
+	"howdah/observe/notice"
 	"howdah/observe/probe"
 	"howdah/observe/push"
 	"howdah/problem"
@@ -74,6 +76,11 @@ type Store struct {
 	remotes   []string           // URLs of stores that are sent what this one has
 	pushes    *push.Keeper       // what was pushed; nil: nothing may be
 	prober    *probe.Prober      // of the inventory's hosts; nil: they are not probed
+
+	set        notice.Settings // who is told
+	hush       sync.Mutex
+	hushed     []notice.Silence // by command, as they were read last
+	hushUnread bool             // and can not be now
 }
 
 // evaluate is how often rules are.
@@ -90,6 +97,7 @@ func Open(o Options) (*Store, error) {
 		discovery: &discovery{Options: o}, turns: make(chan struct{}, maxQueries), began: time.Now(), now: time.Now,
 	}
 	set := s.settings()
+	s.set = set
 	s.managers, s.remotes = append(slices.Clone(own.Notify), set.Managers...), set.Remotes
 	if set.Push {
 		s.pushes = push.New(spec.JobServer, spec.JobNode, spec.JobStore, jobSelf, jobPing)

@@ -2,9 +2,12 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io/fs"
+	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,6 +15,7 @@ import (
 
 	"howdah/logkey"
 	"howdah/observe/notice"
+	"howdah/observe/silence"
 )
 
 // tellEvery is how often it is looked whether somebody is to be told.
@@ -41,7 +45,7 @@ func (s *Store) settings() notice.Settings {
 
 // tell tells webhooks and people of alerts until ctx ends.
 func (s *Store) tell(ctx context.Context) error {
-	set := s.settings()
+	set := s.set
 	var told []*receiver
 	for _, to := range set.Webhooks {
 		told = append(told, s.webhook(to))
@@ -60,13 +64,54 @@ func (s *Store) tell(ctx context.Context) error {
 		if len(told) == 0 {
 			continue
 		}
-		now, firing := s.now(), s.firing()
+		now, firing, set := s.now(), s.firing(), s.hushes()
 		var all sync.WaitGroup
 		for _, w := range told { // nobody waits for another's server
 			all.Go(func() { s.tellOne(ctx, w, set, now, firing) })
 		}
 		all.Wait()
 	}
+}
+
+// hushes are the settings with all silences, those of the file and those by command.
+func (s *Store) hushes() notice.Settings {
+	set := s.set
+	set.Silences = append(slices.Clone(set.Silences), s.silenced()...)
+	return set
+}
+
+// silenced are the silences that were given by command; while they can not be read those
+// that were read last.
+func (s *Store) silenced() []notice.Silence {
+	s.hush.Lock()
+	defer s.hush.Unlock()
+	all, err := silence.Load(silence.Path(s.Node.Observe))
+	switch {
+	case err == nil:
+		s.hushed, s.hushUnread = all, false
+	case !s.hushUnread:
+		s.hushUnread = true
+		s.Log.Error("silences not read", logkey.Error, err)
+	}
+	return s.hushed
+}
+
+// showSilences answers as an Alertmanager does, in its API's version 2. They are given
+// and ended by command on this machine alone.
+func (s *Store) showSilences(w http.ResponseWriter, _ *http.Request) {
+	type status struct {
+		State string `json:"state"`
+	}
+	type one struct {
+		notice.Silence
+		Status status `json:"status"`
+	}
+	all := []one{}
+	for _, of := range s.hushes().Silences {
+		all = append(all, one{of, status{of.State(s.now())}})
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(all) // a client that went away is no matter
 }
 
 // A receiver is somebody who is told, with what was told so far: what one did not
