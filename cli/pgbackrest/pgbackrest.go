@@ -42,7 +42,7 @@ const notFound = 1
 // Run carries out one command line and returns the exit code.
 func Run(ctx context.Context, args []string, p Process) int {
 	began := time.Now()
-	if slices.Contains([]string{"--help", "-h"}, strings.Join(args, " ")) { // what a person tries first
+	if len(args) == 1 && (args[0] == "--help" || args[0] == "-h") { // what a person tries first
 		args = nil
 	}
 	c, err := parse(args, p.Environ)
