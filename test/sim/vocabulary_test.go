@@ -38,6 +38,7 @@ var unreached = map[string]string{
 	"disk=last":              "file systems of the model are full or not",
 	"disk=last(%s has room)": "the same",
 	"candidate=unlisted":     "who joins is listed within a moment, and the leader must be lost in it",
+	"release=asked":          "a leader must find cause to start its server in the moment between asking for a release and the answer",
 	"offer=stale":            "an offer is seen to be withdrawn before the server starts; only a person who starts it past the agent can leave one",
 }
 
