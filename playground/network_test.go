@@ -25,10 +25,17 @@ func TestNetworkFaults(t *testing.T) {
 	for _, n := range nodes {
 		heard[n.Member] = hear(t, s, n)
 	}
-	// reaches asks whether a word of one node comes to another.
-	reaches := func(from, to spec.Node) bool {
-		for range 2 { // the first may be spent on finding the way
-			if tell(t, s, from, to) && hears(heard[to.Member]) {
+	// reaches asks whether a word of one node comes to another, more often where it should.
+	words := 0
+	reaches := func(from, to spec.Node, should bool) bool {
+		tries := 2 // the first may be spent on finding the way
+		if should {
+			tries = 30
+		}
+		for range tries {
+			words++
+			word := from.Member + " " + strconv.Itoa(words)
+			if tell(t, s, from, to, word) && hears(heard[to.Member], word) {
 				return true
 			}
 		}
@@ -45,13 +52,16 @@ func TestNetworkFaults(t *testing.T) {
 					want = false
 				}
 			}
-			if got := reaches(w.from, w.to); got != want {
+			if got := reaches(w.from, w.to, want); got != want {
 				t.Errorf("%s: %s hears %s: %v, want %v", what, w.to.Member, w.from.Member, got, want)
 			}
 		}
 		for _, n := range nodes {
-			shut := n.Member == door
-			if _, err := askWithin(n, 300*time.Millisecond); (err != nil) != shut {
+			shut, patience := n.Member == door, 3*time.Second
+			if shut {
+				patience /= 10
+			}
+			if _, err := askWithin(n, patience); (err != nil) != shut {
 				t.Errorf("%s: the door of %s: %v, want shut %v", what, n.Member, err, shut)
 			}
 		}
@@ -279,7 +289,7 @@ func hear(t *testing.T, s State, n spec.Node) (c net.PacketConn) {
 	return c
 }
 
-func tell(t *testing.T, s State, from, to spec.Node) bool {
+func tell(t *testing.T, s State, from, to spec.Node, word string) bool {
 	t.Helper()
 	err := process.InNet(s.net(from.Member), func() error {
 		c, err := net.Dial("udp4", net.JoinHostPort(to.Address, strconv.Itoa(wordPort)))
@@ -287,15 +297,19 @@ func tell(t *testing.T, s State, from, to spec.Node) bool {
 			return err
 		}
 		defer c.Close()
-		_, err = c.Write([]byte(from.Member))
+		_, err = c.Write([]byte(word))
 		return err
 	})
 	return err == nil
 }
 
-// hears reads what has come, if anything comes soon.
-func hears(c net.PacketConn) bool {
+// hears says whether the word comes soon. One that was given up may still come, and is no answer.
+func hears(c net.PacketConn, word string) bool {
 	c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-	_, _, err := c.ReadFrom(make([]byte, 100))
-	return err == nil
+	for b := make([]byte, 100); ; {
+		n, _, err := c.ReadFrom(b)
+		if err != nil || string(b[:n]) == word {
+			return err == nil
+		}
+	}
 }

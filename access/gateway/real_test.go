@@ -212,16 +212,10 @@ func TestACancelOfACommitThatWaits(t *testing.T) {
 	defer leads.way.asked.close()
 	w.see()
 	w.server.Query("CREATE TABLE t (n int); GRANT ALL ON t TO demo")
-	synchronous := func(names string) {
-		t.Helper()
-		w.server.Query("ALTER SYSTEM SET synchronous_standby_names = '" + names + "'")
-		w.server.Query("SELECT pg_reload_conf()")
-		eventually(t, "the server knows", func() bool { return w.server.Query("SHOW synchronous_standby_names") == names })
-	}
 	waits := func() string {
 		return w.server.Query("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
 	}
-	synchronous("nobody")
+	w.server.Synchronous("nobody")
 	said := map[string]func() string{}
 	var all []*exec.Cmd
 	for _, mode := range []string{"disable", "require"} {
@@ -255,7 +249,7 @@ func TestACancelOfACommitThatWaits(t *testing.T) {
 	if n := waits(); n != "2" {
 		t.Errorf("%s wait on, want 2", n)
 	}
-	synchronous("")
+	w.server.Synchronous("")
 	for _, cmd := range all {
 		_ = cmd.Wait() // it has been asked to stop, and says so by its code
 	}

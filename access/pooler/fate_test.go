@@ -161,9 +161,7 @@ CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON slowly DEFERRABLE INITIALLY DEFER
 	}
 	slow := ended("not there", "INSERT INTO slowly VALUES (1)")
 	waits("PgSleep", "1")
-	w.server.Query("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
-	w.server.Query("SELECT pg_reload_conf()")
-	until(t, "commits wait", func() bool { return w.server.Query("SHOW synchronous_standby_names") == "nobody" })
+	w.server.Synchronous("nobody")
 	fast := ended("there", "INSERT INTO kept VALUES (1)")
 	waits("SyncRep", "1")
 	pooled.pooler.loop.call(func() {
@@ -301,9 +299,7 @@ func TestAWaitThatIsCutShort(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(d *Door) { d.Outlive = true })
 	w.direct("CREATE TABLE kept (n int)")
-	w.server.Query("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
-	w.server.Query("SELECT pg_reload_conf()")
-	until(t, "commits wait", func() bool { return w.server.Query("SHOW synchronous_standby_names") == "nobody" })
+	w.server.Synchronous("nobody")
 	conn := w.connect().PgConn()
 	for name, do := range map[string]func() error{
 		"simple": func() error { return say(context.Background(), conn, "INSERT INTO kept VALUES (1)") },

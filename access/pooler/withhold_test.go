@@ -40,16 +40,10 @@ func TestACancelIsWithheld(t *testing.T) {
 	w := &world{t: t}
 	looking(t, w)
 	w.direct("CREATE TABLE kept (n int)")
-	synchronous := func(names string) {
-		t.Helper()
-		w.server.Query("ALTER SYSTEM SET synchronous_standby_names = '" + names + "'")
-		w.server.Query("SELECT pg_reload_conf()")
-		until(t, "the server knows", func() bool { return w.server.Query("SHOW synchronous_standby_names") == names })
-	}
 	waits := func() string {
 		return w.server.Query("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
 	}
-	synchronous("nobody")
+	w.server.Synchronous("nobody")
 
 	conn := w.connect().PgConn()
 	heard := make(chan error, 1)
@@ -83,7 +77,7 @@ func TestACancelIsWithheld(t *testing.T) {
 	if !strings.Contains(said(), "WARNING:  "+withheldText) {
 		t.Errorf("psql is told %q", said())
 	}
-	synchronous("")
+	w.server.Synchronous("")
 	if err := <-heard; err != nil {
 		t.Errorf("the commit that went on to its end: %v", err)
 	}
@@ -96,14 +90,14 @@ func TestACancelIsWithheld(t *testing.T) {
 	}
 
 	// Of what goes on after such a wait, a request ends the rest.
-	synchronous("nobody")
+	w.server.Synchronous("nobody")
 	go func() {
 		heard <- say(context.WithoutCancel(t.Context()), conn, "INSERT INTO kept VALUES (3); COMMIT; SELECT pg_sleep(600)")
 	}()
 	until(t, "it waits", func() bool { return waits() == "1" })
 	dealt := make(chan error, 1)
 	go func() { dealt <- conn.CancelRequest(context.WithoutCancel(t.Context())) }()
-	synchronous("")
+	w.server.Synchronous("")
 	if err := <-dealt; err != nil {
 		t.Fatal(err)
 	}

@@ -277,6 +277,23 @@ func (s *Server) Query(sql string) string {
 	return got
 }
 
+// Synchronous has commits wait for these standbys, or for none, from here on. Backends wait once
+// the checkpointer has read that, as it has when it has made a checkpoint (UpdateSharedMemoryConfig,
+// src/backend/postmaster/checkpointer.c).
+func (s *Server) Synchronous(names string) {
+	s.t.Helper()
+	s.Query("ALTER SYSTEM SET synchronous_standby_names = " + pg.QuoteLiteral(names))
+	s.Query("SELECT pg_reload_conf()")
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for began := time.Now(); s.Query("SHOW synchronous_standby_names") != names; <-tick.C {
+		if time.Since(began) > 20*time.Second {
+			s.t.Fatal("the server does not go by its settings")
+		}
+	}
+	s.Query("CHECKPOINT")
+}
+
 // Template fills the data directory with a copy of this version's initdb,
 // which is made once and kept in the machine's temporary directory.
 func (s *Server) Template() {
