@@ -35,8 +35,10 @@ const (
 	pathFollows = "/backup/standby/follows"
 )
 
-// readyWithin is how long a standby may take until it is good for a backup.
-const readyWithin = time.Minute
+const (
+	readyWithin = time.Minute // a standby may take until it is good for a backup
+	askedMost   = 64 << 20    // bytes of one request: names of files
+)
 
 // A lending is a standby's part in a backup, on its side.
 type lending struct {
@@ -49,7 +51,7 @@ type lending struct {
 // is there for it until the leader goes away.
 func (k *Keeper) lend(w http.ResponseWriter, r *http.Request) {
 	var begin server.Begin
-	if err := json.NewDecoder(r.Body).Decode(&begin); err != nil {
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, askedMost)).Decode(&begin); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
@@ -142,7 +144,7 @@ func (k *Keeper) copyFor(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var b wanted
-	if err := json.NewDecoder(r.Body).Decode(&b); err != nil {
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, askedMost)).Decode(&b); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
