@@ -14,6 +14,7 @@ import (
 
 func (a *app) backup() *cobra.Command {
 	kind, into := "incr", ""
+	kinds := []string{"full", "diff", "incr"}
 	cmd := &cobra.Command{
 		Use: "backup [CLUSTER]", Short: "Make a backup now",
 		Long: `Backup has the leader back itself up into its repository, which another member
@@ -22,7 +23,13 @@ themselves: one when a cluster is new, the others as its inventory says.`,
 		Example: `  howdah backup
   howdah backup demo --type full
   howdah backup demo --repository minio`,
-		Args: takes(0), ValidArgsFunction: a.completeCluster,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if !slices.Contains(kinds, kind) {
+				return usage("--type %s: say one of %s", kind, strings.Join(kinds, ", "))
+			}
+			return takes(0)(cmd, args)
+		},
+		ValidArgsFunction: a.completeCluster,
 		RunE: a.on(func(cmd *cobra.Command, c *control.Cluster) error {
 			p, err := c.PlanBackup(cmd.Context(), control.BackupType(kind), into)
 			if err != nil {
@@ -47,6 +54,7 @@ themselves: one when a cluster is new, the others as its inventory says.`,
 		}),
 	}
 	cmd.Flags().StringVar(&kind, "type", kind, "full, diff (what changed since the last full one) or incr (since the last of any kind)")
+	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(kinds, cobra.ShellCompDirectiveNoFileComp))
 	cmd.Flags().StringVar(&into, "repository", into, "where there are several: one by its name in the inventory or its number; the first unless it is said")
 	a.changeFlags(cmd)
 	return cmd

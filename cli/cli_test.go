@@ -100,6 +100,7 @@ func TestExitCodes(t *testing.T) {
 		{"why demo --failover 0", Usage, "count from 1"},
 		{"why demo --failover x", Usage, `--failover "x" is not a whole number`},
 		{"why demo --failover x --json", Usage, `"code": "usage"`},
+		{"backup demo --type whole", Usage, "--type whole: say one of full, diff, incr"},
 		{"down --yes=perhaps", Usage, `--yes "perhaps" is not true or false`},
 		{"psql demo --json", Usage, "--print-url"},
 		{"psql demo shop third", Usage, "one cluster"},
