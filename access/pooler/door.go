@@ -173,7 +173,7 @@ func (d *Door) perform(a pool.Action) {
 
 // enter takes a client in whose secret was proven, or that joined.
 func (d *Door) enter(c *client, fd int) error {
-	c.loop, c.fd = d.pooler.loop, fd
+	c.loop, c.fd, c.mode = d.pooler.loop, fd, d.book.ModeOf(c.key)
 	c.events = unix.EPOLLRDHUP
 	if d.Came != nil {
 		d.Came()

@@ -139,33 +139,19 @@ func (p *Pooler) admit(ctx context.Context, g *guest) error {
 	if g.streams {
 		return p.stream(ctx, g)
 	}
-	c := &client{door: d, key: g.key, params: g.params, from: netip.AddrPortFrom(g.from, g.port), joined: g.at.Sub(p.loop.began)}
-	var joined error
-	disabled := false
-	if !p.loop.call(func() {
-		c.key.Place = d.place(g.from)
-		if c.id, joined = d.book.Join(c.key); joined == nil {
-			c.mode, disabled = d.book.ModeOf(c.key), d.book.Disabled(c.key.Database)
-		}
-	}) {
-		return errSilent
+	id, err := p.join(ctx, g)
+	if err != nil {
+		return err
 	}
-	if joined != nil {
-		return refused("%s", joined)
+	c := &client{door: d, id: id, key: g.key, params: g.params, from: netip.AddrPortFrom(g.from, g.port), joined: g.at.Sub(p.loop.began)}
+	if len(g.negotiate) > 0 {
+		_, err = g.conn.Write(g.negotiate)
 	}
-	if err = g.prove(ctx); err == nil && disabled { // which is nobody's business who is not proven
-		err = refused("database \"%s\" is disabled", g.key.Database)
-	}
+	c.secret = d.key()
 	var fd int
 	if err == nil {
-		if len(g.negotiate) > 0 {
-			_, err = g.conn.Write(g.negotiate)
-		}
-		c.secret = d.key()
-		if err == nil {
-			_ = g.raw.SetDeadline(time.Time{})
-			fd, err = detach(g.raw)
-		}
+		_ = g.raw.SetDeadline(time.Time{})
+		fd, err = detach(g.raw)
 	}
 	if err != nil {
 		p.loop.post(func() { d.book.Leave(c.id) })
@@ -192,6 +178,31 @@ func (p *Pooler) admit(ctx context.Context, g *guest) error {
 		closeFD(fd)
 	}
 	return nil
+}
+
+// join takes a guest into the book, at a place where that is one of several, and has her prove
+// who she is; whoever may not come in has left it again.
+func (p *Pooler) join(ctx context.Context, g *guest) (id pool.Client, err error) {
+	d := g.door
+	disabled := false
+	if !p.loop.call(func() {
+		g.key.Place = d.place(g.from)
+		if id, err = d.book.Join(g.key); err == nil {
+			disabled = d.book.Disabled(g.key.Database)
+		}
+	}) {
+		return id, errSilent
+	}
+	if err != nil {
+		return id, refused("%s", err)
+	}
+	if err = g.prove(ctx); err == nil && disabled { // which is nobody's business who is not proven
+		err = refused("database \"%s\" is disabled", g.key.Database)
+	}
+	if err != nil {
+		p.loop.post(func() { d.book.Leave(id) })
+	}
+	return id, err
 }
 
 // first reads what the client begins with, encrypted if it asks for that.

@@ -285,7 +285,6 @@ func (p *Pooler) take(s Session, fd int) error {
 		closeFD(fd)
 		return err
 	}
-	c.mode = d.book.ModeOf(c.key)
 	for own, parse := range s.Statements {
 		if c.names == nil {
 			c.names = map[string]*statement{}

@@ -57,10 +57,7 @@ func (d *Door) login(id pool.Server, key pool.Key) {
 			e.steer(d.course) // it may have changed since
 		})
 	})
-	dial := d.Dial
-	if key.Place != "" {
-		dial = func(ctx context.Context) (Backend, error) { return d.DialAt(ctx, key.Place) }
-	}
+	dial := d.way(key.Place)
 	go func() {
 		defer stop()
 		s := &server{door: d, key: key, id: id, status: 'I'}
@@ -70,6 +67,14 @@ func (d *Door) login(id pool.Server, key pool.Key) {
 			s.release()
 		}
 	}()
+}
+
+// way is how a place is connected to, or whichever server there is where it is none.
+func (d *Door) way(place string) func(context.Context) (Backend, error) {
+	if place == "" {
+		return d.Dial
+	}
+	return func(ctx context.Context) (Backend, error) { return d.DialAt(ctx, place) }
 }
 
 // arrived is the end of a login; on the loop.

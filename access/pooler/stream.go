@@ -56,27 +56,12 @@ func replication(value string) (asked, logical bool, err error) {
 // stream is the whole session of a client of replication, in the goroutine of her guest.
 func (p *Pooler) stream(ctx context.Context, g *guest) error {
 	d := g.door
-	x := &stream{key: g.key, logical: g.logical, guest: g, secret: d.key()}
-	var err error
-	disabled := false
-	if !p.loop.call(func() {
-		x.key.Place = d.place(g.from)
-		if x.id, err = d.book.Join(x.key); err == nil {
-			disabled = d.book.Disabled(x.key.Database)
-		}
-	}) {
-		return errSilent
-	}
+	id, err := p.join(ctx, g)
 	if err != nil {
-		return refused("%s", err)
-	}
-	defer p.loop.post(func() { d.book.Leave(x.id) })
-	if err := g.prove(ctx); err != nil {
 		return err
 	}
-	if disabled {
-		return refused("database \"%s\" is disabled", g.key.Database)
-	}
+	defer p.loop.post(func() { d.book.Leave(id) })
+	x := &stream{id: id, key: g.key, logical: g.logical, guest: g, secret: d.key()}
 	w, err := x.connect(ctx, d)
 	if err != nil {
 		if r, ok := errors.AsType[*login.Rejection](err); ok {
@@ -112,12 +97,8 @@ func (p *Pooler) stream(ctx context.Context, g *guest) error {
 func (x *stream) connect(ctx context.Context, d *Door) (*welcome, error) {
 	ctx, stop := within(ctx, d.Settings.ServerConnectTimeout)
 	defer stop()
-	dial := d.Dial
-	if x.key.Place != "" {
-		dial = func(ctx context.Context) (Backend, error) { return d.DialAt(ctx, x.key.Place) }
-	}
 	x.server = &server{door: d, key: x.key, id: pool.None, startup: x.guest.verbatim()}
-	w, conn, _, err := x.server.connect(ctx, dial, x.guest.credential)
+	w, conn, _, err := x.server.connect(ctx, d.way(x.key.Place), x.guest.credential)
 	if err != nil {
 		x.server.release()
 		return nil, err
