@@ -59,7 +59,8 @@ func (s *Server) Rewind(ctx context.Context, from pg.Upstream) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.stopped("rewind"); err != nil {
+	ctl, err := s.stopped("rewind")
+	if err != nil {
 		return err
 	}
 	if err := s.allowed(from); err != nil {
@@ -77,17 +78,23 @@ func (s *Server) Rewind(ctx context.Context, from pg.Upstream) error {
 			dsn[i][1] = spec.Superuser // it reads the source's files through SQL functions
 		}
 	}
-	if err := s.settle(ctx, dsn); err != nil {
+	source, err := s.settle(ctx, dsn)
+	if err != nil {
 		return fmt.Errorf("rewind to %s: %w", from.Name, err)
 	}
+	sieve, err := s.sift(source, ctl.segment)
+	if err != nil {
+		return fmt.Errorf("rewind to %s: %w", from.Name, errors.Join(err, source.Close(context.WithoutCancel(ctx))))
+	}
+	defer sieve.close()
 	if err := s.begin("rewind"); err != nil {
 		return err
 	}
-	args := []string{"--target-pgdata=" + s.data, "--source-server=" + dsn.String(), "--no-ensure-shutdown"}
+	args := []string{"--target-pgdata=" + s.data, "--source-server=" + sieve.address().String(), "--no-ensure-shutdown"}
 	if s.unsafe() {
 		args = append(args, "--no-sync")
 	}
-	text, err := s.account.run(ctx, tool{path: program, args: args})
+	text, err := s.account.run(ctx, tool{path: program, args: args, line: sieve.hear})
 	if err != nil {
 		if !strings.Contains(text, "rewinding from last common checkpoint") {
 			if err := s.finish(); err != nil {
@@ -101,6 +108,9 @@ func (s *Server) Rewind(ctx context.Context, from pg.Upstream) error {
 			Code: "rewind-failed", What: "cannot rewind to " + from.Name, Err: err,
 			Do: "a fresh copy is made instead",
 		}
+	}
+	if err := sieve.bringBack(); err != nil {
+		return fmt.Errorf("rewind to %s: %w", from.Name, err)
 	}
 	// pg_rewind copies the source's files; its password file and ours differ in nothing,
 	// its settings are overwritten at the next start.
@@ -121,7 +131,7 @@ func (s *Server) Rewind(ctx context.Context, from pg.Upstream) error {
 	if err := s.becomeStandby(); err != nil {
 		return fmt.Errorf("rewind to %s: %w", from.Name, err)
 	}
-	s.log.Info("rewound", "to", from.Name, logkey.Took, time.Since(began))
+	s.log.Info("rewound", "to", from.Name, "segments_left_out", sieve.omitted, logkey.Took, time.Since(began))
 	return nil
 }
 
@@ -190,17 +200,23 @@ func segmentOf(h pg.History, tl pg.Timeline, l pg.LSN, size uint64) string {
 	return tl.Segment(l, size)
 }
 
-// settle has the source write a checkpoint. pg_rewind reads the source's
-// timeline from pg_control, where a promotion shows only then; until 15 it
+// settle has the source write a checkpoint, and returns the connection. pg_rewind reads
+// the source's timeline from pg_control, where a promotion shows only then; until 15 it
 // would find nothing to do and say that all is well.
-func (s *Server) settle(ctx context.Context, source pg.DSN) error {
-	conn, err := pgconn.Connect(ctx, forPgconn(source).String())
+func (s *Server) settle(ctx context.Context, source pg.DSN) (*pgconn.PgConn, error) {
+	config, err := pgconn.ParseConfig(forPgconn(source).String())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	_, err = conn.Exec(ctx, "SET statement_timeout = 0; CHECKPOINT").ReadAll()
-	return err
+	config.DialFunc = punctual
+	conn, err := pgconn.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Exec(ctx, "SET statement_timeout = 0; CHECKPOINT").ReadAll(); err != nil {
+		return nil, errors.Join(err, conn.Close(context.WithoutCancel(ctx)))
+	}
+	return conn, nil
 }
 
 // forPgconn is what pgconn knows of libpq's settings; it would send others to the server.

@@ -434,6 +434,100 @@ func TestNoRewindWithoutTheLogOfTheFork(t *testing.T) {
 	}
 }
 
+// A rewind copies the log that recovery will read, not all that its source keeps; what both have of the time
+// before stays.
+func TestRewindLeavesLogWhereItIs(t *testing.T) {
+	for _, major := range testpg.Majors(t) {
+		t.Run(strconv.Itoa(major), func(t *testing.T) {
+			ctx := t.Context()
+			a := testpg.Start(t, testpg.Primary(), testpg.Major(major), testpg.TCP())
+			if !a.Programs().Has("pg_rewind") {
+				t.Skip("no pg_rewind")
+			}
+			segments := func(s *testpg.Server) (all []string) {
+				files, err := os.ReadDir(filepath.Join(s.Node.Postgres.Data, "pg_wal"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, f := range files {
+					if len(f.Name()) == 24 {
+						all = append(all, f.Name())
+					}
+				}
+				return all
+			}
+			a.Query("CREATE TABLE t (n int)")
+			a.Query("ALTER SYSTEM SET wal_keep_size = '1GB'")
+			a.Query("SELECT pg_reload_conf()")
+			c := testpg.Start(t, testpg.StandbyOf(a), testpg.Named("c"), testpg.Major(major), testpg.TCP())
+			for n := range 6 {
+				a.Query(fmt.Sprintf("INSERT INTO t VALUES (%d)", n))
+				a.Query("SELECT pg_switch_wal()")
+			}
+			a.Query("CHECKPOINT") // the last that both have
+			at := a.Query("SELECT pg_current_wal_insert_lsn()")
+			wait(t, "the checkpoint is there", func() bool { text, _ := c.Exec(ctx, "SELECT pg_last_wal_replay_lsn() >= '"+at+"'"); return text == "t" })
+			for _, err := range []error{c.Stop(ctx, postgres.Fast), c.Start(ctx, &pg.Upstream{}), c.Promote(ctx, 0)} {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			a.Query("INSERT INTO t VALUES (100)")
+			if err := a.Kill(ctx); err != nil {
+				t.Fatal(err)
+			}
+			for n := range 3 {
+				c.Query(fmt.Sprintf("INSERT INTO t VALUES (%d)", 200+n))
+				c.Query("SELECT pg_switch_wal()")
+			}
+			ready := c.Query("SELECT substr(pg_walfile_name(pg_current_wal_lsn() + 64 * 16777216), 1, 24)")
+			zeros := filepath.Join(c.Node.Postgres.Data, "pg_wal", ready)
+			if err := os.WriteFile(zeros, make([]byte, 16<<20), 0o644); err != nil { // as one that was used again
+				t.Fatal(err)
+			}
+			if err := a.Recover(ctx); err != nil {
+				t.Fatal(err)
+			}
+			before := segments(a)
+			old, gone := before[2], before[1]
+			if !slices.Contains(segments(c), old) || !slices.Contains(segments(c), gone) {
+				t.Fatalf("the source has not the old log: %q", segments(c))
+			}
+			if err := os.Remove(filepath.Join(a.Node.Postgres.Data, "pg_wal", gone)); err != nil {
+				t.Fatal(err)
+			}
+			was, err := os.Stat(filepath.Join(a.Node.Postgres.Data, "pg_wal", old))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := a.Rewind(ctx, c.Upstream()); err != nil {
+				t.Fatal(err)
+			}
+			after := segments(a)
+			if slices.Contains(after, ready) || slices.Contains(after, gone) {
+				t.Errorf("copied %s or %s: %q", ready, gone, after)
+			}
+			is, err := os.Stat(filepath.Join(a.Node.Postgres.Data, "pg_wal", old))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !os.SameFile(was, is) || !was.ModTime().Equal(is.ModTime()) {
+				t.Errorf("%s was written again: %s, %s", old, was.ModTime(), is.ModTime())
+			}
+			if _, err := os.Stat(filepath.Join(a.Node.Paths.Dir, "rewind.log")); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("second names remain: %v", err)
+			}
+			up := c.Upstream()
+			if err := a.Start(ctx, &up); err != nil {
+				t.Fatal(err)
+			}
+			const sum = "SELECT count(*) || ' ' || sum(n) FROM t"
+			want := c.Query(sum)
+			wait(t, "all rows are there", func() bool { text, _ := a.Exec(ctx, sum); return text == want })
+		})
+	}
+}
+
 // pg_control read by us and by PostgreSQL's program, on every version that has it.
 func TestControlAgreesWithControldata(t *testing.T) {
 	for _, major := range testpg.Majors(t) {
