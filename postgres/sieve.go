@@ -92,7 +92,9 @@ func (s *Server) sift(source *pgconn.PgConn, segment uint64) (*sieve, error) {
 // address is how a program of libpq finds the sieve.
 func (v *sieve) address() pg.DSN {
 	return pg.DSN{
-		{"user", spec.Superuser}, {"host", filepath.Dir(v.listener.Addr().String())}, {"port", strconv.Itoa(sievePort)},
+		{"user", spec.Superuser},
+		{"host", filepath.Dir(v.listener.Addr().String())},
+		{"port", strconv.Itoa(sievePort)},
 		{"dbname", "postgres"},
 	}
 }
