@@ -15,11 +15,12 @@ up: build
 build:
 	go build $(VCS) -trimpath -ldflags '-s -w' -o howdah ./cmd/howdah
 
-# REQUIRE_PG turns a missing PostgreSQL from a skipped test into a failed one.
+# REQUIRE_PG turns a missing PostgreSQL from a skipped test into a failed one. Whole clusters come first: they take as
+# long as all others together.
 test:
 	@scripts/test-setup
 	go vet ./...
-	@HOWDAH_PG=$$(scripts/test-setup --trees) HOWDAH_PEERS=$$(scripts/test-setup --peers) REQUIRE_PG=1 go test -timeout 40m -p 2 $$(go list ./... | grep -v /test/sim$$)
+	@HOWDAH_PG=$$(scripts/test-setup --trees) HOWDAH_PEERS=$$(scripts/test-setup --peers) REQUIRE_PG=1 go test -timeout 40m -p 2 ./test/e2e $$(go list ./... | grep -v -e /test/sim$$ -e /test/e2e$$)
 	go test -timeout 40m -v -run '^TestSimulation$$' ./test/sim
 	go test -timeout 30m -skip '^TestSimulation$$' ./test/sim
 
