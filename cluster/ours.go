@@ -21,6 +21,7 @@ const (
 	KindRestart    = "restart"   // the same leader, started in place
 	KindRestore    = "restore"   // the same leader, with data of an earlier moment
 	KindPromotion  = "promotion" // of a standby cluster, which follows no other any more
+	KindDemotion   = "demotion"  // the other way round: from here on it follows another
 )
 
 // TermRetaken is the kind of a term that goes on: the leader hung its key on

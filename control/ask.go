@@ -1,7 +1,6 @@
 package control
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -11,7 +10,6 @@ import (
 
 	"howdah/cluster"
 	"howdah/dcs"
-	"howdah/ha"
 	"howdah/problem"
 )
 
@@ -39,14 +37,6 @@ func (c *Cluster) PutConfig(ctx context.Context, data map[string]any, mod int64)
 		return cluster.Config{}, &problem.Error{
 			Code: "config-invalid", What: "cannot change the configuration of cluster " + c.Name,
 			Why: strings.ReplaceAll(err.Error(), "\n", "; "), Do: "correct it; nothing was changed",
-		}
-	}
-	if config.StandbyCluster() {
-		if s, err := c.State(ctx); err != nil {
-			return cluster.Config{}, err
-		} else if s.Initialize.System != 0 && !s.Standby() {
-			p := ha.Undemoted(cmp.Or(s.LeaderName(), "its last leader"))
-			return cluster.Config{}, &p
 		}
 	}
 	var conds []dcs.Cond

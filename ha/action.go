@@ -103,6 +103,14 @@ type (
 		Config int64
 		Term   string
 	}
+	// Subject says that this leader's cluster follows another one from here on: over its own
+	// epoch and the very configuration (Mod) that asks for it. Nobody votes there any more.
+	Subject struct {
+		Lease  int64
+		Epoch  int64
+		Config int64
+		Term   string
+	}
 	// Found claims the right to create the cluster's database system.
 	Found struct {
 		Lease int64
@@ -179,6 +187,11 @@ type (
 	Follow struct{ Up pg.Upstream }
 	// Measure finds the end of the log of a server that does not run.
 	Measure struct{}
+	// Identify asks a server of another cluster who it is, and how far it has the log of a timeline.
+	Identify struct {
+		Up       pg.Upstream
+		Timeline pg.Timeline
+	}
 	// Keep copies the log from a position on aside, before it is discarded.
 	Keep struct {
 		From     pg.LSN
@@ -243,6 +256,7 @@ func (Release) Lane() Lane     { return Lock }
 func (Resign) Lane() Lane      { return Lock }
 func (Revert) Lane() Lane      { return Lock }
 func (Lift) Lane() Lane        { return Lock }
+func (Subject) Lane() Lane     { return Lock }
 func (Found) Lane() Lane       { return Lock }
 func (Open) Lane() Lane        { return Lock }
 func (Appeal) Lane() Lane      { return Peers }
@@ -262,6 +276,7 @@ func (Stop) Lane() Lane        { return Server }
 func (Kill) Lane() Lane        { return Server }
 func (Follow) Lane() Lane      { return Server }
 func (Measure) Lane() Lane     { return Server }
+func (Identify) Lane() Lane    { return Server }
 func (Keep) Lane() Lane        { return Server }
 func (MoveAside) Lane() Lane   { return Server }
 func (Install) Lane() Lane     { return Server }
@@ -291,6 +306,10 @@ func (a Retake) String() string  { return fmt.Sprintf("retake(epoch %d)", a.Epoc
 func (a Take) String() string    { return fmt.Sprintf("take(epoch %d, handover %d)", a.Epoch, a.Handover) }
 func (a Revert) String() string  { return fmt.Sprintf("revert(epoch %d)", a.Epoch) }
 func (a Lift) String() string    { return fmt.Sprintf("lift(epoch %d, config %d)", a.Epoch, a.Config) }
+
+func (a Subject) String() string {
+	return fmt.Sprintf("subject(epoch %d, config %d)", a.Epoch, a.Config)
+}
 func (a Release) String() string { return fmt.Sprintf("release(epoch %d)", a.Epoch) }
 func (a Appeal) String() string  { return fmt.Sprintf("appeal(epoch %d)", a.Epoch) }
 func (Resign) String() string    { return "resign" }
@@ -317,18 +336,19 @@ func (a Start) String() string {
 		return "start(standby of " + a.Up.Name + ")"
 	}
 }
-func (a Fence) String() string   { return fmt.Sprintf("fence(epoch %d)", a.Epoch) }
-func (Whole) String() string     { return "whole" }
-func (Promote) String() string   { return "promote" }
-func (Shut) String() string      { return "shut" }
-func (Admit) String() string     { return "admit" }
-func (Stop) String() string      { return "stop" }
-func (Kill) String() string      { return "kill" }
-func (a Follow) String() string  { return "follow(" + a.Up.Name + ")" }
-func (Measure) String() string   { return "measure" }
-func (a Keep) String() string    { return fmt.Sprintf("keep(timeline %d from %s)", a.Timeline, a.From) }
-func (MoveAside) String() string { return "move aside" }
-func (a Install) String() string { return "install(" + a.Made + ")" }
+func (a Fence) String() string    { return fmt.Sprintf("fence(epoch %d)", a.Epoch) }
+func (Whole) String() string      { return "whole" }
+func (Promote) String() string    { return "promote" }
+func (Shut) String() string       { return "shut" }
+func (Admit) String() string      { return "admit" }
+func (Stop) String() string       { return "stop" }
+func (Kill) String() string       { return "kill" }
+func (a Follow) String() string   { return "follow(" + a.Up.Name + ")" }
+func (Measure) String() string    { return "measure" }
+func (a Identify) String() string { return "identify(" + a.Up.Name + ")" }
+func (a Keep) String() string     { return fmt.Sprintf("keep(timeline %d from %s)", a.Timeline, a.From) }
+func (MoveAside) String() string  { return "move aside" }
+func (a Install) String() string  { return "install(" + a.Made + ")" }
 func (a Slots) String() string {
 	if a.Spare != "" {
 		return "slots(" + a.Names + "; spare " + a.Spare + ")"

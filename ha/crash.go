@@ -50,6 +50,9 @@ func (t *turn) leadDown() {
 		t.handOver()
 		return
 	}
+	if t.lowered() {
+		return
+	}
 	if old := t.outdated(); old || s.Standby || !s.Control.WasPrimary() {
 		if old {
 			t.note("timeline=%d<%d", s.Control.Timeline, t.State.History.Timeline())

@@ -110,7 +110,8 @@ type Ended struct {
 	LSN     pg.LSN // Measure: end of the log on disk
 	Path    string // Keep, MoveAside: where things are now
 	Fence   quorum.Fence
-	Slot    string // Advance: one that does not move
+	Slot    string       // Advance: one that does not move
+	Other   pg.Elsewhere // Identify
 }
 
 // An Answer is what the store said to a request. Unknown means that it may or

@@ -153,6 +153,10 @@ func TestLaws(t *testing.T) {
 				if !leading || !follows || v.State.Config.StandbyCluster() || a.Config != v.State.Config.Mod {
 					t.Fatalf("a standby cluster is promoted, and nobody asks for it: %s", d)
 				}
+			case Subject:
+				if !leading || follows || !v.State.Config.StandbyCluster() || a.Config != v.State.Config.Mod || v.Server.Process != pg.ProcessNone || d.Memory.Lower.Other.Common <= v.Server.Control.Checkpoint {
+					t.Fatalf("a cluster is to follow another one that has not all of it, or is not asked to: %s", d)
+				}
 			case Promote:
 				if !leading {
 					t.Fatalf("law 4: promoted without a right: %s", d)

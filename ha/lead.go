@@ -87,6 +87,8 @@ func termOf(a Action) cluster.Term {
 		text = a.Term
 	case Lift:
 		text = a.Term
+	case Subject:
+		text = a.Term
 	case Open:
 		text = a.Term
 	}
@@ -133,6 +135,7 @@ func (t *turn) leadPrimary() {
 	case t.undrain():
 	case t.admit():
 	case t.asked():
+	case t.lower():
 	case t.relieved():
 	case t.doubted():
 	case t.synchronize():

@@ -53,6 +53,7 @@ type Memory struct {
 	Jam       Jam
 	Logins    Logins
 	Crash     Crash
+	Lower     Lower
 	Switch    Switch
 	Rejoin    Rejoin
 	Request   Request
@@ -359,7 +360,7 @@ func (t *turn) answered(a Answer) {
 		case m.Right.Epoch == act.Epoch:
 			m.Right = Right{} // the key is not ours any more
 		}
-	case Acquire, Take, Retake, Revert, Lift, Open:
+	case Acquire, Take, Retake, Revert, Lift, Subject, Open:
 		if a.OK {
 			// The lease was last kept alive at Lease.Sent: taking a key does not extend it.
 			m.Right = Right{Epoch: a.Revision, Sent: m.Lease.Sent, TTL: m.Lease.TTL}
@@ -405,8 +406,11 @@ func (t *turn) ended(e Ended) {
 	m := &t.m
 	// "Nobody knows" is an answer: a measure is not tried again, and what failed
 	// before it (a start, which makes this node stand back) is not forgotten for it.
-	_, measure := e.Action.(Measure)
-	if e.Err != "" && !measure {
+	_, asks := e.Action.(Measure)
+	if _, other := e.Action.(Identify); other {
+		asks = true
+	}
+	if e.Err != "" && !asks {
 		f := &m.Failed
 		if f.What != e.Action.String() {
 			*f = Failed{What: e.Action.String()}
@@ -424,6 +428,8 @@ func (t *turn) ended(e Ended) {
 		}
 		m.Rejoin.Measured, m.Rejoin.End = true, e.LSN
 		m.Story.phase("measured", t.Wall)
+	case Identify:
+		m.met(e)
 	case Keep:
 		m.Rejoin.Kept = ok
 	case Recover:

@@ -2,6 +2,7 @@ package ha
 
 import (
 	"slices"
+	"time"
 
 	"howdah/cluster"
 	"howdah/pg"
@@ -23,8 +24,7 @@ import (
 // configuration (Lift); from there on it holds the key of an ordinary cluster, with a
 // timeline reserved, and goes the way of everybody who does.
 //
-// The other way round is refused: a cluster that writes has a log of its own, which
-// would have to be thrown away.
+// The other way round: lower.go.
 
 // standbyCluster says that the cluster follows another one: by the term that this node
 // began itself, which the store may not show yet, else as the store has it.
@@ -42,6 +42,8 @@ func (t *turn) follows(kind string) bool {
 		return t.begins().StandbyCluster()
 	case cluster.KindPromotion:
 		return false
+	case cluster.KindDemotion:
+		return true
 	}
 	return t.standbyCluster()
 }
@@ -183,16 +185,38 @@ func (t *turn) standbyDown(up pg.Upstream, known bool) {
 		}
 	case !s.Standby && s.Control.WasPrimary():
 		t.note("data=primary")
-		t.parted("its data are of a server that was promoted by hand, or that led a cluster of its own")
+		t.joins(up, known)
 	case known:
-		a := Start{Standby: true, Up: up}
-		switch failing := t.failing(a); {
-		case failing && t.m.Failed.Times >= startsInPlace:
-			t.release()
-		case !failing:
-			t.work(a)
+		t.startBehind(up)
+	}
+}
+
+// startBehind starts the server as a standby of the other cluster; whoever can, if it does not start.
+func (t *turn) startBehind(up pg.Upstream) {
+	a := Start{Standby: true, Up: up}
+	switch failing := t.failing(a); {
+	case failing && t.m.Failed.Times >= startsInPlace:
+		t.release()
+	case !failing:
+		t.work(a)
+	}
+}
+
+// joins has a server that was a primary follow the other cluster if that has all of its log, as after
+// the cluster was turned (lower.go).
+func (t *turn) joins(up pg.Upstream, known bool) {
+	l := &t.m.Lower
+	switch {
+	case known && t.Server.Control.State == pg.ControlShutDown && l.has(t.Server.Control):
+		t.startBehind(up)
+		return
+	case known && t.Server.Control.State == pg.ControlShutDown:
+		t.meet(up, time.Second)
+		if l.Asked == 0 || l.Err != "" {
+			return // nobody knows
 		}
 	}
+	t.parted("its data are of a server that was promoted by hand, or that led a cluster of its own, and " + up.Name + " has not all of its log")
 }
 
 // promotedByHand is the leader of a standby cluster whose server takes writes all the
@@ -307,19 +331,12 @@ func (t *turn) pass() bool {
 	return true
 }
 
-// undemoted tells a person that a cluster which writes is not made a standby one.
+// undemoted tells a person that this cluster goes on writing, though it is to follow another one.
 func (t *turn) undemoted() {
-	if !t.State.Config.StandbyCluster() {
-		return
-	}
-	t.problems = append(t.problems, Undemoted(t.Self.Name))
-}
-
-// Undemoted is why a cluster that leader leads is not made a standby one.
-func Undemoted(leader string) problem.Error {
-	return problem.Error{
-		Code: "standby-demotion", What: "standby_cluster does not make a standby cluster of one that writes",
-		Why: leader + " leads, and its log is not the other cluster's: what it has beyond that would have to be thrown away",
-		Do:  "take standby_cluster out again (`howdah edit-config --set standby_cluster=null`); set a new cluster up that follows the other one (pg_upstream in an inventory)",
+	if why := t.m.Lower.Why; why != "" && t.State.Config.StandbyCluster() {
+		t.problems = append(t.problems, problem.Error{
+			Code: "standby-demotion", What: t.Self.Name + " goes on leading, and does not follow the other cluster as standby_cluster says", Why: why,
+			Do: "have the other cluster follow this one first (`pg_upstream` in its inventory); or take standby_cluster out again (`howdah edit-config --set standby_cluster=null`)",
+		})
 	}
 }

@@ -79,6 +79,13 @@ func (c Control) WasPrimary() bool {
 // has to replay (pg_rewind.c compares the same).
 func (c Control) Last() Timeline { return max(c.Timeline, c.MinEndTL) }
 
+// Elsewhere is what a server of another cluster says of itself.
+type Elsewhere struct {
+	System   SystemID
+	Timeline Timeline // that its log is on
+	Common   LSN      // up to where it has, flushed, the log of the timeline that it was asked about
+}
+
 // A Replica is one row of pg_stat_replication.
 type Replica struct {
 	Name      string // application_name: the member's name

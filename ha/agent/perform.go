@@ -58,6 +58,8 @@ type Server interface {
 	// Synchronize sets synchronous_standby_names, with a note beside it.
 	Synchronize(ctx context.Context, names, note string) error
 	End(ctx context.Context) (pg.LSN, error)
+	// Identify asks a server of another cluster who it is, and how far it has the log of tl.
+	Identify(ctx context.Context, up pg.Upstream, tl pg.Timeline) (pg.Elsewhere, error)
 	Keep(ctx context.Context, from pg.LSN, tl pg.Timeline) (path string, err error)
 	MoveAside(ctx context.Context) (path string, err error)
 	// Install puts the data directory made in place of the one there is, which is
@@ -137,6 +139,8 @@ func Perform(ctx context.Context, s Server, action ha.Action, progress func(done
 		err = s.Synchronize(ctx, a.Names, a.Memory)
 	case ha.Measure:
 		e.LSN, err = s.End(ctx)
+	case ha.Identify:
+		e.Other, err = s.Identify(ctx, a.Up, a.Timeline)
 	case ha.Keep:
 		e.Path, err = s.Keep(ctx, a.From, a.Timeline)
 	case ha.MoveAside:
@@ -173,7 +177,7 @@ func Allowed(action ha.Action) time.Duration {
 		return 24 * time.Hour // as long as the data is large; Decide gives up a start
 	case ha.Checkpoint:
 		return time.Minute
-	case ha.Fence:
+	case ha.Fence, ha.Identify:
 		return 5 * time.Second
 	case ha.Promote, ha.Stop, ha.Adopt:
 		return 30 * time.Second

@@ -76,6 +76,12 @@ func Request(self string, action ha.Action) dcs.Request {
 			If:   []dcs.Cond{dcs.ModIs(cluster.KeyLeader, a.Epoch), dcs.ModIs(cluster.KeyConfig, a.Config)},
 			Ops:  lead(a.Lease, a.Term),
 		}
+	case ha.Subject:
+		return dcs.Request{
+			Kind: dcs.Commit,
+			If:   []dcs.Cond{dcs.ModIs(cluster.KeyLeader, a.Epoch), dcs.ModIs(cluster.KeyConfig, a.Config)},
+			Ops:  append(lead(a.Lease, a.Term), dcs.Delete(cluster.KeySync)),
+		}
 	case ha.Take:
 		r := dcs.Request{
 			Kind: dcs.Commit,

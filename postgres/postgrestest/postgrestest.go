@@ -48,6 +48,7 @@ func Test(t *testing.T, open func(t *testing.T) World) {
 		{"a clone that failed is begun again", partial},
 		{"frozen is not dead", frozen},
 		{"a standby follows whom it is told", follow},
+		{"a server says who it is", identified},
 		{"a standby's data is not started as a primary", refuse},
 		{"slots are those wanted", slots},
 		{"nothing is thrown away", kept},
@@ -483,4 +484,40 @@ func kept(t *testing.T, b *bench) {
 	b.rows("a", 13)
 	_, err = a.MoveAside(ctx)
 	b.refused("move aside under a running server", err)
+}
+
+// identified: one asks another, which may be primary or standby, how much of its log that has.
+func identified(t *testing.T, b *bench) {
+	ctx := t.Context()
+	a := b.primary("a")
+	c := b.standby("c", "a")
+	b.write("a", 10)
+	b.rows("c", 10)
+	var e pg.Elsewhere
+	ask := func(who string, tl pg.Timeline) {
+		b.Wait(who+" says who it is", func() (ok bool) {
+			var err error
+			e, err = a.Identify(ctx, b.Upstream("c"), tl)
+			return err == nil
+		})
+	}
+	ask("the standby", 1)
+	if want := (pg.Elsewhere{System: a.Look(ctx).Control.System, Timeline: 1, Common: c.Look(ctx).Flushed}); e != want {
+		t.Errorf("the standby says %+v; want %+v", e, want)
+	}
+	b.must("stop", a.Stop(ctx, postgres.Fast))
+	closed := a.Look(ctx).Control
+	b.Wait("the standby has all of a server that was shut down", func() bool { ask("the standby", 1); return e.Common > closed.Checkpoint })
+	b.must("promote", c.Promote(ctx, 0))
+	b.write("c", 5)
+	ask("the new primary", 1)
+	if e.Timeline != 2 || e.Common <= closed.Checkpoint || e.Common >= c.Look(ctx).Flushed {
+		t.Errorf("promoted, it says %+v", e)
+	}
+	if ask("the new primary", 7); e.Common != 0 {
+		t.Errorf("of a timeline that it does not have it says %+v", e)
+	}
+	b.must("kill", c.Kill(ctx))
+	_, err := a.Identify(ctx, b.Upstream("c"), 1)
+	b.refused("word of a server that is down", err)
 }

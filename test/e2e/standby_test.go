@@ -47,10 +47,26 @@ func TestAStandbyCluster(t *testing.T) {
 	is(w.howdah("switchover", "pg-far", "--to", "pg-far-2", "--yes"), "pg-far-2 leads on timeline 1")
 	is(sql("pg-near", "primary", "UPDATE t SET a = 3"), "UPDATE 1")
 	w.until("nothing comes to the new standby leader's replica", func() bool { return sql("pg-far", "replica", "SELECT a FROM t") == "3" })
-	w.refused("standby-demotion", "pg-near-1 leads", "edit-config", "pg-near", "--set", "standby_cluster.host=10.10.10.11", "--yes")
 
-	w.howdah("edit-config", "pg-far", "--set", "standby_cluster=null", "--yes")
-	w.until("the standby cluster is not promoted", func() bool { return sql("pg-far", "primary", "UPDATE t SET a = 4") == "UPDATE 1" })
-	is(sql("pg-near", "primary", "SELECT a FROM t"), "3")
+	// Nobody follows whom he can not reach, and nobody stops for it.
+	w.howdah("edit-config", "pg-near", "--set", "standby_cluster.host=10.10.10.19", "--yes")
+	w.until("nobody says that the other cluster is not there", func() bool { return strings.Contains(w.howdah("status", "pg-near"), "standby-demotion") })
+	is(sql("pg-near", "primary", "UPDATE t SET a = 4"), "UPDATE 1")
+
+	// The two change places, and back.
+	swap := func(down, address, up string) {
+		t.Helper()
+		w.howdah("edit-config", down, "--set", "standby_cluster.host="+address, "--yes")
+		w.until(down+" does not follow the other cluster", func() bool {
+			return strings.Contains(w.howdah("status", down), "follows      "+address+":5432: a standby cluster")
+		})
+		w.howdah("edit-config", up, "--set", "standby_cluster=null", "--yes")
+		w.until(up+" is not promoted", func() bool { return sql(up, "primary", "UPDATE t SET a = a + 1") == "UPDATE 1" })
+		is(sql(down, "replica", "UPDATE t SET a = 0"), "read-only transaction")
+	}
+	swap("pg-near", "10.10.10.12", "pg-far")
 	is(w.howdah("why", "pg-far", "--failover", "1"), "promotion, pg-far-2")
+	w.until("what is written comes to the one that wrote before", func() bool { return sql("pg-near", "replica", "SELECT a FROM t") == "5" })
+	swap("pg-far", "10.10.10.10", "pg-near")
+	w.until("and back", func() bool { return sql("pg-far", "replica", "SELECT a FROM t") == "6" })
 }

@@ -199,6 +199,11 @@ func (m *modelled) End(context.Context) (pg.LSN, error) {
 	return lsn, err
 }
 
+func (m *modelled) Identify(_ context.Context, up pg.Upstream, tl pg.Timeline) (pg.Elsewhere, error) {
+	err := m.do(ha.Identify{Up: up, Timeline: tl})
+	return m.s.met, err
+}
+
 func (m *modelled) Synchronize(_ context.Context, names, note string) error {
 	return m.do(ha.Synchronize{Names: names, Memory: note})
 }

@@ -148,12 +148,14 @@ func (c course) live(o Options, hit fatal) *World {
 
 // unkilled are the actions at which no agent is killed, and why.
 var unkilled = map[string]string{
-	"Install": "clusters are brought back to a moment in lives of their own (TestRestores)",
-	"Revert":  "the same",
-	"Lift":    "standby clusters live lives of their own (TestStandbyClusters)",
-	"Logical": "no model has permanent slots",
-	"Advance": "the same",
-	"Adopt":   "the same",
+	"Install":  "clusters are brought back to a moment in lives of their own (TestRestores)",
+	"Revert":   "the same",
+	"Lift":     "standby clusters live lives of their own (TestStandbyClusters)",
+	"Subject":  "clusters change places in lives of their own (TestSwaps)",
+	"Identify": "the same",
+	"Logical":  "no model has permanent slots",
+	"Advance":  "the same",
+	"Adopt":    "the same",
 }
 
 // moments are the fail points of an action, by its lane.

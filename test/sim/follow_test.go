@@ -32,3 +32,23 @@ func TestStandbyClusters(t *testing.T) {
 		t.Errorf("%d promotions of the whole, %d promotions", all.said.count["Lift"], all.total.Promotions)
 	}
 }
+
+// Two clusters change places, with and without trouble: whatever the one acknowledged is in the other before
+// that may be promoted, and nobody writes in the first one any more.
+func TestSwaps(t *testing.T) {
+	count := *followRuns
+	if os.Getenv("NIGHTLY") != "" {
+		count *= 20
+	}
+	v := readVocabulary(t)
+	all := v.all(4*count, func(i int) Options {
+		return Options{Seed: *first + uint64(i), Dense: i%2 == 1, Quorum: i%4 > 1, Swap: true}
+	})
+	for _, b := range all.broken {
+		t.Errorf("seed %d: %v\n  replay: go test ./test/sim -run TestReplay -seed %d -dense=%v -quorum=%v -swap -v", b.seed, b.what, b.seed, b.dense, (b.seed-*first)%4 > 1)
+	}
+	t.Logf("%d lives: %.0f cluster-hours, %d swaps, %+v", 4*count, all.total.Simulated.Hours(), all.total.Swaps, all.total)
+	if all.total.Swaps < 2*count || all.said.count["Subject"] == 0 || all.said.count["Lift"] == 0 {
+		t.Errorf("%d swaps, %d demotions of the whole, %d promotions", all.total.Swaps, all.said.count["Subject"], all.said.count["Lift"])
+	}
+}

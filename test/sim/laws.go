@@ -145,6 +145,7 @@ func (w *World) changed(before, after *picture) {
 		w.laws.system = sys
 	}
 	w.restoring(before, after)
+	w.turned(before, after)
 	if w.straying {
 		return // nobody holds it, and nobody gave it up
 	}

@@ -41,6 +41,10 @@ func (w *World) Live() {
 		}
 		w.client.stop()
 		w.awaitWhole("healed", w.patience())
+		if w.shadowed && round == 3 && w.Failed == nil {
+			w.swap()
+			w.awaitWhole("swapped", w.patience())
+		}
 		if w.follows && round == 8 && w.Failed == nil {
 			w.lift()
 			w.awaitWhole("promoted", w.patience())

@@ -442,7 +442,7 @@ func (n *node) Work(a ha.Action) {
 		}
 		done = true
 		n.giveUp = nil
-		e := ha.Ended{Action: a, At: n.boot(), LSN: lsn, Path: path, Err: err, Fence: fence}
+		e := ha.Ended{Action: a, At: n.boot(), LSN: lsn, Path: path, Err: err, Fence: fence, Other: n.server.met}
 		w.say("%s: ended %s %s", n.name, a, err)
 		w.wrote(n, typeOf(a)+"/ended")
 		w.after(w.draw(500*time.Microsecond, 3*time.Millisecond), func() {

@@ -275,7 +275,7 @@ func (s *server) stop(end func(string)) {
 		until := w.now + 5*time.Second // wal_sender_timeout
 		var wait func()
 		wait = func() {
-			for _, n := range w.nodes {
+			for _, n := range w.everyone() {
 				if o := n.server; o.stream == s && o.end < s.end && w.now < until {
 					s.later(5*time.Millisecond, wait)
 					return

@@ -12,7 +12,7 @@ import (
 // cutOff ends the walsenders' streams: those who stream from here notice, unless
 // their network is gone.
 func (s *server) cutOff() {
-	for _, n := range s.w.nodes {
+	for _, n := range s.w.everyone() {
 		o := n.server
 		if o.stream != s {
 			continue
@@ -32,7 +32,7 @@ func (s *server) cutOff() {
 
 // kick lets those who stream from here fetch what is new.
 func (s *server) kick() {
-	for _, n := range s.w.nodes {
+	for _, n := range s.w.everyone() {
 		if n.server.stream == s {
 			n.server.pump()
 		}
@@ -173,7 +173,7 @@ func (s *server) hangUp(again time.Duration) {
 
 // lostAll notes the streams that a cut stops.
 func (s *server) lostAll() {
-	for _, n := range s.w.nodes {
+	for _, n := range s.w.everyone() {
 		if o := n.server; o.stream != nil && (o == s || o.stream == s) {
 			o.lost()
 		}

@@ -57,6 +57,7 @@ type server struct {
 	refused   int64     // the epoch up to which no log is taken, on disk
 	copied    bool      // the data are a copy that has not caught up
 	fenced    func(quorum.Fence)
+	met       pg.Elsewhere // what a server of another cluster said last
 
 	up      pg.Upstream
 	link    int // changes with every connection
@@ -105,7 +106,7 @@ func (s *server) look() pg.Status {
 	st.Flushed, st.Timeline = s.end, s.branch.tl
 	st.Unflushed = s.hung() && !s.recovering && s.w.client.on
 	st.Slots, st.Spare, st.SyncNames = s.slots, s.spare, s.names.String()
-	for _, n := range s.w.nodes {
+	for _, n := range s.w.everyone() {
 		if o := n.server; o.stream == s {
 			r := pg.Replica{Name: n.name, State: "streaming", Flushed: o.acked, Replayed: o.acked, SyncState: "async"}
 			for _, x := range s.senders {
@@ -122,8 +123,9 @@ func (s *server) look() pg.Status {
 		}
 		st.Replayed, st.Streaming, st.Upstream, st.Slot = s.end, s.stream != nil, s.up.Addr(), s.up.Slot
 	} else {
-		st.History, st.Logins = s.branch.history(), s.logins()
+		st.Logins = s.logins()
 	}
+	st.History = s.branch.history()
 	return st
 }
 

@@ -49,8 +49,9 @@ type World struct {
 	gateways *gateways
 	scrawl   scrawl // what somebody wrote over a key
 
-	far     *node // the primary of another cluster, which this one follows; nil: it follows none
-	follows bool  // until it is promoted
+	far      *node // the primary of another cluster, which this one follows; nil: it follows none
+	shadowed bool  // another cluster follows this one
+	follows  bool  // until it is promoted
 
 	wiping   bool // the store is losing everything at this moment
 	mended   bool // nothing is broken since, and nothing is to be until the next chaos
@@ -76,6 +77,7 @@ type Stats struct {
 	Seen                   int // rows that a start brought up unacknowledged, and a client found
 	Cancelled              int // rows whose wait for standbys was cancelled
 	Rewinds, Clones, Aside int
+	Swaps                  int // clusters that began to follow another
 	Restored               int // of the copies, those that began with a backup
 	Needless               int // rewinds or copies of a server that had not diverged
 	Collisions             int // two branches of one timeline number (known, W20)
@@ -127,6 +129,7 @@ type Options struct {
 	Quorum  bool                        // commits wait for standbys
 	On      bool                        // … and that by priority, until somebody says otherwise
 	Follow  bool                        // it begins as a standby cluster
+	Swap    bool                        // it changes places with one that follows it
 	Heard   func(*ha.Decision)          // told every decision that does something, or says what the last did not
 	Met     func(fault string, s state) // told every fault, and how the cluster is then
 }
@@ -180,6 +183,9 @@ func New(o Options) *World {
 	}
 	if o.Follow {
 		w.follow()
+	}
+	if o.Swap {
+		w.shadow()
 	}
 	if o.Hang {
 		w.disks()

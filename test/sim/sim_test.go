@@ -19,6 +19,7 @@ var (
 	wiped    = flag.Bool("wipe", false, "a life with stores that lose everything in TestReplay")
 	watched  = flag.Bool("watch", false, "a life with watchdogs in TestReplay")
 	followed = flag.Bool("follow", false, "a life as a standby cluster in TestReplay")
+	swapped  = flag.Bool("swap", false, "a life in which the cluster changes places with another in TestReplay")
 	byOrder  = flag.Bool("on", false, "a life in synchronous mode by priority in TestReplay")
 	hung     = flag.Bool("hang", false, "a life with disks that hang in TestReplay")
 	dense    = flag.Bool("dense", false, "a restless life in TestReplay")
@@ -38,7 +39,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestReplay(t *testing.T) {
-	w := New(Options{Seed: *seed, Dense: *dense, Quorum: *promised, Restore: *restored, Wipe: *wiped, Stray: *strayed, Away: *away, Watch: *watched, Follow: *followed, On: *byOrder, Hang: *hung, Verbose: true})
+	w := New(Options{Seed: *seed, Dense: *dense, Quorum: *promised, Restore: *restored, Wipe: *wiped, Stray: *strayed, Away: *away, Watch: *watched, Follow: *followed, Swap: *swapped, On: *byOrder, Hang: *hung, Verbose: true})
 	w.Live()
 	for _, l := range w.Log {
 		t.Log(l)

@@ -60,6 +60,12 @@ var notFollowing = []string{
 	"promotion=asked", "promotion=paused", "Lift",
 }
 
+// notSwapped are those of ha/lower.go (TestSwaps). All stand in ha/lower_test.go.
+var notSwapped = []string{
+	"demotion=asked", "demotion=refused", "demotion=stop", "demotion=withdrawn", "demotion=%s", "demotion=awaited", "demotion=late",
+	"Identify", "Subject",
+}
+
 // notWiped are those of ha/rebuild.go: only a store that loses everything leads to
 // them (TestWipes). All stand in ha/rebuild_test.go.
 var notWiped = []string{
@@ -209,7 +215,7 @@ func (s *said) format(note string) string {
 // about synchronous mode or of the others, and of every excuse for one that is gone.
 func (v vocabulary) demand(synchronous bool, complain func(string, ...any), heard *said) {
 	count := heard.count
-	lives := slices.Concat(notRestored, notFollowing, notWiped, notStrayed, notKept, notWatched, notHung) // of their own
+	lives := slices.Concat(notRestored, notFollowing, notSwapped, notWiped, notStrayed, notKept, notWatched, notHung) // of their own
 	for _, note := range slices.Sorted(maps.Keys(v.notes)) {
 		if _, excused := unreached[note]; count[note] == 0 && !excused && !slices.Contains(lives, note) && v.synchronous[note] == synchronous {
 			complain("no decision said %q", note)

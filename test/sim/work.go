@@ -217,6 +217,17 @@ func (s *server) work(a ha.Action, progress func(done, total int64), done func(l
 			ended = true
 			done(max(s.end, s.control.MinEnd), "", "")
 		})
+	case ha.Identify:
+		s.met = pg.Elsewhere{}
+		in(w.draw(time.Millisecond, 20*time.Millisecond), func() {
+			u := s.source(a.Up)
+			if u == nil || w.chance(w.rates.fail) {
+				end("no connection")
+				return
+			}
+			s.met = u.elsewhere(a.Timeline)
+			end("")
+		})
 	case ha.Keep:
 		in(w.draw(10*time.Millisecond, 500*time.Millisecond), func() {
 			if s.data != pg.DataPresent || s.proc != pg.ProcessNone || w.chance(w.rates.fail) {
