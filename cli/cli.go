@@ -67,6 +67,8 @@ type Roles struct {
 	PgExporter func(ctx context.Context, o Exporter) error
 	// Replica fills an empty data directory from a repository, and tells out how far it is.
 	Replica func(ctx context.Context, r Replica, out io.Writer) error
+	// Found fills it with what a new cluster begins with, and tells the same.
+	Found func(ctx context.Context, dir string, dry bool, out io.Writer) error
 }
 
 // changesExit is the exit code of a plan that is not empty.
@@ -216,7 +218,7 @@ On one machine, "howdah up" starts a complete cluster of three nodes to try.`,
 		"play":   {a.up(), a.down(), a.init(), a.spec(), a.fault(), a.demoFaults()},
 		"look":   {a.list(), a.status(), a.why(), a.top(), a.alerts(), a.metrics(), a.dashboards(), a.logs(), a.history(), a.showConfig(), a.psql(), a.plan(), a.applied(), a.backups(), a.restore(), a.drill(), a.doctor()},
 		"change": {a.apply(), a.switchover(), a.failover(), a.restart(), a.reload(), a.reinit(), a.pause(), a.resume(), a.degrade(), a.undegrade(), a.editConfig(), a.install(), a.keys(), a.certs(), a.provision(), a.backup(), a.pgbackrest()},
-		"daemon": {a.node(), a.agent(), a.gateway(), a.etcd(), a.jobs(), a.observe(), a.vip(), a.dns(), a.pgExporter(), a.replica(), a.playground()},
+		"daemon": {a.node(), a.agent(), a.gateway(), a.etcd(), a.jobs(), a.observe(), a.vip(), a.dns(), a.pgExporter(), a.replica(), a.founding(), a.playground()},
 	} {
 		for _, v := range verbs {
 			v.GroupID = group

@@ -95,6 +95,23 @@ func (a *app) replica() *cobra.Command {
 	return cmd
 }
 
+// founding is for agents alone.
+func (a *app) founding() *cobra.Command {
+	dir, dry := "", false
+	cmd := &cobra.Command{
+		Use: "found", Hidden: true, Short: "Fill the empty data directory of a node with the backup that its new cluster begins with, for its agent", Args: nothing(", but --node DIR"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if dir == "" {
+				return usage("found needs --node DIR")
+			}
+			return a.Roles.Found(cmd.Context(), dir, dry, a.Err)
+		},
+	}
+	cmd.Flags().StringVar(&dir, "node", "", "directory of the node")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only say which backup would be taken")
+	return cmd
+}
+
 // playground holds what the playground starts for itself.
 func (a *app) playground() *cobra.Command {
 	cmd := &cobra.Command{

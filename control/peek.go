@@ -54,6 +54,8 @@ type Peek struct {
 	flush keep.Flushed
 	own   bool   // what there is without anybody's help, from the node's own repository first; and some room is left
 	dir   string // in which it is made
+
+	somebodys bool // the repository is of another cluster, by a configuration of its own
 }
 
 // A source is a repository that may have what is wanted.
@@ -122,8 +124,6 @@ func (c *Cluster) planned(ctx context.Context, p *Peek, set string) (*Peek, erro
 	if p.flush.LSN == "" {
 		b.Leader = "" // whoever's archive goes furthest then
 	}
-	r := restore.Restore{Set: set, Type: at.restoreType(), Target: at.Value}
-	var refusals []error
 	sources, err := c.sources(n, b)
 	if err != nil {
 		return nil, err
@@ -131,23 +131,7 @@ func (c *Cluster) planned(ctx context.Context, p *Peek, set string) (*Peek, erro
 	if p.own {
 		slices.SortStableFunc(sources, func(x, y source) int { return cmp.Compare(not(x.member == n.Member), not(y.member == n.Member)) })
 	}
-	for _, from := range sources {
-		p.found = nil
-		if p.plan, err = r.Plan(ctx, from.stanza); err == nil && (at.Kind == restore.Name || at.Kind == restore.XID) {
-			err = p.seek(ctx, r, from.stanza)
-		}
-		if err == nil {
-			err = p.reaches(at, unreachable)
-		}
-		if err == nil {
-			p.from = from
-			break
-		}
-		if problem.Code(err) == "" {
-			err = fmt.Errorf("%s: %w", from.member, err)
-		}
-		refusals = append(refusals, err)
-	}
+	refusals := p.among(ctx, sources, set, unreachable)
 	if p.from.stanza == nil {
 		proven := len(refusals) > 0 // that what was read does not lead there
 		for _, err := range refusals {
@@ -173,14 +157,45 @@ func (c *Cluster) planned(ctx context.Context, p *Peek, set string) (*Peek, erro
 		}
 		return nil, unreachable(why, "see `howdah backups "+c.Name+"`")
 	}
-	last := p.plan.Backup
-	p.Member, p.Backup, p.Type, p.Stop, p.Size = p.from.member, last.Label, last.Type, time.Unix(last.Stop, 0).UTC(), last.Size
-	p.First, p.Last, p.WAL = p.plan.First, p.plan.Last, p.plan.Segments
+	p.tell()
 	if p.plan.End != 0 {
 		p.Notes = append(p.Notes, fmt.Sprintf("the archive ends before segment %s; of that %s has what was streamed, up to %s", p.Last, p.Member, p.plan.End))
 	}
 	p.around(ctx)
 	return p, p.room(what)
+}
+
+// among finds the first of sources from which the moment is reached; the errors say
+// why the others will not do.
+func (p *Peek) among(ctx context.Context, sources []source, set string, unreachable func(why, do string) error) (refusals []error) {
+	at := p.To
+	r := restore.Restore{Set: set, Type: at.restoreType(), Target: at.Value}
+	for _, from := range sources {
+		p.found = nil
+		var err error
+		if p.plan, err = r.Plan(ctx, from.stanza); err == nil && (at.Kind == restore.Name || at.Kind == restore.XID) {
+			err = p.seek(ctx, r, from.stanza)
+		}
+		if err == nil {
+			err = p.reaches(at, unreachable)
+		}
+		if err == nil {
+			p.from = from
+			break
+		}
+		if problem.Code(err) == "" {
+			err = fmt.Errorf("%s: %w", from.member, err)
+		}
+		refusals = append(refusals, err)
+	}
+	return refusals
+}
+
+// tell says what the plan takes.
+func (p *Peek) tell() {
+	last := p.plan.Backup
+	p.Member, p.Backup, p.Type, p.Stop, p.Size = p.from.member, last.Label, last.Type, time.Unix(last.Stop, 0).UTC(), last.Size
+	p.First, p.Last, p.WAL = p.plan.First, p.plan.Last, p.plan.Segments
 }
 
 // sources are the repositories, the nearest first: those on the members' own disks
@@ -425,6 +440,9 @@ func (p *Peek) restore(data, config string) restore.Restore {
 		`--log-level-console=off --log-level-stderr=off archive-get %%f "%%p"`,
 		shellWord(backup.SpoolOf(data+spooled, p.Cluster).In()), shellWord(n.Paths.Binary), shellWord(config), shellWord(p.Cluster), shellWord(data),
 		shellWord(data+spooled), ahead, r.Workers)
+	if p.somebodys { // what the file says of logs and locks is for whoever wrote it
+		r.Command = strings.Replace(r.Command, " archive-get ", " --log-level-file=off --lock-path="+shellWord(data+spooled+"/lock")+" archive-get ", 1)
+	}
 	if p.To.Kind == Latest && p.flush.LSN != "" {
 		r.Type, r.Target = restore.LSN, p.flush.LSN
 	}

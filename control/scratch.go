@@ -2,6 +2,8 @@ package control
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -97,8 +99,12 @@ func (s *scratch) await(ctx context.Context, sql string, so func(row []string) b
 		case <-s.ended:
 			return died()
 		case <-tick.C:
-			if row, err := s.ask(ctx, sql); err == nil && len(row) > 0 && so(row) {
+			row, err := s.ask(ctx, sql)
+			if err == nil && len(row) > 0 && so(row) {
 				return nil
+			}
+			if e, ok := errors.AsType[*pgconn.PgError](err); ok && (e.Code == "28000" || e.Code == "3D000") {
+				return fmt.Errorf("%s; data that were not made by Howdah need a role and a database %s", e.Message, spec.Superuser) // role, or database, is not there
 			}
 		}
 	}

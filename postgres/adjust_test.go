@@ -103,7 +103,7 @@ func TestANearlyFullDisk(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = unix.Unmount(a.Node.Postgres.Data, unix.MNT_DETACH) })
 	own(t, a.Node.Postgres.Data, a)
-	for _, do := range []func() error{func() error { return a.Init(ctx) }, func() error { return a.Server.Start(ctx, nil) }} {
+	for _, do := range []func() error{func() error { return a.Init(ctx, nil) }, func() error { return a.Server.Start(ctx, nil) }} {
 		if err := do(); err != nil {
 			t.Fatal(err)
 		}

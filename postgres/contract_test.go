@@ -28,9 +28,9 @@ type machine struct {
 // version is enough to know that it works.
 type quick struct{ *testpg.Server }
 
-func (q quick) Init(ctx context.Context) error {
+func (q quick) Init(ctx context.Context, _ func(done, total int64)) error {
 	if q.Look(ctx).Data != pg.DataMissing {
-		return q.Server.Init(ctx)
+		return q.Server.Init(ctx, nil)
 	}
 	q.Template()
 	return nil

@@ -17,10 +17,16 @@ import (
 
 // Init makes a new database system with its roles and databases and leaves it
 // stopped, to be started as a primary. It works in an absent or empty data
-// directory, or over an initdb or base backup of ours that did not finish.
-func (s *Server) Init(ctx context.Context) error {
+// directory, or over an initdb or base backup of ours that did not finish. progress
+// hears of a restore, where the inventory has the cluster begin with a backup.
+func (s *Server) Init(ctx context.Context, progress func(done, total int64)) error {
+	if s.node.Postgres.Origin.Config != "" {
+		return s.originate(ctx, progress)
+	}
+	ctx, cancel := context.WithTimeout(ctx, initdbWithin)
+	defer cancel()
 	began := time.Now()
-	sql, err := s.bootstrap() // before anything is touched: a secret may be missing
+	sql, err := s.bootstrap(false) // before anything is touched: a secret may be missing
 	if err != nil {
 		return fmt.Errorf("initdb: %w", err)
 	}
@@ -51,6 +57,9 @@ func (s *Server) Init(ctx context.Context) error {
 	s.log.Info("database system made", logkey.Path, s.data, logkey.Took, time.Since(began))
 	return nil
 }
+
+// initdbWithin is how long an initdb may take.
+const initdbWithin = 5 * time.Minute
 
 // clear prepares the data directory for an operation that fills it, and marks
 // it. It empties only what an initdb or base backup of ours left half done.
@@ -95,7 +104,8 @@ func (s *Server) clear(operation string) error {
 
 // bootstrap is the SQL that makes the cluster's own roles, a statement a line.
 // What else it holds is spec/apply's. The server hashes the passwords itself, as SCRAM.
-func (s *Server) bootstrap() ([]string, error) {
+// Of data that were somebody's the roles may be there already.
+func (s *Server) bootstrap(somebodys bool) ([]string, error) {
 	secrets, err := s.secrets()
 	if err != nil {
 		return nil, err
@@ -118,6 +128,13 @@ func (s *Server) bootstrap() ([]string, error) {
 	replicate, err := password(spec.SecretReplicate)
 	if err != nil {
 		return nil, err
+	}
+	if somebodys {
+		return []string{
+			"ALTER ROLE " + pg.QuoteIdent(spec.Superuser) + " SUPERUSER LOGIN PASSWORD " + super,
+			"DO $$BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = " + pg.QuoteLiteral(spec.Replicator) + ") THEN CREATE ROLE " + pg.QuoteIdent(spec.Replicator) + "; END IF; END$$",
+			"ALTER ROLE " + pg.QuoteIdent(spec.Replicator) + " LOGIN REPLICATION PASSWORD " + replicate,
+		}, nil
 	}
 	return []string{
 		"ALTER ROLE " + pg.QuoteIdent(spec.Superuser) + " PASSWORD " + super,

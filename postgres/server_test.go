@@ -638,7 +638,7 @@ func TestBadDays(t *testing.T) {
 		if st := a.Look(ctx); st.Data != pg.DataUnreadable {
 			t.Errorf("data is %s", st.Data)
 		}
-		told(t, a.Init(ctx), "datadir-foreign", "thesis.txt")
+		told(t, a.Init(ctx, nil), "datadir-foreign", "thesis.txt")
 		told(t, a.Clone(ctx, a.Upstream(), nil), "datadir-foreign", "thesis.txt")
 		if _, err := os.Stat(precious); err != nil {
 			t.Error(err)
@@ -668,11 +668,11 @@ func TestBadDays(t *testing.T) {
 			t.Fatal(err)
 		}
 		a := testpg.Start(t, testpg.With(func(n *spec.Node) { n.Postgres.Data = filepath.Join(closed, "x", "data") }))
-		told(t, a.Init(ctx), "datadir-path", "cannot enter /")
+		told(t, a.Init(ctx, nil), "datadir-path", "cannot enter /")
 	})
 	t.Run("socket path", func(t *testing.T) {
 		a := testpg.Start(t, testpg.With(func(n *spec.Node) { n.Paths.Sockets = "/tmp/" + strings.Repeat("long", 30) }))
-		told(t, a.Init(ctx), "socket-path-long", "at most 107 bytes")
+		told(t, a.Init(ctx, nil), "socket-path-long", "at most 107 bytes")
 	})
 	t.Run("another version's data", func(t *testing.T) {
 		a := testpg.Start(t)
@@ -692,7 +692,7 @@ func TestBadDays(t *testing.T) {
 		if err := os.WriteFile(a.Node.Paths.Secrets, []byte(`{"postgres": "x"}`), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		told(t, a.Init(ctx), "secret-missing", "replicator")
+		told(t, a.Init(ctx, nil), "secret-missing", "replicator")
 	})
 	t.Run("a disk that fills up", func(t *testing.T) {
 		root(t)
@@ -708,7 +708,7 @@ func TestBadDays(t *testing.T) {
 		if st := b.Look(ctx); st.Data != pg.DataPartial {
 			t.Errorf("data is %s", st.Data)
 		}
-		told(t, b.Init(ctx), "disk-full", "the file system "+b.Node.Postgres.Data)
+		told(t, b.Init(ctx, nil), "disk-full", "the file system "+b.Node.Postgres.Data)
 	})
 }
 

@@ -23,6 +23,7 @@ type Backup struct {
 	Members []Holder `json:"members"`           // every member with a repository, by pg_seq
 	Rate    int64    `json:"rate,omitempty"`    // bytes of the cluster that a backup reads in a second at most; 0: as many as come
 	Standby bool     `json:"standby,omitempty"` // backups copy from the disk of a standby, where one will do
+	Lag     int64    `json:"lag,omitempty"`     // bytes of log that a standby may be behind before a backup waits for it; 0: LagDefault, NoLimit: it waits for none
 	// Replicas are the ways in which a new member gets its data, the first first, as
 	// Patroni's create_replica_methods names them; none: basebackup.
 	Replicas []string `json:"replicas,omitempty"`
@@ -341,11 +342,22 @@ type Backups struct {
 	Drill   string   `json:"drill,omitempty"`
 	Rate    int64    `json:"rate,omitempty"`    // bytes of the cluster that a backup reads in a second at most; 0: as many as come
 	Standby bool     `json:"standby,omitempty"` // they copy from the disk of a standby, where one will do
+	Lag     int64    `json:"lag,omitempty"`     // bytes of log that a standby may be behind before one waits for it; 0: LagDefault, NoLimit: it waits for none
 	// Replicas are the ways in which a new member gets its data; none: basebackup.
 	Replicas []string `json:"replicas,omitempty"`
 	Path     string   `json:"path,omitempty"` // in the bucket
 	Repository
 	More []Further `json:"more,omitempty"` // other repositories
+}
+
+// An Origin is what a cluster that is not there yet is made of: backups and WAL of
+// another one, in repositories that a file of pgBackRest's leads to. They are read,
+// and nothing else.
+type Origin struct {
+	Config string `json:"config"` // the file, on the machine of the member that begins
+	Stanza string `json:"stanza"`
+	To     string `json:"to,omitempty"`  // the moment; "": the end of the log
+	Set    string `json:"set,omitempty"` // label of the backup; "": the newest from which the moment can be reached
 }
 
 // Repositories are all of them.
@@ -355,6 +367,17 @@ func (b Backups) Repositories() []Repository {
 		all = append(all, m.Repository)
 	}
 	return all
+}
+
+// LagDefault is how far a standby may be behind before a backup waits for it.
+const LagDefault = 256 << 20
+
+// MostLag is how far a standby may be behind; 0: backups wait for none.
+func (b Backup) MostLag() int64 {
+	if b.Lag == NoLimit {
+		return 0
+	}
+	return cmp.Or(b.Lag, LagDefault)
 }
 
 // Ways in which a new member gets its data, by Patroni's names.

@@ -101,10 +101,11 @@ type Postgres struct {
 	Port       int               `json:"port"`
 	Data       string            `json:"data"`
 	Parameters map[string]string `json:"parameters"`
-	Listen     string            `json:"listen,omitempty"` // listen_addresses; "": the node's own
-	HBA        []AccessRule      `json:"hba"`              // none: everybody, by TLS and password
-	Delay      string            `json:"delay"`            // how far it replays behind, "1h"; "": not on purpose
-	Kin        []string          `json:"kin,omitempty"`    // addresses of the cluster that this one follows, whose certificates are of our authority
+	Listen     string            `json:"listen,omitempty"`      // listen_addresses; "": the node's own
+	HBA        []AccessRule      `json:"hba"`                   // none: everybody, by TLS and password
+	Delay      string            `json:"delay"`                 // how far it replays behind, "1h"; "": not on purpose
+	Origin     Origin            `json:"restore_from,omitzero"` // what a cluster that is not there yet begins with; zero: an empty database
+	Kin        []string          `json:"kin,omitempty"`         // addresses of the cluster that this one follows, whose certificates are of our authority
 }
 
 // Etcd is the store. Member is empty on a node that carries none of it.

@@ -69,7 +69,8 @@ type Cluster struct {
 	Suffix    string                 `json:"suffix"` // of its name in DNS
 	Target    string                 `json:"target"` // what its name in DNS is: auto, primary, vip, none or an address
 	Backup    Backups                `json:"backup"`
-	Upstream  Upstream               `json:"upstream,omitzero"` // the cluster that it begins by following; zero: none
+	Upstream  Upstream               `json:"upstream,omitzero"`     // the cluster that it begins by following; zero: none
+	Origin    Origin                 `json:"restore_from,omitzero"` // the backup that it begins with; zero: it begins empty
 	Objects   Objects                `json:"objects"`
 	Secrets   map[string]secret.Text `json:"-"` // by name; env:NAME, file:PATH and command:PROGRAM are not looked up yet
 	Settings  []Setting              `json:"settings"`

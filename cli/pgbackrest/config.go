@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"howdah/backup"
 	"howdah/backup/repo"
 )
 
@@ -131,6 +132,20 @@ func parse(args []string, environ []string) (command, error) {
 		return c, err
 	}
 	return c, nil
+}
+
+// Open opens the repositories of a stanza that a configuration file leads to, to read
+// what is in them.
+func Open(file, stanza string, environ []string) ([]*backup.Stanza, error) {
+	c, err := parse([]string{"--config=" + file, "--stanza=" + stanza, "archive-get"}, environ)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := c.repos()
+	if err != nil {
+		return nil, err
+	}
+	return c.stanzas(keys, stanza)
 }
 
 func (c *command) take(arg string) {

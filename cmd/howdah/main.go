@@ -47,7 +47,7 @@ func run() int {
 		Called:   os.Args[0],
 		Roles: cli.Roles{
 			Node: superviseNode, Machine: runMachine, Agent: settled(runAgent), Gateway: settled(runGateway), Etcd: settled(serveEtcd),
-			Keep: settled(keepPlayground), Jobs: settled(runJobs), Observe: settled(runObserve), VIP: settled(runVIP), DNS: settled(runDNS), PgExporter: runPgExporter, Replica: makeReplica,
+			Keep: settled(keepPlayground), Jobs: settled(runJobs), Observe: settled(runObserve), VIP: settled(runVIP), DNS: settled(runDNS), PgExporter: runPgExporter, Replica: makeReplica, Found: makeFirst,
 		},
 		Exec: syscall.Exec,
 	})

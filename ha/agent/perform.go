@@ -20,7 +20,9 @@ import (
 // the contract in postgres/postgrestest.
 type Server interface {
 	Look(ctx context.Context) pg.Status
-	Init(ctx context.Context) error
+	// Init makes the cluster's database system: an empty one, or out of the repository that
+	// the inventory names.
+	Init(ctx context.Context, progress func(done, total int64)) error
 	Clone(ctx context.Context, from pg.Upstream, progress func(done, total int64)) error
 	// Restore brings a backup of the system back from a repository, to go on from as a
 	// standby, and says which.
@@ -75,7 +77,7 @@ func Perform(ctx context.Context, s Server, action ha.Action, progress func(done
 	var err error
 	switch a := action.(type) {
 	case ha.Initdb:
-		err = s.Init(ctx)
+		err = s.Init(ctx, progress)
 	case ha.Clone:
 		if a.Repository {
 			e.Path, err = s.Restore(ctx, a.System, progress)
@@ -171,9 +173,7 @@ func names(list string) []string {
 // Allowed is how long an action may take before it is given up.
 func Allowed(action ha.Action) time.Duration {
 	switch action.(type) {
-	case ha.Initdb:
-		return 5 * time.Minute
-	case ha.Clone, ha.Rewind, ha.Recover, ha.Start, ha.Keep:
+	case ha.Initdb, ha.Clone, ha.Rewind, ha.Recover, ha.Start, ha.Keep:
 		return 24 * time.Hour // as long as the data is large; Decide gives up a start
 	case ha.Checkpoint:
 		return time.Minute

@@ -11,6 +11,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -247,6 +248,27 @@ func quoteList(s string) string {
 		return `"` + strings.ReplaceAll(s, `"`, `""`) + `"`
 	}
 	return s
+}
+
+// manners name settings that say how a server speaks to its clients.
+var manners = []string{
+	"bytea_output", "datestyle", "default_text_search_config", "default_transaction_isolation", "escape_string_warning", "extra_float_digits",
+	"intervalstyle", "lc_monetary", "lc_numeric", "lc_time", "quote_all_identifiers", "search_path", "standard_conforming_strings", "timezone", "timezone_abbreviations",
+	"transform_null_equals", "xmlbinary", "xmloption",
+}
+
+var settingLine = regexp.MustCompile(`^\s*([A-Za-z_][A-Za-z0-9_.]*)\s*=?\s*\S`)
+
+// Manners are the lines of the text of a configuration file by which clients would notice
+// another server.
+func Manners(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if m := settingLine.FindStringSubmatch(line); m != nil && slices.Contains(manners, strings.ToLower(m[1])) {
+			b.WriteString(strings.TrimSpace(line) + "\n")
+		}
+	}
+	return b.String()
 }
 
 // StripRecovery removes from the text of postgresql.auto.conf what only we may

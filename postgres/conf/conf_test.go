@@ -125,6 +125,14 @@ func TestStripRecovery(t *testing.T) {
 	}
 }
 
+// Of somebody's configuration stays what clients would notice.
+func TestManners(t *testing.T) {
+	text := "# DateStyle = 'german'\nport = 5433\nDateStyle='iso, dmy'\n  timezone 'Asia/Tokyo' # here\narchive_command = 'rm timezone'\ninclude 'more.conf'\ntimezone_x = 1\nshared_preload_libraries = 'pg_cron'\n"
+	if got, want := conf.Manners(text), "DateStyle='iso, dmy'\ntimezone 'Asia/Tokyo' # here\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestRules(t *testing.T) {
 	plain := conf.Rules(node(nil), false)
 	if !strings.Contains(plain, "\nhost all all 0.0.0.0/0 scram-sha-256\n") {

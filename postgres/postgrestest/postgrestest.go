@@ -80,7 +80,7 @@ func (b *bench) refused(what string, err error) {
 func (b *bench) primary(name string) Server {
 	b.Helper()
 	s := b.Server(name)
-	b.must("init "+name, s.Init(b.Context()))
+	b.must("init "+name, s.Init(b.Context(), nil))
 	b.must("start "+name, s.Start(b.Context(), nil))
 	return s
 }
@@ -118,12 +118,12 @@ func life(t *testing.T, b *bench) {
 	b.refused("start of nothing", s.Start(ctx, nil))
 	b.must("stop of nothing", s.Stop(ctx, postgres.Fast))
 	b.must("kill of nothing", s.Kill(ctx))
-	b.must("init", s.Init(ctx))
+	b.must("init", s.Init(ctx, nil))
 	st := s.Look(ctx)
 	if st.Data != pg.DataPresent || st.Process != pg.ProcessNone || !st.Control.Clean() || !st.Control.WasPrimary() || st.Control.System == 0 {
 		t.Fatalf("after initdb: %+v", st)
 	}
-	b.refused("init of a present system", s.Init(ctx))
+	b.refused("init of a present system", s.Init(ctx, nil))
 	b.refused("promote of a stopped server", s.Promote(ctx, 0))
 	b.refused("clone over a present system", s.Clone(ctx, b.Upstream("a"), nil))
 

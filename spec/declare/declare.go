@@ -241,6 +241,12 @@ func (c Cluster) backups(vars *fields) {
 	if b.Standby {
 		vars.add("pgbackrest_standby", true)
 	}
+	switch {
+	case b.Lag == spec.NoLimit:
+		vars.add("pgbackrest_lag_max", "off")
+	case b.Lag > 0:
+		vars.add("pgbackrest_lag_max", strconv.FormatInt(b.Lag>>10, 10)+"kB")
+	}
 	if len(b.Replicas) > 0 && !b.Shared() && len(b.More) == 0 {
 		vars.add("pg_create_replica_methods", texts(b.Replicas))
 	}

@@ -35,13 +35,16 @@ func (r *reader) backups(s *server, secrets map[string]secret.Text) spec.Backups
 		b.Rate = size(s.text("pgbackrest_rate"))
 		b.Standby = s.bool("pgbackrest_standby")
 		b.Replicas = r.replicas(s, b)
-		switch text := s.text("pgbackrest_queue_max"); text {
-		case "auto":
-		case "off", "false":
-			b.Queue = spec.NoLimit
-		default:
-			b.Queue = size(text)
+		limit := func(text string) int64 {
+			switch text {
+			case "auto":
+				return 0
+			case "off", "false":
+				return spec.NoLimit
+			}
+			return size(text)
 		}
+		b.Queue, b.Lag = limit(s.text("pgbackrest_queue_max")), limit(s.text("pgbackrest_lag_max"))
 		for i := range b.More {
 			b.More[i].Stream, b.More[i].Queue = b.Stream, b.Queue
 		}

@@ -109,6 +109,54 @@ func TestRate(t *testing.T) {
 	}
 }
 
+// How far a standby may be behind before a backup waits is said by one key, in both
+// forms; so is whether backups are copied from one.
+func TestLag(t *testing.T) {
+	for line, want := range map[string]int64{"": 256 << 20, "pgbackrest_lag_max: auto": 256 << 20, "pgbackrest_lag_max: off": 0, "pgbackrest_lag_max: 1GB": 1 << 30, "pgbackrest_lag_max: far": -1} {
+		w := Read("x.yml", []byte(with(line)))
+		if err := w.Err(); err != nil || want < 0 {
+			if err == nil || want >= 0 {
+				t.Errorf("%s: %v", line, err)
+			}
+			continue
+		}
+		if got := (spec.Backup{Lag: w.Clusters[0].Backup.Lag}).MostLag(); got != want {
+			t.Errorf("%s: %d, want %d", line, got, want)
+		}
+	}
+	w := Read("x.yml", []byte("cluster: one\nhosts: [10.10.10.11]\nbackup_standby: true\nbackup_lag_max: 512MB\n"))
+	if err := w.Err(); err != nil || !w.Clusters[0].Backup.Standby || w.Clusters[0].Backup.Lag != 512<<20 {
+		t.Errorf("in the short form: %+v, %v", w.Clusters, err)
+	}
+}
+
+// What a cluster begins with is a file of pgBackRest's, and a stanza.
+func TestOrigin(t *testing.T) {
+	for line, want := range map[string]spec.Origin{
+		"": {},
+		"pg_restore_from: { config: /etc/pgbackrest/pgbackrest.conf, stanza: main }":                         {Config: "/etc/pgbackrest/pgbackrest.conf", Stanza: "main"},
+		"pg_restore_from: { config: /c, stanza: main, to: '2026-11-21 14:30:00+00', set: 20261121-010101F }": {Config: "/c", Stanza: "main", To: "2026-11-21 14:30:00+00", Set: "20261121-010101F"},
+		"pg_restore_from: { stanza: main }":            {Config: "bad"},
+		"pg_restore_from: { config: c, stanza: main }": {Config: "bad"},
+		"pg_restore_from: main":                        {Config: "bad"},
+	} {
+		w := Read("x.yml", []byte(with(line)))
+		if err := w.Err(); err != nil || want.Config == "bad" {
+			if err == nil || want.Config != "bad" {
+				t.Errorf("%s: %v", line, err)
+			}
+			continue
+		}
+		if got := w.Clusters[0].Origin; got != want {
+			t.Errorf("%s: %+v, want %+v", line, got, want)
+		}
+	}
+	w := Read("x.yml", []byte("cluster: one\nhosts: [10.10.10.11]\nrestore_from: { config: /c, stanza: s }\n"))
+	if err := w.Err(); err != nil || w.Clusters[0].Origin != (spec.Origin{Config: "/c", Stanza: "s"}) {
+		t.Errorf("in the short form: %+v, %v", w.Clusters, err)
+	}
+}
+
 // How much WAL may wait is said by one key: as much as is free beside it, if nobody
 // says it.
 func TestQueue(t *testing.T) {

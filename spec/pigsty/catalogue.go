@@ -82,8 +82,9 @@ encoding  pg_encoding
 locale    pg_locale
 methods   pgbackrest_method pg_create_replica_methods
 times     pgbackrest_drill
-queue     pgbackrest_queue_max
+queue     pgbackrest_queue_max pgbackrest_lag_max
 repositories pgbackrest_repo
+origin    pg_restore_from
 `
 
 const laterParameters = `

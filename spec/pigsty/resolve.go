@@ -258,7 +258,7 @@ var ofCluster = []string{
 	"pgbouncer_poolmode", "pgbouncer_parameters", "pgbouncer_sslmode", "pgbouncer_ignore_param",
 	"patroni_ssl_enabled", "patroni_username", "patroni_password", "admin_ip",
 	"haproxy_admin_username", "haproxy_admin_password", "haproxy_auth_enabled",
-	"pgbackrest_enabled", "pgbackrest_init_backup", "pgbackrest_method", "pgbackrest_repo", "pg_crontab", "pgbackrest_stream", "pgbackrest_stream_interval", "pgbackrest_stream_size", "pgbackrest_drill", "pg_create_replica_methods", "pgbackrest_rate", "pgbackrest_standby", "pgbackrest_queue_max", "pg_vip_enabled", "pg_vip_address",
+	"pgbackrest_enabled", "pgbackrest_init_backup", "pgbackrest_method", "pgbackrest_repo", "pg_crontab", "pgbackrest_stream", "pgbackrest_stream_interval", "pgbackrest_stream_size", "pgbackrest_drill", "pg_create_replica_methods", "pgbackrest_rate", "pgbackrest_standby", "pgbackrest_lag_max", "pgbackrest_queue_max", "pg_restore_from", "pg_vip_enabled", "pg_vip_address",
 	"pg_dns_suffix", "pg_dns_target", "patroni_watchdog_mode", "patroni_watchdog_safety_margin",
 }
 
@@ -315,6 +315,18 @@ func (r *reader) cluster(inv *inventory, name string, members []*server, store p
 		c.Upstream = spec.Upstream{Host: up.String(), Port: first.int("pg_port")}
 		if d := first.text("pg_delay"); d != "0" {
 			c.Upstream.Delay = d
+		}
+	}
+	if from := first.get("pg_restore_from"); from != nil && !from.null() {
+		text := func(key string) string {
+			if v := from.field(key); v != nil {
+				return v.String()
+			}
+			return ""
+		}
+		c.Origin = spec.Origin{Config: text("config"), Stanza: text("stanza"), To: text("to"), Set: text("set")}
+		if c.Upstream.Host != "" {
+			r.find(spec.Problem, first.line("pg_restore_from"), "cluster "+name+" has pg_restore_from and pg_upstream, and begins with one of them", "take one out")
 		}
 	}
 	for _, s := range members {

@@ -92,6 +92,7 @@ var objects = map[shape]map[string]shape{
 		"maxconn": "int", "balance": "balance", "options": "text",
 	},
 	"repository": repositoryKeys,
+	"origin":     {"config": "path!", "stanza": "text!", "to": "text", "set": "text"},
 	"rule": {
 		"title": "text", "role": "hbarole", "order": "int", "user": "text", "db": "text", "addr": "text", "auth": "auth", "rules": "strings",
 	},

@@ -51,6 +51,7 @@ func Nodes(w spec.World, s Site) []spec.Node {
 		for _, m := range c.Members {
 			n := s.server(c, m)
 			s.upstream(w, c, &n)
+			n.Postgres.Origin = c.Origin
 			nodes = append(nodes, n)
 		}
 	}
@@ -199,7 +200,7 @@ func (s Site) backup(c spec.Cluster, m spec.Member, n *spec.Node) {
 	}
 	n.Backup = spec.Backup{
 		Repo: path.Join(n.Paths.Dir, "backup"), Config: path.Join(n.Paths.Dir, "pgbackrest.conf"), Spool: path.Join(n.Paths.Dir, "spool"), Listen: at(n.Address, port(m)),
-		First: c.Backup.First, Copies: c.Backup.Copies, Times: c.Backup.Times, Drill: c.Backup.Drill, Rate: c.Backup.Rate, Standby: c.Backup.Standby, Replicas: c.Backup.Replicas,
+		First: c.Backup.First, Copies: c.Backup.Copies, Times: c.Backup.Times, Drill: c.Backup.Drill, Rate: c.Backup.Rate, Standby: c.Backup.Standby, Lag: c.Backup.Lag, Replicas: c.Backup.Replicas,
 	}
 	all := append([]spec.Further{{Path: c.Backup.Path, Repository: c.Backup.Repository}}, c.Backup.More...)
 	if s.Apart[c.Name] { // the name in a bucket is some production's

@@ -134,8 +134,8 @@ func (m *modelled) do(a ha.Action) error {
 	return err
 }
 
-func (m *modelled) Look(context.Context) pg.Status { return m.s.look() }
-func (m *modelled) Init(context.Context) error     { return m.do(ha.Initdb{}) }
+func (m *modelled) Look(context.Context) pg.Status                      { return m.s.look() }
+func (m *modelled) Init(context.Context, func(done, total int64)) error { return m.do(ha.Initdb{}) }
 func (m *modelled) Clone(_ context.Context, from pg.Upstream, progress func(done, total int64)) error {
 	_, _, err := m.work(ha.Clone{From: from}, progress)
 	return err

@@ -317,7 +317,7 @@ func (s *Server) Template() {
 		return
 	}
 	plain := Start(s.t, Major(p.Major)) // whatever this test made different is not for the others
-	if err := plain.Init(s.t.Context()); err != nil {
+	if err := plain.Init(s.t.Context(), nil); err != nil {
 		s.t.Fatal(err)
 	}
 	plain.demo()
