@@ -94,6 +94,9 @@ func runText(r control.BackupRun, now time.Time) string {
 	if rate := float64(r.Done) / took.Seconds(); took > time.Second && rate > 0 {
 		text += fmt.Sprintf(", %s/s, %s left", bytes(int64(rate)), time.Duration(float64(r.Total-r.Done)/rate*float64(time.Second)).Round(time.Second))
 	}
+	if r.Waits != "" {
+		text += "; waits for " + r.Waits
+	}
 	return text
 }
 

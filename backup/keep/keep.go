@@ -470,7 +470,11 @@ func (k *Keeper) do(ctx context.Context, step schedule.Step) {
 		k.mu.Unlock()
 	case schedule.Take:
 		var done repo.Backup
-		done, err = k.take(ctx, step.Type, progress)
+		done, err = k.take(ctx, step.Type, progress, func(what string) {
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			run.Waits = what
+		})
 		k.forget()
 		if ctx.Err() == nil {
 			k.answer(done, err)
@@ -562,14 +566,14 @@ func patient(ctx context.Context, do func() error) error {
 	}
 }
 
-func (k *Keeper) take(ctx context.Context, kind repo.Type, progress func(done, total int64)) (repo.Backup, error) {
+func (k *Keeper) take(ctx context.Context, kind repo.Type, progress func(done, total int64), waits func(what string)) (repo.Backup, error) {
 	keep := policy(k.node)
 	b := take.Backup{
 		Type: kind, Coding: codingBackup, Workers: workers(), Rate: k.node.Backup.Rate, Fast: true,
 		Annotation: map[string]string{"howdah": k.node.Member},
 		Bundle:     true, BundleSize: cmp.Or(k.node.Backup.BundleSize, bundleSize), BundleLimit: cmp.Or(k.node.Backup.BundleLimit, bundleLimit),
 		ArchiveCheck: true, ArchiveCommand: true, Wait: archiveWait, Progress: progress,
-		PreferStandby: true,
+		PreferStandby: true, Lag: k.node.Backup.MostLag(), Waits: waits,
 	}
 	from := k.lender(ctx)
 	if from != nil {

@@ -216,6 +216,9 @@ type lender struct {
 
 func (l *lender) String() string { return "standby " + l.member }
 
+// Follower is its name among those who stream.
+func (l *lender) Follower() string { return l.member }
+
 // Close lets the standby go.
 func (l *lender) Close() {
 	if l.end != nil {

@@ -10,8 +10,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"howdah/backup/repo"
@@ -23,7 +25,7 @@ import (
 
 // pair is a primary and its standby, each with a keeper whose door is open, and a file
 // beside the relations of both that says whose it is.
-func pair(t *testing.T) (leader, follower *Keeper, standby *testpg.Server) {
+func pair(t *testing.T) (leader, follower *Keeper, primary, standby *testpg.Server) {
 	t.Helper()
 	a := testpg.Start(t, testpg.Primary(), testpg.Named("a"))
 	a.Query("create table t as select g, md5(g::text) m from generate_series(1, 20000) g")
@@ -65,7 +67,7 @@ func pair(t *testing.T) (leader, follower *Keeper, standby *testpg.Server) {
 	if err := keepers[0].desk.Create(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
-	return keepers[0], keepers[1], b
+	return keepers[0], keepers[1], a, b
 }
 
 // backupFrom makes a backup of the leader's server that copies from a standby.
@@ -111,7 +113,7 @@ func sound(t *testing.T, k *Keeper, label string) string {
 
 // The leader's backup is copied from the disk of a member that follows, over the door.
 func TestCopiedFromStandby(t *testing.T) {
-	a, b, _ := pair(t)
+	a, b, _, _ := pair(t)
 	ways := []bool{true}
 	if os.Getenv("NIGHTLY") != "" {
 		ways = []bool{true, false}
@@ -141,9 +143,41 @@ func TestCopiedFromStandby(t *testing.T) {
 	}
 }
 
+// A backup waits for a standby that has fallen behind, says so, and goes on when that
+// has caught up.
+func TestWaitsForStandby(t *testing.T) {
+	a, _, primary, b := pair(t)
+	receiver, err := strconv.Atoi(b.Query("select pid from pg_stat_wal_receiver"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(receiver, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(receiver, syscall.SIGCONT) })
+	primary.Query("select pg_logical_emit_message(false, 'x', repeat('x', 3000000))")
+	primary.Query("create table later ()") // it waits until that is flushed
+	var told []string
+	done, err := a.desk.Backup(t.Context(), take.Backup{
+		Type: repo.Full, Coding: codingBackup, Workers: 2, Fast: true, Bundle: true, BundleSize: 1 << 20, BundleLimit: 128 << 10, Wait: archiveWait,
+		Lag: 1 << 20, Waits: func(what string) {
+			if told = append(told, what); what != "" {
+				_ = syscall.Kill(receiver, syscall.SIGCONT)
+			}
+		},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(told) != 2 || !strings.HasPrefix(told[0], "b to catch up, which is ") || told[1] != "" {
+		t.Errorf("it told %q", told)
+	}
+	sound(t, a, done.Label)
+}
+
 // What a standby is not to give: nothing but what is replicated, whatever its name.
 func TestNotAStandbysToGive(t *testing.T) {
-	_, k, _ := pair(t)
+	_, k, _, _ := pair(t)
 	l := &lending{id: "s"}
 	k.lends = l
 	for _, name := range []string{"pg_data/postgresql.conf", "pg_data/global/pg_control", "pg_data/base/../pg_hba.conf", "/etc/passwd", "pg_tblspc/../x", "../x"} {
@@ -175,7 +209,7 @@ func (s *treacherous) Copy(ctx context.Context, b take.Batch, w io.Writer, read 
 // A standby that is promoted in the middle goes on giving files, of a history that is
 // not the primary's: none of them is in a backup.
 func TestStandbyTurnsPrimary(t *testing.T) {
-	a, _, s := pair(t)
+	a, _, _, s := pair(t)
 	from := a.lender(t.Context())
 	if from == nil {
 		t.Fatal("no standby answers")

@@ -115,8 +115,9 @@ type Run struct {
 	Does  string    `json:"does"` // "full backup", "copy from demo-1"
 	Why   string    `json:"why"`
 	Began time.Time `json:"began"`
-	Done  int64     `json:"done"`  // bytes that were read
-	Total int64     `json:"total"` // 0: not known yet
+	Done  int64     `json:"done"`            // bytes that were read
+	Total int64     `json:"total"`           // 0: not known yet
+	Waits string    `json:"waits,omitempty"` // what it waits for; "": it gets on
 }
 
 // A Failure is an attempt that came to nothing.

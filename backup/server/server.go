@@ -394,6 +394,28 @@ func (k *Conn) Flushed(ctx context.Context) (of pg.Timeline, lsn pg.LSN, err err
 	return pg.Timeline(t), lsn, err
 }
 
+// Behind is how far a standby that streams from this server is behind, in bytes of log.
+type Behind struct {
+	Name          string
+	Flush, Replay int64
+}
+
+// Behind says how far each is. Who streams for a base backup, or takes changes out of
+// the log, is no standby.
+func (k *Conn) Behind(ctx context.Context) ([]Behind, error) {
+	rows, err := k.rows(ctx, `select r.application_name, greatest(pg_wal_lsn_diff(pg_current_wal_flush_lsn(), r.flush_lsn), 0)::bigint::text, greatest(pg_wal_lsn_diff(pg_current_wal_flush_lsn(), r.replay_lsn), 0)::bigint::text
+		from pg_catalog.pg_stat_replication r left join pg_catalog.pg_replication_slots s on s.active_pid = r.pid
+		where r.state = 'streaming' and r.replay_lsn is not null and s.slot_type is distinct from 'logical'`)
+	var all []Behind
+	for _, row := range rows {
+		b := Behind{Name: row[0]}
+		b.Flush, _ = strconv.ParseInt(row[1], 10, 64)
+		b.Replay, _ = strconv.ParseInt(row[2], 10, 64)
+		all = append(all, b)
+	}
+	return all, err
+}
+
 // Switch ends the current segment, and returns its name.
 func (k *Conn) Switch(ctx context.Context, point string) (string, error) {
 	if _, err := k.row(ctx, "select pg_create_restore_point($1)::text", point); err != nil {

@@ -32,6 +32,7 @@ type copier struct {
 	voice   stanza.Voice
 	again   bool // compare with the prior by content
 	pace    *pace
+	brake   *brake
 
 	progress func(done, total int64)
 	done     atomic.Int64 // bytes of total that were read
@@ -113,6 +114,9 @@ func (c *copier) store(ctx context.Context, bundle int64, files []*repo.File) er
 		if c.again && f.Reference != "" {
 			sum := f.Checksum
 			w.Prior = &sum
+	if err := c.brake.wait(ctx); err != nil {
+		return err
+	}
 		}
 		b.Files = append(b.Files, w)
 	}

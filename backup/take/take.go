@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"howdah/backup/archive"
@@ -34,6 +35,7 @@ type Backup struct {
 	Coding     repo.Coding // without a pass phrase
 	Workers    int
 	Rate       int64 // bytes of the cluster that are read in a second, by all workers together; 0: as many as come
+	Lag        int64 // bytes that a standby may be behind, of the log, before the backup waits for it; 0: it waits for none
 	Delta      bool  // find what changed by content
 	Pages      *bool // prove page checksums; nil: if the cluster has them
 	Fast       bool  // an immediate checkpoint
@@ -54,6 +56,8 @@ type Backup struct {
 }
 
 // Take makes the backup, and returns its line of backup.info, which it has added there.
+	// Waits, if not nil, hears for what the backup waits; "": it goes on.
+	Waits func(what string)
 func (b Backup) Take(ctx context.Context) (repo.Backup, error) {
 	s, began := b.Stanza, time.Now()
 	info, err := s.BackupInfo(ctx)
@@ -314,7 +318,10 @@ func (b Backup) all(ctx context.Context, c *copier, conn *server.Conn) error {
 			c.total += f.Size
 		}
 	}
-	if err := c.copy(ctx, changed); err != nil || c.standby == nil {
+	release := b.brake(ctx, c, conn)
+	err := c.copy(ctx, changed)
+	release()
+	if err != nil || c.standby == nil {
 		return err
 	}
 	return b.followed(ctx, conn)
@@ -336,6 +343,23 @@ func (b Backup) directories(ctx context.Context, t repo.Tree, m *repo.Manifest) 
 		}
 	}
 	return nil
+}
+
+// brake has the copying wait for standbys that fall behind; release ends that, and
+// leaves the session to others.
+func (b Backup) brake(ctx context.Context, c *copier, conn *server.Conn) (release func()) {
+	if b.Lag <= 0 {
+		return func() {}
+	}
+	c.brake = &brake{most: b.Lag, behind: conn.Behind, voice: b.Voice, tell: b.Waits, every: brakeEvery, limit: brakeLimit}
+	if f, ok := c.standby.(interface{ Follower() string }); ok {
+		c.brake.from = f.Follower()
+	}
+	c.brake.look(ctx)
+	quit := make(chan struct{})
+	var looks sync.WaitGroup
+	looks.Go(func() { c.brake.run(ctx, quit) })
+	return func() { close(quit); looks.Wait() }
 }
 
 // nextSecond waits until the clock's second is another one, and returns it: a
