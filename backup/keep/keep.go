@@ -570,10 +570,10 @@ func (k *Keeper) take(ctx context.Context, kind repo.Type, progress func(done, t
 	keep := policy(k.node)
 	b := take.Backup{
 		Type: kind, Coding: codingBackup, Workers: workers(), Rate: k.node.Backup.Rate, Fast: true,
-		Annotation: map[string]string{"howdah": k.node.Member},
+		Annotation: map[string]string{take.Maker: k.node.Member},
 		Bundle:     true, BundleSize: cmp.Or(k.node.Backup.BundleSize, bundleSize), BundleLimit: cmp.Or(k.node.Backup.BundleLimit, bundleLimit),
 		ArchiveCheck: true, ArchiveCommand: true, Wait: archiveWait, Progress: progress,
-		PreferStandby: true, Lag: k.node.Backup.MostLag(), Waits: waits,
+		PreferStandby: true, Resume: true, SaveEvery: 1 << 30, Lag: k.node.Backup.MostLag(), Waits: waits,
 	}
 	from := k.lender(ctx)
 	if from != nil {

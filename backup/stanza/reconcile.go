@@ -48,14 +48,15 @@ func (s *Stanza) Reconcile(ctx context.Context, info *repo.BackupInfo, voice Voi
 	return nil
 }
 
-// RemoveUnfinished deletes what backups left that did not come to their end.
-func (s *Stanza) RemoveUnfinished(ctx context.Context, info repo.BackupInfo, voice Voice) error {
+// RemoveUnfinished deletes what backups left that did not come to their end, but of the
+// one that is gone on with.
+func (s *Stanza) RemoveUnfinished(ctx context.Context, info repo.BackupInfo, resumed string, voice Voice) error {
 	labels, err := s.Labels(ctx)
 	if err != nil {
 		return err
 	}
 	for _, label := range labels {
-		if _, listed := info.Find(label); listed {
+		if _, listed := info.Find(label); listed || label == resumed {
 			continue
 		}
 		whole, _, err := s.Copies(ctx, repo.BackupPath(s.Name, label), repo.ManifestName)

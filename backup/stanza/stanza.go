@@ -196,9 +196,14 @@ func (s *Stanza) Manifest(ctx context.Context, label string, info repo.BackupInf
 	return load(ctx, s, repo.BackupPath(s.Name, label, repo.ManifestName), info.Cipher, repo.ParseManifest)
 }
 
-// SaveManifestCopy writes what an unfinished backup is resumed by.
-func (s *Stanza) SaveManifestCopy(ctx context.Context, m *repo.Manifest, info repo.BackupInfo) error {
-	return s.save(ctx, info.Cipher, m.Bytes(), repo.BackupPath(s.Name, m.Label, repo.ManifestName+repo.Copy))
+// SaveManifestCopy writes what an unfinished backup is resumed by, as far as it is.
+func (s *Stanza) SaveManifestCopy(ctx context.Context, label string, data []byte, info repo.BackupInfo) error {
+	return s.save(ctx, info.Cipher, data, repo.BackupPath(s.Name, label, repo.ManifestName+repo.Copy))
+}
+
+// ManifestCopy reads that of an unfinished backup.
+func (s *Stanza) ManifestCopy(ctx context.Context, label string, info repo.BackupInfo) (*repo.Manifest, error) {
+	return loadOne(ctx, s, repo.BackupPath(s.Name, label, repo.ManifestName+repo.Copy), info.Cipher, repo.ParseManifest)
 }
 
 // FinishManifest makes a backup complete: the copy first, for a manifest is

@@ -144,7 +144,7 @@ func TestReconcile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := s.SaveManifestCopy(t.Context(), manifest(begun, ""), info); err != nil {
+	if err := s.SaveManifestCopy(t.Context(), begun, manifest(begun, "").Bytes(), info); err != nil {
 		t.Fatal(err)
 	}
 	for _, m := range []*repo.Manifest{manifest(full, ""), manifest(lost, ""), manifest(child, lost)} {
@@ -160,7 +160,7 @@ func TestReconcile(t *testing.T) {
 	if len(got) != 2 || got[0] != full || got[1] != incr {
 		t.Errorf("listed are %v", got)
 	}
-	if err := s.RemoveUnfinished(t.Context(), info, nil); err != nil {
+	if err := s.RemoveUnfinished(t.Context(), info, "", nil); err != nil {
 		t.Fatal(err)
 	}
 	if labels, _ := s.Labels(t.Context()); len(labels) != 3 { // full, incr, and child, whose manifest is whole

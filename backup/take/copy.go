@@ -38,8 +38,14 @@ type copier struct {
 	done     atomic.Int64 // bytes of total that were read
 	total    int64
 
-	mu   sync.Mutex      // of what is noted in the manifest's files, too
-	gone map[string]bool // dropped since they were listed
+	resumed resumed
+	every   int64                   // bytes that are stored until it is noted how far it is
+	save    func(data []byte) error // notes it; nil: nobody does
+	saving  sync.Mutex
+
+	unsaved int64
+	mu      sync.Mutex      // of what is noted in the manifest's files, too
+	gone    map[string]bool // dropped since they were listed
 }
 
 // batches parts files into what one worker stores at a time: a file, or a
@@ -85,7 +91,7 @@ func (c *copier) copy(ctx context.Context, files []*repo.File) error {
 			}
 		})
 	}
-	bundles := int64(0)
+	bundles := c.resumed.bundles
 	for _, b := range c.batches(files) {
 		if ctx.Err() != nil {
 			break
@@ -108,15 +114,15 @@ func (c *copier) copy(ctx context.Context, files []*repo.File) error {
 // store stores one file as an object, or several as a bundle of that number, each a
 // stream of its own.
 func (c *copier) store(ctx context.Context, bundle int64, files []*repo.File) error {
-	b := Batch{Coding: c.coding, Bundle: bundle > 0, Pages: c.pages}
-	for _, f := range files {
-		w := Wanted{Name: f.Name, Size: f.Size}
-		if c.again && f.Reference != "" {
-			sum := f.Checksum
-			w.Prior = &sum
 	if err := c.brake.wait(ctx); err != nil {
 		return err
 	}
+	b := Batch{Coding: c.coding, Bundle: bundle > 0, Pages: c.pages}
+	for _, f := range files {
+		w := Wanted{Name: f.Name, Size: f.Size}
+		if c.again && f.Reference != "" || c.resumed.has[f.Name] {
+			sum := f.Checksum
+			w.Prior = &sum
 		}
 		b.Files = append(b.Files, w)
 	}
@@ -139,6 +145,16 @@ func (c *copier) store(ctx context.Context, bundle int64, files []*repo.File) er
 	if err != nil && !errors.Is(err, errEmpty) {
 		return err
 	}
+	if stale := c.took(bundle, b, files, found); len(stale) > 0 {
+		if err := c.s.Remove(ctx, stale...); err != nil {
+			return err
+		}
+	}
+	return c.saved()
+}
+
+// took notes what was found of files, and says which objects are of no use any more.
+func (c *copier) took(bundle int64, b Batch, files []*repo.File, found []Copied) (stale []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i, d := range found {
@@ -146,8 +162,16 @@ func (c *copier) store(ctx context.Context, bundle int64, files []*repo.File) er
 		switch {
 		case d.Gone:
 			c.gone[f.Name] = true
+			if c.resumed.has[f.Name] && f.Bundle == 0 {
+				object, _, _ := c.m.Object(c.s.Name, f)
+				stale = append(stale, object)
+			}
 		case d.Same:
+			if c.resumed.has[f.Name] {
+				c.voice.Detail("checksum resumed file %s (%s)", c.primary.path(f.Name), repo.Size(f.Size))
+			}
 		default:
+			c.unsaved += d.Sealed.Size
 			f.Reference, f.Bundle, f.Offset = "", 0, 0
 			if d.stored(b) {
 				f.Bundle, f.Offset = bundle, d.Offset
@@ -156,7 +180,24 @@ func (c *copier) store(ctx context.Context, bundle int64, files []*repo.File) er
 			c.report(f, d)
 		}
 	}
-	return nil
+	return stale
+}
+
+// saved notes how far the backup is, if enough was stored since: with that it can be
+// gone on with.
+func (c *copier) saved() error {
+	c.mu.Lock()
+	due := c.save != nil && c.unsaved >= max(c.every, c.total/100, 1)
+	c.mu.Unlock()
+	if !due || !c.saving.TryLock() {
+		return nil
+	}
+	defer c.saving.Unlock()
+	c.mu.Lock()
+	c.unsaved = 0
+	data := c.m.Bytes()
+	c.mu.Unlock()
+	return c.save(data)
 }
 
 // read has the files of b copied to w.

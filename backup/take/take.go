@@ -4,7 +4,7 @@
 // stores what the prior backup does not have, proves page checksums on the way,
 // and calls the backup complete only when every segment of WAL from start to
 // stop is in the repository (law 9). What was begun and not finished is left as
-// a directory without a manifest, which the next backup removes.
+// a directory without a manifest, which the next backup goes on with, or removes.
 package take
 
 import (
@@ -46,6 +46,9 @@ type Backup struct {
 	BundleSize  int64
 	BundleLimit int64
 
+	Resume    bool  // go on with one that was interrupted, if it is of the same kind
+	SaveEvery int64 // bytes that are stored before it is noted again how far it is, or a hundredth of all
+
 	ArchiveCheck   bool // wait for the WAL
 	ArchiveCommand bool // prove that PostgreSQL archives by pgbackrest
 	Wait           time.Duration
@@ -53,11 +56,11 @@ type Backup struct {
 	// Progress, if not nil, hears how much of what is to be stored was read. It
 	// is called by several workers at once, and must not wait.
 	Progress func(done, total int64)
+	// Waits, if not nil, hears for what the backup waits; "": it goes on.
+	Waits func(what string)
 }
 
 // Take makes the backup, and returns its line of backup.info, which it has added there.
-	// Waits, if not nil, hears for what the backup waits; "": it goes on.
-	Waits func(what string)
 func (b Backup) Take(ctx context.Context) (repo.Backup, error) {
 	s, began := b.Stanza, time.Now()
 	info, err := s.BackupInfo(ctx)
@@ -86,11 +89,11 @@ func (b Backup) Take(ctx context.Context) (repo.Backup, error) {
 	if err := s.Reconcile(ctx, &info, b.Voice); err != nil {
 		return repo.Backup{}, err
 	}
-	m, prior, err := b.begin(ctx, info, conn, began)
+	m, prior, left, err := b.begin(ctx, info, conn, began)
 	if err != nil {
 		return repo.Backup{}, err
 	}
-	end, err := b.copy(ctx, m, prior, info, conn)
+	end, err := b.copy(ctx, m, prior, left, info, conn)
 	if err != nil {
 		return repo.Backup{}, err
 	}
@@ -112,8 +115,9 @@ func (b Backup) Take(ctx context.Context) (repo.Backup, error) {
 	return line, nil
 }
 
-// begin decides what the backup builds on, and makes its manifest's head.
-func (b Backup) begin(ctx context.Context, info repo.BackupInfo, conn *server.Conn, began time.Time) (m, prior *repo.Manifest, err error) {
+// begin decides what the backup builds on, and which interrupted one it goes on with, and
+// makes its manifest's head.
+func (b Backup) begin(ctx context.Context, info repo.BackupInfo, conn *server.Conn, began time.Time) (m, prior, left *repo.Manifest, err error) {
 	s := b.Stanza
 	m = &repo.Manifest{
 		Backrest: repo.Version, Type: b.Type, Start: began.Unix(), DB: conn.Control.DB, Annotation: b.Annotation, Bundle: b.Bundle,
@@ -134,7 +138,7 @@ func (b Backup) begin(ctx context.Context, info repo.BackupInfo, conn *server.Co
 	}
 	if b.Type != repo.Full {
 		if prior, err = b.prior(ctx, info); err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 	}
 	label := ""
@@ -148,12 +152,20 @@ func (b Backup) begin(ctx context.Context, info repo.BackupInfo, conn *server.Co
 	}
 	last, err := s.LastLabel(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
+	}
+	if left, err = b.interrupted(ctx, m, last, info); err != nil {
+		return nil, nil, nil, err
+	}
+	if left != nil {
+		b.Voice.Warn("resumable backup %s of same type exists -- invalid files will be removed then the backup will resume", left.Label)
+		m.Label, m.Cipher = left.Label, left.Cipher
+		return m, prior, left, s.RemoveUnfinished(ctx, info, left.Label, b.Voice)
 	}
 	if m.Label, err = repo.Label(m.Type, began, label, last); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	return m, prior, s.RemoveUnfinished(ctx, info, b.Voice)
+	return m, prior, nil, s.RemoveUnfinished(ctx, info, "", b.Voice)
 }
 
 // prior is the newest backup that the new one may build on; nil if there is none.
@@ -192,7 +204,7 @@ func (b Backup) inherit(m, prior *repo.Manifest) {
 }
 
 // copy runs from the server's start of the backup to its stop.
-func (b Backup) copy(ctx context.Context, m, prior *repo.Manifest, info repo.BackupInfo, conn *server.Conn) (server.End, error) {
+func (b Backup) copy(ctx context.Context, m, prior, left *repo.Manifest, info repo.BackupInfo, conn *server.Conn) (server.End, error) {
 	s := b.Stanza
 	if b.Fast {
 		b.Voice.Info("execute non-exclusive backup start: backup begins after the requested immediate checkpoint completes")
@@ -240,14 +252,19 @@ func (b Backup) copy(ctx context.Context, m, prior *repo.Manifest, info repo.Bac
 		return server.End{}, err
 	}
 	again := b.merge(m, prior)
+	listed := slices.Clone(m.Files) // as they were before anything was copied
+	found, err := b.resume(ctx, m, left)
+	if err != nil {
+		return server.End{}, err
+	}
 	if err := b.prepare(ctx, m, info); err != nil {
 		return server.End{}, err
 	}
-	listed := slices.Clone(m.Files) // as they were before anything was copied
 	c := &copier{
 		s: s, m: m, primary: disk{b.Server.Path, w.sources}, pages: *m.Options.ChecksumPage, workers: b.Workers, bundle: m.Bundle, size: b.BundleSize,
 		limit: b.BundleLimit, voice: b.Voice, again: again, pace: newPace(b.Rate), progress: b.Progress,
-		coding: repo.Coding{Compress: repo.Compression(m.Options.CompressType), Level: int(*m.Options.Level), Pass: m.Cipher},
+		coding:  repo.Coding{Compress: repo.Compression(m.Options.CompressType), Level: int(*m.Options.Level), Pass: m.Cipher},
+		resumed: found, every: b.SaveEvery, save: func(data []byte) error { return s.SaveManifestCopy(ctx, m.Label, data, info) },
 	}
 	if *m.Options.Standby {
 		c.standby = b.Standby
@@ -258,6 +275,7 @@ func (b Backup) copy(ctx context.Context, m, prior *repo.Manifest, info repo.Bac
 			return server.End{}, err
 		}
 		// Nothing that came from there can be told from what is right.
+		c.resumed = resumed{}
 		if m.Files, c.standby = listed, nil; *m.Options.Standby {
 			no := false
 			m.Options.Standby = &no
@@ -298,7 +316,7 @@ func (b Backup) copy(ctx context.Context, m, prior *repo.Manifest, info repo.Bac
 
 // prepare makes the backup's directory.
 func (b Backup) prepare(ctx context.Context, m *repo.Manifest, info repo.BackupInfo) error {
-	if err := b.Stanza.SaveManifestCopy(ctx, m, info); err != nil {
+	if err := b.Stanza.SaveManifestCopy(ctx, m.Label, m.Bytes(), info); err != nil {
 		return err
 	}
 	if t, ok := b.Stanza.Storage.(repo.Tree); ok && !m.Bundle {
@@ -327,6 +345,23 @@ func (b Backup) all(ctx context.Context, c *copier, conn *server.Conn) error {
 	return b.followed(ctx, conn)
 }
 
+// brake has the copying wait for standbys that fall behind; release ends that, and
+// leaves the session to others.
+func (b Backup) brake(ctx context.Context, c *copier, conn *server.Conn) (release func()) {
+	if b.Lag <= 0 {
+		return func() {}
+	}
+	c.brake = &brake{most: b.Lag, behind: conn.Behind, voice: b.Voice, tell: b.Waits, every: brakeEvery, limit: brakeLimit}
+	if f, ok := c.standby.(interface{ Follower() string }); ok {
+		c.brake.from = f.Follower()
+	}
+	c.brake.look(ctx)
+	quit := make(chan struct{})
+	var looks sync.WaitGroup
+	looks.Go(func() { c.brake.run(ctx, quit) })
+	return func() { close(quit); looks.Wait() }
+}
+
 // directories makes those of the cluster in the repository, the empty ones
 // too, and the links to tablespaces: so does pgBackRest where there are some.
 func (b Backup) directories(ctx context.Context, t repo.Tree, m *repo.Manifest) error {
@@ -343,23 +378,6 @@ func (b Backup) directories(ctx context.Context, t repo.Tree, m *repo.Manifest) 
 		}
 	}
 	return nil
-}
-
-// brake has the copying wait for standbys that fall behind; release ends that, and
-// leaves the session to others.
-func (b Backup) brake(ctx context.Context, c *copier, conn *server.Conn) (release func()) {
-	if b.Lag <= 0 {
-		return func() {}
-	}
-	c.brake = &brake{most: b.Lag, behind: conn.Behind, voice: b.Voice, tell: b.Waits, every: brakeEvery, limit: brakeLimit}
-	if f, ok := c.standby.(interface{ Follower() string }); ok {
-		c.brake.from = f.Follower()
-	}
-	c.brake.look(ctx)
-	quit := make(chan struct{})
-	var looks sync.WaitGroup
-	looks.Go(func() { c.brake.run(ctx, quit) })
-	return func() { close(quit); looks.Wait() }
 }
 
 // nextSecond waits until the clock's second is another one, and returns it: a

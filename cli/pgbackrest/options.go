@@ -88,8 +88,8 @@ var options = []option{
 	{name: "start-fast", kind: yes, def: "n", of: "backup"},
 	{name: "stop-auto", kind: yes, def: "n", of: "backup", only: "n"},
 	{name: "annotation", kind: table, of: "backup annotate"},
-	{name: "resume", kind: yes, def: "y", idle: true},
-	{name: "manifest-save-threshold", kind: size, idle: true},
+	{name: "resume", kind: yes, def: "y", of: "backup"},
+	{name: "manifest-save-threshold", kind: size, def: "1GiB", of: "backup"},
 	{name: "type", of: backupRestore},
 
 	{name: "set", of: "restore expire info annotate verify"},

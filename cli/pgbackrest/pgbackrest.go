@@ -335,7 +335,7 @@ func (c *command) backup(ctx context.Context, d backup.Desk) error {
 		Annotation: c.pairs("annotation"), Exclude: c.values["exclude"],
 		Bundle: c.yes(at("bundle")), BundleSize: c.bytes(at("bundle-size")), BundleLimit: c.bytes(at("bundle-limit")),
 		ArchiveCheck: c.yes("archive-check"), ArchiveCommand: c.yes("archive-mode-check"), Wait: c.time("archive-timeout"),
-		PreferStandby: c.text("backup-standby") == "prefer",
+		PreferStandby: c.text("backup-standby") == "prefer", Resume: c.yes("resume"), SaveEvery: c.bytes("manifest-save-threshold"),
 	}
 	if c.has("checksum-page") {
 		pages := c.yes("checksum-page")
