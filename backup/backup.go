@@ -21,6 +21,7 @@ import (
 	"howdah/backup/server"
 	"howdah/backup/stanza"
 	"howdah/backup/take"
+	"howdah/secret"
 )
 
 // A Desk is one cluster, its repositories, and where its locks are.
@@ -452,6 +453,43 @@ func because(ctx context.Context, err error) error {
 		return context.Cause(ctx)
 	}
 	return err
+}
+
+// Rekey changes the pass phrase of a repository in two halves: with a phrase it has that
+// one open everything, beside the one that the configuration has; without, it ends the
+// change to the configuration's phrase, whichever of both that is.
+func (d Desk) Rekey(ctx context.Context, pass secret.Text) error {
+	if len(d.Stanzas) != 1 {
+		return repo.Errorf(repo.OptionRequired, "rekey is about one repository of the %d: say which with --repo", len(d.Stanzas))
+	}
+	locks, err := d.lock(stanza.LockBackup)
+	if err != nil {
+		return err
+	}
+	defer locks.Release()
+	s := d.Stanzas[0]
+	ctx, release, err := s.Claim(ctx, d.Voice)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if pass != "" {
+		if err := s.PrepareRekey(ctx, pass); err != nil {
+			return because(ctx, err)
+		}
+		d.Voice.Info("both pass phrases open %s now: give the new one to every configuration in place of the old one, and run rekey once more; until then make no backup with the old one", s)
+		return nil
+	}
+	n, err := s.SettleRekey(ctx)
+	switch {
+	case err != nil:
+		return because(ctx, err)
+	case n == 0:
+		d.Voice.Info("everything in %s is open to the pass phrase of the configuration: nothing is to be changed", s)
+	default:
+		d.Voice.Info("the pass phrase of the configuration is the only one that opens %s (%d files rewritten)", s, n)
+	}
+	return nil
 }
 
 // Annotate changes the notes of a backup: an empty text takes one away.

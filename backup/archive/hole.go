@@ -115,17 +115,26 @@ func Holes(ctx context.Context, s *stanza.Stanza, id string) ([]repo.Hole, error
 		if e.Dir || !strings.HasSuffix(e.Name, holeSuffix) {
 			continue
 		}
-		var data bytes.Buffer
-		if _, err := s.Fetch(ctx, repo.HolePath(s.Name, id, e.Name), 0, -1, repo.Coding{Pass: s.Pass}, &data); err != nil {
-			return nil, err
-		}
-		h, err := repo.ParseHole(data.Bytes())
-		if err != nil {
-			return nil, err
+		name := repo.HolePath(s.Name, id, e.Name)
+		h, err := hole(ctx, s, name)
+		if err != nil { // the phrase may be another one, of which this is not written yet
+			other, none := hole(ctx, s, name+stanza.Rekeyed)
+			if none != nil {
+				return nil, err
+			}
+			h = other
 		}
 		all = append(all, h)
 	}
 	return all, nil
+}
+
+func hole(ctx context.Context, s *stanza.Stanza, name string) (repo.Hole, error) {
+	var data bytes.Buffer
+	if _, err := s.Fetch(ctx, name, 0, -1, repo.Coding{Pass: s.Pass}, &data); err != nil {
+		return repo.Hole{}, err
+	}
+	return repo.ParseHole(data.Bytes())
 }
 
 // ForgetHoles removes records of holes that lie before first: no backup that is

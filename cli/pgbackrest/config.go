@@ -37,7 +37,7 @@ type command struct {
 
 // commands are those that we have.
 var commands = []string{
-	"annotate", "archive-get", "archive-push", "backup", "check", "expire", "help", "info", "restore",
+	"annotate", "archive-get", "archive-push", "backup", "check", "expire", "help", "info", "rekey", "restore",
 	"stanza-create", "stanza-delete", "stanza-upgrade", "start", "stop", "verify", "version",
 }
 

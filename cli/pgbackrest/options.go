@@ -122,6 +122,7 @@ var options = []option{
 	{name: "repo-path", kind: path, def: "/var/lib/pgbackrest"},
 	{name: "repo-cipher-type", def: "none", only: "none aes-256-cbc"},
 	{name: "repo-cipher-pass", secret: true},
+	{name: "new-cipher-pass-file", kind: path, of: "rekey"}, // ours, as the command is
 	{name: "repo-bundle", kind: yes, def: "n", of: "backup"},
 	{name: "repo-bundle-size", kind: size, def: "20MiB", of: "backup"},
 	{name: "repo-bundle-limit", kind: size, def: "2MiB", of: "backup"},

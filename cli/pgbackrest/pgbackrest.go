@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -161,6 +162,12 @@ func (c *command) run(ctx context.Context, p Process, l *log) error {
 			return repo.Errorf(repo.OptionRequired, "annotate command requires option: annotation")
 		}
 		return d.Annotate(ctx, label, c.pairs("annotation"))
+	case "rekey":
+		pass, err := c.newPass()
+		if err != nil {
+			return err
+		}
+		return d.Rekey(ctx, pass)
 	case "verify":
 		return c.verify(ctx, d, p)
 	}
@@ -185,7 +192,7 @@ func (c *command) desk(l *log) (backup.Desk, error) {
 		Stanza: name, Locks: c.text("lock-path"), Voice: l.voice(),
 		Server: c.server(1),
 	}
-	if d.Server.Path == "" && !slices.Contains([]string{"expire", "annotate", "verify", "info"}, c.name) {
+	if d.Server.Path == "" && !slices.Contains([]string{"expire", "annotate", "verify", "info", "rekey"}, c.name) {
 		return d, repo.Errorf(repo.OptionRequired, "%s command requires option: pg1-path", c.name)
 	}
 	keys, err := c.repos()
@@ -363,6 +370,23 @@ func (c *command) policy(key int) retain.Policy {
 		p.History = c.number(at("history"))
 	}
 	return p
+}
+
+// newPass is the pass phrase that a file holds; "": none is named.
+func (c *command) newPass() (secret.Text, error) {
+	name := c.text("new-cipher-pass-file")
+	if name == "" {
+		return "", nil
+	}
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return "", repo.Errorf(repo.FileMissing, "unable to read the new pass phrase: %w", err)
+	}
+	pass := strings.TrimRight(string(data), "\r\n")
+	if pass == "" || strings.ContainsAny(pass, "\r\n") || strings.TrimSpace(pass) != pass {
+		return "", repo.Errorf(repo.OptionInvalidValue, "'%s' must hold the new pass phrase on one line, without blanks around it", name)
+	}
+	return secret.Text(pass), nil
 }
 
 // executable is this program as PostgreSQL will call it.
