@@ -21,7 +21,9 @@ func (a *app) logs() *cobra.Command {
 		Use: "logs [CLUSTER] [MEMBER…]", Short: "What PostgreSQL and the roles of all nodes wrote, in the order of time",
 		Long: `Logs reads the log files of the cluster's members, and what was kept of them:
 those of this machine itself, for which nothing has to run, and those of other
-machines where "howdah jobs" tells them. PostgreSQL's lines (stderr, csvlog,
+machines where "howdah jobs" tells them. Hosts without a server are named by their
+group or themselves (infra, infra-2), and where there is no cluster all are meant;
+the machine that keeps metrics says then who there is. PostgreSQL's lines (stderr, csvlog,
 jsonlog) and those of agent, gateway, jobs and the others are understood, put in
 the order of their times, and shown with what belongs to them. Passwords are not
 shown.
@@ -73,7 +75,7 @@ that log stores know.`,
 				return err
 			}
 			name, members := split(h, args, many)
-			q.Members = append(q.Members, members...)
+			q.Members = append(members, q.Members...)
 			q.Away = func(err error) { fmt.Fprintln(a.Err, err) }
 			return h.Logs(cmd.Context(), name, q, func(r logbook.Record) error {
 				if !a.json {

@@ -3,6 +3,8 @@ package control
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +13,7 @@ import (
 
 	"howdah/nodefile"
 	"howdah/observe/logbook"
+	"howdah/pki"
 	"howdah/problem"
 	"howdah/spec"
 )
@@ -164,5 +167,83 @@ func TestLogsFollowed(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// Nodes of no cluster have logs too: those of the house by their files, and who else
+// there is the store of metrics says, of whom one knows no more than that where it is away.
+func TestLogsWithoutACluster(t *testing.T) {
+	up := true
+	store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !up || r.URL.Path != "/howdah/logs" {
+			http.NotFound(w, r)
+			return
+		}
+		fmt.Fprint(w, `[{"cls":"infra","ins":"infra-2","ip":"10.0.0.2","url":"https://10.0.0.2:9598"},{"cls":"pg-a","ins":"pg-a-1","ip":"10.0.0.3","url":"https://127.0.0.1:1"}]`)
+	}))
+	defer store.Close()
+	h := House{Dir: t.TempDir()}
+	dir := filepath.Join(h.Dir, "infra", "infra-2")
+	n := spec.Node{
+		Cluster: "infra", Member: "infra-2", Host: "10.0.0.2", Paths: spec.Paths{Dir: dir, Log: filepath.Join(dir, "log")},
+		Gateway: spec.Gateway{Fronts: []spec.Front{{}}}, Observe: spec.Observe{At: store.URL},
+	}
+	ca, err := pki.OpenAuthority(filepath.Join(t.TempDir(), "ca"), "demo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n.TLS, err = ca.Issue(filepath.Join(dir, "tls"), n.Member); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(n.Paths.Log, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := nodefile.Write(n, -1, -1); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(n.Paths.Log, "jobs.log"), []byte("time=2026-11-22T03:00:01Z level=INFO msg=a\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	read := func(name string, members ...string) (got, code string) {
+		t.Helper()
+		err := h.Logs(t.Context(), name, LogQuery{Filter: logbook.Filter{Members: members}}, func(r logbook.Record) error {
+			got += r.Cluster + "/" + said(r)
+			return nil
+		})
+		if err != nil && problem.Code(err) == "" {
+			t.Errorf("%s %v: %v", name, members, err)
+		}
+		return got, problem.Code(err)
+	}
+	const own = "infra/infra-2 jobs a"
+	for _, tt := range []struct {
+		name      string
+		members   []string
+		text      string
+		code      string
+		textAway  string
+		otherwise string // the code while the store of metrics is away
+	}{
+		{"", nil, own, "logs-away", own, "logs-away"}, // pg-a-1 can not be asked
+		{"infra", nil, own, "", own, "logs-away"},
+		{"", []string{"infra"}, own, "", own, "logs-away"},
+		{"", []string{"infra-2"}, own, "", own, ""},
+		{"", []string{"infra", "infra-2"}, own, "", own, ""},
+		{"pg-a", nil, "", "logs-away", "", "logs-away"},
+		{"", []string{"pg-a-1"}, "", "logs-away", "", "logs-away"},
+		{"pg-b", nil, "", "cluster-unknown", "", "logs-away"},
+		{"", []string{"infra-9"}, "", "member-unknown", "", "logs-away"},
+	} {
+		up = true
+		if got, code := read(tt.name, tt.members...); got != tt.text || code != tt.code {
+			t.Errorf("%q %v: %q [%s], want %q [%s]", tt.name, tt.members, got, code, tt.text, tt.code)
+		}
+		up = false
+		if got, code := read(tt.name, tt.members...); got != tt.textAway || code != tt.otherwise {
+			t.Errorf("%q %v, away: %q [%s], want %q [%s]", tt.name, tt.members, got, code, tt.textAway, tt.otherwise)
+		}
+	}
+	if _, code := func() (string, string) { h = House{Dir: t.TempDir()}; return read("") }(); code != "cluster-none" {
+		t.Errorf("nothing: %s", code)
 	}
 }

@@ -73,6 +73,7 @@ func (s *Store) Handler() http.Handler {
 	text("/-/ready", "Prometheus Server is Ready.\n")
 	mux.HandleFunc("GET /metrics", s.metrics)
 	mux.HandleFunc("GET /sd", s.serviceDiscovery)
+	mux.HandleFunc("GET /howdah/logs", s.showLogged)
 	mux.HandleFunc("GET /api/v2/silences", s.showSilences)
 	if s.Logs != nil {
 		mux.Handle("/loki/api/v1/", s.Logs)

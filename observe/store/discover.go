@@ -99,3 +99,14 @@ func (s *Store) serviceDiscovery(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(all) // a client that went away is no matter
 }
+
+// showLogged tells whose logs can be read, and where. They are told there to who has a
+// certificate of ours.
+func (s *Store) showLogged(w http.ResponseWriter, _ *http.Request) {
+	all := s.Node.Observe.Logs
+	if all == nil {
+		all = []spec.Logged{}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(all) // a client that went away is no matter
+}

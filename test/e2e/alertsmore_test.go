@@ -90,7 +90,8 @@ func TestMoreAlertsByTheirCauses(t *testing.T) {
 	}
 	w.fires("BackupChecksumError ", "DataChecksumFailure "+b.Member, "PgbouncerClientQueue "+b.Member, "PgbouncerQuerySlow "+b.Member)
 	leave()
-	w.sql("UPDATE harm SET id = id + 1; CHECKPOINT") // the page is written anew, from memory
+	w.sql("UPDATE harm SET id = id + 1")
+	w.super(leader, "CHECKPOINT") // the page is written anew, from memory
 	w.howdah("backup", "--type", "full")
 	w.howdah("reinit", "demo", b.Member, "--yes")
 	w.whole()

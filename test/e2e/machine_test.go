@@ -334,6 +334,23 @@ func (m *machine) tells(other *machine) {
 			return code == 0 && !strings.Contains(out, "nothing has such a series")
 		})
 	}
+	for _, read := range []struct {
+		on   *machine
+		args string
+		want string
+	}{
+		{m, "infra-2", "infra-2 jobs "}, {m, "pg-real --last 200", other.member + " agent "}, {m, "--last 2000", other.member + " agent "},
+		{other, "infra", "infra-2 jobs "}, {other, "infra-2 --level info", "infra-2 jobs "},
+	} {
+		var out string
+		var code int
+		if outside.Until(w.ctx, func() bool {
+			out, code = read.on.run(append([]string{"logs"}, strings.Fields(read.args)...)...)
+			return code == 0 && strings.Contains(out, read.want)
+		}) != nil {
+			w.t.Fatalf("logs %s on %s: exit %d\n%s", read.args, read.on.member, code, out)
+		}
+	}
 	dir := filepath.Join(m.dir, "infra", m.member)
 	text, err := os.ReadFile(filepath.Join(dir, "node.json"))
 	w.check(err)
