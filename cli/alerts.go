@@ -139,7 +139,7 @@ Alertmanagers that are told have silences of their own.`,
 			if err != nil {
 				return err
 			}
-			made, err := m.Silence(s, now)
+			made, err := m.Silence(cmd.Context(), s, now)
 			switch {
 			case err != nil:
 				return err
@@ -239,12 +239,12 @@ turn, within seconds. It is given on the machine that keeps metrics.`,
 			}
 			return nil
 		},
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			_, m, err := a.metricStore()
 			if err != nil {
 				return err
 			}
-			ended, err := m.Unsilence(args, time.Now().UTC())
+			ended, err := m.Unsilence(cmd.Context(), args, time.Now().UTC())
 			switch {
 			case err != nil:
 				return err

@@ -63,8 +63,9 @@ func (a Alerts) Firing() []Alert {
 
 // A MetricStore is a store of metrics, as it is asked.
 type MetricStore struct {
-	url      string // "": none is known
-	silences string // file of what is silenced; "": it is on another machine
+	url      string   // "": none is known
+	silences string   // file of what is silenced; "": it is on another machine
+	trust    spec.TLS // by what that knows us
 }
 
 // Metrics is the store of metrics of the house; no cluster need have a node there.
@@ -283,7 +284,7 @@ func (h House) storeOf(nodes []spec.Node, through door) MetricStore {
 	}
 	for _, n := range nodes {
 		if n.Observe.At != "" {
-			return MetricStore{url: n.Observe.At}
+			return MetricStore{url: n.Observe.At, trust: n.TLS}
 		}
 	}
 	return MetricStore{}

@@ -1,8 +1,13 @@
 package control
 
 import (
+	"bytes"
+	"crypto/tls"
+	"encoding/json"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +17,7 @@ import (
 	"howdah/nodefile"
 	"howdah/observe/notice"
 	"howdah/observe/silence"
+	"howdah/pki"
 	"howdah/problem"
 	"howdah/spec"
 )
@@ -128,21 +134,20 @@ func TestMetricsWithoutCluster(t *testing.T) {
 	}
 	now := time.Now()
 	s := notice.Silence{Matchers: []notice.Matcher{{Name: "cls", Value: "two", Equal: true}}, Starts: now, Ends: now.Add(time.Hour)}
-	made, err := m.Silence(s, now)
+	made, err := m.Silence(t.Context(), s, now)
 	if err != nil || made.ID == "" || made.By == "" {
 		t.Fatalf("%+v %v", made, err)
 	}
 	if kept, err := silence.Load(filepath.Join(n.Paths.Dir, "silences.json")); err != nil || len(kept) != 1 || kept[0].ID != made.ID {
 		t.Errorf("kept are %v, %v", kept, err)
 	}
-	if ended, err := m.Unsilence([]string{made.ID}, now); err != nil || ended[0].State(now) != notice.Expired {
+	if ended, err := m.Unsilence(t.Context(), []string{made.ID}, now); err != nil || ended[0].State(now) != notice.Expired {
 		t.Errorf("ended are %v, %v", ended, err)
 	}
 	for code, try := range map[string]error{
-		"silence-unknown":   second(m.Unsilence([]string{made.ID}, now)),
-		"silence-refused":   second(m.Silence(notice.Silence{Ends: now.Add(time.Hour)}, now)),
-		"silence-elsewhere": second(MetricStore{url: "http://10.0.0.1:9090"}.Silence(s, now)),
-		"metrics-none":      second(MetricStore{}.Silence(s, now)),
+		"silence-unknown": second(m.Unsilence(t.Context(), []string{made.ID}, now)),
+		"silence-refused": second(m.Silence(t.Context(), notice.Silence{Ends: now.Add(time.Hour)}, now)),
+		"metrics-none":    second(MetricStore{}.Silence(t.Context(), s, now)),
 	} {
 		if problem.Code(try) != code {
 			t.Errorf("%v, want %s", try, code)
@@ -150,6 +155,82 @@ func TestMetricsWithoutCluster(t *testing.T) {
 	}
 	if _, err := (House{t.TempDir()}).Metrics(); problem.Code(err) != "cluster-none" {
 		t.Errorf("an empty house: %v", err)
+	}
+}
+
+// Alerts are silenced from another machine by the door at which the one that keeps
+// metrics gives its logs, and by nobody who has no certificate.
+func TestSilencedFromElsewhere(t *testing.T) {
+	dir := t.TempDir()
+	ca, err := pki.OpenAuthority(filepath.Join(dir, "ca"), "demo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	certified := func(name string) (files spec.TLS) {
+		t.Helper()
+		files, err := ca.Issue(filepath.Join(dir, name), name, netip.MustParseAddr("127.0.0.1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return files
+	}
+	n := spec.Node{Cluster: "infra", Member: "infra-1", TLS: certified("infra-1"), Observe: spec.Observe{Listen: []string{"127.0.0.1:9090"}, Data: filepath.Join(dir, "metrics")}}
+	said := &bytes.Buffer{}
+	serve := func(n spec.Node) *httptest.Server {
+		t.Helper()
+		there, err := NewThere(n, "", slog.New(slog.NewTextHandler(said, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		peers, err := pki.Open(n.TLS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mux := http.NewServeMux()
+		there.Handle(t.Context(), mux)
+		door := httptest.NewUnstartedServer(mux)
+		door.TLS = peers.Server()
+		door.StartTLS()
+		t.Cleanup(door.Close)
+		return door
+	}
+	door, another := serve(n), serve(spec.Node{Cluster: "demo", Member: "demo-1", TLS: certified("demo-1")})
+	known := []spec.Logged{{Member: "demo-1", URL: another.URL}, {Member: "infra-1", URL: door.URL}}
+	store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = json.NewEncoder(w).Encode(known)
+	}))
+	t.Cleanup(store.Close)
+	m := MetricStore{url: store.URL, trust: certified("demo-2")}
+	now := time.Now().UTC()
+	s := notice.Silence{Matchers: []notice.Matcher{{Name: "cls", Value: "two", Equal: true}}, Starts: now, Ends: now.Add(time.Hour), By: "ann"}
+	made, err := m.Silence(t.Context(), s, now)
+	if err != nil || made.ID == "" || made.By != "ann" {
+		t.Fatalf("%+v %v", made, err)
+	}
+	file := filepath.Join(dir, "silences.json")
+	if kept, err := silence.Load(file); err != nil || len(kept) != 1 || kept[0].ID != made.ID {
+		t.Errorf("kept are %v, %v", kept, err)
+	}
+	if err := second(m.Unsilence(t.Context(), []string{"nosuch"}, now)); problem.Code(err) != "silence-unknown" {
+		t.Error(err)
+	}
+	if ended, err := m.Unsilence(t.Context(), []string{made.ID}, now); err != nil || len(ended) != 1 || ended[0].State(time.Now()) != notice.Expired {
+		t.Errorf("ended are %v, %v", ended, err)
+	}
+	if err := second(m.Silence(t.Context(), notice.Silence{Starts: now, Ends: now.Add(time.Hour)}, now)); problem.Code(err) != "silence-refused" {
+		t.Error(err)
+	}
+	if got := said.String(); strings.Count(got, "from=demo-2") != 2 || !strings.Contains(got, "by=ann") {
+		t.Errorf("logged is %s", got)
+	}
+	r, err := (&http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}).Post(door.URL+pathSilences, "", strings.NewReader("{}"))
+	if err == nil {
+		r.Body.Close()
+		t.Errorf("a stranger gets %s", r.Status)
+	}
+	known = known[:1]
+	if err := second(m.Silence(t.Context(), s, now)); problem.Code(err) != "silence-elsewhere" {
+		t.Errorf("a machine that tells no logs: %v", err)
 	}
 }
 

@@ -15,6 +15,11 @@ type Order struct {
 	Verb   string `json:"verb"`             // one of Verbs
 	Member string `json:"member,omitempty"` // whom it is about; of a switchover who is to lead, "": whoever is ahead
 	To     string `json:"to,omitempty"`     // of a peek: the moment
+
+	Matchers []string `json:"matchers,omitempty"` // of a silence: what alerts' labels have to be
+	For      string   `json:"for,omitempty"`      // and for how long: 2h
+	Comment  string   `json:"comment,omitempty"`  // and why
+	Silence  string   `json:"silence,omitempty"`  // which one ends
 }
 
 // Verbs of orders.
@@ -26,6 +31,8 @@ const (
 	VerbResume     = "resume"
 	VerbPeek       = "peek"
 	VerbEndPeek    = "end-peek"
+	VerbSilence    = "silence"
+	VerbUnsilence  = "unsilence"
 )
 
 // A Planned order was checked, and not done yet.
@@ -113,6 +120,10 @@ func (c *Cluster) PlanOrder(ctx context.Context, o Order) (p Planned, err error)
 		return c.planPeek(ctx, o)
 	case VerbEndPeek:
 		return c.planEndPeek(ctx, o)
+	case VerbSilence:
+		return c.planSilence(ctx, o)
+	case VerbUnsilence:
+		return c.planUnsilence(ctx, o)
 	default:
 		return p, unclear(o)
 	}
@@ -120,7 +131,7 @@ func (c *Cluster) PlanOrder(ctx context.Context, o Order) (p Planned, err error)
 }
 
 func unclear(o Order) error {
-	verbs := []string{VerbSwitchover, VerbRestart, VerbReinit, VerbPause, VerbResume, VerbPeek, VerbEndPeek}
+	verbs := []string{VerbSwitchover, VerbRestart, VerbReinit, VerbPause, VerbResume, VerbPeek, VerbEndPeek, VerbSilence, VerbUnsilence}
 	if slices.Contains(verbs, o.Verb) {
 		return &problem.Error{Code: "member-unknown", What: "cannot " + o.Verb, Why: "no member is named", Do: "name one"}
 	}

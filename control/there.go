@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,6 +20,7 @@ import (
 	"howdah/machine"
 	"howdah/machine/doctor"
 	"howdah/observe/activity"
+	"howdah/pki"
 	"howdah/playground"
 	"howdah/problem"
 	"howdah/spec"
@@ -37,6 +39,7 @@ type (
 const (
 	pathDoctor   = "/howdah/doctor"
 	pathPeek     = "/howdah/peek"
+	pathSilences = "/howdah/silences"
 	peekedFor    = 15 * time.Minute // a peek that was asked for from elsewhere is there for so long
 	thereWithin  = 5 * time.Second
 	planPeekSoon = time.Minute // it reads the log around the moment
@@ -96,6 +99,9 @@ func (t *There) Handle(ctx context.Context, mux *http.ServeMux) {
 	if t.server != nil {
 		t.server.Handle(mux)
 	}
+	if t.node.Observe.On() {
+		mux.HandleFunc("POST "+pathSilences, t.silence)
+	}
 	mux.HandleFunc("GET "+pathDoctor, func(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(t.examine(r.Context())) // a client that went away is no matter
 	})
@@ -108,14 +114,7 @@ func (t *There) Handle(ctx context.Context, mux *http.ServeMux) {
 		out := http.NewResponseController(w)
 		_ = out.SetReadDeadline(time.Time{}) // else the limits for whoever asks little hold
 		p, err := t.peek(ctx, r.Context(), ask)
-		if err != nil {
-			e := problem.Plain(err)
-			e.What = cmp.Or(e.What, err.Error())
-			w.WriteHeader(http.StatusConflict)
-			_ = json.NewEncoder(w).Encode(e)
-			return
-		}
-		_ = json.NewEncoder(w).Encode(p)
+		answerThere(w, p, err)
 	})
 	mux.HandleFunc("GET "+pathPeek, func(w http.ResponseWriter, _ *http.Request) {
 		t.look.Lock()
@@ -125,6 +124,17 @@ func (t *There) Handle(ctx context.Context, mux *http.ServeMux) {
 	mux.HandleFunc("DELETE "+pathPeek, func(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(t.endPeek(r.FormValue("by")))
 	})
+}
+
+// answerThere says what came of something that was asked.
+func answerThere(w http.ResponseWriter, v any, err error) {
+	if err != nil {
+		e := problem.Plain(err)
+		e.What = cmp.Or(e.What, err.Error())
+		w.WriteHeader(http.StatusConflict)
+		v = e
+	}
+	_ = json.NewEncoder(w).Encode(v) // a client that went away is no matter
 }
 
 // endPeek ends the peek that is open, and says which that was.
@@ -240,17 +250,25 @@ func (c *Cluster) tellJobs(ctx context.Context, method, member, path string, tex
 	if i < 0 {
 		return &problem.Error{Code: "member-unknown", What: "cannot ask " + member, Why: "it is no member of " + c.Name + " that is observed from here", Do: "name another one"}
 	}
+	return askDoor(ctx, c.peers, method, member, c.jobs[i].URL+path, text, into)
+}
+
+// errNotThere is said of a door that has nothing behind it for what was asked.
+var errNotThere = errors.New("404 Not Found")
+
+// askDoor asks the jobs of a node.
+func askDoor(ctx context.Context, peers *pki.Peers, method, member, at string, text []byte, into any) error {
 	away := func(err error) error {
 		return &problem.Error{
 			Code: "jobs-away", What: "cannot ask the jobs of " + member, Why: err.Error(),
 			Do: "see whether its machine is up, and jobs.log there", Err: err,
 		}
 	}
-	r, err := http.NewRequestWithContext(ctx, method, c.jobs[i].URL+path, bytes.NewReader(text))
+	r, err := http.NewRequestWithContext(ctx, method, at, bytes.NewReader(text))
 	if err != nil {
 		return err
 	}
-	t := &http.Transport{TLSClientConfig: c.peers.To(hostOf(c.jobs[i].URL)), DisableKeepAlives: true} // ctx says how long it may take
+	t := &http.Transport{TLSClientConfig: peers.To(hostOf(at)), DisableKeepAlives: true} // ctx says how long it may take
 	resp, err := (&http.Client{Transport: t}).Do(r)
 	if err != nil {
 		return away(err)
@@ -263,6 +281,8 @@ func (c *Cluster) tellJobs(ctx context.Context, method, member, path string, tex
 		return away(err)
 	case resp.StatusCode == http.StatusConflict && json.Unmarshal(answer, &refused) == nil:
 		return &refused
+	case resp.StatusCode == http.StatusNotFound:
+		return away(errNotThere)
 	case resp.StatusCode != http.StatusOK:
 		return away(fmt.Errorf("%s: %.200s", resp.Status, bytes.TrimSpace(answer)))
 	}

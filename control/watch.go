@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"howdah/dcs/etcd"
+	"howdah/observe/silence"
 	"howdah/pki"
 	"howdah/spec"
 )
@@ -48,7 +49,7 @@ func Watch(n spec.Node) ([]*Cluster, error) {
 		c.peers = peers
 		c.jobs = slices.DeleteFunc(slices.Clone(n.Observe.Logs), func(l spec.Logged) bool { return l.Cluster != o.Cluster })
 		if n.Observe.On() {
-			c.metrics = MetricStore{url: "http://" + n.Observe.Listen[0]} // its own store
+			c.metrics = MetricStore{url: "http://" + n.Observe.Listen[0], silences: silence.Path(n.Observe)} // its own store
 		}
 		all = append(all, c)
 	}

@@ -168,6 +168,7 @@ func (c *Console) Handler() http.Handler {
 	for _, name := range []string{"query", "query_range", "alerts", "rules"} {
 		mux.HandleFunc("GET /api/v1/"+name, c.known(c.Metrics.ServeHTTP))
 	}
+	mux.HandleFunc("GET /api/v2/silences", c.known(c.Metrics.ServeHTTP))
 	safe := http.NewCrossOriginProtection().Handler(mux) // no other page sends forms here
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()

@@ -25,6 +25,9 @@ const (
 	shownActs  = 20               // of a cluster, the newest
 )
 
+// aside are the orders that change nothing of the cluster.
+var aside = []string{control.VerbEndPeek, control.VerbSilence, control.VerbUnsilence}
+
 // An Act is an order that somebody gave, with what has become of it.
 type Act struct {
 	Number int            `json:"number"`
@@ -169,7 +172,7 @@ func (c *Console) order(do bool) http.HandlerFunc {
 			})
 			return
 		}
-		number, ok := f.acts.begin(Act{Text: p.Text, By: by, At: time.Now().UTC(), harmless: peek || a.Verb == control.VerbEndPeek})
+		number, ok := f.acts.begin(Act{Text: p.Text, By: by, At: time.Now().UTC(), harmless: peek || slices.Contains(aside, a.Verb)})
 		if !ok {
 			refused(w, http.StatusConflict, problem.Error{
 				Code: "order-busy", What: "did not " + a.Verb, Why: "something else that was ordered here is under way", Do: "wait for it; it is shown on the page",

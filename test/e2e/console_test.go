@@ -134,6 +134,7 @@ func TestConsole(t *testing.T) {
 	w.kept(writer)
 	order(fmt.Sprintf(`[aria-label="Restart: %s"]`, leader), "restart PostgreSQL of "+leader, "")
 	b.until(w.ctx, "that it restarted", acts, has(leader+" restarted in"))
+	w.consoleSilences(b, order)
 	order("#pause", "pause cluster demo", "")
 	b.until(w.ctx, "the pause", `document.getElementById('health').textContent`, is("paused"))
 	b.until(w.ctx, "what came of it", acts, has("cluster demo is paused"))
@@ -152,6 +153,9 @@ func TestConsole(t *testing.T) {
 	b.until(w.ctx, "the members", `document.getElementById('members').innerText`, has(other))
 	if got, err := b.eval(`String(document.querySelectorAll('#members button').length) + document.getElementById('pause').hidden`); got != "0true" {
 		t.Errorf("a viewer has buttons: %s %v", got, err)
+	}
+	if got, err := b.eval(`String(document.querySelectorAll('#alerts button, #silences button').length)`); got != "0" {
+		t.Errorf("a viewer may silence: %s %v", got, err)
 	}
 	turn("load")
 	asleep := w.sessions(w.Node(other), 1, 0)[0]
@@ -285,6 +289,23 @@ func (w *world) consoleBackups(b *browser, turn func(string)) {
 		w.t.Errorf("at that moment there was %s", got)
 	}
 	b.until(w.ctx, "the look that is open", `document.getElementById('peeks').innerText`, func(got string) bool { return strings.Contains(got, "psql -h "+f[0]) })
+}
+
+// consoleSilences has nobody told of an alert that fires, and people told of it again.
+func (w *world) consoleSilences(b *browser, order func(press, seen, typed string)) {
+	w.t.Helper()
+	order(`[aria-label="Silence: PostgresRestart"]`, `tell nobody of alertname="PostgresRestart" cls="demo" for 2h`, "")
+	b.until(w.ctx, "the silence", `document.getElementById('silences').innerText`, func(got string) bool {
+		return strings.Contains(got, "PostgresRestart cls=demo") && strings.Contains(got, "operator@")
+	})
+	if out := w.howdah("alerts", "silences"); !strings.Contains(out, `alertname="PostgresRestart" cls="demo"`) || !strings.Contains(out, "operator@") {
+		w.t.Errorf("silences are\n%s", out)
+	}
+	order(`[aria-label="Tell again: PostgresRestart cls=demo"]`, "tell people again of ", "")
+	b.until(w.ctx, "no silence", `'(' + document.getElementById('silences').innerText + ')'`, func(got string) bool { return got == "()" })
+	if out := w.howdah("alerts", "silences"); !strings.Contains(out, "nothing is silenced") {
+		w.t.Errorf("silences are\n%s", out)
+	}
 }
 
 // consoleEndPeek ends the look from the page: its server is gone, and so are its data.

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -339,8 +340,11 @@ func (m *machine) tells(other *machine) {
 		args string
 		want string
 	}{
-		{m, "infra-2", "infra-2 jobs "}, {m, "pg-real --last 200", other.member + " agent "}, {m, "--last 2000", other.member + " agent "},
-		{other, "infra", "infra-2 jobs "}, {other, "infra-2 --level info", "infra-2 jobs "},
+		{m, "infra-2", "infra-2 jobs "},
+		{m, "pg-real --last 200", other.member + " agent "},
+		{m, "--last 2000", other.member + " agent "},
+		{other, "infra", "infra-2 jobs "},
+		{other, "infra-2 --level info", "infra-2 jobs "},
 	} {
 		var out string
 		var code int
@@ -350,6 +354,17 @@ func (m *machine) tells(other *machine) {
 		}) != nil {
 			w.t.Fatalf("logs %s on %s: exit %d\n%s", read.args, read.on.member, code, out)
 		}
+	}
+	var silence struct{ ID, CreatedBy string }
+	out, code := m.run("alerts", "silence", "NodeLoadHigh", "cls=theirs", "--comment", "from elsewhere", "--json")
+	if err := json.Unmarshal([]byte(out), &silence); code != 0 || err != nil || silence.ID == "" || silence.CreatedBy == "" {
+		w.t.Fatalf("a silence from %s: exit %d %v\n%s", m.member, code, err, out)
+	}
+	if out, code := other.run("alerts", "silences"); code != 0 || !strings.Contains(out, silence.ID) || !strings.Contains(out, "from elsewhere") {
+		w.t.Errorf("silences on %s: exit %d\n%s", other.member, code, out)
+	}
+	if out, code := other.run("alerts", "unsilence", silence.ID); code != 0 || !strings.Contains(out, "is told again") {
+		w.t.Errorf("a silence ended on %s: exit %d\n%s", other.member, code, out)
 	}
 	dir := filepath.Join(m.dir, "infra", m.member)
 	text, err := os.ReadFile(filepath.Join(dir, "node.json"))

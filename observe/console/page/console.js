@@ -2,7 +2,7 @@
 // Everything that came from elsewhere is put as text, never as markup.
 
 import { $, ask, cell, html, marked, rows, said, shown, svg, tell } from './dom.js';
-import { act, ago, alerts, behind, bytes, change, checks, facts, firing, grouped, health, line, orders, past, services, span, title, topology } from './lib.js';
+import { act, ago, alerts, behind, bytes, change, checks, facts, firing, grouped, health, line, orders, past, services, silences, span, title, topology } from './lib.js';
 import * as backups from './backups.js';
 import * as load from './load.js';
 
@@ -19,7 +19,12 @@ async function propose(verb, member = '', more = {}) {
   $('c-costs').textContent = '';
   $('c-error').hidden = $('c-type').hidden = $('c-yes').disabled = true;
   $('c-typed').value = '';
-  $('confirm').showModal();
+  $('c-last').hidden = verb !== 'silence';
+  if (verb === 'silence') $('c-for').value = more.for;
+  if (!$('confirm').open) {
+    $('c-comment').value = '';
+    $('confirm').showModal();
+  }
   try {
     const p = await tell('/api/plan', order);
     if (order !== mine) return;
@@ -44,13 +49,14 @@ $('c-form').addEventListener('submit', async (e) => {
   e.preventDefault();
   $('c-yes').disabled = true;
   try {
-    await tell('/api/do', { ...order, typed: $('c-typed').value.trim() });
+    await tell('/api/do', { ...order, typed: $('c-typed').value.trim(), ...(order.verb === 'silence' ? { comment: $('c-comment').value.trim() } : {}) });
     $('confirm').close();
   } catch (err) {
     refused(err);
     $('c-yes').disabled = false;
   }
 });
+$('c-for').addEventListener('change', (e) => propose('silence', '', { matchers: order.matchers, for: e.target.value }));
 $('c-no').addEventListener('click', () => $('confirm').close());
 $('confirm').addEventListener('close', () => { order = null; });
 $('pause').addEventListener('click', () => propose(shown.view.status.picture.paused ? 'resume' : 'pause'));
@@ -291,11 +297,46 @@ async function hear() {
   const fire = all.filter((a) => a.state === 'firing');
   const pending = all.length - fire.length;
   $('alerts-count').textContent = `${fire.length ? `${fire.length} ${fire.length === 1 ? 'fires' : 'fire'}` : 'nothing fires'}${pending ? `, ${pending} pending` : ''}`;
-  const kinds = { CRIT: 'bad', WARN: 'warn' };
-  $('alerts').replaceChildren(...grouped(fire).map((a) => html('li', {},
-    html('span', { class: `tag ${kinds[a.severity] || ''}` }, a.severity), html('strong', {}, `${a.name} `),
-    ...(a.summaries.length === 1 ? [a.summaries[0]] : a.summaries.map((text) => html('div', {}, text))),
-    html('div', { class: 'quiet' }, `since ${ago(a.since, new Date().toISOString())}${a.problem ? `; see ${a.problem} in docs/problems.md` : ''}`))));
+  const groups = grouped(fire);
+  const operator = shown.role === 'operator';
+  const now = new Date().toISOString();
+  const since = (a) => `since ${ago(a.since, now)}${a.problem ? `; see ${a.problem} in docs/problems.md` : ''}`;
+  const key = JSON.stringify([of, operator, groups.map((a) => [a.name, a.severity, a.summaries])]);
+  if (key === rings) { // only their ages change: a button under a finger stays where it is
+    groups.forEach((a, i) => { ages[i].textContent = since(a); });
+  } else {
+    rings = key;
+    ages = groups.map((a) => html('span', {}, since(a)));
+    $('alerts').replaceChildren(...groups.map((a, i) => {
+      const b = html('button', { type: 'button', class: 'small', 'aria-label': `Silence: ${a.name}` }, 'Silence');
+      b.addEventListener('click', () => propose('silence', '', { matchers: [`alertname=${a.name}`, ...(a.cls ? [`cls=${a.cls}`] : [])], for: '2h' }));
+      return html('li', {},
+        html('span', { class: `tag ${severity[a.severity] || ''}` }, a.severity), html('strong', {}, `${a.name} `),
+        ...(a.summaries.length === 1 ? [a.summaries[0]] : a.summaries.map((text) => html('div', {}, text))),
+        html('div', { class: 'quiet' }, ages[i], ...(operator ? [' ', b] : [])));
+    }));
+  }
+  await hushed(of, operator);
+}
+
+let rings = ''; // which alerts are shown
+let ages = []; // and since when, as it is shown
+let hushes = ''; // and which silences
+const severity = { CRIT: 'bad', WARN: 'warn' };
+
+/** hushed shows what nobody is told of. */
+async function hushed(of, operator) {
+  const all = silences(await ask('/api/v2/silences'), of);
+  const key = JSON.stringify([of, operator, all]);
+  if (of !== shown.cluster || key === hushes) return;
+  hushes = key;
+  $('silences').replaceChildren(...all.map((s) => {
+    const b = html('button', { type: 'button', class: 'small', 'aria-label': `Tell again: ${s.text}` }, 'Tell again');
+    b.addEventListener('click', () => propose('unsilence', '', { silence: s.id }));
+    const when = [s.pending ? `from ${new Date(s.from).toLocaleString()}` : '', s.until ? `until ${new Date(s.until).toLocaleString()}` : 'for good', s.by ? `by ${s.by}` : ''].filter(Boolean).join(', ');
+    return html('li', {}, html('span', { class: 'tag' }, 'silenced'), html('strong', {}, `${s.text} `), s.why,
+      html('div', { class: 'quiet' }, when, ...(operator && !s.fixed ? [' ', b] : [])));
+  }));
 }
 
 async function fired() {

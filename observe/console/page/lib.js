@@ -187,7 +187,7 @@ export function alerts(answer, cluster) {
     .filter((a) => !a.labels.cls || a.labels.cls === cluster)
     .map((a) => ({
       name: a.labels.alertname, severity: a.labels.severity || '', state: a.state, member: a.labels.ins || '', problem: a.labels.problem || '',
-      summary: (a.annotations && a.annotations.summary) || '', since: a.activeAt,
+      summary: (a.annotations && a.annotations.summary) || '', since: a.activeAt, cls: a.labels.cls || '',
     }))
     .sort((a, b) => a.state.localeCompare(b.state) || rank(a.severity) - rank(b.severity) || a.name.localeCompare(b.name) || a.member.localeCompare(b.member));
 }
@@ -202,6 +202,18 @@ export function grouped(all) {
     groups.set(a.name, g);
   }
   return [...groups.values()];
+}
+
+/** silences are those in force, or to come, that may be about a cluster; what ends them, and who said so. */
+export function silences(all, cluster) {
+  const ops = { 'true false': '=', 'false false': '!=', 'true true': '=~', 'false true': '!~' };
+  return all
+    .filter((s) => s.status.state !== 'expired' && s.matchers.every((m) => m.name !== 'cls' || !m.isEqual || m.isRegex || m.value === cluster))
+    .map((s) => ({
+      id: s.id, pending: s.status.state === 'pending', text: s.matchers.map((m) => (m.name === 'alertname' && m.isEqual && !m.isRegex ? m.value : `${m.name}${ops[`${m.isEqual} ${m.isRegex}`]}${m.value}`)).join(' '),
+      from: s.startsAt || '', until: s.endsAt || '', by: s.createdBy || '', why: s.comment || '', fixed: s.id.startsWith('file-'),
+    }))
+    .sort((a, b) => (a.until || '9').localeCompare(b.until || '9') || a.id.localeCompare(b.id));
 }
 
 /** past are the times in which alerts fired, the newest first; to is null for what still does. */

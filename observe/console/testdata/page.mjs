@@ -62,6 +62,12 @@ globalThis.fetch = async (address, options) => {
   const bodies = {
     '/api/clusters': { clusters: [view.cluster, 'other'], role: 'operator' },
     '/api/v1/alerts': { data: { alerts: [{ labels: { alertname: 'MemberDown', severity: 'CRIT', cls: view.cluster, ins: 'demo-3', problem: 'member-down' }, annotations: { summary: 'demo-3 of demo is down' }, state: 'firing', activeAt: view.status.at }] } },
+    '/api/v2/silences': [
+      { id: 'abc', matchers: [{ name: 'alertname', value: 'NodeDown', isEqual: true, isRegex: false }, { name: 'cls', value: view.cluster, isEqual: true, isRegex: false }], startsAt: view.status.at, endsAt: view.status.at, createdBy: 'ann', comment: '<b> disks', status: { state: 'active' } },
+      { id: 'file-1', matchers: [{ name: 'ins', value: 'x.*', isEqual: true, isRegex: true }], createdBy: '', comment: '', status: { state: 'active' } },
+      { id: 'old', matchers: [{ name: 'alertname', value: 'Gone', isEqual: true, isRegex: false }], createdBy: '', comment: '', status: { state: 'expired' } },
+      { id: 'else', matchers: [{ name: 'cls', value: 'elsewhere', isEqual: true, isRegex: false }], createdBy: '', comment: '', status: { state: 'active' } },
+    ],
     '/api/lines': { away: [{ what: 'cannot read the logs of demo-2' }], lines: [{ at: '2026-11-22T10:00:00.125Z', member: 'demo-1', job: 'agent', level: 'warning', text: 'decision <b>' }] },
     '/api/v1/query': { data: { result: [{ metric: { ins: 'demo-1', datname: 'demo', query: '42' }, value: [t, '2'] }] } },
     '/api/activity': { at: view.status.at, sessions: [
@@ -182,6 +188,30 @@ see(other);
 assert.ok(buttons().every((b, i) => b === kept[i]), 'buttons move under the finger');
 assert.match(text('members'), /99/);
 assert.match(text('acts'), /restart PostgreSQL of demo-2, by operator@10.0.0.1 .*under way/);
+
+// Alerts are silenced for as long as is chosen, and told again.
+assert.deepEqual(byId.get('silences').all.filter((e) => e.name === 'strong').map((e) => e.textContent.trim()), [`NodeDown cls=${view.cluster}`, 'ins=~x.*']);
+assert.match(text('silences'), /<b> disks.*by ann/);
+const silence = byId.get('alerts').all.find((e) => e.name === 'button');
+assert.equal(silence.attributes['aria-label'], 'Silence: MemberDown');
+silence.listeners.click();
+await settle();
+assert.ok(byId.get('confirm').open && !byId.get('c-last').hidden);
+assert.deepEqual(sent.pop()[3], { cluster: view.cluster, verb: 'silence', member: '', matchers: ['alertname=MemberDown', `cls=${view.cluster}`], for: '2h' });
+byId.get('c-for').listeners.change({ target: { value: '8h' } });
+await settle();
+assert.equal(sent.pop()[3].for, '8h');
+byId.get('c-comment').value = ' new disks ';
+byId.get('c-typed').value = '';
+await submit();
+assert.deepEqual(sent.pop()[3], { cluster: view.cluster, verb: 'silence', member: '', matchers: ['alertname=MemberDown', `cls=${view.cluster}`], for: '8h', seen: 'silence ', typed: '', comment: 'new disks' });
+const again = byId.get('silences').all.filter((e) => e.name === 'button');
+assert.equal(again.length, 1, 'what is in a file is not ended here');
+again[0].listeners.click();
+await settle();
+assert.deepEqual(sent.pop()[3], { cluster: view.cluster, verb: 'unsilence', member: '', silence: 'abc' });
+assert.ok(byId.get('c-last').hidden);
+byId.get('confirm').close();
 
 // A cluster of which nothing is to be said is shown too.
 see({ ...other, status: { ...other.status, problems: null, etcd: null, alerts: null, backup: null, commits: undefined }, acts: undefined, health: null });
