@@ -102,7 +102,8 @@ A matcher is what a label of theirs has to be: NAME=VALUE, NAME!=VALUE,
 NAME=~REGEX or NAME!~REGEX; a word alone is the name of an alert. All of them have
 to match. Labels are shown by "howdah alerts --json".
 
-It is given on the machine that keeps metrics, which need not run meanwhile.
+On the machine that keeps metrics nothing has to run for that; from another one of the
+inventory it goes to the jobs of that machine, as root or as the node's user.
 Alertmanagers that are told have silences of their own.`,
 		Example: `  howdah alerts silence NodeLoadHigh cls=demo --for 2h --comment "batch jobs"
   howdah alerts silence ins=demo-3 --for 30m --comment "new disks"
@@ -230,7 +231,7 @@ func (a *app) unsilence() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "unsilence ID...", Short: "Have alerts told again",
 		Long: `Unsilence ends silences before their time. What fires still is told at its next
-turn, within seconds. It is given on the machine that keeps metrics.`,
+turn, within seconds. Other machines can do that too, as with "howdah alerts silence".`,
 		Example: `  howdah alerts silences
   howdah alerts unsilence k3v7qa2d`,
 		Args: func(_ *cobra.Command, args []string) error {

@@ -1,6 +1,6 @@
 // Package silence keeps which alerts are not to be told, in a file beside the store of
-// metrics. Who may write there may silence: the store reads it, and nobody says so to
-// it over a network.
+// metrics. Who may write there may silence: the store only reads it. For other machines
+// the jobs of that machine write (control), for people who look its console.
 package silence
 
 import (

@@ -97,7 +97,7 @@ func (s *Store) silenced() []notice.Silence {
 }
 
 // showSilences answers as an Alertmanager does, in its API's version 2. They are given
-// and ended by command on this machine alone.
+// and ended elsewhere: this door has no password.
 func (s *Store) showSilences(w http.ResponseWriter, _ *http.Request) {
 	type status struct {
 		State string `json:"state"`
