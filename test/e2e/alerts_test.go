@@ -136,6 +136,7 @@ const (
 	lastsHours = "its cause has to last for an hour and more"
 	ofMachine  = "its cause would be this machine's, with whatever else runs on it"
 	noClock    = "there is no other clock here to set"
+	notYet     = "its cause is made in TestAlertsOfStorage or TestAlertsOfSuccession, which nobody has run to its end yet"
 )
 
 // uncaused are the others, each with the reason.
@@ -150,14 +151,16 @@ var uncaused = map[string]string{
 	"EtcdNetworkPeerRTSlow": "it takes a network that is slow by 200 ms, which namespaces here are not made to be",
 	"PostgresPartition":     "two primaries are what the laws exclude; its other half, none, is ClusterNoLeader's cause",
 	"VipDuplicate":          "two holders are what role, guard and kernel exclude (TestVirtualAddress)",
-	"GatewayUnwell":         "one that hangs is not announced any more after 15 s (HaproxyDown); it takes a fault of single ports between machines",
-	"PgbouncerDown":         "pooler and who tells of it are one process, whose end is PgbouncerExporterDown",
+	"CertExpirySoon":        notYet, "DiskReserve": notYet, "GatewayQueue": notYet, "HowdahProblem": notYet, "ReplicaNotStreaming": notYet, "RepositoryUnwell": notYet,
+	"SlotLost": notYet, "SlotRetained": notYet, "SyncDegraded": notYet, "TimelineDivergence": notYet, "VipNotHeld": notYet, "WalArchiveGap": notYet, "WalArchiveLost": notYet,
+	"GatewayUnwell": "one that hangs is not announced any more after 15 s (HaproxyDown); it takes a fault of single ports between machines",
+	"PgbouncerDown": "pooler and who tells of it are one process, whose end is PgbouncerExporterDown",
 }
 
 // Every alert that ships is fired by its cause, or it is said why not.
 func TestEveryAlertHasACauseOrAReason(t *testing.T) {
 	left := maps.Clone(uncaused)
-	for _, name := range slices.Concat(caused, causedToo, causedByStorage, causedBySuccession) {
+	for _, name := range slices.Concat(caused, causedToo) {
 		if left[name] != "" {
 			t.Errorf("%s is fired by its cause, and has a reason why not", name)
 		}

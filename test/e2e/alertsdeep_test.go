@@ -23,7 +23,7 @@ import (
 	"howdah/spec"
 )
 
-// What TestAlertsOfStorage and TestAlertsOfSuccession fire.
+// What TestAlertsOfStorage and TestAlertsOfSuccession are to fire.
 var (
 	causedByStorage    = []string{"CertExpirySoon", "DiskReserve", "HowdahProblem", "RepositoryUnwell", "SlotLost", "SlotRetained", "WalArchiveGap", "WalArchiveLost"}
 	causedBySuccession = []string{"GatewayQueue", "ReplicaNotStreaming", "SyncDegraded", "TimelineDivergence", "VipNotHeld"}
