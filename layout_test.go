@@ -26,7 +26,7 @@ var floors = []floor{
 		"the standard library without I/O, and words",
 	},
 	{
-		"brains", "access/admin access/hba access/login access/names access/pool access/route access/userlist access/vip backup/repo backup/retain backup/schedule ha ha/quorum machine/doctor machine/install observe/alert observe/collector observe/dashboard observe/host observe/logbook observe/notice observe/target postgres/conf spec spec/declare spec/patroni spec/pigsty spec/place spec/plan",
+		"brains", "access/admin access/hba access/login access/names access/pool access/route access/userlist access/vip backup/repo backup/retain backup/schedule ha ha/quorum machine/doctor machine/install observe/alert observe/collector observe/dashboard observe/host observe/logbook observe/notice observe/target postgres/conf spec spec/declare spec/patroni spec/pigsty spec/place spec/plan spec/vipmanager",
 		"words, brains of their wing, YAML and JMESPath; no clock, randomness, files, sockets, logging, goroutines",
 	},
 	{

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -14,13 +15,15 @@ import (
 
 	"howdah/control"
 	"howdah/postgres/conf"
+	"howdah/problem"
 	"howdah/spec"
 	"howdah/spec/pigsty"
+	"howdah/spec/vipmanager"
 )
 
 func (a *app) spec() *cobra.Command {
 	var schema, living bool
-	var into string
+	var into, vip string
 	cmd := &cobra.Command{
 		Use: "spec INVENTORY", Short: "What an inventory means, and where every value comes from",
 		Long: `Spec reads an inventory and prints the clusters that it describes: each value
@@ -34,6 +37,9 @@ With --from-cluster it writes the inventory of clusters that exist, of all of th
 machine or of those named: a plan of it is empty, and what no inventory can say is
 named. It holds what the servers store of passwords.
 
+With --from-vip-manager it reads the configuration of vip-manager, and writes what
+an inventory has in its stead.
+
 An inventory may be kept in a database, in the tables of Pigsty's CMDB: whatever
 takes an inventory takes postgresql://USER@HOST/DATABASE in a file's stead. With
 --into, spec writes one there; what the tables have besides goes.`,
@@ -41,11 +47,18 @@ takes an inventory takes postgresql://USER@HOST/DATABASE in a file's stead. With
   howdah spec pigsty.yml --json
   howdah spec pigsty.yml --into postgresql://dbuser_meta@10.10.10.10/meta
   howdah spec --schema > inventory.schema.json
-  howdah spec --from-cluster pg-test > pg-test.yml`,
+  howdah spec --from-cluster pg-test > pg-test.yml
+  howdah spec --from-vip-manager /etc/default/vip-manager.yml`,
 		SuggestFor: []string{"check", "validate", "parse"},
 		Args: func(_ *cobra.Command, args []string) error {
 			if (a.dry || a.yes) && into == "" || into != "" && (schema || living) {
 				return usage("--into goes with an inventory, and --dry-run and --yes go with --into")
+			}
+			if vip != "" {
+				if len(args) > 0 || living || schema || into != "" || a.dry || a.yes {
+					return usage("--from-vip-manager takes the file of vip-manager and nothing else")
+				}
+				return nil
 			}
 			if living {
 				if schema || a.json {
@@ -62,6 +75,9 @@ takes an inventory takes postgresql://USER@HOST/DATABASE in a file's stead. With
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if vip != "" {
+				return a.fromVIPManager(vip)
+			}
 			if living {
 				return a.fromCluster(cmd, args)
 			}
@@ -95,6 +111,8 @@ takes an inventory takes postgresql://USER@HOST/DATABASE in a file's stead. With
 	a.changeFlags(cmd)
 	cmd.Flags().StringVar(&into, "into", "", "write it into Pigsty's tables of the database at this `URI`, which then hold it alone")
 	cmd.Flags().BoolVar(&living, "from-cluster", false, "write the inventory of clusters that exist")
+	cmd.Flags().StringVar(&vip, "from-vip-manager", "", "write what an inventory has in the stead of this `FILE` of vip-manager")
+	_ = cmd.MarkFlagFilename("from-vip-manager", "yml", "yaml") // the flag was just made
 	cmd.Flags().BoolVar(&schema, "schema", false, "print the JSON Schema by which editors check an inventory")
 	return cmd
 }
@@ -142,6 +160,33 @@ func (a *app) fromCluster(cmd *cobra.Command, names []string) error {
 	for _, o := range d.Otherwise {
 		a.warnf("no inventory says it all; a plan of this one would: %s\n", shown(o))
 	}
+	return nil
+}
+
+// fromVIPManager says in the words of an inventory what vip-manager was told.
+func (a *app) fromVIPManager(path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return &problem.Error{Code: "inventory-unreadable", What: "cannot read vip-manager's " + path, Err: err, Do: "name its configuration: /etc/default/vip-manager.yml as a rule"}
+	}
+	c := vipmanager.Read(path, text, a.Env)
+	w := spec.World{File: path}
+	w.Say(c.Findings...)
+	a.findings(w, spec.Warning, spec.Inapplicable)
+	if err := w.Err(); err != nil {
+		return err
+	}
+	if !a.json {
+		a.printf("%s", c.Inventory())
+		return nil
+	}
+	a.printJSON(a.Out, struct {
+		Cluster   string         `json:"cluster,omitempty"`
+		Member    string         `json:"member,omitempty"`
+		Address   string         `json:"pg_vip_address"`
+		Interface string         `json:"pg_vip_interface,omitempty"`
+		Findings  []spec.Finding `json:"findings"`
+	}{c.Cluster, c.Member, c.Address.String(), c.Link, append([]spec.Finding{}, w.Findings...)})
 	return nil
 }
 

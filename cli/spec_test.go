@@ -89,3 +89,29 @@ func TestInit(t *testing.T) {
 		t.Error("nothing is an inventory")
 	}
 }
+
+// vip-manager's file becomes lines of an inventory; what can not be is refused with its line.
+func TestSpecFromVIPManager(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "vip-manager.yml")
+	const text = "ip: 10.10.10.2\nnetmask: 24\ninterface: eth1\ntrigger-key: /service/pg-test/leader\netcd-password: s3cret\n"
+	for _, c := range []struct {
+		text string
+		args []string
+		code int
+		out  string
+		errs string
+	}{
+		{text, nil, 0, "pg_vip_enabled: true\npg_vip_address: 10.10.10.2/24\npg_vip_interface: eth1\n", "not applicable: etcd-password"},
+		{text, []string{"--json"}, 0, `"pg_vip_address": "10.10.10.2/24"`, ""},
+		{text + "manager-type: hetzner\n", nil, 1, "", "vip-manager.yml:6: manager-type"},
+		{text, []string{"pigsty.yml"}, 2, "", "nothing else"},
+	} {
+		if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		code, out, errs := run(t, t.TempDir(), append([]string{"spec", "--from-vip-manager", file}, c.args...)...)
+		if code != c.code || !strings.Contains(out, c.out) || !strings.Contains(errs, c.errs) || strings.Contains(out+errs, "s3cret") {
+			t.Errorf("%q: exit %d, %s%s", c.args, code, out, errs)
+		}
+	}
+}
