@@ -153,6 +153,7 @@ func (h House) DoctorAll(ctx context.Context, inv Inventory, o Examination) (d D
 		return d, fmt.Errorf("this program: %w", err)
 	}
 	facts, errs := make([][]doctor.Facts, len(hosts)), make([]error, len(hosts))
+	declared := make([]Diagnosis, len(hosts))
 	var told sync.Mutex
 	say := func(host, what string, percent int) {
 		told.Lock()
@@ -169,7 +170,7 @@ func (h House) DoctorAll(ctx context.Context, inv Inventory, o Examination) (d D
 			}
 		}
 		say(hosts[i].Host, "looking", -1)
-		facts[i], errs[i] = examine(ctx, o.Login, hosts[i], subjects, sum, func(percent int) { say(hosts[i].Host, "looking, with a copy of this program", percent) })
+		facts[i], declared[i], errs[i] = examine(ctx, o.Login, hosts[i], subjects, sum, func(percent int) { say(hosts[i].Host, "looking, with a copy of this program", percent) })
 		say(hosts[i].Host, "looked", -1)
 	})
 	if ctx.Err() != nil {
@@ -191,6 +192,7 @@ func (h House) DoctorAll(ctx context.Context, inv Inventory, o Examination) (d D
 		for _, f := range facts[i] {
 			d.add(f)
 		}
+		d.Findings, d.Mends = append(d.Findings, declared[i].Findings...), append(d.Mends, declared[i].Mends...)
 		seen = append(seen, facts[i][0])
 	}
 	d.Findings = append(d.Findings, doctor.Compare(seen)...)
@@ -198,20 +200,20 @@ func (h House) DoctorAll(ctx context.Context, inv Inventory, o Examination) (d D
 }
 
 // examine has this program look at one machine, for each node that it has.
-func examine(ctx context.Context, l Login, host spec.Host, subjects []doctor.Subject, sum string, copied func(int)) (all []doctor.Facts, err error) {
+func examine(ctx context.Context, l Login, host spec.Host, subjects []doctor.Subject, sum string, copied func(int)) (all []doctor.Facts, declared Diagnosis, err error) {
 	m, err := l.dial(ctx, host)
 	if err != nil {
-		return nil, err
+		return nil, declared, err
 	}
 	defer m.Close()
 	offset, unsure, err := clockOf(ctx, m)
 	if err != nil {
-		return nil, err
+		return nil, declared, err
 	}
 	for _, s := range subjects {
 		f, err := look(ctx, m, s, sum, copied)
 		if err != nil {
-			return nil, err
+			return nil, declared, err
 		}
 		f.Offset, f.Uncertainty = &offset, unsure
 		f.Login = "logged in as " + m.String() + ", who is root"
@@ -220,7 +222,37 @@ func examine(ctx context.Context, l Login, host spec.Host, subjects []doctor.Sub
 		}
 		all = append(all, f)
 	}
-	return all, nil
+	declared, err = declaredOf(ctx, m, host)
+	return all, declared, err
+}
+
+// declaredOf says whether a machine is what the inventory says of it.
+func declaredOf(ctx context.Context, m *ssh.Machine, host spec.Host) (d Diagnosis, err error) {
+	all := install.Settings(host.Settings)
+	if len(all) == 0 {
+		return d, nil
+	}
+	out, err := m.Run(ctx, install.Tests(all), nil)
+	if err != nil {
+		return d, err
+	}
+	found, err := install.ReadTests(out)
+	if err != nil {
+		return d, err
+	}
+	for i, s := range all {
+		f := doctor.Finding{Host: host.Host, Check: "settings", Grade: doctor.Warn, Evidence: "the inventory has it otherwise: " + found[i].Said, Do: s.What + ": `howdah install` or `howdah doctor --fix` with the inventory does"}
+		switch {
+		case found[i].Code == 0:
+			continue
+		case found[i].Cannot():
+			f.Do = "see why, or take that out of the inventory: it can not " + s.What
+		default:
+			d.Mends = append(d.Mends, doctor.Mend{Host: host.Host, Check: "settings", What: s.What, Lines: []string{found[i].Said}, Script: s.Do})
+		}
+		d.Findings = append(d.Findings, f)
+	}
+	return d, nil
 }
 
 // look has this program look at what one node needs.

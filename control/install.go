@@ -170,6 +170,7 @@ func (i *Installer) describe(s *site) error {
 	first := s.nodes[0]
 	w := install.Want{
 		Host: first.Host, Member: first.Member, Arch: cmp.Or(archs[runtime.GOARCH], runtime.GOARCH), Init: i.o.Init,
+		Settings: install.Settings(s.host.Settings),
 	}
 	for _, n := range s.nodes {
 		if n.Postgres.Data != "" && !slices.Contains(w.Majors, n.Postgres.Major) {

@@ -173,6 +173,8 @@ type Host struct {
 	Address string `json:"address,omitempty"` // of its SSH server; "": the host's own
 	Port    int    `json:"port,omitempty"`    // 0: 22
 	User    string `json:"user,omitempty"`    // "": that of whoever asks
+
+	Settings *Settings `json:"settings,omitempty"` // nil: nothing is said of the machine itself
 }
 
 // A Names is who keeps names on one host.

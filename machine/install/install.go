@@ -45,6 +45,8 @@ type Want struct {
 	Users  []string // whose the nodes are, each once
 	Init   string   // "": systemd, where there is one
 	Files  []File   // in the order they are put there
+
+	Settings []Setting // what the inventory says of the machine itself
 }
 
 // A File is one that the machine is to have.
@@ -118,6 +120,7 @@ type Facts struct {
 	Enabled   bool           // the unit is started with the machine
 	Active    bool           // a supervisor runs
 	Running   string         // SHA-256 of the program that it runs
+	Settings  map[int]Found  // of Want's, by their place there
 }
 
 // A Has is a file that is there.
@@ -149,6 +152,7 @@ func Decide(w Want, f Facts) Plan {
 	p := Plan{Steps: []Step{}, Notes: []string{}, Lacks: []*problem.Error{}}
 	p.platform(w, f)
 	p.address(w, f)
+	p.settle(w, f)
 	p.postgres(w, f)
 	init := w.Init
 	if init == "" && f.Systemd {

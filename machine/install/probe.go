@@ -28,6 +28,7 @@ done
 	for _, f := range w.Files {
 		fmt.Fprintf(&b, "f=%s; [ ! -f \"$f\" ] || echo \"file $(stat -c %%a \"$f\") $(sha256sum <\"$f\" | cut -c1-64) $f\"\n", quote(f.Path))
 	}
+	b.WriteString(Tests(w.Settings))
 	fmt.Fprintf(&b, `pid=
 if [ -d /run/systemd/system ]; then
 	systemctl is-enabled --quiet %[1]s 2>/dev/null && echo "enabled yes"
@@ -62,6 +63,10 @@ true
 // Read makes facts of what the probe printed.
 func Read(text string) (Facts, error) {
 	f := Facts{Files: map[string]Has{}}
+	var err error
+	if f.Settings, err = ReadTests(text); err != nil {
+		return f, err
+	}
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
 		name, value, _ := strings.Cut(line, " ")

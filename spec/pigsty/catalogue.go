@@ -85,6 +85,11 @@ times     pgbackrest_drill
 queue     pgbackrest_queue_max pgbackrest_lag_max
 repositories pgbackrest_repo
 origin    pg_restore_from
+text      nodename node_timezone node_admin_username node_admin_sudo
+bool      nodename_overwrite node_write_etc_hosts node_ntp_enabled node_admin_enabled
+strings   node_etc_hosts node_default_etc_hosts node_ntp_servers node_admin_pk_list
+any       node_sysctl_params
+seq       node_admin_uid
 `
 
 const laterParameters = `
@@ -94,7 +99,7 @@ any       pg_rto_plan pg_listen patroni_mode pg_etcd_password pg_primary_db pg_e
 
 const inapplicableParameters = `
 any       pg_shard pg_group gp_role pg_dbsu_uid pg_dbsu_sudo pg_dbsu_home pg_dbsu_ssh_exchange pg_bin_dir pg_log_dir pg_packages pg_extensions pg_data pg_fs_main pg_fs_backup pg_dummy_filesize pg_localhost patroni_log_dir pg_files pgsodium_key pgsodium_getkey_script pg_lc_collate pg_lc_ctype pg_init pg_reload pgbackrest_log_dir pgbackrest_clean pgbouncer_log_dir pg_rm_pkg etcd_cluster etcd_data etcd_init etcd_rm_data etcd_rm_pkg
-any       nodename node_cluster nodename_overwrite nodename_exchange node_id_from_pg node_write_etc_hosts node_default_etc_hosts node_etc_hosts node_dns_method node_dns_servers node_dns_options node_repo_modules node_repo_remove node_packages node_default_packages node_uv_env node_pip_packages node_selinux_mode node_firewall_mode node_firewall_public_port node_disable_numa node_disable_swap node_static_network node_disk_prefetch node_kernel_modules node_hugepage_count node_hugepage_ratio node_overcommit_ratio node_tune node_tuned_profile_dir node_sysctl_params node_data node_admin_enabled node_admin_uid node_admin_username node_admin_sudo node_admin_ssh_exchange node_admin_pk_current node_admin_pk_list node_aliases node_timezone node_ntp_enabled node_ntp_servers node_crontab_overwrite node_crontab haproxy_clean haproxy_reload vector_clean vector_data
+any       node_cluster nodename_exchange node_id_from_pg node_dns_method node_dns_servers node_dns_options node_repo_modules node_repo_remove node_packages node_default_packages node_uv_env node_pip_packages node_selinux_mode node_firewall_mode node_firewall_public_port node_disable_numa node_disable_swap node_static_network node_disk_prefetch node_kernel_modules node_hugepage_count node_hugepage_ratio node_overcommit_ratio node_tune node_tuned_profile_dir node_data node_admin_ssh_exchange node_admin_pk_current node_aliases node_crontab_overwrite node_crontab haproxy_clean haproxy_reload vector_clean vector_data
 any       version region language proxy_env ca_create ca_cn cert_validity infra_portal infra_data infra_services infra_extra_services repo_enabled repo_home repo_name repo_endpoint repo_remove repo_modules repo_upstream repo_packages repo_extra_packages repo_url_packages nginx_enabled nginx_clean nginx_exporter_enabled nginx_exporter_port nginx_sslmode nginx_cert_validity nginx_home nginx_data nginx_users nginx_port nginx_ssl_port certbot_sign certbot_email certbot_options vmetrics_clean vlogs_clean vtraces_enabled vtraces_clean vtraces_port vtraces_options vmalert_clean grafana_enabled grafana_port grafana_clean grafana_admin_username grafana_admin_password grafana_auth_proxy grafana_pgurl grafana_view_password docker_enabled docker_data docker_storage_driver docker_cgroups_driver docker_registry_mirrors docker_image docker_image_cache docker_exporter_port app apps
 `
 

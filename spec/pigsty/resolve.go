@@ -735,7 +735,7 @@ func (r *reader) logins(inv *inventory, w *spec.World) {
 	for _, h := range inv.hosts {
 		if carries[h.name] {
 			s := r.scope(inv, h, nil)
-			w.Hosts = append(w.Hosts, spec.Host{Host: h.name, Address: s.text("ansible_host"), Port: s.int("ansible_port"), User: s.text("ansible_user")})
+			w.Hosts = append(w.Hosts, spec.Host{Host: h.name, Address: s.text("ansible_host"), Port: s.int("ansible_port"), User: s.text("ansible_user"), Settings: r.settingsOf(s)})
 		}
 	}
 }

@@ -46,6 +46,7 @@ rm -rf var/lib/howdah etc/howdah usr/bin/howdah root/.ssh etc/systemd/system/how
 mkdir -p run/sshd run/keys var/tmp .$SSHD
 mount --rbind "$SSHD" ".$SSHD"
 grep -q ^sshd: etc/passwd || echo 'sshd:x:64999:65534::/run/sshd:/usr/sbin/nologin' >>etc/passwd
+mkdir -p etc/sudoers.d
 echo "$HOST" >run/keys/host
 chmod 600 run/keys/host
 echo "$MINE" >run/keys/mine
@@ -82,6 +83,7 @@ if [ -n "$SYSTEMD" ]; then
 			while runs; do sleep 0.1; done
 			exec "$0" start
 			;;
+		try-restart) [ "$2" = systemd-timesyncd ] ;;
 		disable)
 			rm -f /run/enabled
 			[ "$2" != --now ] || ! runs || { kill "$pid"; while runs; do sleep 0.1; done; }
@@ -122,7 +124,9 @@ all:
         10.78.0.11: { pg_seq: 1, pg_role: primary }
         10.78.0.12: { pg_seq: 2, pg_role: replica }
         10.78.0.13: { pg_seq: 3, pg_role: replica }
-        10.78.0.14: { pg_seq: 4, pg_role: replica }
+        10.78.0.14: { pg_seq: 4, pg_role: replica, nodename: fourth, node_timezone: Asia/Tokyo, node_ntp_servers: [ server 10.78.0.1 iburst ],
+          node_sysctl_params: { net.ipv4.tcp_keepalive_time: 1234, vm.no_such_thing: 1 }, node_etc_hosts: [ '10.78.0.1 desk', "10.78.0.2 it's" ],
+          node_admin_username: ann, node_admin_uid: 4321, node_admin_pk_list: [ 'ssh-ed25519 AAAA ann@desk' ], node_admin_sudo: nopass }
       vars:
         pg_cluster: pg-bare
         pg_version: %[1]d
@@ -160,6 +164,56 @@ func (w *world) restarts(all []*machine, on func(*machine, string) string) {
 	}
 }
 
+// settled sees that a machine is what its inventory says of it, and that no other is.
+func (w *world) settled(m *machine, file string, on func(*machine, string) string) {
+	t := w.t
+	t.Helper()
+	out := on(m, `cat /etc/hostname /proc/sys/kernel/hostname /proc/sys/net/ipv4/tcp_keepalive_time; readlink -f /etc/localtime; cat /etc/sysctl.d/60-howdah.conf; sed -n '/node_etc_hosts/,$p' /etc/hosts
+id -u ann; stat -c '%a %U' ~ann/.ssh/authorized_keys; cat ~ann/.ssh/authorized_keys; cat /etc/sudoers.d/ann; cat /etc/systemd/timesyncd.conf.d/* /etc/chrony/sources.d/* 2>/dev/null || true`)
+	for _, part := range []string{"fourth\nfourth\n1234\n", "Asia/Tokyo\n", "net.ipv4.tcp_keepalive_time = 1234\n", "10.78.0.1 desk\n10.78.0.2 it's\n", "4321\n600 ann\nssh-ed25519 AAAA ann@desk\nann ALL=(ALL) NOPASSWD: ALL\n", "10.78.0.1"} {
+		if !strings.Contains(out, part) {
+			t.Errorf("%q is not in\n%s", part, out)
+		}
+	}
+	a, err := w.Run(w.ctx, "install", file, "--dry-run", "--json")
+	w.check(err)
+	var plan struct {
+		Hosts []struct {
+			Host         string
+			Steps, Notes []any
+		}
+	}
+	w.check(json.Unmarshal([]byte(a.Out), &plan))
+	for _, h := range plan.Hosts {
+		if len(h.Steps) > 0 {
+			t.Errorf("%s lacks %v after it was installed", h.Host, h.Steps)
+		}
+		if notes := fmt.Sprint(h.Notes); (h.Host == m.host) != strings.Contains(notes, "vm.no_such_thing to 1: this kernel has no such parameter") {
+			t.Errorf("%s: what can not be is %s", h.Host, notes)
+		}
+	}
+	// What somebody changed by hand is what the next installation is about, and nothing else.
+	on(m, "echo other >/proc/sys/kernel/hostname; sed -i 's/desk/bench/' /etc/hosts")
+	a, err = w.Run(w.ctx, "doctor", file, "--fix", "--dry-run")
+	w.check(err)
+	if !strings.Contains(a.Out+a.Err, "name the machine fourth") {
+		t.Errorf("doctor --fix does not see it:\n%s%s", a.Out, a.Err)
+	}
+	a, err = w.Run(w.ctx, "install", file, "--yes")
+	w.check(err)
+	if a.Code != 0 || strings.Count(a.Out, "    ") != 2 || !strings.Contains(a.Out, "name the machine fourth (it is other)") || !strings.Contains(a.Out, "write 2 lines into /etc/hosts") {
+		t.Errorf("after two changes by hand:\n%s%s", a.Out, a.Err)
+	}
+	w.settledAgain(m, on)
+}
+
+func (w *world) settledAgain(m *machine, on func(*machine, string) string) {
+	w.t.Helper()
+	if out := on(m, "cat /proc/sys/kernel/hostname; grep -c 'desk$' /etc/hosts; grep -c bench /etc/hosts || true"); out != "fourth\n1\n0\n" {
+		w.t.Errorf("mended, the machine says %s", out)
+	}
+}
+
 // newKey makes a key of SSH: as a file holds it, and its public half as a line.
 func (w *world) newKey() (private []byte, public string) {
 	w.t.Helper()
@@ -187,7 +241,7 @@ func (m *machine) boot(sshd, mine string, systemd bool, major int) {
 		log.Close()
 	})
 	// Its first process is ours to end, in a namespace where all others end with it.
-	cmd := exec.Command("unshare", "--mount", "--pid", "--ipc", "--fork", "--kill-child", "sh", "-c", bare)
+	cmd := exec.Command("unshare", "--mount", "--uts", "--pid", "--ipc", "--fork", "--kill-child", "sh", "-c", bare)
 	cmd.Env = append(os.Environ(), "DIR="+m.dir, "SSHD="+sshd, "MINE="+mine, "HOST="+string(host), "MAJOR="+strconv.Itoa(major))
 	if systemd {
 		cmd.Env = append(cmd.Env, "SYSTEMD=yes")
@@ -366,6 +420,7 @@ func TestInstall(t *testing.T) {
 	}
 
 	if _, err := exec.LookPath("ssh"); err == nil {
+		w.settled(all[3], file, on)
 		w.restarts(all, on)
 	}
 	w.rotates(all, func(want int, args ...string) outside.Answer {
@@ -384,7 +439,8 @@ func TestInstall(t *testing.T) {
 
 	// A machine leaves, whose server is all that it has: its supervisor ends, now and
 	// with the machine, and what the server had is kept.
-	site := strings.Replace(string(text), "        10.78.0.14: { pg_seq: 4, pg_role: replica }\n", "", 1)
+	fourth := strings.Index(string(text), "        10.78.0.14:")
+	site := string(text[:fourth]) + string(text[fourth+strings.Index(string(text[fourth:]), "      vars:"):])
 	on(all[3], "cat >/etc/howdah/pigsty.yml <<'END'\n"+site+"END\n")
 	if out := on(all[3], "howdah apply /etc/howdah/pigsty.yml --prune --yes"); !strings.Contains(out, "removed member pg-bare-4") {
 		t.Errorf("a machine that leaves:\n%s", out)
