@@ -170,7 +170,8 @@ func (r *Row) add(o Row) {
 	r.Paused = r.Paused || o.Paused
 }
 
-// An Account is what a database or a user has, over all its pools.
+// An Account is what a database or a user has, over all its pools; of servers and clients, in all
+// books of the ledgers.
 type Account struct {
 	Name             string
 	Set              Override
@@ -179,15 +180,17 @@ type Account struct {
 }
 
 // Databases are those that have pools, settings of their own, or orders; sorted.
-func (b *Book) Databases() []Account { return accounts(b.dbs) }
+func (b *Book) Databases() []Account {
+	return accounts(b.dbs, b.seats.ofDatabase, b.guests.ofDatabase)
+}
 
 // Users are those that have pools, or settings of their own; sorted.
-func (b *Book) Users() []Account { return accounts(b.users) }
+func (b *Book) Users() []Account { return accounts(b.users, b.seats.ofUser, b.guests.ofUser) }
 
-func accounts(owners map[string]*owner) []Account {
+func accounts(owners map[string]*owner, servers, clients func(string) int) []Account {
 	all := make([]Account, 0, len(owners))
 	for _, o := range owners {
-		all = append(all, Account{o.name, o.set, o.servers, o.clients, o.paused, o.shut})
+		all = append(all, Account{o.name, o.set, servers(o.name), clients(o.name), o.paused, o.shut})
 	}
 	slices.SortFunc(all, func(x, y Account) int { return strings.Compare(x.Name, y.Name) })
 	return all

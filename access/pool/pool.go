@@ -31,6 +31,9 @@ type Key struct {
 	Place          string // which of several servers all its connections lead to; "": no matter
 }
 
+// Pair is k at whichever place.
+func (k Key) Pair() Key { k.Place = ""; return k }
+
 // A Kind is what an action is about.
 type Kind uint8
 
@@ -42,6 +45,7 @@ const (
 	Check                  // ask Server whether it still lives, then call Ready
 	Refuse                 // tell Client that it gets no server, and end it; it has left
 	Notice                 // tell Client that it is still waiting
+	Ask                    // have other books of the ledger Yield room for a server of Key, then call Look
 )
 
 // An Action is one thing that the caller does.
@@ -124,6 +128,7 @@ type pool struct {
 	code     string
 	text     string
 	lastAged time.Duration // when one was closed for its age
+	asked    time.Duration // when other books were last asked for room
 	cold     bool          // no client ever had a server of it
 
 	// Resolved settings.
@@ -137,12 +142,10 @@ type pool struct {
 
 // An owner is a database or a user, over all its pools.
 type owner struct {
-	name    string
-	set     Override
-	servers int
-	clients int
-	paused  bool
-	shut    bool // nobody else is let in
+	name   string
+	set    Override
+	paused bool
+	shut   bool // nobody else is let in
 }
 
 // A Book is all pools.
@@ -157,8 +160,8 @@ type Book struct {
 	freeC   []Client
 	freeP   []int32
 	freeS   []Server
-	places  map[string]int // clients at each
-	joined  int
+	guests  *Ledger // clients
+	seats   *Ledger // servers
 	paused  bool
 	hold    bool
 	acts    []Action
@@ -166,9 +169,14 @@ type Book struct {
 }
 
 // New makes a book without clients or servers.
-func New(s Settings) *Book {
+func New(s Settings) *Book { return NewShared(s, NewLedger(), NewLedger()) }
+
+// NewShared makes a book whose clients and servers are counted with those of others.
+func NewShared(s Settings, clients, servers *Ledger) *Book {
 	s.Logins = max(s.Logins, 1)
-	return &Book{set: s, byKey: map[Key]int32{}, dbs: map[string]*owner{}, users: map[string]*owner{}, places: map[string]int{}}
+	clients.joins()
+	servers.joins()
+	return &Book{set: s, byKey: map[Key]int32{}, dbs: map[string]*owner{}, users: map[string]*owner{}, guests: clients, seats: servers}
 }
 
 // Settings are what all pools have.
@@ -266,7 +274,7 @@ func (b *Book) forget(p *pool) {
 		all map[string]*owner
 		*owner
 	}{{b.dbs, p.db}, {b.users, p.user}} {
-		if o.clients == 0 && o.servers == 0 && !o.paused && !o.shut && o.set == (Override{}) && !b.owns(o.owner) {
+		if !o.paused && !o.shut && o.set == (Override{}) && !b.owns(o.owner) {
 			delete(o.all, o.name)
 		}
 	}
@@ -306,49 +314,31 @@ const (
 
 // Join takes in a client for the pool of k. It holds no server yet.
 func (b *Book) Join(k Key) (Client, error) {
-	if over(b.joined, b.set.MaxClientConn) {
+	var most limits
+	most.all = b.set.MaxClientConn
+	db, user := b.own(b.dbs, k.Database), b.own(b.users, k.User)
+	most.db, most.user = first(db.MaxClients, &b.set.MaxDBClientConnections), first(user.MaxClients, &b.set.MaxUserClientConnections)
+	switch b.guests.takes(k, most) {
+	case allFull:
 		return None, TooMany
-	}
-	db, user := b.owner(b.dbs, k.Database), b.owner(b.users, k.User)
-	if over(db.clients, first(db.set.MaxClients, &b.set.MaxDBClientConnections)) {
+	case dbFull:
 		return None, TooManyForDB
-	}
-	if over(user.clients, first(user.set.MaxClients, &b.set.MaxUserClientConnections)) {
+	case userFull:
 		return None, TooManyForUser
 	}
-	i := b.pool(k)
-	var c Client
-	if n := len(b.freeC); n > 0 {
-		c, b.freeC = b.freeC[n-1], b.freeC[:n-1]
-	} else {
-		b.clients = append(b.clients, client{})
-		c = Client(len(b.clients) - 1)
-	}
-	b.clients[c] = client{pool: i, server: None, links: alone}
-	b.joined++
-	p := b.pools[i]
-	b.settle(p)
-	db.clients++
-	user.clients++
-	return c, nil
+	return b.Arrive(k), nil
 }
 
-// settle counts a client more in p.
-func (b *Book) settle(p *pool) {
-	p.clients++
-	b.places[p.key.Place]++
-}
-
-// unsettle counts one less.
-func (b *Book) unsettle(p *pool) {
-	p.clients--
-	if b.places[p.key.Place]--; b.places[p.key.Place] == 0 {
-		delete(b.places, p.key.Place)
+// own is what a database or a user has of its own.
+func (b *Book) own(all map[string]*owner, name string) Override {
+	if o := all[name]; o != nil {
+		return o.set
 	}
+	return Override{}
 }
 
 // At is how many clients have a place.
-func (b *Book) At(place string) int { return b.places[place] }
+func (b *Book) At(place string) int { return b.guests.at(place) }
 
 // Move has c, which holds no server, go to another place. If it waits it goes on
 // waiting there, among the others by how long they have.
@@ -364,11 +354,12 @@ func (b *Book) Move(c Client, place string, now time.Duration) {
 	if r.waiting {
 		take(&from.waiting, b.clients, int32(c))
 	}
-	b.unsettle(from)
+	from.clients--
+	b.guests.moves(k.Place, place)
 	k.Place = place
 	r.pool = b.pool(k)
 	p := b.pools[r.pool]
-	b.settle(p)
+	p.clients++
 	b.forget(from)
 	if !r.waiting {
 		return
@@ -406,12 +397,8 @@ func (b *Book) Leave(c Client) {
 	if r.waiting {
 		b.unwait(p, c)
 	}
-	b.unsettle(p)
-	p.db.clients--
-	p.user.clients--
-	b.joined--
-	r.pool = -1
-	b.freeC = append(b.freeC, c)
+	b.guests.gives(p.key)
+	b.Depart(c)
 	b.forget(p)
 }
 
@@ -627,7 +614,7 @@ func (b *Book) serve(p *pool, now time.Duration) {
 		p.testing++
 		b.do(Action{Kind: Check, Server: s})
 	}
-	for b.grows(p, now) && b.room(p) {
+	for b.grows(p, now) && b.room(p, now) {
 		b.open(p, now)
 	}
 }
@@ -650,51 +637,77 @@ func (b *Book) grows(p *pool, now time.Duration) bool {
 	return now-b.clients[p.waiting.head].since > b.set.ReservePoolTimeout
 }
 
-// room says that the limits of p's database and user permit another server,
-// for which it may close one of another pool that is idle.
-func (b *Book) room(p *pool) bool {
-	for _, o := range []struct {
-		*owner
-		limit int
-		same  func(*pool) bool
-	}{
-		{p.db, first(p.db.set.MaxConnections, &b.set.MaxDBConnections), func(q *pool) bool { return q.db == p.db }},
-		{p.user, first(p.user.set.MaxConnections, &b.set.MaxUserConnections), func(q *pool) bool { return q.user == p.user }},
-	} {
-		if !over(o.servers, o.limit) {
-			continue
+// askEvery is how often a pool asks other books for room.
+const askEvery = 100 * time.Millisecond
+
+// room counts another server of p, if the limits of its database and user permit one; for it
+// one of another pool that is idle may be closed.
+func (b *Book) room(p *pool, now time.Duration) bool {
+	for {
+		is := b.seats.takes(p.key, b.limits(p.key))
+		if is == nothing {
+			return true
 		}
-		victim := Server(None)
-		for i := range b.servers {
-			v := &b.servers[i]
-			if v.state != Idle && v.state != Used || b.pools[v.pool] == p || !o.same(b.pools[v.pool]) {
-				continue
-			}
-			if victim == None || v.since < b.servers[victim].since {
-				victim = Server(i)
-			}
-		}
-		if victim == None || p.waiting.len == 0 {
+		if p.waiting.len == 0 {
 			return false
 		}
-		b.close(victim, WhyEvicted)
+		if !b.evict(p.key, is) {
+			if (p.asked == 0 || now-p.asked >= askEvery) && b.seats.shared() {
+				p.asked = max(now, 1)
+				b.do(Action{Kind: Ask, Key: p.key})
+			}
+			return false
+		}
 	}
+}
+
+// limits are those of servers of k.
+func (b *Book) limits(k Key) limits {
+	db, user := b.own(b.dbs, k.Database), b.own(b.users, k.User)
+	return limits{db: first(db.MaxConnections, &b.set.MaxDBConnections), user: first(user.MaxConnections, &b.set.MaxUserConnections)}
+}
+
+// evict closes what has been idle for longest and counts for the limit that a server of k is
+// in the way of; false: there is none.
+func (b *Book) evict(k Key, is full) bool {
+	victim := Server(None)
+	for i := range b.servers {
+		v := &b.servers[i]
+		if v.state != Idle && v.state != Used {
+			continue
+		}
+		of := b.pools[v.pool].key
+		if of == k || is == dbFull && of.Database != k.Database || is == userFull && of.User != k.User {
+			continue
+		}
+		if victim == None || v.since < b.servers[victim].since {
+			victim = Server(i)
+		}
+	}
+	if victim == None {
+		return false
+	}
+	b.close(victim, WhyEvicted)
 	return true
 }
 
-func (b *Book) open(p *pool, now time.Duration) {
-	var s Server
+// number is a server's that is none yet.
+func (b *Book) number() Server {
 	if n := len(b.freeS); n > 0 {
-		s, b.freeS = b.freeS[n-1], b.freeS[:n-1]
-	} else {
-		b.servers = append(b.servers, server{})
-		s = Server(len(b.servers) - 1)
+		s := b.freeS[n-1]
+		b.freeS = b.freeS[:n-1]
+		return s
 	}
+	b.servers = append(b.servers, server{})
+	return Server(len(b.servers) - 1)
+}
+
+// open decides on a server that is counted.
+func (b *Book) open(p *pool, now time.Duration) {
+	s := b.number()
 	b.servers[s] = server{pool: b.byKey[p.key], state: Login, client: None, links: alone, since: now, born: now}
 	p.servers++
 	p.logins++
-	p.db.servers++
-	p.user.servers++
 	b.do(Action{Kind: Open, Server: s, Key: p.key})
 }
 
@@ -727,8 +740,7 @@ func (b *Book) remove(s Server) {
 	}
 	v.state, v.client = free, None
 	p.servers--
-	p.db.servers--
-	p.user.servers--
+	b.seats.gives(p.key)
 	b.freeS = append(b.freeS, s)
 }
 

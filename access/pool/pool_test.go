@@ -13,6 +13,7 @@ import (
 // A hand is a caller of the book that believes what it is told, and checks it.
 type hand struct {
 	t       *rapid.T
+	all     []*hand // of books with the same ledgers, this one too
 	b       *Book
 	now     time.Duration
 	key     map[Client]Key
@@ -23,6 +24,8 @@ type hand struct {
 	refused int
 	hold    bool
 	since   map[Client]time.Duration // of those who wait
+	behind  map[Client]bool          // joined, and not in yet: they do nothing, and stay where they are
+	homes   map[Key]*hand            // which book has what a user has in a database
 }
 
 var (
@@ -66,9 +69,76 @@ func (h *hand) do() {
 				h.refused++
 			case Notice:
 				h.unwaitCheck(a.Client)
+			case Ask:
+				h.ask(a.Key)
 			}
 		}
 	}
+}
+
+// ask has the others make room, one after another, until one has.
+func (h *hand) ask(k Key) {
+	for _, o := range h.all {
+		if o != h && o.b.Yield(k) {
+			o.do()
+			h.b.Look(k, h.now)
+			return
+		}
+	}
+}
+
+// lives says that what k's user has in its database is in h's book.
+func (h *hand) lives(k Key) bool { return h.home()[k.Pair()] == h }
+
+func (h *hand) home() map[Key]*hand { return h.all[0].homes }
+
+// carry has what k's user has in its database go over to another book, as it is.
+func (h *hand) carry(k Key, to *hand) {
+	cargo, ok := h.b.Lift(k.Database, k.User, func(c Client) bool { return !h.behind[c] })
+	if !ok {
+		return
+	}
+	for s, is := range h.state {
+		if h.servers[s].Pair() == k && is == "login" {
+			h.fail("server %d is carried while it logs in", s)
+		}
+	}
+	to.now = max(to.now, h.now)
+	clients, servers := to.b.Land(cargo, to.now)
+	h.home()[k] = to
+	for old, c := range clients {
+		if old == None {
+			continue
+		}
+		if _, in := to.key[c]; in {
+			h.fail("client %d joined twice", c)
+		}
+		to.key[c], to.since[c] = h.key[old], h.since[old]
+		delete(h.key, old)
+		if s, has := h.holds[old]; has {
+			to.holds[c] = servers[s]
+			delete(h.holds, old)
+		}
+	}
+	for old, s := range servers {
+		if old == None {
+			continue
+		}
+		if _, there := to.servers[s]; there {
+			h.fail("server %d opened twice", s)
+		}
+		to.servers[s], to.state[s] = h.servers[old], h.state[old]
+		h.forget(old)
+	}
+	for at, line := range h.waits {
+		if at.Pair() == k {
+			for _, c := range line {
+				to.waits[at] = append(to.waits[at], clients[c])
+			}
+			delete(h.waits, at)
+		}
+	}
+	to.do()
 }
 
 func (h *hand) forget(s Server) {
@@ -127,11 +197,17 @@ func (h *hand) unwaitCheck(c Client) {
 
 // limits hold at every moment.
 func (h *hand) limits() {
-	pool, db, user := map[Key]int{}, map[string]int{}, map[string]int{}
-	for _, k := range h.servers {
-		pool[k]++
-		db[k.Database]++
-		user[k.User]++
+	pool, db, user, clients := map[Key]int{}, map[string]int{}, map[string]int{}, 0
+	for _, o := range h.all {
+		for _, k := range o.servers {
+			if !o.lives(k) {
+				h.fail("a server of %v away from its book", k)
+			}
+			pool[k]++
+			db[k.Database]++
+			user[k.User]++
+		}
+		clients += len(o.key)
 	}
 	for k, n := range pool {
 		if n > small.DefaultPoolSize+small.ReservePoolSize {
@@ -148,8 +224,8 @@ func (h *hand) limits() {
 			h.fail("%d servers of user %s", n, u)
 		}
 	}
-	if len(h.key) > small.MaxClientConn {
-		h.fail("%d clients", len(h.key))
+	if clients > small.MaxClientConn {
+		h.fail("%d clients", clients)
 	}
 }
 
@@ -192,7 +268,24 @@ func (h *hand) waiting(c Client) bool {
 
 func (h *hand) idle(c Client) bool {
 	_, has := h.holds[c]
-	return !has && !h.waiting(c)
+	return !has && !h.waiting(c) && !h.behind[c]
+}
+
+// enters is the client coming in who was on her way: where the pools are by now.
+func (h *hand) enters(c Client) {
+	k := h.key[c]
+	to := h.home()[k.Pair()]
+	delete(h.behind, c)
+	if to == h {
+		return
+	}
+	h.b.Depart(c)
+	delete(h.key, c)
+	n := to.b.Arrive(k)
+	if _, in := to.key[n]; in {
+		h.fail("client %d joined twice", n)
+	}
+	to.key[n] = k
 }
 
 // release gives c's server back as fate says.
@@ -243,9 +336,18 @@ func (h *hand) gets(c Client) bool { return h.b.clients[c].server != None }
 
 func (h *hand) step() {
 	h.now += time.Duration(rapid.IntRange(0, 400).Draw(h.t, "ms")) * time.Millisecond
-	switch rapid.IntRange(0, 12).Draw(h.t, "what") {
+	switch rapid.IntRange(0, 14).Draw(h.t, "what") {
+	case 13:
+		h.do()
+		if k, to := rapid.SampledFrom(keys).Draw(h.t, "key"), rapid.SampledFrom(h.all).Draw(h.t, "to"); h.lives(k) && to != h {
+			h.carry(k, to)
+		}
+	case 14:
+		if c, ok := h.client(func(c Client) bool { return h.behind[c] }); ok {
+			h.enters(c)
+		}
 	case 12:
-		if c, ok := h.client(func(c Client) bool { _, has := h.holds[c]; return !has }); ok {
+		if c, ok := h.client(func(c Client) bool { _, has := h.holds[c]; return !has && !h.behind[c] }); ok {
 			h.move(c, rapid.SampledFrom([]string{"", "p", "q"}).Draw(h.t, "place"))
 		}
 	case 0:
@@ -255,8 +357,17 @@ func (h *hand) step() {
 				h.fail("client %d joined twice", c)
 			}
 			h.key[c] = k
-		} else if len(h.key) < small.MaxClientConn {
-			h.fail("refused with %d clients: %v", len(h.key), err)
+			if !h.lives(k) || rapid.Bool().Draw(h.t, "on the way in") {
+				h.behind[c] = true
+			}
+		} else {
+			clients := 0
+			for _, o := range h.all {
+				clients += len(o.key)
+			}
+			if clients < small.MaxClientConn {
+				h.fail("refused with %d clients: %v", clients, err)
+			}
 		}
 	case 1, 2, 3:
 		if c, ok := h.client(h.idle); ok {
@@ -278,6 +389,7 @@ func (h *hand) step() {
 			h.unwait(c, false)
 			h.b.Leave(c)
 			delete(h.key, c)
+			delete(h.behind, c)
 		}
 	case 7, 8:
 		if s, ok := h.pick(h.state, "login", "busy"); ok {
@@ -317,8 +429,10 @@ func (h *hand) step() {
 	h.do()
 	h.limits()
 	places := map[string]int{}
-	for _, k := range h.key {
-		places[k.Place]++
+	for _, o := range h.all {
+		for _, k := range o.key {
+			places[k.Place]++
+		}
 	}
 	for _, place := range []string{"", "p", "q"} {
 		if h.b.At(place) != places[place] {
@@ -334,47 +448,83 @@ func (h *hand) step() {
 	}
 }
 
+// Of one book, and of several between which what a user has in a database moves at any time.
 func TestNobodySharesNobodyIsLostAndLimitsHold(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		h := &hand{
-			t: t, b: New(small), key: map[Client]Key{}, holds: map[Client]Server{}, waits: map[Key][]Client{}, since: map[Client]time.Duration{},
-			servers: map[Server]Key{}, state: map[Server]string{},
+		all := make([]*hand, rapid.IntRange(1, 3).Draw(t, "books"))
+		clients, servers := NewLedger(), NewLedger()
+		for i := range all {
+			all[i] = &hand{
+				t: t, b: NewShared(small, clients, servers), key: map[Client]Key{}, holds: map[Client]Server{}, waits: map[Key][]Client{}, since: map[Client]time.Duration{},
+				servers: map[Server]Key{}, state: map[Server]string{}, behind: map[Client]bool{},
+			}
 		}
+		homes := map[Key]*hand{}
+		for _, k := range keys {
+			homes[k] = all[0]
+		}
+		for _, h := range all {
+			h.all, h.homes = all, homes
+		}
+		var now time.Duration
 		for range rapid.IntRange(1, 300).Draw(t, "steps") {
+			h := all[0]
+			if len(all) > 1 {
+				h = rapid.SampledFrom(all).Draw(t, "book")
+			}
+			h.now = max(h.now, now)
 			h.step()
+			now = h.now
 		}
 		// From any state on, a world in which every login works serves everybody.
-		h.hold = false
-		h.b.Hold(false, h.now)
-		h.b.Resume("", h.now)
-		h.do()
+		for _, h := range all {
+			h.now, h.hold = now, false
+			h.b.Hold(false, h.now)
+			h.b.Resume("", h.now)
+			h.do()
+		}
 		for round := 0; ; round++ {
 			left := 0
-			for _, line := range h.waits {
-				left += len(line)
+			for _, h := range all {
+				for _, line := range h.waits {
+					left += len(line)
+				}
 			}
 			if left == 0 {
 				break
 			}
 			if round > 200 {
-				h.fail("%d clients still wait: %+v", left, h.b.Rows(h.now))
-			}
-			h.now += 100 * time.Millisecond
-			for s := Server(0); s < 64; s++ {
-				if st := h.state[s]; st == "login" || st == "busy" {
-					h.state[s] = "idle"
-					h.b.Ready(s, h.now)
-					h.do()
+				for _, h := range all {
+					t.Logf("%+v", h.b.Rows(h.now))
 				}
+				t.Fatalf("%d clients still wait", left)
 			}
-			for c := Client(0); c < 64; c++ {
-				if _, has := h.holds[c]; has {
-					h.release(c, Keep)
-					h.do()
+			for _, h := range all {
+				h.now += 100 * time.Millisecond
+				for s := Server(0); s < 64; s++ {
+					if st := h.state[s]; st == "login" || st == "busy" {
+						h.state[s] = "idle"
+						h.b.Ready(s, h.now)
+						h.do()
+					}
 				}
+				for c := Client(0); c < 64; c++ {
+					if _, has := h.holds[c]; has {
+						h.release(c, Keep)
+						h.do()
+					}
+				}
+				h.b.Tick(h.now)
+				h.do()
+				h.limits()
 			}
-			h.b.Tick(h.now)
-			h.do()
+		}
+		open := 0
+		for _, h := range all {
+			open += len(h.servers)
+		}
+		if servers.all != open {
+			t.Fatalf("%d servers are counted, and there are %d", servers.all, open)
 		}
 	})
 }
