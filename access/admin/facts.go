@@ -272,19 +272,7 @@ func Together(all []Facts) Facts {
 				sum.Pools = append(sum.Pools, p)
 				continue
 			}
-			s := &sum.Pools[i]
-			s.ClientsActive += p.ClientsActive
-			s.ClientsWaiting += p.ClientsWaiting
-			s.ClientsActiveCancel += p.ClientsActiveCancel
-			s.ClientsWaitingCancel += p.ClientsWaitingCancel
-			s.Active += p.Active
-			s.ActiveCancel += p.ActiveCancel
-			s.BeingCanceled += p.BeingCanceled
-			s.Idle += p.Idle
-			s.Used += p.Used
-			s.Tested += p.Tested
-			s.Login += p.Login
-			s.MaxWait = max(s.MaxWait, p.MaxWait)
+			sum.Pools[i].Add(p)
 		}
 		for _, d := range f.Databases {
 			i := slices.IndexFunc(sum.Databases, func(s DatabaseFact) bool { return s.Name == d.Name })
@@ -309,8 +297,7 @@ func Together(all []Facts) Facts {
 				sum.Stats = append(sum.Stats, n)
 				continue
 			}
-			s := &sum.Stats[i]
-			s.Total, s.Last, s.Period = s.Total.Plus(n.Total), s.Last.Plus(n.Last), max(s.Period, n.Period)
+			sum.Stats[i].Add(n)
 		}
 		for _, u := range f.Users {
 			if !slices.ContainsFunc(sum.Users, func(s User) bool { return s.Name == u.Name }) {
@@ -319,4 +306,25 @@ func Together(all []Facts) Facts {
 		}
 	}
 	return sum
+}
+
+// Add adds what is counted of another part of the same pool.
+func (s *Pool) Add(p Pool) {
+	s.ClientsActive += p.ClientsActive
+	s.ClientsWaiting += p.ClientsWaiting
+	s.ClientsActiveCancel += p.ClientsActiveCancel
+	s.ClientsWaitingCancel += p.ClientsWaitingCancel
+	s.Active += p.Active
+	s.ActiveCancel += p.ActiveCancel
+	s.BeingCanceled += p.BeingCanceled
+	s.Idle += p.Idle
+	s.Used += p.Used
+	s.Tested += p.Tested
+	s.Login += p.Login
+	s.MaxWait = max(s.MaxWait, p.MaxWait)
+}
+
+// Add adds another part's counts.
+func (s *Stat) Add(n Stat) {
+	s.Total, s.Last, s.Period = s.Total.Plus(n.Total), s.Last.Plus(n.Last), max(s.Period, n.Period)
 }

@@ -127,9 +127,11 @@ func (b *Book) Land(cargo *Cargo, now time.Duration) (clients map[Client]Client,
 // she is counted there on.
 func (b *Book) Depart(c Client) {
 	r := &b.clients[c]
-	b.pools[r.pool].clients--
+	p := b.pools[r.pool]
+	p.clients--
 	r.pool = -1
 	b.freeC = append(b.freeC, c)
+	b.forget(p)
 }
 
 // Arrive takes a client in who has departed elsewhere.

@@ -399,7 +399,6 @@ func (b *Book) Leave(c Client) {
 	}
 	b.guests.gives(p.key)
 	b.Depart(c)
-	b.forget(p)
 }
 
 // Want asks for a server. Without one at hand the client waits: a Link follows,

@@ -15,7 +15,7 @@ import (
 type client struct {
 	socket
 	scan
-	door     *Door
+	room     *room
 	counts   *stats
 	joined   time.Duration // when it connected, on the loop's clock
 	last     time.Duration // when it last said something, or gave a server back
@@ -190,12 +190,12 @@ func (c *client) feed(b []byte) {
 			c.keep(head[:headSize])
 			c.keep(b)
 		}
-		if c.door.resolves() && c.seals(kind, b, n) {
+		if c.room.resolves() && c.seals(kind, b, n) {
 			c.name(head, b)
 			return
 		}
 		c.kind, c.left = kind, n
-		if c.mode != pool.Session && c.door.Settings.MaxPreparedStatements > 0 && (kind == 'P' || kind == 'B' || kind == 'D' || kind == 'C') {
+		if c.mode != pool.Session && c.room.Settings.MaxPreparedStatements > 0 && (kind == 'P' || kind == 'B' || kind == 'D' || kind == 'C') {
 			whole := b[:min(n, len(b))]
 			switch v, used := c.understand(kind, whole, n); v {
 			case more:
@@ -217,7 +217,7 @@ func (c *client) feed(b []byte) {
 			}
 			continue
 		}
-		if c.door.Outlive && !c.server.skipping {
+		if c.room.Outlive && !c.server.skipping {
 			c.weigh(kind, b[:min(n, len(b))], n)
 		}
 		c.act = c.ask(kind)
@@ -340,11 +340,11 @@ func (c *client) ask(kind byte) act {
 // acquire gets a server for the client, ready for it. false: the rest must wait.
 func (c *client) acquire() bool {
 	for {
-		id, ok := c.door.book.Want(c.id, c.loop.now)
+		id, ok := c.room.book.Want(c.id, c.loop.now)
 		if !ok {
 			return false
 		}
-		s := c.door.servers[id]
+		s := c.room.servers[id]
 		if !s.spoke() {
 			return c.link(s)
 		}
@@ -358,7 +358,7 @@ func (c *client) acquire() bool {
 func (c *client) link(s *server) bool {
 	c.server, s.client = s, c
 	c.counts.assigned++
-	s.keeps = s.backend.Reads && c.door.Outlive && c.mode != pool.Session
+	s.keeps = s.backend.Reads && c.room.Outlive && c.mode != pool.Session
 	if c.pending() {
 		s.stop()
 	}
@@ -384,7 +384,7 @@ func (c *client) failHint(state, text, hint string) {
 	if c.hup {
 		return
 	}
-	c.door.log.Info("pooler error", "client", c.String(), "error", text)
+	c.room.log.Info("pooler error", "client", c.String(), "error", text)
 	if s := c.server; !c.mute && (s == nil || !s.halfSaid()) {
 		c.send([][]byte{pgwire.AppendError(nil, state, text, hint)})
 	}
@@ -397,7 +397,7 @@ func (c *client) gone(why string) {
 	if c.hup {
 		return
 	}
-	d := c.door
+	d := c.room
 	if d.Left != nil {
 		d.Left()
 	}
@@ -416,10 +416,10 @@ func (c *client) gone(why string) {
 		s.give(fate, why)
 	}
 	for _, x := range c.names {
-		d.statements.let(x)
+		x.let()
 	}
 	c.names, c.pend, c.hold = nil, nil, nil
-	delete(d.pooler.keys, c.secret)
+	delete(d.hall.keys, c.secret)
 	if c.id != pool.None { // else the book has forgotten it already
 		if id := d.book.ServerOf(c.id); id != pool.None { // in the same breath: its Link is still to come
 			s := d.servers[id]

@@ -1,6 +1,7 @@
 package pooler
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -65,13 +66,12 @@ func (p *Pooler) command(ctx context.Context, d *Door, text string, isAdmin bool
 	if err != nil {
 		return admin.AppendError(nil, err)
 	}
-	var facts admin.Facts
-	p.loop.call(func() { facts = d.facts() })
+	facts, _ := d.facts()
 	if err := c.Check(facts, isAdmin); err != nil {
 		return admin.AppendError(nil, err)
 	}
-	order := func(do func(database string, now time.Duration)) {
-		p.loop.call(func() { do(c.Arg, p.loop.now) })
+	order := func(do func(d *room, database string, now time.Duration)) {
+		p.everywhere(func(h *hall) { do(h.rooms[d.index], c.Arg, h.loop.now) })
 	}
 	switch c.Verb {
 	case admin.Show:
@@ -80,7 +80,7 @@ func (p *Pooler) command(ctx context.Context, d *Door, text string, isAdmin bool
 		if c.Tag() == "SET" { // what drivers say to any server
 			break
 		}
-		order(func(string, time.Duration) {
+		order(func(d *room, _ string, _ time.Duration) {
 			s := d.Settings
 			if err = s.Set(strings.ToLower(c.Arg), c.Value); err == nil {
 				d.configure(s)
@@ -92,13 +92,13 @@ func (p *Pooler) command(ctx context.Context, d *Door, text string, isAdmin bool
 		}
 		d.log.Info("set until the gateway ends", "setting", c.Arg, "value", c.Value)
 	case admin.Pause:
-		order(d.book.Pause)
-		quiet := func() bool { return d.book.Quiet(c.Arg) || !d.book.Paused(c.Arg) }
-		if !p.await(ctx, quiet) {
+		order(func(d *room, database string, now time.Duration) { d.book.Pause(database, now) })
+		quiet := func(d *room) bool { return d.book.Quiet(c.Arg) || !d.book.Paused(c.Arg) }
+		if !d.await(ctx, quiet) {
 			return nil // the gateway ends
 		}
 	case admin.Kill:
-		order(func(database string, now time.Duration) {
+		order(func(d *room, database string, now time.Duration) {
 			d.book.Pause(database, now)
 			for _, x := range d.clients {
 				if x != nil && (database == "" || x.key.Database == database) {
@@ -112,24 +112,24 @@ func (p *Pooler) command(ctx context.Context, d *Door, text string, isAdmin bool
 			}
 		})
 	case admin.Disable, admin.Enable:
-		order(func(database string, _ time.Duration) { d.book.Disable(database, c.Verb == admin.Disable) })
+		order(func(d *room, database string, _ time.Duration) { d.book.Disable(database, c.Verb == admin.Disable) })
 	case admin.WaitClose:
-		if !p.await(ctx, func() bool { return !d.book.Stale(c.Arg) }) {
+		if !d.await(ctx, func(d *room) bool { return !d.book.Stale(c.Arg) }) {
 			return nil
 		}
 	case admin.Resume:
-		order(d.book.Resume)
+		order(func(d *room, database string, now time.Duration) { d.book.Resume(database, now) })
 	case admin.Reconnect:
-		order(d.book.Reconnect)
+		order(func(d *room, database string, now time.Duration) { d.book.Reconnect(database, now) })
 	case admin.KillClient:
-		order(func(string, time.Duration) {
+		order(func(d *room, _ string, _ time.Duration) {
 			for _, x := range d.clients {
-				if x != nil && clientID(x.id) == c.Client {
+				if x != nil && d.clientID(x.id) == c.Client {
 					x.fail("admin forced disconnect")
 				}
 			}
 			for x := range d.streams {
-				if clientID(x.id) == c.Client {
+				if d.clientID(x.id) == c.Client {
 					x.end()
 				}
 			}
@@ -143,14 +143,14 @@ func (p *Pooler) command(ctx context.Context, d *Door, text string, isAdmin bool
 // awaitEvery is how often a command that waits looks whether it is done.
 const awaitEvery = 20 * time.Millisecond
 
-// await waits until so, which is asked on the loop; false: that has ended.
-func (p *Pooler) await(ctx context.Context, so func() bool) bool {
+// await waits until so of all rooms of the door, which is asked on their loops; false: those have ended.
+func (d *Door) await(ctx context.Context, so func(*room) bool) bool {
 	ctx = context.WithoutCancel(ctx) // it takes as long as transactions do
 	tick := time.NewTicker(awaitEvery)
 	defer tick.Stop()
 	for {
-		done := false
-		if !p.loop.call(func() { done = so() }) {
+		done := true
+		if !d.pooler.everywhere(func(h *hall) { done = so(h.rooms[d.index]) && done }) {
 			return false
 		}
 		if done {
@@ -167,15 +167,15 @@ func (p *Pooler) await(ctx context.Context, so func() bool) bool {
 // pid is that of the server's process, as it said.
 func (s *server) pid() int { return int(binary.BigEndian.Uint32(s.cancel[:4])) }
 
-// Sockets are told apart by odd and even numbers.
-func clientID(id pool.Client) uint64 { return 2*uint64(id) + 1 }
+// Sockets are told apart by odd and even numbers, and those of several loops by high ones.
+func (d *room) clientID(id pool.Client) uint64 { return uint64(d.hall.index)<<40 + 2*uint64(id) + 1 }
 
-func serverID(s *server) uint64 { return 2*uint64(s.id) + 2 }
+func (d *room) serverID(s *server) uint64 { return uint64(d.hall.index)<<40 + 2*uint64(s.id) + 2 }
 
 // sums are what the console shows of pools, databases and users; on the loop.
-func (d *Door) sums() admin.Facts {
-	now := d.pooler.loop.now
-	set := d.book.Settings()
+func (d *room) sums() admin.Facts {
+	now := d.loop.now
+	set, totals := d.book.Settings(), d.totals()
 	f := admin.Facts{Now: time.Now(), Fallback: true}
 	if d.book.Paused("") {
 		f.Mode = admin.Paused
@@ -200,8 +200,8 @@ func (d *Door) sums() admin.Facts {
 			MaxClients: or(a.Set.MaxClients, set.MaxDBClientConnections), ClientConnections: a.Clients,
 			Paused: a.Paused, Disabled: a.Disabled,
 		})
-		if n := d.counts[a.Name]; n != nil {
-			f.Stats = append(f.Stats, d.window.Stat(a.Name, n.totals()))
+		if n, has := totals[a.Name]; has {
+			f.Stats = append(f.Stats, d.window.Stat(a.Name, n))
 		}
 	}
 	for _, a := range d.book.Users() {
@@ -214,11 +214,11 @@ func (d *Door) sums() admin.Facts {
 	return f
 }
 
-// facts are what the console shows; on the loop.
-func (d *Door) facts() admin.Facts {
+// listed are what the console shows; on the loop.
+func (d *room) listed() admin.Facts {
 	f := d.sums()
-	now, set := d.pooler.loop.now, d.book.Settings()
-	at := func(since time.Duration) time.Time { return d.pooler.loop.began.Add(since) }
+	now, set := d.loop.now, d.book.Settings()
+	at := func(since time.Duration) time.Time { return d.loop.began.Add(since) }
 	defaults := map[string]string{}
 	for name, value := range pool.Defaults().Each {
 		defaults[name] = value
@@ -231,7 +231,7 @@ func (d *Door) facts() admin.Facts {
 			continue
 		}
 		x := admin.Socket{
-			ID: clientID(c.id), User: c.key.User, Database: c.key.Database, State: "idle", Addr: "unix", Connected: at(c.joined),
+			ID: d.clientID(c.id), User: c.key.User, Database: c.key.Database, State: "idle", Addr: "unix", Connected: at(c.joined),
 			Requested: at(c.last), Application: c.params[slices.Index(tracked[:], "application_name")],
 			Prepared: len(c.names), Buffered: len(c.pend) + len(c.hold), Pending: len(c.out) - c.sent, Remain: c.left,
 		}
@@ -242,7 +242,7 @@ func (d *Door) facts() admin.Facts {
 			x.TLS = "TLS"
 		}
 		if s := c.server; s != nil {
-			x.State, x.Link = "active", serverID(s)
+			x.State, x.Link = "active", d.serverID(s)
 		} else if since, waits := d.book.Waits(c.id); waits {
 			x.State, x.Wait = "waiting", now-since
 		}
@@ -253,13 +253,13 @@ func (d *Door) facts() admin.Facts {
 			continue
 		}
 		x := admin.Socket{
-			ID: serverID(s), User: s.key.User, Database: s.key.Database, Addr: "unix", Connected: at(s.joined), Requested: at(max(s.joined, s.began)),
+			ID: d.serverID(s), User: s.key.User, Database: s.key.Database, Addr: "unix", Connected: at(s.joined), Requested: at(max(s.joined, s.began)),
 			State: [...]string{"", "new", "idle", "used", "tested", "active", "being_canceled"}[d.book.StateOf(s.id)],
 			PID:   s.pid(), Prepared: len(s.has), Pending: len(s.out) - s.sent, Remain: s.left,
 		}
 		x.CloseNeeded = d.book.Closing(s.id)
 		if c := s.client; c != nil {
-			x.Link = clientID(c.id)
+			x.Link = d.clientID(c.id)
 		}
 		f.Servers = append(f.Servers, x)
 	}
@@ -270,13 +270,63 @@ func (d *Door) facts() admin.Facts {
 	return f
 }
 
+// facts are what the console of the door shows.
+func (d *Door) facts() (admin.Facts, bool) {
+	var all []admin.Facts
+	ok := d.pooler.everywhere(func(h *hall) { all = append(all, h.rooms[d.index].listed()) })
+	return added(all), ok
+}
+
+// added are the facts of a door of which all are one loop's.
+func added(all []admin.Facts) (f admin.Facts) {
+	for i, of := range all {
+		if i == 0 {
+			f = of
+			continue
+		}
+		f.Clients, f.Servers = append(f.Clients, of.Clients...), append(f.Servers, of.Servers...)
+		f.Unlisted.Clients += of.Unlisted.Clients
+		f.Unlisted.Servers += of.Unlisted.Servers
+		for _, x := range of.Pools {
+			merge(&f.Pools, x, func(y admin.Pool) bool { return y.Database == x.Database && y.User == x.User }, func(y *admin.Pool) { y.Add(x) })
+		}
+		for _, x := range of.Databases { // what is counted is so in all loops
+			merge(&f.Databases, x, func(y admin.DatabaseFact) bool { return y.Name == x.Name }, func(*admin.DatabaseFact) {})
+		}
+		for _, x := range of.Users {
+			merge(&f.Users, x, func(y admin.User) bool { return y.Name == x.Name }, func(*admin.User) {})
+		}
+		for _, x := range of.Stats {
+			merge(&f.Stats, x, func(y admin.Stat) bool { return y.Database == x.Database }, func(y *admin.Stat) { y.Add(x) })
+		}
+	}
+	if len(all) > 1 {
+		slices.SortFunc(f.Pools, func(x, y admin.Pool) int {
+			return cmp.Or(strings.Compare(x.Database, y.Database), strings.Compare(x.User, y.User))
+		})
+		slices.SortFunc(f.Databases, func(x, y admin.DatabaseFact) int { return strings.Compare(x.Name, y.Name) })
+		slices.SortFunc(f.Users, func(x, y admin.User) int { return strings.Compare(x.Name, y.Name) })
+		slices.SortFunc(f.Stats, func(x, y admin.Stat) int { return strings.Compare(x.Database, y.Database) })
+	}
+	return f
+}
+
+// merge adds x to what is the same of all, or to all.
+func merge[T any](all *[]T, x T, same func(T) bool, add func(*T)) {
+	if i := slices.IndexFunc(*all, same); i >= 0 {
+		add(&(*all)[i])
+	} else {
+		*all = append(*all, x)
+	}
+}
+
 // Facts are what the consoles of all doors show, as if they were one pooler, but
 // for single clients and servers: those are counted. ok is false when the pooler
 // has ended.
 func (p *Pooler) Facts() (f admin.Facts, ok bool) {
-	var all []admin.Facts
-	if !p.loop.call(func() {
-		for _, d := range p.doors {
+	all := make([][]admin.Facts, len(p.doors))
+	if !p.everywhere(func(h *hall) {
+		for i, d := range h.rooms {
 			one := d.sums()
 			for _, c := range d.clients {
 				one.Unlisted.Clients += present(c)
@@ -288,12 +338,16 @@ func (p *Pooler) Facts() (f admin.Facts, ok bool) {
 				one.Unlisted.Clients++
 				one.Unlisted.Servers++
 			}
-			all = append(all, one)
+			all[i] = append(all[i], one)
 		}
 	}) {
 		return admin.Facts{}, false
 	}
-	return admin.Together(all), true
+	var doors []admin.Facts
+	for _, of := range all {
+		doors = append(doors, added(of))
+	}
+	return admin.Together(doors), true
 }
 
 // A Load is what the clients of a door have said and heard, and how many of them wait for a server.
@@ -304,11 +358,12 @@ type Load struct {
 
 // Load is the door's now.
 func (d *Door) Load() (l Load) {
-	d.pooler.loop.call(func() {
+	d.pooler.everywhere(func(h *hall) {
+		d := h.rooms[d.index]
 		for _, n := range d.counts {
 			l.Received, l.Sent = l.Received+n.received, l.Sent+n.sent
 		}
-		for _, r := range d.book.Rows(d.pooler.loop.now) {
+		for _, r := range d.book.Rows(d.loop.now) {
 			l.Waiting += r.Waiting
 		}
 	})

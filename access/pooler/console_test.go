@@ -40,7 +40,7 @@ func TestTheConsole(t *testing.T) {
 	go func() { paused <- console("PAUSE") }()
 	until(t, "it pauses", func() bool {
 		is := false
-		w.pooler.loop.call(func() { is = w.door.book.Paused("") })
+		w.pooler.halls[0].loop.call(func() { is = w.door.rooms[0].book.Paused("") })
 		return is
 	})
 	if _, err := busy.Exec(t.Context(), "COMMIT"); err != nil {
@@ -100,7 +100,7 @@ func (w *world) orders(console func(string) string) {
 	if query < 200_000 || query > xact || xact < 200_000 || wait < 1 || time0 < 200_000 {
 		t.Errorf("xact %d, query %d (%d before), wait %d µs", xact, query, time0, wait)
 	}
-	w.pooler.loop.call(func() { w.door.turn(w.pooler.loop.now + w.door.Settings.StatsPeriod) })
+	w.pooler.halls[0].loop.call(func() { w.door.rooms[0].turn(w.pooler.halls[0].loop.now + w.door.rooms[0].Settings.StatsPeriod) })
 	if average := column(console("SHOW STATS_AVERAGES"), "demo", 7); average < 1 || average > query {
 		t.Errorf("a query took %d µs on average, all %d", average, query)
 	}

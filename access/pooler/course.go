@@ -42,13 +42,13 @@ var errDeposed = errors.New("it is no longer one of the service")
 // were waiting for a server get the next one at once; logins under way to a server
 // that is none any more begin anew, for it may be a machine that will never answer.
 func (d *Door) Follow(c Course) {
-	d.pooler.loop.post(func() { d.follow(c) })
+	d.pooler.tell(func(h *hall) { h.rooms[d.index].follow(c) })
 }
 
-func (d *Door) follow(c Course) {
+func (d *room) follow(c Course) {
 	moves := !slices.Equal(c.Places, d.course.Places)
 	d.course = c
-	now := d.pooler.loop.now
+	now := d.loop.now
 	for _, e := range d.entering {
 		e.steer(c)
 	}
@@ -123,20 +123,35 @@ type watch struct {
 }
 
 // Watch tells how many of the connections that which names are in use, at once and
-// whenever that has changed, on the loop's thread, until it is called again (nil:
+// whenever that has changed, on a loop's thread, until it is called again (nil:
 // no more). A client that keeps its server between transactions does not count
 // there.
 func (d *Door) Watch(which func(tag any) bool, tell func(open int)) {
-	d.pooler.loop.post(func() {
+	var mu sync.Mutex
+	open, sum, unknown := make([]int, len(d.rooms)), 0, len(d.rooms)
+	d.pooler.tell(func(h *hall) {
+		d := h.rooms[d.index]
 		d.watch = nil
-		if which != nil {
-			d.watch = &watch{which, tell, -1}
+		if which == nil {
+			return
 		}
+		d.watch = &watch{which: which, last: -1, tell: func(n int) {
+			mu.Lock()
+			defer mu.Unlock()
+			if d.watch.last < 0 {
+				unknown--
+			}
+			sum += n - open[h.index]
+			open[h.index] = n
+			if unknown == 0 {
+				tell(sum)
+			}
+		}}
 	})
 }
 
 // look tells the watch.
-func (d *Door) look() {
+func (d *room) look() {
 	w, open := d.watch, 0
 	for _, s := range d.servers {
 		if s != nil && s.client != nil && w.which(s.backend.Tag) && (s.client.mode != pool.Session || !s.clean()) {
@@ -144,8 +159,8 @@ func (d *Door) look() {
 		}
 	}
 	if open != w.last {
-		w.last = open
 		w.tell(open)
+		w.last = open
 	}
 }
 
@@ -161,55 +176,59 @@ const (
 // once. Until then nobody gets them. Backend.Rise says that the time has come. done is
 // called when each of them is there, or is known not to be.
 func (d *Door) Warm(dial func(context.Context) (Backend, error), done func()) {
-	posted := d.pooler.loop.post(func() {
-		var logins sync.WaitGroup
-		defer func() {
-			go func() {
-				logins.Wait()
-				done()
-			}()
-		}()
-		d.cool()
-		d.warmth++
-		d.warmed = d.pooler.loop.now
-		warmth, free, limit := d.warmth, make(chan struct{}, warmLogins), d.Settings.ServerConnectTimeout
-		for _, r := range d.book.Rows(d.warmed) {
-			n := 0
-			for state, all := range r.Servers {
-				if pool.State(state) != pool.Login {
-					n += all
-				}
-			}
-			for range n {
-				s := &server{door: d, key: r.Key, id: pool.None, status: 'I'}
-				credential := d.credentials[r.Key.User]
-				logins.Go(func() {
-					free <- struct{}{}
-					defer func() { <-free }()
-					ctx, stop := within(context.Background(), limit)
-					defer stop()
-					w, fd, err := s.enter(ctx, dial, credential)
-					if err != nil {
-						d.log.Debug("no connection ahead of time", "server", s.String(), "error", err)
-						s.release()
-						return
-					}
-					s.greeting = w
-					if !d.pooler.loop.post(func() { d.heat(s, fd, warmth) }) {
-						closeFD(fd)
-						s.release()
-					}
-				})
+	var logins sync.WaitGroup
+	free := make(chan struct{}, warmLogins)
+	logins.Add(len(d.rooms))
+	missed := d.pooler.tell(func(h *hall) {
+		h.rooms[d.index].heats(dial, &logins, free)
+		logins.Done()
+	})
+	logins.Add(-missed) // the pooler ends
+	go func() {
+		logins.Wait()
+		done()
+	}()
+}
+
+// heats makes as many connections ahead of time as this room's pools have.
+func (d *room) heats(dial func(context.Context) (Backend, error), logins *sync.WaitGroup, free chan struct{}) {
+	d.cool()
+	d.warmth++
+	d.warmed = d.loop.now
+	warmth, limit := d.warmth, d.Settings.ServerConnectTimeout
+	for _, r := range d.book.Rows(d.warmed) {
+		n := 0
+		for state, all := range r.Servers {
+			if pool.State(state) != pool.Login {
+				n += all
 			}
 		}
-	})
-	if !posted { // the pooler ends
-		done()
+		for range n {
+			s := &server{room: d, key: r.Key, id: pool.None, status: 'I'}
+			credential := d.credential(r.Key.User)
+			logins.Go(func() {
+				free <- struct{}{}
+				defer func() { <-free }()
+				ctx, stop := within(context.Background(), limit)
+				defer stop()
+				w, fd, err := s.enter(ctx, dial, credential)
+				if err != nil {
+					d.log.Debug("no connection ahead of time", "server", s.String(), "error", err)
+					s.release()
+					return
+				}
+				s.greeting = w
+				if !d.loop.post(func() { d.heat(s, fd, warmth) }) {
+					closeFD(fd)
+					s.release()
+				}
+			})
+		}
 	}
 }
 
 // heat takes in a connection that was made ahead of time; on the loop.
-func (d *Door) heat(s *server, fd, warmth int) {
+func (d *room) heat(s *server, fd, warmth int) {
 	if warmth != d.warmth || s.attach(fd) != nil {
 		closeFD(fd)
 		s.release()
@@ -219,9 +238,9 @@ func (d *Door) heat(s *server, fd, warmth int) {
 }
 
 // Cool ends the connections that were made ahead of time.
-func (d *Door) Cool() { d.pooler.loop.post(d.cool) }
+func (d *Door) Cool() { d.pooler.tell(func(h *hall) { h.rooms[d.index].cool() }) }
 
-func (d *Door) cool() {
+func (d *room) cool() {
 	d.warmth++ // also those that are still on their way
 	if unused := len(d.warm); unused+d.claimed > 0 {
 		d.log.Info("connections were made ahead of time", "used", d.claimed, "unused", unused)
@@ -233,7 +252,7 @@ func (d *Door) cool() {
 }
 
 // claim is a connection for key that was made ahead of time, and whose time has come.
-func (d *Door) claim(key pool.Key) *server {
+func (d *room) claim(key pool.Key) *server {
 	for {
 		i := slices.IndexFunc(d.warm, func(s *server) bool { return s.key == key })
 		if i < 0 {
@@ -258,7 +277,7 @@ func (d *Door) claim(key pool.Key) *server {
 }
 
 // seat makes s, which was made ahead of time, the server that the book has opened.
-func (d *Door) seat(s *server, id pool.Server) {
+func (d *room) seat(s *server, id pool.Server) {
 	s.id = id
 	w := s.greeting
 	s.greeting = nil

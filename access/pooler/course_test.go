@@ -85,9 +85,9 @@ func TestAPoolMovesToAnotherServer(t *testing.T) {
 	defer func() { clients.Wait() }()
 	defer close(stop)
 	until(t, "a full pool", func() (full bool) {
-		w.pooler.loop.call(func() {
+		w.pooler.halls[0].loop.call(func() {
 			n := 0
-			for state, servers := range w.door.book.Rows(w.pooler.loop.now)[0].Servers {
+			for state, servers := range w.door.rooms[0].book.Rows(w.pooler.halls[0].loop.now)[0].Servers {
 				if pool.State(state) != pool.Login {
 					n += servers
 				}
@@ -111,8 +111,8 @@ func TestAPoolMovesToAnotherServer(t *testing.T) {
 		return back, err
 	}, func() { close(warm) })
 	<-warm
-	w.pooler.loop.call(func() {
-		if n := len(w.door.warm); n != 4 {
+	w.pooler.halls[0].loop.call(func() {
+		if n := len(w.door.rooms[0].warm); n != 4 {
 			t.Errorf("%d connections were made ahead of time", n)
 		}
 	})
@@ -167,7 +167,7 @@ func TestAHoldIsTakenBack(t *testing.T) {
 		got <- v
 	}()
 	until(t, "it waits", func() (waits bool) {
-		w.pooler.loop.call(func() { waits = w.door.book.Rows(w.pooler.loop.now)[0].Waiting == 1 })
+		w.pooler.halls[0].loop.call(func() { waits = w.door.rooms[0].book.Rows(w.pooler.halls[0].loop.now)[0].Waiting == 1 })
 		return waits
 	})
 	w.door.Follow(Course{})
@@ -227,7 +227,7 @@ func TestALoginGoesOnWhereItLeads(t *testing.T) {
 	}
 	follow := func(c Course) {
 		w.door.Follow(c)
-		w.pooler.loop.call(func() {}) // by now it has been heard
+		w.pooler.halls[0].loop.call(func() {}) // by now it has been heard
 	}
 	goesOn := func(d dial, why string) {
 		t.Helper()
@@ -267,6 +267,6 @@ func TestALoginGoesOnWhereItLeads(t *testing.T) {
 	close(slow)
 	ended(third)
 	fourth := <-began
-	w.pooler.loop.call(func() {})
+	w.pooler.halls[0].loop.call(func() {})
 	goesOn(fourth, "it leads where it should")
 }

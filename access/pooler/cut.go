@@ -145,7 +145,7 @@ func (c *client) bind(portal []byte, is class) {
 // fell is an error that says that the server ends. Its client hears what that
 // means for her instead.
 func (s *server) fell(body []byte) bool {
-	if s.client == nil || !s.door.Outlive && s.job != syncing {
+	if s.client == nil || !s.room.Outlive && s.job != syncing {
 		return false
 	}
 	switch code, _ := fieldsOfError(body); code {
@@ -175,7 +175,7 @@ func (s *server) fell(body []byte) bool {
 func (s *server) survived() bool {
 	c := s.client
 	switch {
-	case !s.door.Outlive, c.mode == pool.Session, !c.welcomed, c.dead, c.pending(), c.hold != nil:
+	case !s.room.Outlive, c.mode == pool.Session, !c.welcomed, c.dead, c.pending(), c.hold != nil:
 		return false
 	case s.left > 0 && s.act == pass:
 		return false
@@ -188,7 +188,7 @@ func (s *server) survived() bool {
 // to be committed yet certainly was not (40001); one that was, or that was a statement
 // alone, nobody knows of (08007).
 func (s *server) cut(why string) {
-	c, d := s.client, s.door
+	c, d := s.client, s.room
 	s.leave()
 	if s.job == syncing { // nothing of hers was sent
 		s.give(pool.Drop, why)
@@ -286,7 +286,7 @@ func (c *client) keep(b []byte) {
 
 // rose says that the server may have become one that writes.
 func (s *server) rose() bool {
-	keep := s.door.course.Keep
+	keep := s.room.course.Keep
 	return keep != nil && keep(s.backend.Tag) == Retire
 }
 
@@ -299,7 +299,7 @@ func (s *server) repeatable() bool {
 // repeat asks of another server what this one, which only reads, has not answered
 // a word of. It is done once: a query that ends its server shall not end them all.
 func (s *server) repeat(why string) {
-	c, d := s.client, s.door
+	c, d := s.client, s.room
 	s.leave()
 	for !s.asked.empty() {
 		if r := s.asked.pop(); extended(r.kind) {

@@ -138,7 +138,7 @@ func (k *knife) cut() {
 func (w *world) serverless() {
 	w.t.Helper()
 	until(w.t, "the servers' end is seen", func() (gone bool) {
-		w.pooler.loop.call(func() { gone = !slices.ContainsFunc(w.door.servers, func(s *server) bool { return s != nil }) })
+		w.pooler.halls[0].loop.call(func() { gone = !slices.ContainsFunc(w.door.rooms[0].servers, func(s *server) bool { return s != nil }) })
 		return gone
 	})
 }
@@ -343,8 +343,8 @@ func TestHalfAMessageWasSent(t *testing.T) {
 			t.Fatal(err)
 		}
 		until(t, "the server has a part of it", func() (has bool) {
-			w.pooler.loop.call(func() {
-				has = slices.ContainsFunc(w.door.clients, func(c *client) bool { return c != nil && c.server != nil && c.left > 0 })
+			w.pooler.halls[0].loop.call(func() {
+				has = slices.ContainsFunc(w.door.rooms[0].clients, func(c *client) bool { return c != nil && c.server != nil && c.left > 0 })
 			})
 			return has
 		})
@@ -407,9 +407,9 @@ func TestNothingIsSaidToAServerThatHasEnded(t *testing.T) {
 			t.Fatal(got)
 		}
 		done := make(chan error, 1)
-		w.pooler.loop.call(func() { // which sees neither before both are there
-			c := w.door.clients[slices.IndexFunc(w.door.clients, func(c *client) bool { return c != nil })]
-			s := w.door.servers[slices.IndexFunc(w.door.servers, func(s *server) bool { return s != nil })]
+		w.pooler.halls[0].loop.call(func() { // which sees neither before both are there
+			c := w.door.rooms[0].clients[slices.IndexFunc(w.door.rooms[0].clients, func(c *client) bool { return c != nil })]
+			s := w.door.rooms[0].servers[slices.IndexFunc(w.door.rooms[0].servers, func(s *server) bool { return s != nil })]
 			go func() {
 				_, err := conn.Exec(context.Background(), "INSERT INTO cut VALUES ('once')")
 				done <- err
@@ -706,7 +706,7 @@ func TestAPromiseThatIsNotKept(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		x := &client{door: b.d, key: b.c.key, mode: pool.Transaction, welcomed: true, counts: &stats{}}
+		x := &client{room: b.d, key: b.c.key, mode: pool.Transaction, welcomed: true, counts: &stats{}}
 		if x.id, err = b.d.book.Join(x.key); err != nil {
 			t.Fatal(err)
 		}
@@ -761,7 +761,7 @@ func TestLastWords(t *testing.T) {
 		b.feed(false, appendMessage(nil, 'Q', "SELECT 1"))
 		b.feed(true, tt.says)
 		tt.end(b)
-		b.d.pooler.loop.finish()
+		b.d.loop.finish()
 		b.drain()
 		rest, ok := bytes.CutPrefix(b.said[0], tt.says)
 		if !ok || !b.c.hup {

@@ -5,12 +5,12 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"howdah/access/admin"
 	"howdah/access/hba"
 	"howdah/access/login"
 	"howdah/access/pool"
@@ -66,32 +66,30 @@ type Door struct {
 	// Admins may order on the console, Watchers may look; nobody: there is none.
 	Admins, Watchers []string
 
-	// The loop's.
-	pooler      *Pooler
-	course      Course
-	shunned     map[string]time.Duration // places that did not answer, until when they are chosen last
-	watch       *watch
-	warm        []*server // made ahead of time, and not yet the book's
-	warmth      int       // counts the times when such were asked for
-	warmed      time.Duration
-	claimed     int // of them, since
-	log         *slog.Logger
-	book        *pool.Book
-	servers     []*server // by number
-	clients     []*client
-	welcomes    map[pool.Key]*welcome
-	entering    map[pool.Server]*entry
-	credentials map[string]login.Credential // of users that proved themselves: with these we log in for them
-	statements  statements
-	counts      map[string]*stats // by database
-	loginWithin atomic.Int64      // client_login_timeout in nanoseconds, for whoever is greeted
-	idleNext    time.Duration     // when a client may have been idle for too long; not before
-	window      admin.Window
+	pooler        *Pooler
+	index         int
+	log           *slog.Logger
+	rooms         []*room            // in each hall
+	homes         map[pool.Key]*room // of pairs that are not in the first; under the pooler's lock
+	guests, seats *pool.Ledger
+	loginWithin   atomic.Int64 // client_login_timeout in nanoseconds, for whoever is greeted
 
-	idleOfUsers time.Duration // the shortest client_idle_timeout of a user's own; 0: there is none
-	owns        bool          // some user has a time of her own
-	lasting     map[lasts]bool
-	turned      time.Duration // when the last stats_period ended
+	proofs      sync.Mutex
+	credentials map[string]login.Credential // of users that proved themselves: with these we log in for them
+}
+
+// credential is what we log in with for a user.
+func (d *Door) credential(user string) login.Credential {
+	d.proofs.Lock()
+	defer d.proofs.Unlock()
+	return d.credentials[user]
+}
+
+// proved remembers what a user has proven herself by.
+func (d *Door) proved(user string, by login.Credential) {
+	d.proofs.Lock()
+	defer d.proofs.Unlock()
+	d.credentials[user] = by.Keeping(d.credentials[user])
 }
 
 // A welcome is what a server says of itself to whoever logs in.
@@ -111,7 +109,7 @@ type stats struct {
 }
 
 // act carries out what the book decided, until it decides nothing more.
-func (d *Door) act() {
+func (d *room) act() {
 	for acts := d.book.Actions(); len(acts) > 0; acts = d.book.Actions() {
 		for _, a := range acts {
 			d.perform(a)
@@ -122,7 +120,7 @@ func (d *Door) act() {
 	}
 }
 
-func (d *Door) perform(a pool.Action) {
+func (d *room) perform(a pool.Action) {
 	switch a.Kind {
 	case pool.Open:
 		if s := d.claim(a.Key); s != nil {
@@ -168,12 +166,14 @@ func (d *Door) perform(a pool.Action) {
 		if c := d.clients[a.Client]; c.welcomed {
 			c.deliver([][]byte{appendNotice(nil, 'N', "NOTICE", "00000", a.Text)})
 		}
+	case pool.Ask:
+		d.ask(a.Key, 0)
 	}
 }
 
 // enter takes a client in whose secret was proven, or that joined.
-func (d *Door) enter(c *client, fd int) error {
-	c.loop, c.fd, c.mode = d.pooler.loop, fd, d.book.ModeOf(c.key)
+func (d *room) enter(c *client, fd int) error {
+	c.room, c.loop, c.fd, c.mode = d, d.loop, fd, d.book.ModeOf(c.key)
 	c.events = unix.EPOLLRDHUP
 	if d.Came != nil {
 		d.Came()
@@ -186,17 +186,14 @@ func (d *Door) enter(c *client, fd int) error {
 	if d.adrift(c.key.Place) { // while it proved who it is
 		d.move(c)
 	}
-	if d.counts[c.key.Database] == nil {
-		d.counts[c.key.Database] = &stats{}
-	}
-	c.counts = d.counts[c.key.Database]
+	c.counts = d.counted(c.key.Pair())
 	d.anew(c)
 	return nil
 }
 
 // anew has a client go on with what it needs a server for: a welcome, where nobody has ever
 // asked for this pool's, else what it has said.
-func (d *Door) anew(c *client) {
+func (d *room) anew(c *client) {
 	switch {
 	case c.welcomed:
 		c.retry()
@@ -210,7 +207,7 @@ func (d *Door) anew(c *client) {
 }
 
 // first welcomes a client with what s has said of itself.
-func (d *Door) first(c *client, s *server) {
+func (d *room) first(c *client, s *server) {
 	c.server, s.client = s, c
 	c.welcome()
 	if c.server == s {
@@ -229,7 +226,7 @@ func at[T any](all []T, i int) []T {
 
 // welcome ends the login of c as the server would.
 func (c *client) welcome() {
-	d := c.door
+	d := c.room
 	w := d.welcomes[c.key]
 	b := []byte{'R', 0, 0, 0, 8, 0, 0, 0, 0}
 	for _, p := range w.status {

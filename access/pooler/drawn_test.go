@@ -42,15 +42,23 @@ func TestDrawnClients(t *testing.T) {
 			long = time.Minute
 		}
 	}
-	for _, mode := range []pool.Mode{pool.Transaction, pool.Session} {
-		t.Run(mode.String(), func(t *testing.T) {
+	for _, tt := range []struct {
+		mode  pool.Mode
+		loops int
+	}{{pool.Transaction, 1}, {pool.Session, 1}, {pool.Transaction, 3}, {pool.Session, 3}} {
+		mode := tt.mode
+		t.Run(fmt.Sprintf("%s on %d", mode, tt.loops), func(t *testing.T) {
 			const clients = 6
-			w := newWorld(t, func(d *Door) {
+			w := onLoops(t, tt.loops, func(d *Door) {
 				d.Settings.PoolMode, d.Settings.DefaultPoolSize = mode, 2
 				if mode == pool.Session {
 					d.Settings.DefaultPoolSize = clients
 				}
 			})
+			if tt.loops > 1 { // all goes from one to another all the time
+				moves := w.moves(2 * time.Millisecond)
+				defer func() { t.Logf("%d moves", moves()) }()
+			}
 			w.server.Query("CREATE DATABASE direct OWNER demo")
 			w.well("before")
 			before := carried()

@@ -35,8 +35,8 @@ func TestACancelFromElsewhere(t *testing.T) {
 		return here.server.Query("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") == "1"
 	})
 	var key cancelKey
-	here.pooler.loop.call(func() {
-		for k := range here.pooler.keys {
+	here.pooler.halls[0].loop.call(func() {
+		for k := range here.pooler.halls[0].keys {
 			key = k
 		}
 	})

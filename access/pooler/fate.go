@@ -69,7 +69,7 @@ func nameQuery(token string) string {
 
 // resolves says that COMMITs of the door's clients are told from then on by what a
 // later leader knows: always, or while a change of leader is under way.
-func (d *Door) resolves() bool {
+func (d *room) resolves() bool {
 	return d.Fate != nil && d.Outlive && (d.course.Hold || d.Settings.ResolveCommits)
 }
 
@@ -202,7 +202,7 @@ func (q *queue) answerable() bool {
 
 // wonders has the client wait for what becomes known of her COMMIT.
 func (c *client) wonders(w *wonder) {
-	d := c.door
+	d := c.room
 	limit := d.Settings.DownWait
 	if limit <= 0 {
 		limit = fateWithin
@@ -214,7 +214,7 @@ func (c *client) wonders(w *wonder) {
 	go func() {
 		defer w.stop()
 		fate := d.Fate(ctx, w.doubt)
-		d.pooler.loop.post(func() { c.learns(w, fate) })
+		d.loop.post(func() { c.learns(w, fate) })
 	}()
 }
 
@@ -224,7 +224,7 @@ func (c *client) learns(w *wonder, fate Fate) {
 		return
 	}
 	c.wonder = nil
-	c.door.log.Info("a commit was asked after", "client", c.String(), "xid", w.doubt.XID, "fate", fate.String())
+	c.room.log.Info("a commit was asked after", "client", c.String(), "xid", w.doubt.XID, "fate", fate.String())
 	var b []byte
 	switch fate {
 	case Committed:
@@ -259,7 +259,7 @@ func (c *client) consent(asked *queue, told bool) (b []byte) {
 		case 'C':
 			b = appendHead(b, '3', 0)
 			if r.act == fake && r.stmt != nil {
-				c.door.statements.let(r.stmt)
+				r.stmt.let()
 			}
 		case 'D':
 			b = appendHead(b, 'n', 0)

@@ -164,8 +164,8 @@ CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON slowly DEFERRABLE INITIALLY DEFER
 	w.server.Synchronous("nobody")
 	fast := ended("there", "INSERT INTO kept VALUES (1)")
 	waits("SyncRep", "1")
-	pooled.pooler.loop.call(func() {
-		for _, s := range pooled.door.servers {
+	pooled.pooler.halls[0].loop.call(func() {
+		for _, s := range pooled.door.rooms[0].servers {
 			if s != nil && s.cutoff.doubt != nil {
 				last = *s.cutoff.doubt
 			}

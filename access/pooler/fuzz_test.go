@@ -18,7 +18,7 @@ import (
 // socket pairs: what they are fed, they pass on.
 type bench struct {
 	t    testing.TB
-	d    *Door
+	d    *room
 	c    *client
 	s    *server
 	far  [2]int // the other ends: of the client, of the server
@@ -27,19 +27,18 @@ type bench struct {
 
 func newBench(t testing.TB, mode pool.Mode) *bench {
 	t.Helper()
-	l, err := newLoop()
+	settings := pool.Defaults()
+	settings.PoolMode, settings.MaxPreparedStatements = mode, 3
+	p, err := newPooler(slog.New(slog.DiscardHandler), Spread{Loops: 1}, &Door{
+		Name: "bench", Settings: settings, ResetQuery: "DISCARD ALL", Log: slog.New(slog.DiscardHandler),
+		Dial: func(context.Context) (Backend, error) { return Backend{}, errors.New("there is no other") },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	settings := pool.Defaults()
-	settings.PoolMode, settings.MaxPreparedStatements = mode, 3
-	d := &Door{
-		Name: "bench", Settings: settings, ResetQuery: "DISCARD ALL", Log: slog.New(slog.DiscardHandler),
-		Dial: func(context.Context) (Backend, error) { return Backend{}, errors.New("there is no other") },
-	}
-	p := &Pooler{loop: l, doors: []*Door{d}, keys: map[cancelKey]*client{}}
-	d.open(p)
-	l.after, l.closed = d.act, true // what logs in elsewhere is heard by nobody
+	d := p.halls[0].rooms[0]
+	l := d.loop
+	l.closed = true // what logs in elsewhere is heard by nobody
 	b := &bench{t: t, d: d}
 	k := pool.Key{Database: "d", User: "u"}
 	pair := func(i int) int {
@@ -50,7 +49,7 @@ func newBench(t testing.TB, mode pool.Mode) *bench {
 		b.far[i] = fds[0]
 		return fds[1]
 	}
-	b.c = &client{door: d, key: k, mode: mode, welcomed: true, counts: &stats{}}
+	b.c = &client{room: d, key: k, mode: mode, welcomed: true, counts: &stats{}}
 	if b.c.id, err = d.book.Join(k); err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +61,7 @@ func newBench(t testing.TB, mode pool.Mode) *bench {
 	}
 	d.clients = at(d.clients, int(b.c.id))
 	d.clients[b.c.id] = b.c
-	b.s = &server{door: d, key: k, id: open.Server, status: 'I'}
+	b.s = &server{room: d, key: k, id: open.Server, status: 'I'}
 	b.s.loop, b.s.fd, b.s.events = l, pair(1), readable
 	if err := l.add(b.s.fd, b.s, readable); err != nil {
 		t.Fatal(err)
@@ -111,7 +110,7 @@ func (b *bench) drain() {
 
 // feed has one side say something.
 func (b *bench) feed(server bool, data []byte) {
-	l := b.d.pooler.loop
+	l := b.d.loop
 	if server {
 		if !b.s.hup && b.s.late == nil {
 			b.s.feed(data)

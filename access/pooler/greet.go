@@ -139,11 +139,12 @@ func (p *Pooler) admit(ctx context.Context, g *guest) error {
 	if g.streams {
 		return p.stream(ctx, g)
 	}
-	id, err := p.join(ctx, g)
+	at := d.room(g.key)
+	id, err := at.join(ctx, g)
 	if err != nil {
 		return err
 	}
-	c := &client{door: d, id: id, key: g.key, params: g.params, from: netip.AddrPortFrom(g.from, g.port), joined: g.at.Sub(p.loop.began)}
+	c := &client{room: at, id: id, key: g.key, params: g.params, from: netip.AddrPortFrom(g.from, g.port), joined: g.at.Sub(p.began)}
 	if len(g.negotiate) > 0 {
 		_, err = g.conn.Write(g.negotiate)
 	}
@@ -154,7 +155,7 @@ func (p *Pooler) admit(ctx context.Context, g *guest) error {
 		fd, err = detach(g.raw)
 	}
 	if err != nil {
-		p.loop.post(func() { d.book.Leave(c.id) })
+		at.loop.post(func() { at.book.Leave(c.id) })
 		return err
 	}
 	if g.tls != nil {
@@ -166,15 +167,9 @@ func (p *Pooler) admit(ctx context.Context, g *guest) error {
 	if len(g.in) > 0 {
 		c.pend = g.in
 	}
+	d.proved(g.key.User, g.credential)
 	// From here on the client is the loop's.
-	if !p.loop.post(func() {
-		p.keys[c.secret] = c
-		d.credentials[g.key.User] = g.credential.Keeping(d.credentials[g.key.User])
-		if err := d.enter(c, fd); err != nil {
-			d.log.Warn("client not taken in", logkey.Error, err)
-			c.gone("epoll")
-		}
-	}) {
+	if !at.loop.post(func() { at.comes(c, fd) }) {
 		closeFD(fd)
 	}
 	return nil
@@ -182,10 +177,9 @@ func (p *Pooler) admit(ctx context.Context, g *guest) error {
 
 // join takes a guest into the book, at a place where that is one of several, and has her prove
 // who she is; whoever may not come in has left it again.
-func (p *Pooler) join(ctx context.Context, g *guest) (id pool.Client, err error) {
-	d := g.door
+func (d *room) join(ctx context.Context, g *guest) (id pool.Client, err error) {
 	disabled := false
-	if !p.loop.call(func() {
+	if !d.loop.call(func() {
 		g.key.Place = d.place(g.from)
 		if id, err = d.book.Join(g.key); err == nil {
 			disabled = d.book.Disabled(g.key.Database)
@@ -200,7 +194,7 @@ func (p *Pooler) join(ctx context.Context, g *guest) (id pool.Client, err error)
 		err = refused("database \"%s\" is disabled", g.key.Database)
 	}
 	if err != nil {
-		p.loop.post(func() { d.book.Leave(id) })
+		d.loop.post(func() { d.book.Leave(id) })
 	}
 	return id, err
 }

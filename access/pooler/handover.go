@@ -50,7 +50,6 @@ type handing struct {
 	mu    sync.Mutex
 	ready []parcel
 	more  chan struct{}
-	swept time.Duration
 }
 
 type parcel struct {
@@ -66,16 +65,16 @@ func (p *Pooler) HandOver(ctx context.Context, send func(Session, int) error) (s
 	p.leave()
 	p.accepting.Wait()
 	h := &handing{more: make(chan struct{}, 1)}
-	if !p.loop.call(func() {
-		p.handing = h
-		for _, d := range p.doors {
+	if !p.everywhere(func(x *hall) {
+		x.handing = h
+		for _, d := range x.rooms {
 			for _, s := range d.servers {
 				if s != nil && s.id != pool.None {
-					d.book.Retire(s.id, p.loop.now) // whoever has it gives it back first
+					d.book.Retire(s.id, x.loop.now) // whoever has it gives it back first
 				}
 			}
 		}
-		p.sweep()
+		x.sweep()
 	}) {
 		return 0, 0, errEnded
 	}
@@ -88,7 +87,7 @@ func (p *Pooler) HandOver(ctx context.Context, send func(Session, int) error) (s
 		h.mu.Unlock()
 		for i, x := range ready {
 			if err := send(x.session, x.fd); err != nil {
-				p.loop.call(func() { p.handing = nil })
+				p.everywhere(func(x *hall) { x.handing = nil })
 				h.mu.Lock()
 				ready = append(ready[i:], h.ready...)
 				h.mu.Unlock()
@@ -101,8 +100,8 @@ func (p *Pooler) HandOver(ctx context.Context, send func(Session, int) error) (s
 			sent++
 		}
 		alone := p.lobby.empty() // before it is counted who came in from there
-		left := 0
-		if !p.loop.call(func() { left = p.inside() }) {
+		left, ok := p.inside()
+		if !ok {
 			return sent, 0, errEnded
 		}
 		h.mu.Lock()
@@ -115,8 +114,8 @@ func (p *Pooler) HandOver(ctx context.Context, send func(Session, int) error) (s
 		case <-h.more:
 		case <-tick.C:
 		case <-ctx.Done():
-			p.loop.call(func() {
-				for _, d := range p.doors {
+			p.everywhere(func(x *hall) {
+				for _, d := range x.rooms {
 					for _, c := range d.clients {
 						if c != nil && !c.hup {
 							ended++
@@ -136,23 +135,25 @@ var errEnded = errors.New("the pools have ended")
 func (p *Pooler) leave() { p.leaves.Do(func() { close(p.leaving) }) }
 
 // inside is how many clients there are.
-func (p *Pooler) inside() (n int) {
-	for _, d := range p.doors {
-		for _, c := range d.clients {
-			if c != nil && !c.hup {
-				n++
+func (p *Pooler) inside() (n int, ok bool) {
+	ok = p.everywhere(func(x *hall) {
+		for _, d := range x.rooms {
+			for _, c := range d.clients {
+				if c != nil && !c.hup {
+					n++
+				}
 			}
 		}
-	}
-	return n
+	})
+	return n, ok
 }
 
 // sweep takes those clients out of the loop that can go; on the loop.
-func (p *Pooler) sweep() {
-	h := p.handing
-	h.swept = p.loop.now
+func (x *hall) sweep() {
+	h := x.handing
+	x.swept = x.loop.now
 	var ready []parcel
-	for _, d := range p.doors {
+	for _, d := range x.rooms {
 		for _, c := range d.clients {
 			if c == nil {
 				continue
@@ -177,7 +178,7 @@ func (p *Pooler) sweep() {
 
 // packed is c as another process takes it in; false: not now.
 func (c *client) packed() (s Session, ok bool) {
-	d := c.door
+	d := c.room
 	switch {
 	case c.hup, c.dead, c.mute, c.pending(), c.server != nil, c.wonder != nil, c.id == pool.None,
 		c.left > 0, len(c.hold) > 0, d.book.ServerOf(c.id) != pool.None:
@@ -217,7 +218,7 @@ func (c *client) packed() (s Session, ok bool) {
 		}
 		s.Statements[own] = x.parse
 	}
-	credential := d.credentials[c.key.User]
+	credential := d.credential(c.key.User)
 	s.Stored = credential.Secret.Reveal()
 	if k := credential.Keys; k != nil {
 		s.Client, s.Server = k.Client[:], k.Server[:]
@@ -227,14 +228,14 @@ func (c *client) packed() (s Session, ok bool) {
 
 // depart forgets c, whose descriptor lives on.
 func (c *client) depart() {
-	d := c.door
+	d := c.room
 	if d.Left != nil {
 		d.Left()
 	}
 	for _, x := range c.names {
-		d.statements.let(x)
+		x.let()
 	}
-	delete(d.pooler.keys, c.secret)
+	delete(d.hall.keys, c.secret)
 	d.clients[c.id] = nil
 	d.book.Leave(c.id)
 	c.id, c.names, c.pend = pool.None, nil, nil
@@ -245,14 +246,6 @@ func (c *client) depart() {
 // Take takes in a client that another process has handed over. fd is the pooler's from
 // here on, whatever comes of it.
 func (p *Pooler) Take(s Session, fd int) error {
-	err := errEnded
-	if !p.loop.call(func() { err = p.take(s, fd) }) {
-		closeFD(fd)
-	}
-	return err
-}
-
-func (p *Pooler) take(s Session, fd int) error {
 	var d *Door
 	for _, x := range p.doors {
 		if x.Name == s.Door {
@@ -263,12 +256,22 @@ func (p *Pooler) take(s Session, fd int) error {
 		closeFD(fd)
 		return errors.New("there is no such pool: " + s.Door)
 	}
+	defer p.rest()() // it comes to where its pool is
+	at := d.room(pool.Key{Database: s.Database, User: s.User})
+	err := errEnded
+	if !at.loop.call(func() { err = at.take(s, fd) }) {
+		closeFD(fd)
+	}
+	return err
+}
+
+func (d *room) take(s Session, fd int) error {
 	c := &client{
-		door: d, key: pool.Key{Database: s.Database, User: s.User, Place: d.place(s.From.Addr())}, from: s.From,
-		joined: p.loop.now - s.Age, last: p.loop.now, secret: s.Key, params: parameters(s.Parameters), pend: s.Unread,
+		room: d, key: pool.Key{Database: s.Database, User: s.User, Place: d.place(s.From.Addr())}, from: s.From,
+		joined: d.loop.now - s.Age, last: d.loop.now, secret: s.Key, params: parameters(s.Parameters), pend: s.Unread,
 		welcomed: s.Welcomed, skips: s.Skips, owed: s.Owed, portals: s.Portals, unnamed: class(s.Unnamed),
 	}
-	c.loop, c.fd = p.loop, fd
+	c.loop, c.fd = d.loop, fd
 	if len(c.pend) == 0 {
 		c.pend = nil
 	}
@@ -289,7 +292,7 @@ func (p *Pooler) take(s Session, fd int) error {
 		if c.names == nil {
 			c.names = map[string]*statement{}
 		}
-		x := d.statements.get(parse)
+		x := d.prepared(c.key).get(parse)
 		x.users++
 		c.names[own] = x
 	}
@@ -297,8 +300,8 @@ func (p *Pooler) take(s Session, fd int) error {
 	if len(s.Client) == scram.Size && len(s.Server) == scram.Size {
 		credential.Keys = &scram.Keys{Client: [scram.Size]byte(s.Client), Server: [scram.Size]byte(s.Server)}
 	}
-	d.credentials[s.User] = credential.Keeping(d.credentials[s.User])
-	p.keys[c.secret] = c
+	d.proved(s.User, credential)
+	d.hall.keys[c.secret] = c
 	if err := d.enter(c, fd); err != nil {
 		c.gone("epoll")
 		return err

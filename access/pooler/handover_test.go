@@ -21,7 +21,7 @@ import (
 // successor is a pooler of another process, before the same server.
 func (w *world) successor(with func(*Door)) *world {
 	w.t.Helper()
-	next := &world{t: w.t, server: w.server}
+	next := &world{t: w.t, server: w.server, spread: w.spread}
 	next.open(with)
 	return next
 }
@@ -82,7 +82,7 @@ func TestClientsGoOver(t *testing.T) {
 			sent, ended := at.goTo(t.Context(), next)
 			done <- [2]int{sent, ended}
 		}()
-		until(t, "they go over", func() bool { n := 0; next.pooler.loop.call(func() { n = next.pooler.inside() }); return n >= 5 })
+		until(t, "they go over", func() bool { n := 0; n, _ = next.pooler.inside(); return n >= 5 })
 		if busy != nil { // its server is where it was
 			if _, err := busy.Exec(t.Context(), "SELECT 1"); err != nil {
 				t.Fatal(err)
@@ -118,8 +118,8 @@ func TestClientsGoOver(t *testing.T) {
 		stop()
 		until(t, "the servers of who served before are gone", func() bool {
 			gone := true
-			at.pooler.loop.call(func() {
-				for _, s := range at.door.servers {
+			at.pooler.halls[0].loop.call(func() {
+				for _, s := range at.door.rooms[0].servers {
 					gone = gone && s == nil
 				}
 			})

@@ -57,7 +57,7 @@ func (c *client) warn(text []byte) {
 	if what == "" || c.mode == pool.Session {
 		return
 	}
-	d := c.door
+	d := c.room
 	which := lasts{c.key, what}
 	if d.lasting[which] {
 		return

@@ -42,9 +42,8 @@ type Backend struct {
 
 // login opens a connection for the book, in a goroutine of its own; it ends as
 // mail to the loop.
-func (d *Door) login(id pool.Server, key pool.Key) {
-	p := d.pooler
-	credential := d.credentials[key.User]
+func (d *room) login(id pool.Server, key pool.Key) {
+	credential := d.credential(key.User)
 	ctx, stop := within(context.Background(), d.Settings.ServerConnectTimeout)
 	if d.entering == nil {
 		d.entering = map[pool.Server]*entry{}
@@ -52,7 +51,7 @@ func (d *Door) login(id pool.Server, key pool.Key) {
 	e := &entry{stop: stop}
 	d.entering[id] = e
 	ctx = context.WithValue(ctx, aiming{}, func(tag any) {
-		p.loop.post(func() {
+		d.loop.post(func() {
 			e.aimed, e.tag = true, tag
 			e.steer(d.course) // it may have changed since
 		})
@@ -60,9 +59,9 @@ func (d *Door) login(id pool.Server, key pool.Key) {
 	dial := d.way(key.Place)
 	go func() {
 		defer stop()
-		s := &server{door: d, key: key, id: id, status: 'I'}
+		s := &server{room: d, key: key, id: id, status: 'I'}
 		w, fd, err := s.enter(ctx, dial, credential)
-		if !p.loop.post(func() { d.arrived(s, w, fd, err) }) && err == nil {
+		if !d.loop.post(func() { d.arrived(s, w, fd, err) }) && err == nil {
 			closeFD(fd)
 			s.release()
 		}
@@ -78,8 +77,8 @@ func (d *Door) way(place string) func(context.Context) (Backend, error) {
 }
 
 // arrived is the end of a login; on the loop.
-func (d *Door) arrived(s *server, w *welcome, fd int, err error) {
-	now := d.pooler.loop.now
+func (d *room) arrived(s *server, w *welcome, fd int, err error) {
+	now := d.loop.now
 	delete(d.entering, s.id)
 	if err == nil && d.course.Keep != nil && d.course.Keep(s.backend.Tag) != Stay {
 		closeFD(fd)
@@ -118,7 +117,7 @@ func (d *Door) arrived(s *server, w *welcome, fd int, err error) {
 
 // attach has the loop move what comes from fd.
 func (s *server) attach(fd int) error {
-	s.loop, s.fd, s.events = s.door.pooler.loop, fd, readable
+	s.loop, s.fd, s.events = s.room.loop, fd, readable
 	return s.loop.add(fd, s, s.events)
 }
 

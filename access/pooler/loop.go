@@ -220,12 +220,17 @@ func (l *loop) wait(events []unix.EpollEvent, quiet int) int {
 	return n
 }
 
-// add takes a socket in.
-func (l *loop) add(fd int, h handler, events uint32) error {
+// house makes room for a descriptor of that number.
+func (l *loop) house(fd int) {
 	for fd >= len(l.socks) {
 		l.socks = append(l.socks, make([]handler, max(64, fd+1-len(l.socks)))...)
 		l.gens = append(l.gens, make([]uint32, len(l.socks)-len(l.gens))...)
 	}
+}
+
+// add takes a socket in.
+func (l *loop) add(fd int, h handler, events uint32) error {
+	l.house(fd)
 	l.gens[fd]++
 	if err := l.ctl(unix.EPOLL_CTL_ADD, fd, events); err != nil {
 		return err

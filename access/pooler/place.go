@@ -18,11 +18,11 @@ import (
 const shunFor = 5 * time.Second
 
 // place chooses one for a client that begins; on the loop.
-func (d *Door) place(from netip.Addr) string {
+func (d *room) place(from netip.Addr) string {
 	if d.Place == nil {
 		return ""
 	}
-	now := d.pooler.loop.now
+	now := d.loop.now
 	return d.Place(from, func(place string) int64 {
 		if until, ok := d.shunned[place]; ok && now < until {
 			return -1
@@ -32,31 +32,31 @@ func (d *Door) place(from netip.Addr) string {
 }
 
 // adrift says that a place is none any more, and that there are others.
-func (d *Door) adrift(place string) bool {
+func (d *room) adrift(place string) bool {
 	return len(d.course.Places) > 0 && !slices.Contains(d.course.Places, place)
 }
 
 // move gives c, which has no server, another place.
-func (d *Door) move(c *client) {
+func (d *room) move(c *client) {
 	c.adrift = false
 	if c.id == pool.None || d.Place == nil {
 		return
 	}
 	if to := d.place(c.from.Addr()); to != c.key.Place {
 		c.key.Place = to
-		d.book.Move(c.id, to, d.pooler.loop.now)
+		d.book.Move(c.id, to, d.loop.now)
 	}
 }
 
 // shun has those who wait at a place that does not answer go to others.
-func (d *Door) shun(key pool.Key) {
+func (d *room) shun(key pool.Key) {
 	if key.Place == "" {
 		return
 	}
 	if d.shunned == nil {
 		d.shunned = map[string]time.Duration{}
 	}
-	d.shunned[key.Place] = d.pooler.loop.now + shunFor
+	d.shunned[key.Place] = d.loop.now + shunFor
 	for _, id := range d.book.Waiting(key) {
 		if c := d.clients[id]; c != nil {
 			d.move(c)
@@ -67,7 +67,7 @@ func (d *Door) shun(key pool.Key) {
 // leave has the client of s go on at another place than that of s, which ends under it.
 func (s *server) leave() {
 	if s.key.Place != "" {
-		s.door.shun(s.key)
+		s.room.shun(s.key)
 		s.client.adrift = true
 	}
 }

@@ -56,7 +56,7 @@ func TestSessionsAreSpread(t *testing.T) {
 		return map[string]string{"f": "a", "t": "b"}[one(t, conn, "SELECT left(pg_is_in_recovery()::text, 1)")]
 	}
 	at := func(place string) (n int) {
-		w.pooler.loop.call(func() { n = w.door.book.At(place) })
+		w.pooler.halls[0].loop.call(func() { n = w.door.rooms[0].book.At(place) })
 		return n
 	}
 	all := func(conns []*pgx.Conn) string {
@@ -82,7 +82,7 @@ func TestSessionsAreSpread(t *testing.T) {
 		t.Errorf("one after another they came to %s", got)
 	}
 	var rows []pool.Row
-	w.pooler.loop.call(func() { rows = w.door.book.Rows(w.pooler.loop.now) })
+	w.pooler.halls[0].loop.call(func() { rows = w.door.rooms[0].book.Rows(w.pooler.halls[0].loop.now) })
 	if len(rows) != 1 || rows[0].Key.Place != "" || rows[0].Servers[pool.Idle] != 2 {
 		t.Errorf("the pools of both places are shown as %+v", rows)
 	}

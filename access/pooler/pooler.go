@@ -22,6 +22,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"runtime"
 	"sync"
 	"time"
 
@@ -35,12 +36,17 @@ import (
 
 // A Pooler is the pools of one process.
 type Pooler struct {
-	log     *slog.Logger
-	loop    *loop
-	doors   []*Door
-	keys    map[cancelKey]*client
-	streams map[cancelKey]*stream
-	mock    []byte // this process's secret for who does not exist
+	log   *slog.Logger
+	doors []*Door
+	halls []*hall // of each loop; what begins is in the first
+	began time.Time
+	mock  []byte // this process's secret for who does not exist
+
+	spread  Spread
+	mu      sync.Mutex
+	still   int // nothing moves between loops while it is more than 0
+	burdens []pool.Burden
+	moved   time.Duration // when something last did; the first loop's
 
 	lobby lobby // clients that are not logged in yet
 
@@ -48,7 +54,6 @@ type Pooler struct {
 	// nil: nobody did.
 	Before func(key [8]byte)
 
-	handing   *handing // clients go over to another process; on the loop
 	accepting sync.WaitGroup
 	leaves    sync.Once
 	leaving   chan struct{} // closed: nobody is taken in any more
@@ -66,37 +71,31 @@ const (
 	refusePatience = 50 * time.Millisecond
 )
 
-// New makes a pooler of these doors.
+// New makes a pooler of these doors, with as many loops as befits the machine.
 func New(log *slog.Logger, doors ...*Door) (*Pooler, error) {
-	l, err := newLoop()
-	if err != nil {
-		return nil, err
-	}
-	p := &Pooler{log: log, loop: l, doors: doors, keys: map[cancelKey]*client{}, streams: map[cancelKey]*stream{}, mock: make([]byte, 32), leaving: make(chan struct{})}
+	return newPooler(log, Spread{Loops: min(max(runtime.GOMAXPROCS(0)/coresOfLoop, 1), loopsMost), Spread: pool.DefaultSpread()}, doors...)
+}
+
+// PostgreSQL needs most of a machine's cores for what a loop passes on.
+const (
+	coresOfLoop = 4
+	loopsMost   = 4
+)
+
+func newPooler(log *slog.Logger, spread Spread, doors ...*Door) (*Pooler, error) {
+	p := &Pooler{log: log, doors: doors, began: time.Now(), mock: make([]byte, 32), leaving: make(chan struct{}), spread: spread}
+	p.burdens = make([]pool.Burden, spread.Loops)
 	_, _ = rand.Read(p.mock)
-	for _, d := range doors {
+	for i, d := range doors {
+		d.index = i
 		d.open(p)
 	}
-	l.tick = func(now time.Duration) {
-		for _, d := range p.doors {
-			d.expire(now)
-			d.book.Tick(now)
-			d.turn(now)
-			for x := range d.streams {
-				d.tally(x)
-			}
-			if len(d.warm)+d.claimed > 0 && now-d.warmed > warmFor {
-				d.cool()
-			}
+	for range spread.Loops {
+		h, err := newHall(p)
+		if err != nil {
+			return nil, err
 		}
-	}
-	l.after = func() {
-		for _, d := range p.doors {
-			d.act()
-		}
-		if h := p.handing; h != nil && l.now-h.swept >= time.Millisecond {
-			p.sweep()
-		}
+		p.halls = append(p.halls, h)
 	}
 	return p, nil
 }
@@ -107,16 +106,13 @@ func (d *Door) open(p *Pooler) {
 	if d.log == nil {
 		d.log = p.log
 	}
-	d.book = pool.New(d.Settings)
-	d.configure(d.Settings)
-	d.welcomes = map[pool.Key]*welcome{}
-	d.counts = map[string]*stats{}
+	d.guests, d.seats = pool.NewLedger(), pool.NewLedger()
+	d.homes = map[pool.Key]*room{}
 	d.credentials = map[string]login.Credential{}
-	d.window.Turn(p.loop.began, nil)
 }
 
 // configure has s hold from now on; on the loop, or before there is one.
-func (d *Door) configure(s pool.Settings) {
+func (d *room) configure(s pool.Settings) {
 	d.Settings = s
 	d.book.Configure(s, d.Databases, d.Users)
 	d.loginWithin.Store(int64(s.ClientLoginTimeout))
@@ -131,31 +127,31 @@ func (d *Door) configure(s pool.Settings) {
 
 // Run moves bytes until ctx ends; then every session ends.
 func (p *Pooler) Run(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() { p.loop.post(p.close) })
+	stop := context.AfterFunc(ctx, func() {
+		for _, h := range p.halls {
+			h.loop.post(h.close)
+		}
+	})
 	defer stop()
-	p.loop.run()
+	var others sync.WaitGroup
+	defer others.Wait()
+	for _, h := range p.halls[1:] {
+		others.Go(h.loop.run)
+	}
+	p.halls[0].loop.run()
 	return nil
 }
 
 // close ends everything; on the loop.
-func (p *Pooler) close() {
-	for _, d := range p.doors {
-		for _, c := range d.clients {
-			if c != nil {
-				c.gone("shutdown")
-			}
-		}
-		for _, s := range d.servers {
-			if s != nil {
-				s.close("shutdown")
-			}
-		}
-		d.cool()
+func (h *hall) close() {
+	h.ending = true
+	for _, d := range h.rooms {
+		d.ends()
 	}
-	for _, x := range p.streams {
+	for _, x := range h.streams {
 		x.end()
 	}
-	p.loop.end()
+	h.loop.end()
 }
 
 // Serve takes clients in through d until ctx ends.
@@ -175,7 +171,7 @@ func (p *Pooler) Serve(ctx context.Context, l net.Listener, d *Door) error {
 	}()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	p.loop.call(func() { d.listens(l) })
+	p.everywhere(func(h *hall) { d.listens(l) })
 	spare := newSpare()
 	defer spare.close()
 	var told time.Time // that the lobby is full
@@ -251,21 +247,26 @@ func (p *Pooler) cancel(ctx context.Context, d *Door, key cancelKey) {
 	own := key
 	own[7] &^= passedOn
 	var s *server
+	var at *hall
 	var turn uint64
 	var limit time.Duration
 	here := false
-	p.loop.call(func() {
-		limit = d.Settings.CancelWaitTimeout
-		if x := p.streams[own]; x != nil {
-			here, s = true, x.server
+	p.everywhere(func(h *hall) {
+		limit = h.rooms[d.index].Settings.CancelWaitTimeout
+		if x := h.streams[own]; x != nil {
+			here, s, at = true, x.server, h
 			return
 		}
-		c := p.keys[own]
-		if here = c != nil; !here || c.server == nil || c.server.job != 0 {
+		c := h.keys[own]
+		if c == nil {
 			return
 		}
-		if _, ok := c.door.book.Cancel(c.id); ok {
-			s, turn = c.server, c.server.turn
+		here = true
+		if c.server == nil || c.server.job != 0 {
+			return
+		}
+		if _, ok := c.room.book.Cancel(c.id); ok { // which keeps them where they are
+			s, at, turn = c.server, h, c.server.turn
 		}
 	})
 	ctx, stop := within(ctx, limit)
@@ -280,13 +281,13 @@ func (p *Pooler) cancel(ctx context.Context, d *Door, key cancelKey) {
 	if s == nil {
 		return
 	}
-	if s.frees(ctx, turn) {
+	if s.frees(ctx, at.loop, turn) {
 		s.ask(ctx)
 	}
 	// Until the server has closed, the signal may still be on its way.
-	p.loop.call(func() {
+	at.loop.call(func() {
 		if !s.hup && s.id != pool.None {
-			s.door.book.Canceled(s.id, p.loop.now)
+			s.room.book.Canceled(s.id, at.loop.now)
 		}
 	})
 }
@@ -303,7 +304,7 @@ func within(ctx context.Context, limit time.Duration) (context.Context, context.
 func (s *server) ask(ctx context.Context) {
 	conn, err := s.backend.Again(ctx)
 	if err != nil {
-		s.door.log.Warn("cancel request not delivered", logkey.Error, err)
+		s.room.log.Warn("cancel request not delivered", logkey.Error, err)
 		return
 	}
 	defer conn.Close()

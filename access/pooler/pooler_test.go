@@ -30,6 +30,7 @@ type world struct {
 	door   *Door
 	addr   *net.TCPAddr
 	past   *pgx.Conn // straight to the server; nil: not yet
+	spread Spread
 }
 
 // newWorld starts both; with changes the door first.
@@ -56,7 +57,14 @@ func (w *world) open(with func(*Door)) {
 		with(w.door)
 	}
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
-	if w.pooler, err = New(log, w.door); err != nil {
+	if w.spread.Loops == 0 {
+		w.spread.Loops = 1
+		if *moving {
+			w.spread = loops(3)
+			defer w.moves(2 * time.Millisecond)
+		}
+	}
+	if w.pooler, err = newPooler(log, w.spread, w.door); err != nil {
 		t.Fatal(err)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -14,7 +14,7 @@ import (
 type server struct {
 	socket
 	scan
-	door     *Door
+	room     *room
 	key      pool.Key
 	id       pool.Server
 	client   *client
@@ -295,7 +295,7 @@ func (s *server) done(kind byte, body []byte) {
 		}
 		return
 	case 'N':
-		s.unsure = s.unsure || s.door.Outlive && s.client != nil && s.job == 0 && cutShort(body)
+		s.unsure = s.unsure || s.room.Outlive && s.client != nil && s.job == 0 && cutShort(body)
 		return
 	case 'A', 'd', 'H', 'c', 't', 'V', 'W':
 		return
@@ -347,7 +347,7 @@ func (s *server) advance() {
 		if r.kind == 'C' {
 			kind = '3'
 			if r.stmt != nil {
-				s.door.statements.let(r.stmt)
+				r.stmt.let()
 			}
 		}
 		s.asked.pop()
@@ -385,7 +385,7 @@ func (s *server) discarded() {
 	s.has = nil
 	if c := s.client; c != nil && s.job == 0 {
 		for _, x := range c.names {
-			s.door.statements.let(x)
+			x.let()
 		}
 		c.names = nil
 	}
@@ -422,7 +422,7 @@ func (s *server) erred(body []byte) {
 	case s.job == syncing:
 		c := s.client
 		_, text := fieldsOfError(body)
-		s.door.log.Warn("server refuses the parameters of a client", "client", c.String(), "error", text)
+		s.room.log.Warn("server refuses the parameters of a client", "client", c.String(), "error", text)
 		s.give(pool.Drop, "invalid server parameter")
 		c.fail("invalid server parameter")
 		return
@@ -471,7 +471,7 @@ func (c *client) undo(r request) {
 	case r.kind == 'P':
 		if r.name != "" && c.names[r.name] == r.stmt {
 			delete(c.names, r.name)
-			c.door.statements.let(r.stmt)
+			r.stmt.let()
 		}
 	case r.kind == 'C':
 		if c.names == nil {
@@ -511,7 +511,7 @@ func (s *server) idle(status byte) {
 		return
 	case cleaning:
 		s.job = 0
-		s.door.book.Ready(s.id, s.loop.now)
+		s.room.book.Ready(s.id, s.loop.now)
 		return
 	}
 	if status != 'T' {
@@ -556,7 +556,7 @@ func (s *server) settle() {
 		return
 	}
 	fate := pool.Keep
-	if s.door.ResetAlways {
+	if s.room.ResetAlways {
 		fate = pool.Reset
 	}
 	s.deliver()
@@ -586,7 +586,7 @@ func (s *server) give(fate pool.Fate, why string) {
 	s.keeps, s.kept, s.named = false, s.kept[:0], nil
 	s.client, c.server = nil, nil
 	s.busy, c.last = false, s.loop.now
-	switch s.door.book.Release(c.id, fate, s.loop.now) {
+	switch s.room.book.Release(c.id, fate, s.loop.now) {
 	case pool.Drop:
 		if why == "" {
 			why = pool.WhyLifetime
@@ -594,12 +594,12 @@ func (s *server) give(fate pool.Fate, why string) {
 		s.close(why)
 	case pool.Reset:
 		s.listen(true)
-		s.clear(s.door.ResetQuery)
+		s.clear(s.room.ResetQuery)
 	case pool.Keep:
 		s.listen(true)
 	}
 	if c.adrift {
-		s.door.move(c)
+		s.room.move(c)
 	}
 }
 
@@ -638,10 +638,10 @@ func (s *server) end(why string) {
 	}
 	s.close(why)
 	if s.id == pool.None {
-		s.door.warm = slices.DeleteFunc(s.door.warm, func(x *server) bool { return x == s })
+		s.room.warm = slices.DeleteFunc(s.room.warm, func(x *server) bool { return x == s })
 		return
 	}
-	s.door.book.Lost(s.id, s.loop.now)
+	s.room.book.Lost(s.id, s.loop.now)
 }
 
 // close closes the connection.
@@ -649,9 +649,9 @@ func (s *server) close(why string) {
 	if s.hup {
 		return
 	}
-	s.door.log.Debug("server closed", "server", s.String(), "why", why)
-	if s.id != pool.None && s.door.servers[s.id] == s {
-		s.door.servers[s.id] = nil
+	s.room.log.Debug("server closed", "server", s.String(), "why", why)
+	if s.id != pool.None && s.room.servers[s.id] == s {
+		s.room.servers[s.id] = nil
 	}
 	// After half a message a farewell would be the end of it: a query that was
 	// never finished would be run, with our bytes in it.

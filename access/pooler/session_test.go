@@ -456,8 +456,8 @@ func TestIdleClientsAreHeldWhileTheServerIsAway(t *testing.T) {
 	}()
 	until(t, "it waits", func() bool {
 		waiting := 0
-		w.pooler.loop.call(func() {
-			for _, r := range w.door.book.Rows(w.pooler.loop.now) {
+		w.pooler.halls[0].loop.call(func() {
+			for _, r := range w.door.rooms[0].book.Rows(w.pooler.halls[0].loop.now) {
 				waiting += r.Waiting
 			}
 		})

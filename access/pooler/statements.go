@@ -5,8 +5,9 @@ import (
 )
 
 // A statement is one text with its parameters' types that some client prepared
-// by a name: shared by all clients of the loop, under a name of ours.
+// by a name: shared by all clients of its user and database, under a name of ours.
 type statement struct {
+	of    *statements
 	name  string // at servers
 	parse []byte // body of its Parse after the name
 	key   string
@@ -15,7 +16,7 @@ type statement struct {
 	age   uint32 // grows when its plan must be made anew
 }
 
-// statements are those of all clients, by text and types.
+// statements are those of a pair's clients, by text and types.
 type statements struct {
 	all  map[string]*statement
 	next int
@@ -28,7 +29,7 @@ func (t *statements) get(rest []byte) *statement {
 	}
 	t.next++
 	key := string(rest)
-	x := &statement{name: "PGBOUNCER_" + strconv.Itoa(t.next), parse: []byte(key), key: key}
+	x := &statement{of: t, name: "PGBOUNCER_" + strconv.Itoa(t.next), parse: []byte(key), key: key}
 	if text, _, ok := cstring(x.parse); ok {
 		x.class = classOf(text)
 	}
@@ -41,9 +42,9 @@ func (t *statements) get(rest []byte) *statement {
 
 // let is the end of one client's use. A statement without users is forgotten;
 // servers that have it close it when they have too many.
-func (t *statements) let(x *statement) {
-	if x.users--; x.users == 0 && t.all[x.key] == x {
-		delete(t.all, x.key)
+func (x *statement) let() {
+	if x.users--; x.users == 0 && x.of.all[x.key] == x {
+		delete(x.of.all, x.key)
 	}
 }
 

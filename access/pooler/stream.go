@@ -55,12 +55,12 @@ func replication(value string) (asked, logical bool, err error) {
 
 // stream is the whole session of a client of replication, in the goroutine of her guest.
 func (p *Pooler) stream(ctx context.Context, g *guest) error {
-	d := g.door
-	id, err := p.join(ctx, g)
+	d := g.door.rooms[0]
+	id, err := d.join(ctx, g)
 	if err != nil {
 		return err
 	}
-	defer p.loop.post(func() { d.book.Leave(id) })
+	defer d.loop.post(func() { d.book.Leave(id) })
 	x := &stream{id: id, key: g.key, logical: g.logical, guest: g, secret: d.key()}
 	w, err := x.connect(ctx, d)
 	if err != nil {
@@ -75,15 +75,15 @@ func (p *Pooler) stream(ctx context.Context, g *guest) error {
 	}
 	defer x.server.release()
 	defer x.conn.Close()
-	if !p.loop.call(func() { err = d.follows(x) }) {
+	if !d.loop.call(func() { err = d.follows(x) }) {
 		return errSilent
 	}
 	if err != nil {
 		return &refusal{code: pgwire.CannotConnectNow, text: err.Error()}
 	}
-	defer p.loop.call(func() {
+	defer d.loop.call(func() {
 		d.tally(x)
-		delete(p.streams, x.secret)
+		delete(d.hall.streams, x.secret)
 	})
 	g.stay()
 	defer context.AfterFunc(g.life, x.end)()
@@ -94,10 +94,12 @@ func (p *Pooler) stream(ctx context.Context, g *guest) error {
 }
 
 // connect logs in to the server of x.
-func (x *stream) connect(ctx context.Context, d *Door) (*welcome, error) {
-	ctx, stop := within(ctx, d.Settings.ServerConnectTimeout)
+func (x *stream) connect(ctx context.Context, d *room) (*welcome, error) {
+	var limit time.Duration
+	d.loop.call(func() { limit = d.Settings.ServerConnectTimeout })
+	ctx, stop := within(ctx, limit)
 	defer stop()
-	x.server = &server{door: d, key: x.key, id: pool.None, startup: x.guest.verbatim()}
+	x.server = &server{room: d, key: x.key, id: pool.None, startup: x.guest.verbatim()}
 	w, conn, _, err := x.server.connect(ctx, d.way(x.key.Place), x.guest.credential)
 	if err != nil {
 		x.server.release()
@@ -210,26 +212,26 @@ func (x *stream) end() {
 func (x *stream) String() string { return x.key.Database + "/" + x.key.User }
 
 // follows takes a stream in, unless its server has become none; on the loop.
-func (d *Door) follows(x *stream) error {
+func (d *room) follows(x *stream) error {
 	if keep := d.course.Keep; keep != nil && keep(x.server.backend.Tag) != Stay {
 		return errDeposed
 	}
-	d.pooler.streams[x.secret] = x
-	x.server.joined = d.pooler.loop.now
+	d.hall.streams[x.secret] = x
+	x.server.joined = d.loop.now
 	return nil
 }
 
 // streams are those of the door; on the loop.
-func (d *Door) streams(yield func(*stream) bool) {
-	for _, x := range d.pooler.streams {
-		if x.guest.door == d && !yield(x) {
+func (d *room) streams(yield func(*stream) bool) {
+	for _, x := range d.hall.streams {
+		if x.guest.door == d.Door && !yield(x) {
 			return
 		}
 	}
 }
 
 // steer has the streams follow a course; on the loop.
-func (d *Door) steer(c Course) {
+func (d *room) steer(c Course) {
 	for x := range d.streams {
 		tag := x.server.backend.Tag
 		switch {
@@ -245,24 +247,20 @@ func (d *Door) steer(c Course) {
 }
 
 // tally counts what a stream has moved since the last time; on the loop.
-func (d *Door) tally(x *stream) {
-	n := d.counts[x.key.Database]
-	if n == nil {
-		n = &stats{}
-		d.counts[x.key.Database] = n
-	}
+func (d *room) tally(x *stream) {
+	n := d.counted(x.key.Pair())
 	n.received += x.received.Swap(0)
 	n.sent += x.sent.Swap(0)
 }
 
 // sockets are what the console shows of x; on the loop.
 func (x *stream) sockets() (client, server admin.Socket) {
-	kind, at := "physical", x.server.door.pooler.loop.began.Add(x.server.joined)
+	kind, at := "physical", x.server.room.loop.began.Add(x.server.joined)
 	if x.logical {
 		kind = "logical"
 	}
 	server = admin.Socket{
-		ID: 2*(uint64(x.id)+1<<31) + 2, Link: clientID(x.id), User: x.key.User, Database: x.key.Database, Replication: kind,
+		ID: 2*(uint64(x.id)+1<<31) + 2, Link: x.server.room.clientID(x.id), User: x.key.User, Database: x.key.Database, Replication: kind,
 		State: "active", Addr: "unix", Connected: at, Requested: at, PID: x.server.pid(),
 	}
 	client = server

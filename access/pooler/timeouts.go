@@ -11,7 +11,7 @@ import (
 // looks at its clock for that: as exact as PgBouncer (tickEvery). Nothing but the
 // time is noted when a query begins or ends, and nothing waits for any one of them.
 // The messages are PgBouncer's, whose session ends with them too.
-func (d *Door) expire(now time.Duration) {
+func (d *room) expire(now time.Duration) {
 	set := &d.Settings
 	if set.QueryTimeout > 0 || set.IdleTransactionTimeout > 0 || set.TransactionTimeout > 0 || d.owns {
 		for _, s := range d.servers {
@@ -48,9 +48,9 @@ func (d *Door) expire(now time.Duration) {
 
 // overdue says which limit the server's client has passed; "": none.
 func (s *server) overdue(now time.Duration) string {
-	set, own := &s.door.Settings, pool.Override{}
-	if s.door.owns {
-		own = s.door.Users[s.key.User]
+	set, own := &s.room.Settings, pool.Override{}
+	if s.room.owns {
+		own = s.room.Users[s.key.User]
 	}
 	over := func(since, limit time.Duration) bool { return limit > 0 && now-since > limit }
 	switch {
@@ -65,16 +65,12 @@ func (s *server) overdue(now time.Duration) string {
 }
 
 // turn ends a stats_period when its time has come.
-func (d *Door) turn(now time.Duration) {
+func (d *room) turn(now time.Duration) {
 	if now-d.turned < d.Settings.StatsPeriod {
 		return
 	}
 	d.turned = now
-	all := make(map[string]admin.Totals, len(d.counts))
-	for name, n := range d.counts {
-		all[name] = n.totals()
-	}
-	d.window.Turn(d.pooler.loop.began.Add(now), all)
+	d.window.Turn(d.loop.began.Add(now), d.totals())
 }
 
 // totals are the counts as the console shows them.

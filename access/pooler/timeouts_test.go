@@ -57,7 +57,7 @@ func TestTimeouts(t *testing.T) {
 			if err := b.d.Settings.Set(tt.setting, "1"); err != nil {
 				t.Fatal(err)
 			}
-			l := b.d.pooler.loop
+			l := b.d.loop
 			look := func(at time.Duration) {
 				l.now = at
 				b.d.expire(at)
@@ -122,7 +122,7 @@ func TestTimesOfOneUser(t *testing.T) {
 		b.d.configure(set)
 		b.feed(false, appendMessage(nil, 'Q', "SELECT 1"))
 		b.feed(true, tt.answer)
-		l := b.d.pooler.loop
+		l := b.d.loop
 		for _, at := range []time.Duration{900 * time.Millisecond, 1100 * time.Millisecond} {
 			l.now = at
 			b.d.expire(at)
@@ -175,12 +175,12 @@ func TestTimeoutsOfRealSessions(t *testing.T) {
 	if n := w.direct("SELECT count(*) FROM t"); n != "0" {
 		t.Errorf("%s rows", n)
 	}
-	w.pooler.loop.call(func() {
+	w.pooler.halls[0].loop.call(func() {
 		s := w.door.Settings
 		if err := s.Set("client_login_timeout", "0.05"); err != nil {
 			t.Error(err)
 		}
-		w.door.configure(s)
+		w.door.rooms[0].configure(s)
 	})
 	hears(&talker{Conn: w.raw()}, "08P01 client_login_timeout")
 }

@@ -55,9 +55,9 @@ func (c *client) understand(kind byte, body []byte, n int) (v verdict, used int)
 			if !c.again { // else the server that is gone had answered that, and she has not heard of it
 				return c.broken("prepared statement name is already in use")
 			}
-			c.door.statements.let(x)
+			x.let()
 		}
-		x := c.door.statements.get(rest)
+		x := c.room.prepared(c.key).get(rest)
 		if x.users == 0 {
 			text, _, _ := cstring(rest)
 			c.warn(text)
@@ -221,7 +221,7 @@ func (c *client) makeRoom(x *statement) {
 	if _, has := s.has[x]; has {
 		c.forget(x)
 	}
-	for len(s.has) >= max(c.door.Settings.MaxPreparedStatements, 1) {
+	for len(s.has) >= max(c.room.Settings.MaxPreparedStatements, 1) {
 		var oldest *statement
 		for y, p := range s.has {
 			if oldest == nil || p.used < s.has[oldest].used {

@@ -145,7 +145,7 @@ func TestTheGateAndTheEndOfAReign(t *testing.T) {
 		return w.server.Query("SELECT count(*) FROM pg_stat_activity WHERE usename = 'demo' AND query LIKE 'CREATE%' AND state = 'idle'") == "1"
 	})
 	held := func() (late int) {
-		gated.pooler.loop.call(func() { late = len(gated.pooler.loop.gated) })
+		gated.pooler.halls[0].loop.call(func() { late = len(gated.pooler.halls[0].loop.gated) })
 		return late
 	}
 	until(t, "the answer is held", func() bool { return held() == 1 })

@@ -75,8 +75,8 @@ func Withhold(ctx context.Context, pid uint32, waits func(context.Context, uint3
 const withheldText = "not canceled: the transaction is committed here, and waits for standbys to confirm that"
 
 // frees says that the server may be sent a cancel request for what it did at turn.
-func (s *server) frees(ctx context.Context, turn uint64) bool {
-	l, log := s.door.pooler.loop, s.door.log
+func (s *server) frees(ctx context.Context, l *loop, turn uint64) bool {
+	log := s.room.log
 	waited := false
 	withheld, err := Withhold(ctx, uint32(s.pid()), s.backend.Waits, func() {
 		waited = true
