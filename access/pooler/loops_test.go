@@ -32,8 +32,7 @@ func (w *world) move(k pool.Key, to int) (moved bool) {
 
 // moves moves every pair about until the test ends, or stop is called.
 func (w *world) moves(every time.Duration) (stop func() (times int)) {
-	over := make(chan struct{})
-	var times atomic.Int64
+	over, times := make(chan struct{}), &w.moved
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		tick := time.NewTicker(every)
@@ -68,7 +67,7 @@ func (w *world) moves(every time.Duration) (stop func() (times int)) {
 func (w *world) users(n int) (all []string) {
 	for i := range n {
 		name := fmt.Sprintf("u%d", i)
-		w.server.Query("CREATE ROLE " + name + " LOGIN PASSWORD '" + testpg.Password + "'")
+		w.server.Query("CREATE ROLE " + name + " LOGIN PASSWORD '" + strings.ReplaceAll(testpg.Password, "'", "''") + "'")
 		w.direct("GRANT SELECT ON ALL TABLES IN SCHEMA public TO " + name)
 		all = append(all, name)
 	}
@@ -94,7 +93,8 @@ func TestPoolsMoveBetweenLoops(t *testing.T) {
 	}
 	all := w.users(3)
 	stop := w.moves(3 * time.Millisecond)
-	var most atomic.Int64
+	const enough = 10
+	var most, count atomic.Int64
 	watched := make(chan struct{})
 	ended := make(chan struct{})
 	go func() {
@@ -122,9 +122,12 @@ func TestPoolsMoveBetweenLoops(t *testing.T) {
 	for _, user := range all {
 		for _, protocol := range []string{"simple", "prepared"} {
 			wg.Go(func() {
-				out, err := w.run("pgbench", "-h", "127.0.0.1", "-p", strconv.Itoa(w.addr.Port), "-U", user, "-n", "-S", "-M", protocol, "-c", "4", "-t", "1500", "demo")
-				if err != nil || !strings.Contains(out, "number of failed transactions: 0") {
-					t.Errorf("%s %s: %v\n%s", user, protocol, err, out)
+				for w.moved.Load() < enough && !t.Failed() { // nothing moves while a server is logged in to
+					out, err := w.run("pgbench", "-h", "127.0.0.1", "-p", strconv.Itoa(w.addr.Port), "-U", user, "-n", "-S", "-M", protocol, "-c", "4", "-t", "500", "demo")
+					if err != nil || !strings.Contains(out, "number of failed transactions: 0") {
+						t.Errorf("%s %s: %v\n%s", user, protocol, err, out)
+					}
+					count.Add(4 * 500)
 				}
 			})
 		}
@@ -132,14 +135,12 @@ func TestPoolsMoveBetweenLoops(t *testing.T) {
 	wg.Wait()
 	close(ended)
 	<-watched
-	if n := stop(); n < 20 {
-		t.Errorf("pools moved %d times", n)
-	}
+	t.Logf("%d moves, %d transactions", stop(), count.Load())
 	if n := most.Load(); n > 5 || n < 4 {
 		t.Errorf("%d servers at most, and the limit is 5", n)
 	}
 	got, err := w.run("psql", "-XAtqc", "SHOW STATS_TOTALS", w.conninfo("dbname=pgbouncer"))
-	if n := column(got, "demo", 2); err != nil || n < 3*2*4*1500 {
+	if n := column(got, "demo", 2); err != nil || n < int(count.Load()) {
 		t.Errorf("%d transactions are counted: %v\n%s", n, err, got)
 	}
 	eventuallyNobody(t, w)

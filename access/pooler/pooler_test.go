@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,6 +32,7 @@ type world struct {
 	addr   *net.TCPAddr
 	past   *pgx.Conn // straight to the server; nil: not yet
 	spread Spread
+	moved  atomic.Int64 // how often a pair has, by moves
 }
 
 // newWorld starts both; with changes the door first.
