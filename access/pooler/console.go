@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -200,9 +201,9 @@ func (d *room) sums() admin.Facts {
 			MaxClients: or(a.Set.MaxClients, set.MaxDBClientConnections), ClientConnections: a.Clients,
 			Paused: a.Paused, Disabled: a.Disabled,
 		})
-		if n, has := totals[a.Name]; has {
-			f.Stats = append(f.Stats, d.window.Stat(a.Name, n))
-		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(totals)) { // also of those whose pools have moved elsewhere
+		f.Stats = append(f.Stats, d.window.Stat(name, totals[name]))
 	}
 	for _, a := range d.book.Users() {
 		f.Users = append(f.Users, admin.User{
