@@ -76,10 +76,11 @@ func New(log *slog.Logger, doors ...*Door) (*Pooler, error) {
 	return newPooler(log, Spread{Loops: min(max(runtime.GOMAXPROCS(0)/coresOfLoop, 1), loopsMost), Spread: pool.DefaultSpread()}, doors...)
 }
 
-// PostgreSQL needs most of a machine's cores for what a loop passes on.
+// PostgreSQL needs most of a machine's cores for what a loop passes on. More than one loop is
+// switched off until it has been measured on a machine with the cores.
 const (
 	coresOfLoop = 4
-	loopsMost   = 4
+	loopsMost   = 1
 )
 
 func newPooler(log *slog.Logger, spread Spread, doors ...*Door) (*Pooler, error) {
