@@ -93,7 +93,7 @@ func TestPoolsMoveBetweenLoops(t *testing.T) {
 	}
 	all := w.users(3)
 	stop := w.moves(3 * time.Millisecond)
-	const enough = 10
+	const enough = 3
 	var most, count atomic.Int64
 	watched := make(chan struct{})
 	ended := make(chan struct{})

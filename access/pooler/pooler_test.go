@@ -63,7 +63,7 @@ func (w *world) open(with func(*Door)) {
 		w.spread.Loops = 1
 		if *moving {
 			w.spread = loops(3)
-			defer w.moves(2 * time.Millisecond)
+			defer func() { w.moves(2 * time.Millisecond) }()
 		}
 	}
 	if w.pooler, err = newPooler(log, w.spread, w.door); err != nil {
