@@ -79,6 +79,7 @@ type View struct {
 	Stopping  bool          // the agent was asked to end
 	VIP       VIP           // what the role of the virtual address says
 	Watchdog  Watchdog      // what the guard says of it
+	Hung      Hung          // what the guard said of the agents before
 
 	Memory Memory
 }
@@ -195,6 +196,7 @@ func (t *turn) decide() {
 	}
 	t.observe()
 	t.watched()
+	t.hung()
 	t.disk()
 	t.fence()
 	t.lease()

@@ -4,7 +4,8 @@
 // The agent alone writes it; the guard in the supervisor and the local gateway
 // read it. A page that is missing, torn, of another version or of another boot
 // reads as closed. Times are on CLOCK_BOOTTIME, which runs while the machine
-// sleeps.
+// sleeps. The sequence moves on as long as the agent's loop turns, whether or not
+// there is something to write: by that the guard sees an agent that hangs.
 //
 // The page is eight words in the machine's byte order (it never leaves the
 // machine):

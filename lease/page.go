@@ -85,8 +85,8 @@ func guarded(f func()) (err error) {
 // way; one that died there leaves an odd sequence for good.
 const patience = 20 * time.Millisecond
 
-// load copies the page out, and again while a writer is at work.
-func (m *mapping) load(boot [2]uint64) (p Page, ok bool) {
+// load copies the page out, and again while a writer is at work. beat is its sequence.
+func (m *mapping) load(boot [2]uint64) (p Page, beat uint64, ok bool) {
 	err := guarded(func() {
 		var began time.Time
 		for try := 0; ; try++ {
@@ -97,6 +97,7 @@ func (m *mapping) load(boot [2]uint64) (p Page, ok bool) {
 			}
 			if before%2 == 0 && atomic.LoadUint64(m.word(0)) == before {
 				p, ok = decode(im, boot)
+				beat = before
 				return
 			}
 			switch {
@@ -110,7 +111,7 @@ func (m *mapping) load(boot [2]uint64) (p Page, ok bool) {
 			runtime.Gosched()
 		}
 	})
-	return p, ok && err == nil
+	return p, beat, ok && err == nil
 }
 
 func (m *mapping) store(p Page, boot [2]uint64) error {
@@ -167,7 +168,7 @@ func (w *Writer) open() error {
 		}
 		return fmt.Errorf("lock %s: %w", w.path, err)
 	}
-	if _, ok := m.load(w.boot); !ok {
+	if _, _, ok := m.load(w.boot); !ok {
 		if err := m.store(Page{}, w.boot); err != nil {
 			m.close()
 			return err
@@ -220,7 +221,7 @@ func (w *Writer) Set(p Page) error {
 // put writes p into the mapping, and tells who watches if it says something else
 // than what was there, whoever wrote that.
 func (w *Writer) put(p Page) error {
-	was, _ := w.m.load(w.boot)
+	was, _, _ := w.m.load(w.boot)
 	if err := w.m.store(p, w.boot); err != nil {
 		return err
 	}
@@ -228,6 +229,19 @@ func (w *Writer) put(p Page) error {
 		w.m.tell()
 	}
 	return nil
+}
+
+// Beat shows whoever looks at the page that its writer lives, and says nothing new. A
+// page that is not whole stays so until it is set.
+func (w *Writer) Beat() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.m == nil {
+		return
+	}
+	if p, _, ok := w.m.load(w.boot); ok {
+		_ = w.m.store(p, w.boot)
+	}
 }
 
 // Close gives the lock up and leaves the page as it is.
@@ -261,7 +275,7 @@ func (r *Reader) Read() (Page, bool) {
 	if r.m != nil {
 		// What is open stays true until its deadline, whatever happened to the
 		// file's name; everything else may be out of date.
-		if p, ok := r.m.load(boot); ok && (p.Open(Now()) || r.m.current()) {
+		if p, _, ok := r.m.load(boot); ok && (p.Open(Now()) || r.m.current()) {
 			return p, true
 		}
 		r.m.close()
@@ -270,7 +284,8 @@ func (r *Reader) Read() (Page, bool) {
 	if r.m, err = openMapping(r.path, os.O_RDONLY); err != nil {
 		return Page{}, false
 	}
-	return r.m.load(boot)
+	p, _, ok := r.m.load(boot)
+	return p, ok
 }
 
 // Close lets go of the page.
@@ -283,7 +298,21 @@ func (r *Reader) Close() {
 
 // Read reads the page at path once.
 func Read(path string) (Page, bool) {
-	r := NewReader(path)
-	defer r.Close()
-	return r.Read()
+	p, _, ok := Look(path)
+	return p, ok
+}
+
+// Look reads the page at path once, and a number that is another after each time that
+// it was written or its writer has said that it lives.
+func Look(path string) (p Page, beat uint64, ok bool) {
+	boot, err := bootID()
+	if err != nil {
+		return Page{}, 0, false
+	}
+	m, err := openMapping(path, os.O_RDONLY)
+	if err != nil {
+		return Page{}, 0, false
+	}
+	defer m.close()
+	return m.load(boot)
 }

@@ -20,7 +20,8 @@ import (
 )
 
 // A Guard freezes the node's PostgreSQL at its deadline, whether or not the
-// agent lives. It trusts the lease page and nothing else.
+// agent lives. It trusts the lease page and nothing else. An agent whose loop stands
+// still it ends, while there is time for another to take up the lease.
 type Guard struct {
 	Page string // path of the lease page
 	Data string // PostgreSQL's data directory
@@ -32,6 +33,8 @@ type Guard struct {
 	VIP spec.VIP
 	// Vigil is the watchdog; nil: there is none.
 	Vigil *vigil
+	// Pulse is how an agent that hangs is ended; nil: it is left alone.
+	Pulse *pulse
 
 	bare   bool          // the address was taken off since the page last gave a right
 	unsent time.Duration // when connections were last looked at
@@ -51,7 +54,7 @@ func (g *Guard) Run(ctx context.Context) error {
 	said := ""
 	for ctx.Err() == nil {
 		began := lease.Now()
-		f := g.look(m)
+		f, beat := g.look(m)
 		if f.Server != seen {
 			if seen = f.Server; seen.PID != 0 {
 				// Backends set themselves back to 0 (PG_OOM_ADJUST_FILE).
@@ -80,6 +83,7 @@ func (g *Guard) Run(ctx context.Context) error {
 			again = max(again, spared(began, lease.Now()))
 		}
 		again = g.watch(f, m, again)
+		again = g.listen(f.Now, beat, again)
 		sleepUntil(again)
 	}
 	g.retire()
@@ -97,10 +101,10 @@ func spared(began, ended time.Duration) time.Duration {
 }
 
 // look gathers the facts. The costly one, a scan of all processes, is made
-// only when the postmaster is seen stopped or gone.
-func (g *Guard) look(m memory) facts {
-	f := facts{Memory: m}
-	f.Page, f.Valid = lease.Read(g.Page) // anew each time: a deleted page is no page
+// only when the postmaster is seen stopped or gone. beat moves on with the agent.
+func (g *Guard) look(m memory) (f facts, beat uint64) {
+	f.Memory = m
+	f.Page, beat, f.Valid = lease.Look(g.Page) // anew each time: a deleted page is no page
 	f.Server, _ = postmaster(g.Data)
 	if f.Server.PID == 0 && (m.Right.Role == lease.Primary || f.asPrimary()) {
 		// A backend may outlive its postmaster, and finish a commit.
@@ -113,7 +117,7 @@ func (g *Guard) look(m memory) facts {
 		}
 	}
 	f.Now = lease.Now() // last: a right must not look younger than it is
-	return f
+	return f, beat
 }
 
 func (g *Guard) perform(v verdict, f facts) error {

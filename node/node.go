@@ -270,6 +270,7 @@ func Run(ctx context.Context, nodes []spec.Node, log *slog.Logger, beside ...lif
 		if s.node.Postgres.Data != "" {
 			g := s.guard()
 			g.Vigil = newVigil(s.node, len(all) == 1, leaves.Load)
+			g.Pulse = newPulse(s.node, func() bool { return ctx.Err() == nil && s.drained.Err() == nil })
 			guards = append(guards, lifecycle.Part{Name: "guard", Run: g.Run, Grace: time.Second})
 		}
 	}

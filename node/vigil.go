@@ -140,7 +140,7 @@ func (g *Guard) retire() {
 	if v == nil || !v.dev.Armed() {
 		return
 	}
-	f := g.look(memory{})
+	f, _ := g.look(memory{})
 	successor := v.leaves() && !v.node.Watchdog.Required()
 	if f.safe() || successor {
 		v.err = v.dev.Disarm()

@@ -375,6 +375,10 @@ func (t Timers) Over(pace time.Duration) error {
 // time at all, there is always a moment in which its end lies before the lease's.
 func (t Timers) Watched() time.Duration { return (t.Lease - t.Margin + t.Renew) / 2 }
 
+// Still is how long an agent's loop may stand still before its guard ends it: even if the
+// next renewal was due then, a successor has most of as long again to make it.
+func (t Timers) Still() time.Duration { return max(time.Second, (t.Lease-t.Margin-t.Renew)/2) }
+
 // paces is how much longer than the slowest answer of late the next may take.
 const paces = 3
 

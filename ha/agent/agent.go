@@ -107,6 +107,9 @@ func Run(ctx context.Context, leave <-chan struct{}, node spec.Node, log *slog.L
 			}
 		}
 	}
+	if hangs := nodefile.ReadHangs(node); hangs.Problem.Code != "" {
+		h.loop.Hung = ha.Hung{Problem: hangs.Problem, Until: h.Boot() + ha.EndedFor}
+	}
 	h.leave = leave
 	h.beats.wake = make(chan struct{}, 1)
 	peers, err := pki.Open(node.TLS)
@@ -234,6 +237,7 @@ func (h *hands) run(ctx context.Context) error {
 	asked, leave, leaving := ctx.Done(), h.leave, false
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	beat := h.node.Agent.Timers.Still() / 3 // what the guard waits for
 	var reread time.Duration
 	for {
 		d := h.loop.Turn()
@@ -248,6 +252,7 @@ func (h *hands) run(ctx context.Context) error {
 		for rests := true; rests; {
 			rests = false
 			now := h.Boot()
+			h.page.Beat()
 			if !h.looking && d.Look <= now {
 				h.look()
 			}
@@ -260,7 +265,7 @@ func (h *hands) run(ctx context.Context) error {
 				reread = now
 				h.reread()
 			}
-			timer.Reset(max(wake-h.Boot(), time.Millisecond))
+			timer.Reset(max(min(wake-h.Boot(), beat), time.Millisecond))
 			select {
 			case <-asked:
 				asked = nil

@@ -65,6 +65,8 @@ type Loop struct {
 	// Watchdog tells what the guard last said of it; nil: there is none.
 	Watchdog func() ha.Watchdog
 
+	// Hung is what the guard says of the agents before.
+	Hung ha.Hung
 	// Grant is the last word that this member gave.
 	Grant ha.Grant
 
@@ -192,7 +194,7 @@ func (l *Loop) Turn() ha.Decision {
 	if leader := v.State.LeaderName(); v.State.Sync.Active() && leader != l.Self.Name {
 		listen = leader
 	}
-	v.Heard = l.Hands.Heard(listen)
+	v.Heard, v.Hung = l.Hands.Heard(listen), l.Hung
 	if l.VIP != nil {
 		v.VIP = l.VIP()
 	}

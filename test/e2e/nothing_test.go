@@ -11,6 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sys/unix"
+
+	"howdah/test/outside"
 )
 
 // steady writes through the service of the primary on one connection after another, and
@@ -60,6 +62,8 @@ func TestNothingHappens(t *testing.T) {
 		long time.Duration
 	}{
 		{"jobs of the primary hang", func(w *world, leader string) func() { return w.hangRole(leader, "jobs") }, hung},
+		{"the agent of the primary hangs", func(w *world, leader string) func() { return w.hangAgent(leader) }, hung},
+		{"the agent of a replica hangs", func(w *world, _ string) func() { return w.hangAgent(w.replica().Member) }, hung},
 		{"the leader of etcd hangs", func(w *world, _ string) func() {
 			return w.hangRole(w.storeLeader(), "etcd")
 		}, hung},
@@ -106,6 +110,18 @@ func (w *world) hangRole(member, role string) (undo func()) {
 	w.kill(id, unix.SIGSTOP)
 	w.t.Cleanup(func() { _ = id.Signal(unix.SIGCONT) })
 	return func() { w.kill(id, unix.SIGCONT) }
+}
+
+// hangAgent stops an agent, and sees that another takes its place.
+func (w *world) hangAgent(member string) (undo func()) {
+	w.t.Helper()
+	n := w.Node(member)
+	id, hung := w.role(n, "agent"), time.Now()
+	w.kill(id, unix.SIGSTOP)
+	w.t.Cleanup(func() { _ = id.Signal(unix.SIGCONT) })
+	w.until("another agent", func() bool { now, ok := outside.Process(n, "agent"); return ok && now != id })
+	w.t.Logf("another agent after %s", time.Since(hung).Round(time.Millisecond))
+	return func() {}
 }
 
 // storeLeader is the member that leads etcd.

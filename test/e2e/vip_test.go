@@ -17,6 +17,7 @@ import (
 	"howdah/node/process"
 	"howdah/playground"
 	"howdah/spec"
+	"howdah/test/testpg"
 )
 
 const virtual = `cluster: app
@@ -72,8 +73,9 @@ func TestVirtualAddress(t *testing.T) {
 	w.whole()
 	h.moved(leader)
 
-	// Its agent is stopped: its right ends at the deadline, and with it the hold.
+	// Its agent is stopped, and held: its right ends at the deadline, and with it the hold.
 	agent := w.role(n, "agent")
+	release := testpg.Hold(t, agent.PID)
 	w.kill(agent, unix.SIGSTOP)
 	until, ok := lease.Read(n.Paths.Page)
 	if !ok || until.Role != lease.Primary {
@@ -92,7 +94,8 @@ func TestVirtualAddress(t *testing.T) {
 	}
 	t.Logf("gone %s after the deadline", gone-until.Deadline)
 	w.until("another has it", func() bool { return h.holder() != "" && h.holder() != leader })
-	w.kill(agent, unix.SIGCONT)
+	release()
+	_ = agent.Signal(unix.SIGCONT) // unless its guard was quicker
 	h.moved(w.whole())
 
 	stop()

@@ -31,6 +31,7 @@ var Mutants = []Mutant{
 	{Name: "a watchdog that is petted until the deadline", Law: "law 3", Watch: true, LatePet: true},
 	{Name: "a promotion whose watchdog is not armed", Law: "watchdog", Watch: true, Unwatched: true},
 	{Name: "a login that is answered again and not heard of", Law: "logins", Deaf: true},
+	{Name: "an agent that hangs and is left alone", Law: "stillness", Forbears: true},
 	{Name: "a restore that nobody but its leader knows of", Law: "restore", Quorum: true, Restores: true},
 	{Name: "what a disk holds up taken for dead, killed or not", Law: "law 5", Hang: true, Undead: true},
 	{Name: "a verdict of the guard that waits for the disk", Law: "law 3", Hang: true, Awaits: true},
@@ -83,6 +84,7 @@ type Mutant struct {
 	SettingLate  bool   // the checkpointer's word comes after the promotion
 	Unproven     bool   // every probe is taken for answered at once, and everybody for having flushed it
 	SettingFirst bool   // the server goes by the new setting while /sync is still to be published
+	Forbears     bool   // the guard leaves an agent alone whose loop stands still
 	Deaf         bool   // once a login was not answered none is
 	Restores     bool   // people bring clusters back, and only the leader of a restore is told
 }

@@ -61,7 +61,8 @@ type node struct {
 	froze bool    // the guard froze the server, while right was its right
 	right ha.Page // the last page that let the server answer as primary
 
-	dog dog
+	dog   dog
+	pulse ha.Pulse // what its guard knows of the agent
 
 	cutStore bool          // its requests and its watch go nowhere
 	cutPeers bool          // no replication to or from it

@@ -89,6 +89,7 @@ type Stats struct {
 	Away, Given            int // times the store was away for long; and words of members that they will not take over
 	Strays, Righted        int // leader keys that no agent wrote; and that were a member's again before they were removed
 	Hung, Resets           int // guards that hung together with their agent; and machines that their watchdog reset
+	Ended                  int // agents that their guard ended because they hung
 	ShutOut                int // servers that were ended for letting nobody in
 	Wiped, Decided         int // stores that lost everything; and what was next after them a person had to say
 }
