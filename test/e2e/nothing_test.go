@@ -4,11 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -17,10 +14,7 @@ import (
 
 	"howdah/spec"
 	"howdah/test/outside"
-	"howdah/test/volume"
 )
-
-var busy = flag.Duration("busy", 10*time.Minute, "how long TestNothingOfABusyMachine loads a cluster")
 
 // steady writes through the service of the primary on one connection after another, and
 // keeps every error: it tries nothing again. Waiting is no error.
@@ -100,78 +94,6 @@ func TestNothingOfObserve(t *testing.T) {
 		undo := w.hangRole(w.Nodes[i].Member, "observe")
 		w.pause(10 * time.Second)
 		undo()
-	})
-}
-
-// The disks of two members of etcd stand still for 3 s, that of its leader among them.
-func TestNothingOfTheStoresDisks(t *testing.T) {
-	byNight(t)
-	var unmount func()
-	t.Cleanup(func() { // once the cluster is no more
-		if unmount != nil {
-			unmount()
-		}
-	})
-	w := own(t)
-	w.up()
-	w.whole()
-	unmount = w.disks(func(n spec.Node) string { return n.Etcd.Data })
-	w.voters(2)
-	for _, others := range []int{0, 1} { // with one that does not lead it, and with the other
-		w.unmoved(func(string) {
-			first := w.storeLeader()
-			members := []string{first}
-			for _, n := range w.Nodes {
-				if n.Member != first {
-					members = append(members, n.Member)
-				}
-			}
-			for _, m := range []string{members[0], members[1+others]} {
-				dir := w.Node(m).Etcd.Data
-				w.check(volume.Hang(dir))
-				w.t.Cleanup(func() { _ = volume.Resume(dir) })
-			}
-			w.pause(3 * time.Second)
-			for _, m := range []string{members[0], members[1+others]} {
-				w.check(volume.Resume(w.Node(m).Etcd.Data))
-			}
-			w.pause(w.Nodes[0].Agent.Timers.Lease)
-		})
-	}
-}
-
-// 64 clients at full speed, beside one base backup after another.
-func TestNothingOfABusyMachine(t *testing.T) {
-	byNight(t)
-	w := own(t)
-	var cancel context.CancelFunc
-	w.ctx, cancel = context.WithTimeout(t.Context(), *busy+2*forTest)
-	defer cancel()
-	w.up()
-	leader := w.Node(w.whole())
-	w.voters(2)
-	if out, err := w.pgbench(leader, 5433, "-i", "-q", "-s", "20").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	w.unmoved(func(string) {
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			out, err := w.pgbench(leader, 5433, "-n", "-c", "64", "-j", "2", "-T", strconv.Itoa(int(busy.Seconds()))).CombinedOutput()
-			if err != nil || !strings.Contains(string(out), "number of failed transactions: 0 ") {
-				t.Errorf("pgbench: %v", err)
-			}
-			t.Logf("%s", out)
-		}()
-		for backups := 0; ; backups++ {
-			select {
-			case <-ended:
-				t.Logf("%d backups meanwhile", backups)
-				return
-			default:
-				w.howdah("backup", "--type", "full")
-			}
-		}
 	})
 }
 
