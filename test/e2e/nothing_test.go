@@ -4,8 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +18,8 @@ import (
 	"howdah/spec"
 	"howdah/test/outside"
 )
+
+var busy = flag.Duration("busy", 10*time.Minute, "how long TestNothingOfABusyMachine loads a cluster")
 
 // steady writes through the service of the primary on one connection after another, and
 // keeps every error: it tries nothing again. Waiting is no error.
@@ -94,6 +99,41 @@ func TestNothingOfObserve(t *testing.T) {
 		undo := w.hangRole(w.Nodes[i].Member, "observe")
 		w.pause(10 * time.Second)
 		undo()
+	})
+}
+
+// 64 clients at full speed, beside one base backup after another.
+func TestNothingOfABusyMachine(t *testing.T) {
+	byNight(t)
+	w := own(t)
+	var cancel context.CancelFunc
+	w.ctx, cancel = context.WithTimeout(t.Context(), *busy+2*forTest)
+	defer cancel()
+	w.up()
+	leader := w.Node(w.whole())
+	w.voters(2)
+	if out, err := w.pgbench(leader, 5433, "-i", "-q", "-s", "20").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	w.unmoved(func(string) {
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			out, err := w.pgbench(leader, 5433, "-n", "-c", "64", "-j", "2", "-T", strconv.Itoa(int(busy.Seconds()))).CombinedOutput()
+			if err != nil || !strings.Contains(string(out), "number of failed transactions: 0 ") {
+				t.Errorf("pgbench: %v", err)
+			}
+			t.Logf("%s", out)
+		}()
+		for backups := 0; ; backups++ {
+			select {
+			case <-ended:
+				t.Logf("%d backups meanwhile", backups)
+				return
+			default:
+				w.howdah("backup", "--type", "full")
+			}
+		}
 	})
 }
 
