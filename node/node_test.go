@@ -41,6 +41,8 @@ func TestMain(m *testing.M) {
 			fakeServer(os.Args[2], 4)
 		case "backend":
 			idle()
+		case "tracer":
+			trace(os.Args[2])
 		case "child":
 			exec.Command(os.Args[0], "backend").Start()
 			os.Exit(0) // an orphan is left behind

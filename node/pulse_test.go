@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"testing"
 	"time"
 
@@ -13,7 +15,6 @@ import (
 	"howdah/lease"
 	"howdah/node/process"
 	"howdah/nodefile"
-	"howdah/test/testpg"
 )
 
 // An agent whose loop stands still is ended, however it stands still; one that turns is
@@ -71,12 +72,13 @@ func TestTheGuardEndsAnAgentThatHangs(t *testing.T) {
 	if !first.Alive() {
 		t.Fatal("an agent that turns was ended")
 	}
-	release := testpg.Hold(t, first.PID)
+	release := debug(t, first)
 	pass(20*time.Second, false)
 	if !first.Alive() {
 		t.Fatal("an agent that a debugger holds was ended")
 	}
 	release()
+	waitFor(t, "nobody debugs it", func() bool { return holding(first) == "" })
 	keeps = false
 	pass(20*time.Second, false)
 	if !first.Alive() {
@@ -106,4 +108,31 @@ func TestTheGuardEndsAnAgentThatHangs(t *testing.T) {
 	if h := nodefile.ReadHangs(n); h.Problem.Code != "" {
 		t.Errorf("a person is told of agents that hung eleven minutes ago: %v", &h.Problem)
 	}
+}
+
+// debug attaches to a process as a debugger does, until the function that it returns is
+// called. Nobody is to signal it meanwhile: its tracer does not pass signals on.
+func debug(t *testing.T, id process.ID) (release func()) {
+	t.Helper()
+	tracer := exec.Command(os.Args[0], "tracer", id.String())
+	if err := tracer.Start(); err != nil {
+		t.Fatal(err)
+	}
+	release = func() { _ = tracer.Process.Kill(); _ = tracer.Wait() } // with the tracer its hold ends
+	t.Cleanup(release)
+	waitFor(t, "it is debugged", func() bool { return holding(id) != "" })
+	return release
+}
+
+// trace is the debugger.
+func trace(pid string) {
+	runtime.LockOSThread()
+	n, err := strconv.Atoi(pid)
+	if err == nil {
+		err = unix.PtraceSeize(n)
+	}
+	if err != nil {
+		panic(err)
+	}
+	idle()
 }

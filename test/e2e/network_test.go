@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"howdah/playground"
-	"howdah/test/testpg"
 )
 
 var thaws = flag.Int("thaws", 2, "how often the node of a primary is frozen for longer than its lease")
@@ -133,16 +132,16 @@ func number(n *int64) string {
 	return strconv.FormatInt(*n, 10)
 }
 
-// The agent of the primary hangs for longer than the lease, and its guard leaves it alone
-// because a debugger holds it: the guard freezes PostgreSQL, another leads, and the old one
-// comes back once it is thawed.
+// The agent of the primary hangs for longer than the lease, and so does each that is started
+// in its place: its guard freezes PostgreSQL, another leads, and the old one comes back once
+// it is thawed.
 func TestAgentFrozen(t *testing.T) {
 	w := demo(t)
 	w.undo()
 	w.leased()
 	c := w.trial()
-	release := testpg.Hold(t, w.role(c.leader, "agent").PID)
 	c.lay("freeze", c.leader.Member, "--role", "agent")
+	release := w.holdAgents(c.leader)
 	lease := c.leader.Agent.Timers.Lease
 	if took := c.taken(); took > lease+patience {
 		t.Errorf("another led after %s, want at most %s", took, lease+patience)

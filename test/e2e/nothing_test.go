@@ -15,6 +15,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sys/unix"
 
+	"howdah/node"
+	"howdah/node/process"
 	"howdah/spec"
 	"howdah/test/outside"
 )
@@ -185,6 +187,32 @@ func (w *world) hangAgent(member string) (undo func()) {
 	w.until("another agent", func() bool { now, ok := outside.Process(n, "agent"); return ok && now != id })
 	w.t.Logf("another agent after %s", time.Since(hung).Round(time.Millisecond))
 	return func() {}
+}
+
+// holdAgents stops every agent of a member that is started from now on, before its first
+// turn, until the function that it returns is called: that lets go on whoever is stopped.
+func (w *world) holdAgents(n spec.Node) (release func()) {
+	ctx, cancel := context.WithCancel(w.ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			id, ok := node.RoleFile(n, "agent").Read()
+			if st, there := process.Look(id.PID); ok && there && !st.Frozen() {
+				_ = id.Signal(unix.SIGSTOP)
+			}
+			_ = outside.Pause(ctx, 2*time.Millisecond)
+		}
+	}()
+	release = func() {
+		cancel()
+		<-done
+		if id, ok := node.RoleFile(n, "agent").Read(); ok {
+			_ = id.Signal(unix.SIGCONT)
+		}
+	}
+	w.t.Cleanup(release)
+	return release
 }
 
 // storeLeader is the member that leads etcd.

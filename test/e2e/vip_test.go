@@ -17,7 +17,6 @@ import (
 	"howdah/node/process"
 	"howdah/playground"
 	"howdah/spec"
-	"howdah/test/testpg"
 )
 
 const virtual = `cluster: app
@@ -73,10 +72,10 @@ func TestVirtualAddress(t *testing.T) {
 	w.whole()
 	h.moved(leader)
 
-	// Its agent is stopped, and held: its right ends at the deadline, and with it the hold.
+	// Its agent is stopped, and so are those in its place: its right ends at the deadline, and with it the hold.
 	agent := w.role(n, "agent")
-	release := testpg.Hold(t, agent.PID)
 	w.kill(agent, unix.SIGSTOP)
+	release := w.holdAgents(n)
 	until, ok := lease.Read(n.Paths.Page)
 	if !ok || until.Role != lease.Primary {
 		t.Fatalf("the lease page says %v, %v", until, ok)
@@ -95,7 +94,6 @@ func TestVirtualAddress(t *testing.T) {
 	t.Logf("gone %s after the deadline", gone-until.Deadline)
 	w.until("another has it", func() bool { return h.holder() != "" && h.holder() != leader })
 	release()
-	_ = agent.Signal(unix.SIGCONT) // unless its guard was quicker
 	h.moved(w.whole())
 
 	stop()
