@@ -269,6 +269,16 @@ const (
 
 // ParseManifest reads backup.manifest.
 func ParseManifest(data []byte) (*Manifest, error) {
+	m, err := ParseUnfinished(data)
+	if err == nil && m.DB.ID == 0 {
+		return nil, Errorf(BadFormat, "the manifest does not say of which database it is")
+	}
+	return m, err
+}
+
+// ParseUnfinished reads the copy of a manifest that a backup saves on its way. The real one says
+// of which database it is only at the end (manifestBuildComplete, src/info/manifest.c).
+func ParseUnfinished(data []byte) (*Manifest, error) {
 	f, err := ParseInfo(data)
 	if err != nil {
 		return nil, err
@@ -350,8 +360,8 @@ func ParseManifest(data []byte) (*Manifest, error) {
 	switch {
 	case !IsLabel(m.Label):
 		return nil, Errorf(BadFormat, "backup label '%s' is not valid", m.Label)
-	case m.DB.ID == 0 || len(m.Targets) == 0:
-		return nil, Errorf(BadFormat, "the manifest says neither of which database it is nor where that was")
+	case len(m.Targets) == 0:
+		return nil, Errorf(BadFormat, "the manifest does not say where the database was")
 	}
 	return m, nil
 }

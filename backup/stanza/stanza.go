@@ -203,7 +203,7 @@ func (s *Stanza) SaveManifestCopy(ctx context.Context, label string, data []byte
 
 // ManifestCopy reads that of an unfinished backup.
 func (s *Stanza) ManifestCopy(ctx context.Context, label string, info repo.BackupInfo) (*repo.Manifest, error) {
-	return loadOne(ctx, s, repo.BackupPath(s.Name, label, repo.ManifestName+repo.Copy), info.Cipher, repo.ParseManifest)
+	return loadOne(ctx, s, repo.BackupPath(s.Name, label, repo.ManifestName+repo.Copy), info.Cipher, repo.ParseUnfinished)
 }
 
 // FinishManifest makes a backup complete: the copy first, for a manifest is

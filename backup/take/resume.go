@@ -69,7 +69,7 @@ func (b Backup) interrupted(ctx context.Context, m *repo.Manifest, last string, 
 		return not("it is of another type")
 	case left.Annotation[Maker] != m.Annotation[Maker]:
 		return not("'" + left.Annotation[Maker] + "' has begun it, and nobody here knows whether it writes there still")
-	case left.DB.ID != m.DB.ID || !left.DB.Same(m.DB):
+	case left.DB.ID != 0 && (left.DB.ID != m.DB.ID || !left.DB.Same(m.DB)): // 0: the real one has not said it yet; the contents decide
 		return not("it is of another database")
 	case left.Options.CompressType != m.Options.CompressType:
 		return not("new compression '" + m.Options.CompressType + "' does not match resumable compression '" + left.Options.CompressType + "'")
