@@ -171,9 +171,38 @@ const (
 	Undecided Order = "not decided"
 )
 
+// bounded is a history that can be put in an order if and only if history can, and sooner
+// decided: of an append whose answer was lost the lists that others saw say what became
+// of it. One that nobody ever saw may have been done after everything else, so it is left out; one
+// that was seen was done before the first who saw it had his answer.
+func bounded(history []porcupine.Operation) []porcupine.Operation {
+	seen := map[string]int64{} // when the first who saw a number had his answer
+	for _, op := range history {
+		if saw := op.Output.(sight); !saw.unknown {
+			for number := range strings.SplitSeq(saw.list, ",") {
+				if at, known := seen[number]; !known || op.Return < at {
+					seen[number] = op.Return
+				}
+			}
+		}
+	}
+	var all []porcupine.Operation
+	for _, op := range history {
+		if op.Output.(sight).unknown {
+			at, known := seen[strconv.FormatInt(op.Input.(wish).number, 10)]
+			if !known {
+				continue
+			}
+			op.Return = max(at, op.Call)
+		}
+		all = append(all, op)
+	}
+	return all
+}
+
 // ordered judges the history once its clients have stopped.
 func (l *lists) ordered(log func(string, ...any)) (operations int, o Order) {
-	switch porcupine.CheckOperationsTimeout(model, l.history, decide) {
+	switch porcupine.CheckOperationsTimeout(model, bounded(l.history), decide) {
 	case porcupine.Ok:
 		o = Kept
 	case porcupine.Illegal:
@@ -187,7 +216,7 @@ func (l *lists) ordered(log func(string, ...any)) (operations int, o Order) {
 
 // tell logs every list that can not be put in an order, an operation a line.
 func (l *lists) tell(log func(string, ...any)) {
-	for _, part := range model.Partition(l.history) {
+	for _, part := range model.Partition(bounded(l.history)) {
 		if porcupine.CheckOperationsTimeout(model, part, decide) != porcupine.Illegal {
 			continue
 		}
