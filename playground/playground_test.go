@@ -109,7 +109,14 @@ func fakeAgent(dir string) error {
 		}
 		go cmd.Wait()
 	}
-	<-term
+	for turns := true; turns; {
+		select {
+		case <-term:
+			turns = false
+		case <-time.After(100 * time.Millisecond):
+			page.Beat() // who stands still is ended by the guard
+		}
+	}
 	if id, ok := node.Postmaster(n); ok {
 		if err := id.Signal(unix.SIGKILL); err != nil {
 			return err
