@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -84,6 +85,9 @@ func onLoops(t testing.TB, n int, with func(*Door)) *world {
 // While pools move between loops all the time, in the middle of transactions and messages, no client
 // notices, and no limit over several pools is ever passed.
 func TestPoolsMoveBetweenLoops(t *testing.T) {
+	if os.Getenv("NIGHTLY") == "" {
+		t.Skip("takes half a minute: NIGHTLY")
+	}
 	w := onLoops(t, 3, func(d *Door) {
 		d.Settings.DefaultPoolSize, d.Settings.MaxDBConnections = 3, 5
 		d.Admins = []string{"demo"}

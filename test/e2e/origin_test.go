@@ -22,6 +22,7 @@ import (
 // not a byte of that repository changes. As long as it can not be read the cluster does
 // not begin, least of all empty.
 func TestBeginsWithARepository(t *testing.T) {
+	byNight(t)
 	w := own(t)
 	theirs := realBackrest(t)
 	dir, err := os.MkdirTemp("", "origin")
