@@ -94,7 +94,6 @@ var faults = []fault{
 		n.stallFor(d)
 		w.unwell(n, d)
 	}},
-	{"hang-agent", 6, false, func(w *World, n *node) { w.hangAgent(n) }},
 	{"power", 8, true, func(w *World, n *node) {
 		n.powerOff()
 		w.after(w.draw(500*time.Millisecond, 40*time.Second), n.powerOn)

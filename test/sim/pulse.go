@@ -6,6 +6,9 @@ import "time"
 // that another takes up the lease (ha/pulse.go). One that merely stalls (stallFor) is held by
 // what its guard leaves alone.
 
+// pulseFaults come only to lives of their own (TestAgentsThatHang).
+var pulseFaults = []fault{{"hang-agent", 12, false, func(w *World, n *node) { w.hangAgent(n) }}}
+
 // hangFor lets the agent's loop stand still for d.
 func (n *node) hangFor(d time.Duration) {
 	if n.loop == nil {

@@ -50,6 +50,7 @@ type World struct {
 	scrawl   scrawl // what somebody wrote over a key
 
 	far      *node // the primary of another cluster, which this one follows; nil: it follows none
+	pulses   bool  // agents hang
 	shadowed bool  // another cluster follows this one
 	follows  bool  // until it is promoted
 
@@ -130,6 +131,7 @@ type Options struct {
 	Quorum  bool                        // commits wait for standbys
 	On      bool                        // … and that by priority, until somebody says otherwise
 	Follow  bool                        // it begins as a standby cluster
+	Pulse   bool                        // agents hang
 	Swap    bool                        // it changes places with one that follows it
 	Heard   func(*ha.Decision)          // told every decision that does something, or says what the last did not
 	Met     func(fault string, s state) // told every fault, and how the cluster is then
@@ -182,6 +184,7 @@ func New(o Options) *World {
 	if o.Watch {
 		w.watchdogs()
 	}
+	w.pulses = o.Pulse
 	if o.Follow {
 		w.follow()
 	}
