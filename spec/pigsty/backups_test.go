@@ -136,6 +136,7 @@ func TestOrigin(t *testing.T) {
 		"": {},
 		"pg_restore_from: { config: /etc/pgbackrest/pgbackrest.conf, stanza: main }":                         {Config: "/etc/pgbackrest/pgbackrest.conf", Stanza: "main"},
 		"pg_restore_from: { config: /c, stanza: main, to: '2026-11-21 14:30:00+00', set: 20261121-010101F }": {Config: "/c", Stanza: "main", To: "2026-11-21 14:30:00+00", Set: "20261121-010101F"},
+
 		"pg_restore_from: { stanza: main }":            {Config: "bad"},
 		"pg_restore_from: { config: c, stanza: main }": {Config: "bad"},
 		"pg_restore_from: main":                        {Config: "bad"},
