@@ -87,17 +87,9 @@ func (t *turn) lower() bool {
 	case l.Asked == 0 || t.Now > l.Asked+time.Second:
 		t.meet(up, 0)
 		return true
-	case l.Err != "":
-		t.unlowered(up.Name + " does not answer: " + l.Err)
-		return false
-	case l.Other.System != s.Control.System:
-		t.unlowered(fmt.Sprintf("%s is of another system, %s", up.Name, l.Other.System))
-		return false
-	case l.Other.Timeline != s.Timeline:
-		t.unlowered(fmt.Sprintf("%s is on timeline %d and this cluster on %d: it does not follow this one", up.Name, l.Other.Timeline, s.Timeline))
-		return false
-	case l.Other.Common+lowerNear < s.Flushed:
-		t.unlowered(fmt.Sprintf("%s lacks %d bytes of what was written here", up.Name, s.Flushed.Behind(l.Other.Common)))
+	}
+	if lacks := l.lacks(s); lacks != "" {
+		t.unlowered(up.Name + " " + lacks)
 		return false
 	}
 	t.note("demotion=stop")
@@ -137,17 +129,34 @@ func (t *turn) lowered() bool {
 	if l.Sent {
 		t.m.Taken = 0
 	}
-	why := up.Name + " did not get the rest of what was written here"
+	why := "did not get the rest of what was written here"
 	if l.Err != "" {
-		why = up.Name + " does not answer: " + l.Err
+		why = l.silent()
 	}
 	sent := l.Sent
-	t.unlowered(why)
+	t.unlowered(up.Name + " " + why)
 	if sent {
 		t.wakeBy(t.Now)
 	}
 	return sent
 }
+
+// lacks is why the other cluster is not one that follows this server, which leads; "": it is.
+func (l *Lower) lacks(s *pg.Status) string {
+	switch o := l.Other; {
+	case l.Err != "":
+		return l.silent()
+	case o.System != s.Control.System:
+		return fmt.Sprintf("is of another system, %s", o.System)
+	case o.Timeline != s.Timeline:
+		return fmt.Sprintf("is on timeline %d and this cluster on %d: it does not follow this one", o.Timeline, s.Timeline)
+	case o.Common+lowerNear < s.Flushed:
+		return fmt.Sprintf("lacks %d bytes of what was written here", s.Flushed.Behind(o.Common))
+	}
+	return ""
+}
+
+func (l *Lower) silent() string { return "does not answer: " + l.Err }
 
 // has says that the other cluster has all that a server has which was shut down.
 func (l *Lower) has(c pg.Control) bool {

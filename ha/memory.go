@@ -406,8 +406,9 @@ func (t *turn) ended(e Ended) {
 	m := &t.m
 	// "Nobody knows" is an answer: a measure is not tried again, and what failed
 	// before it (a start, which makes this node stand back) is not forgotten for it.
-	_, asks := e.Action.(Measure)
-	if _, other := e.Action.(Identify); other {
+	asks := false
+	switch e.Action.(type) {
+	case Measure, Identify:
 		asks = true
 	}
 	if e.Err != "" && !asks {

@@ -206,11 +206,11 @@ func (t *turn) startBehind(up pg.Upstream) {
 // the cluster was turned (lower.go).
 func (t *turn) joins(up pg.Upstream, known bool) {
 	l := &t.m.Lower
-	switch {
-	case known && t.Server.Control.State == pg.ControlShutDown && l.has(t.Server.Control):
-		t.startBehind(up)
-		return
-	case known && t.Server.Control.State == pg.ControlShutDown:
+	if known && t.Server.Control.State == pg.ControlShutDown {
+		if l.has(t.Server.Control) {
+			t.startBehind(up)
+			return
+		}
 		t.meet(up, time.Second)
 		if l.Asked == 0 || l.Err != "" {
 			return // nobody knows

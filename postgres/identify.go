@@ -26,13 +26,7 @@ func (s *Server) identify(ctx context.Context, up pg.Upstream, tl pg.Timeline) (
 	if err := s.writePassfile(); err != nil {
 		return e, err
 	}
-	config, err := pgconn.ParseConfig(forPgconn(conf.Conninfo(s.node, up, s.beside("pgpass"))).String())
-	if err != nil {
-		return e, err
-	}
-	config.RuntimeParams["replication"] = "true"
-	config.DialFunc = punctual
-	conn, err := pgconn.ConnectConfig(ctx, config)
+	conn, err := reach(ctx, append(conf.Conninfo(s.node, up, s.beside("pgpass")), [2]string{"replication", "true"}))
 	if err != nil {
 		return e, err
 	}

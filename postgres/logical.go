@@ -229,7 +229,7 @@ func (s *Server) fetchSlots(ctx context.Context, from pg.Upstream, names []strin
 	if err := s.writePassfile(); err != nil {
 		return nil, err
 	}
-	conn, err := pgconn.Connect(ctx, forPgconn(conf.Conninfo(s.node, from, s.beside("pgpass"))).String())
+	conn, err := reach(ctx, conf.Conninfo(s.node, from, s.beside("pgpass")))
 	if err != nil {
 		return nil, err
 	}

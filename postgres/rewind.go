@@ -109,6 +109,7 @@ func (s *Server) Rewind(ctx context.Context, from pg.Upstream) error {
 			Do: "a fresh copy is made instead",
 		}
 	}
+	sieve.end()
 	if err := sieve.bringBack(); err != nil {
 		return fmt.Errorf("rewind to %s: %w", from.Name, err)
 	}
@@ -204,12 +205,7 @@ func segmentOf(h pg.History, tl pg.Timeline, l pg.LSN, size uint64) string {
 // the source's timeline from pg_control, where a promotion shows only then; until 15 it
 // would find nothing to do and say that all is well.
 func (s *Server) settle(ctx context.Context, source pg.DSN) (*pgconn.PgConn, error) {
-	config, err := pgconn.ParseConfig(forPgconn(source).String())
-	if err != nil {
-		return nil, err
-	}
-	config.DialFunc = punctual
-	conn, err := pgconn.ConnectConfig(ctx, config)
+	conn, err := reach(ctx, source)
 	if err != nil {
 		return nil, err
 	}
@@ -217,14 +213,4 @@ func (s *Server) settle(ctx context.Context, source pg.DSN) (*pgconn.PgConn, err
 		return nil, errors.Join(err, conn.Close(context.WithoutCancel(ctx)))
 	}
 	return conn, nil
-}
-
-// forPgconn is what pgconn knows of libpq's settings; it would send others to the server.
-func forPgconn(source pg.DSN) (known pg.DSN) {
-	for _, kv := range source {
-		if !strings.HasPrefix(kv[0], "keepalives") && kv[0] != "tcp_user_timeout" {
-			known = append(known, kv)
-		}
-	}
-	return known
 }

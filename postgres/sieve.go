@@ -13,12 +13,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
-	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"golang.org/x/sys/unix"
 
 	"howdah/pg"
 	"howdah/pgwire"
@@ -40,12 +37,9 @@ type sieve struct {
 	aside    string // where segments that stay have their second name
 	segment  uint64
 	begin    chan pg.LSN // where recovery will begin; 0 if that can not be known
-
-	mu      sync.Mutex
-	client  net.Conn
-	closed  bool
-	ended   chan struct{}
-	omitted int // segments that were left out
+	stop     context.CancelFunc
+	ended    chan struct{}
+	omitted  int // segments that were left out, once it has ended
 }
 
 // sievePort names the socket of the sieve, in the directory of the server's own, which
@@ -85,7 +79,9 @@ func (s *Server) sift(source *pgconn.PgConn, segment uint64) (*sieve, error) {
 		v.listener.Close()
 		return nil, err
 	}
-	go v.run()
+	var ctx context.Context
+	ctx, v.stop = context.WithCancel(context.Background())
+	go v.run(ctx)
 	return v, nil
 }
 
@@ -99,21 +95,21 @@ func (v *sieve) address() pg.DSN {
 	}
 }
 
-// close ends the sieve, and the connections of both sides.
-func (v *sieve) close() {
+// end cuts both sides off, and returns when nothing passes any more.
+func (v *sieve) end() {
+	v.stop()
 	v.listener.Close()
 	v.source.Conn.Close()
-	v.mu.Lock()
-	v.closed = true
-	if v.client != nil {
-		v.client.Close()
-	}
-	v.mu.Unlock()
 	<-v.ended
+}
+
+// close ends the sieve, and forgets what is aside.
+func (v *sieve) close() {
+	v.end()
 	_ = os.RemoveAll(v.aside)
 }
 
-// bringBack gives the segments that were to stay their place again, after the rewind.
+// bringBack gives the segments that were to stay their place again, after the end.
 func (v *sieve) bringBack() error {
 	names, err := os.ReadDir(v.aside)
 	if err != nil || len(names) == 0 {
@@ -129,20 +125,14 @@ func (v *sieve) bringBack() error {
 }
 
 // run serves one client. What ends it, ends the client's connection, and pg_rewind says so.
-func (v *sieve) run() {
+func (v *sieve) run(ctx context.Context) {
 	defer close(v.ended)
 	client, err := v.listener.Accept()
 	if err != nil {
 		return
 	}
 	defer client.Close()
-	v.mu.Lock()
-	v.client = client
-	closed := v.closed
-	v.mu.Unlock()
-	if closed {
-		return
-	}
+	defer context.AfterFunc(ctx, func() { client.Close() })()
 	c := bufio.NewReadWriter(bufio.NewReader(client), bufio.NewWriterSize(client, 1<<17))
 	u := bufio.NewReadWriter(bufio.NewReaderSize(v.source.Conn, 1<<17), bufio.NewWriter(v.source.Conn))
 	err = v.welcome(c)
@@ -352,17 +342,13 @@ func (v *sieve) hear(line string) {
 	if !found {
 		return
 	}
-	at, rest, _ := strings.Cut(rest, " on timeline ")
-	from, err := pg.ParseLSN(at)
-	if err != nil {
-		from = 0
-	}
-	tl, err := strconv.ParseUint(strings.TrimSpace(rest), 10, 32)
-	if err == nil && from != 0 {
-		from, err = redoOf(v.wal, v.segment, pg.Timeline(tl), from)
-	}
-	if err != nil {
-		from = 0
+	var at string
+	var tl pg.Timeline
+	var from pg.LSN
+	if _, err := fmt.Sscanf(rest, "%s on timeline %d", &at, &tl); err == nil {
+		if l, err := pg.ParseLSN(at); err == nil {
+			from, _ = redoOf(v.wal, v.segment, tl, l)
+		}
 	}
 	select {
 	case v.begin <- from:
@@ -370,7 +356,7 @@ func (v *sieve) hear(line string) {
 	}
 }
 
-// redoOf reads where recovery from the checkpoint whose record is at l begins.
+// redoOf reads where recovery from the checkpoint whose record is at l begins; 0 with an error.
 func redoOf(wal string, segment uint64, tl pg.Timeline, l pg.LSN) (pg.LSN, error) {
 	names, err := walNames(filepath.Dir(wal))
 	if err != nil {
@@ -393,17 +379,4 @@ func redoOf(wal string, segment uint64, tl pg.Timeline, l pg.LSN) (pg.LSN, error
 		return pg.LSN(binary.LittleEndian.Uint64(b[5:])), nil
 	}
 	return 0, fmt.Errorf("no checkpoint at %s", l)
-}
-
-// punctual has a connection end when its other side is gone, as libpq's settings in conf.Conninfo do.
-func punctual(ctx context.Context, network, address string) (net.Conn, error) {
-	d := net.Dialer{
-		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3},
-		Control: func(_, _ string, c syscall.RawConn) error {
-			return c.Control(func(fd uintptr) {
-				_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 5000)
-			})
-		},
-	}
-	return d.DialContext(ctx, network, address)
 }
