@@ -14,15 +14,7 @@ import (
 // Identify asks a server of another cluster, primary or standby, who it is, and up to where
 // it has flushed the log of timeline tl (IDENTIFY_SYSTEM and TIMELINE_HISTORY of the streaming
 // replication protocol).
-func (s *Server) Identify(ctx context.Context, up pg.Upstream, tl pg.Timeline) (pg.Elsewhere, error) {
-	e, err := s.identify(ctx, up, tl)
-	if err != nil {
-		return pg.Elsewhere{}, fmt.Errorf("ask %s who it is: %w", up.Name, err)
-	}
-	return e, nil
-}
-
-func (s *Server) identify(ctx context.Context, up pg.Upstream, tl pg.Timeline) (e pg.Elsewhere, err error) {
+func (s *Server) Identify(ctx context.Context, up pg.Upstream, tl pg.Timeline) (e pg.Elsewhere, err error) {
 	if err := s.writePassfile(); err != nil {
 		return e, err
 	}
