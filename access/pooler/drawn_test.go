@@ -3,11 +3,14 @@ package pooler
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -55,7 +58,8 @@ func TestDrawnClients(t *testing.T) {
 		t.Run(fmt.Sprintf("%s on %d", mode, tt.loops), func(t *testing.T) {
 			const clients = 6
 			w := onLoops(t, tt.loops, func(d *Door) {
-				d.Settings.PoolMode, d.Settings.DefaultPoolSize = mode, 2
+				d.Settings.PoolMode, d.Settings.DefaultPoolSize, d.TLS = mode, 2, tlsDoor(t)
+				d.Settings.QueryWaitNotify = 0 // who waits long is told so by a pool alone
 				if mode == pool.Session {
 					d.Settings.DefaultPoolSize = clients
 				}
@@ -106,39 +110,56 @@ func TestDrawnClients(t *testing.T) {
 // A drawer is one client, who says the same to a pool and to a server.
 type drawer struct {
 	*rand.Rand
-	mode   pool.Mode
-	table  string
-	names  []string // of prepared statements
-	made   int      // names so far
-	cursor string
-	status byte
+	mode     pool.Mode
+	table    string
+	encoding string   // that it came with
+	names    []string // of prepared statements
+	made     int      // names so far
+	cursor   string
+	status   byte
 }
 
 // run is one session. It returns how many steps agreed.
 func (d *drawer) run(w *world) (n int, err error) {
-	direct, err := d.straight(w)
+	d.encoding = d.one("UTF8", "UTF8", "LATIN1", "WIN1252", "SQL_ASCII")
+	local := func() (net.Conn, error) {
+		back, err := Local(w.server.Node.Paths.Sockets, w.server.Node.Postgres.Port)(context.Background())
+		return back.Conn, err
+	}
+	gate := func() (net.Conn, error) { return net.Dial("tcp", w.addr.String()) }
+	if d.IntN(3) == 0 {
+		gate = func() (net.Conn, error) { return encrypted(w.addr.String()) }
+	}
+	direct, err := enters(local, "direct", d.encoding)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("directly: %w", err)
 	}
 	defer direct.Close()
-	conn := w.raw()
-	defer conn.Close()
-	pooled, err := enter(conn, login.Parse(secret.Text(testpg.Password)), func(b []byte) error { _, err := conn.Write(b); return err })
+	pooled, err := enters(gate, "demo", d.encoding)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("through the pool: %w", err)
 	}
+	defer pooled.Close()
 	d.status = 'I'
 	for n < 20+d.IntN(60) || d.status != 'I' {
 		what, said, ends := "table", query(fmt.Sprintf("DROP TABLE IF EXISTS %s; CREATE TABLE %s (n int PRIMARY KEY, s text)", d.table, d.table)), 1
 		if n > 0 {
 			what, said, ends = d.step()
 		}
+		cancel := func(k *talker, dial func() (net.Conn, error)) func() error {
+			if what != cancelled {
+				return func() error { return nil }
+			}
+			return w.cancels(k, dial, d.sign())
+		}
+		dealt := cancel(direct, local)
 		want, err := hears(direct, said, ends)
-		if err != nil {
+		if err = errors.Join(err, dealt()); err != nil {
 			return n, fmt.Errorf("%s, directly: %w", what, err)
 		}
+		dealt = cancel(pooled, gate)
 		got, err := hears(pooled, said, ends)
-		if err != nil {
+		if err = errors.Join(err, dealt()); err != nil {
 			return n, fmt.Errorf("%s, through the pool after %q: %w", what, brief(got), err)
 		}
 		if !slices.Equal(got, want) {
@@ -148,27 +169,79 @@ func (d *drawer) run(w *world) (n int, err error) {
 		d.status = last[len(last)-1]
 		n++
 	}
-	_, _ = conn.Write(pgwire.AppendMessage(nil, 'X'))
+	_, _ = pooled.Write(pgwire.AppendMessage(nil, 'X'))
 	_, _ = direct.Write(pgwire.AppendMessage(nil, 'X'))
 	return n, nil
 }
 
-// straight is a session with the server itself, in a database of the same content.
-func (d *drawer) straight(w *world) (*talker, error) {
-	n := w.server.Node
-	back, err := Local(n.Paths.Sockets, n.Postgres.Port)(context.Background())
+// enters is a session of an encoding with a server, or through a pool, in one of two databases of the same content.
+func enters(dial func() (net.Conn, error), database, encoding string) (*talker, error) {
+	conn, err := dial()
 	if err != nil {
 		return nil, err
 	}
-	_ = back.Conn.SetDeadline(time.Now().Add(time.Minute))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	first := true
-	return enter(back.Conn, login.Parse(secret.Text(testpg.Password)), func(b []byte) error {
+	k, err := enter(conn, login.Parse(secret.Text(testpg.Password)), func(b []byte) error {
 		if first {
-			first, b = false, startup(3<<16, "user", "demo", "database", "direct")
+			first, b = false, startup(3<<16, "user", "demo", "database", database, "client_encoding", encoding)
 		}
-		_, err := back.Conn.Write(b)
+		_, err := conn.Write(b)
 		return err
 	})
+	if err != nil {
+		conn.Close()
+	}
+	return k, err
+}
+
+func encrypted(addr string) (net.Conn, error) {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	yes := make([]byte, 1)
+	if _, err = conn.Write(startup(pgwire.SSLRequest)); err == nil {
+		_, err = io.ReadFull(conn, yes)
+	}
+	if err != nil || yes[0] != 'S' {
+		conn.Close()
+		return nil, fmt.Errorf("no TLS: %q, %w", yes, err)
+	}
+	return tls.Client(conn, &tls.Config{InsecureSkipVerify: true}), nil
+}
+
+// cancelled is a step that somebody cancels while it runs.
+const cancelled = "cancelled"
+
+// sign is what tells the statement that is to be cancelled from others.
+func (d *drawer) sign() string { return fmt.Sprintf("sign %s %d", d.table, d.made) }
+
+// cancels asks for k's statement of that sign to be cancelled once it runs. What it returns waits for that.
+func (w *world) cancels(k *talker, dial func() (net.Conn, error), sign string) func() error {
+	dealt := make(chan error, 1)
+	go func() {
+		dealt <- func() error {
+			for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+				n, err := w.server.Exec(context.Background(), "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query LIKE '%"+sign+" %' AND pid <> pg_backend_pid()")
+				if err != nil {
+					return err
+				}
+				if n == "1" {
+					break
+				}
+				if time.Now().After(end) {
+					return fmt.Errorf("%q does not run: %s", sign, n)
+				}
+			}
+			conn, err := dial()
+			if err != nil {
+				return err
+			}
+			return k.cancels(conn)
+		}()
+	}()
+	return func() error { return <-dealt }
 }
 
 // hears is what k hears up to so many ReadyForQuery, without what no two servers say alike.
@@ -303,6 +376,10 @@ func (d *drawer) step() (what string, said []byte, ends int) {
 		d.cursor = ""
 		return "end", query(d.one("COMMIT", "ROLLBACK", "END", "COMMIT")), 1
 	}
+	if d.status != 'E' && d.IntN(60) == 0 {
+		d.made++
+		return cancelled, query("SELECT 'begun'; SELECT pg_sleep(60) /* " + d.sign() + " */; SELECT 'not reached'"), 1
+	}
 	k := d.IntN(20)
 	if d.mode != pool.Session && d.status == 'E' && k >= 11 && k <= 14 {
 		k = 0 // the pool answers itself for a statement that its server has, though nothing is parsed there now
@@ -369,9 +446,9 @@ func (d *drawer) step() (what string, said []byte, ends int) {
 		}
 		return "COPY", append(said, msg('c')...), 1
 	case k == 16:
-		name := d.one("application_name", "DateStyle", "TimeZone", "IntervalStyle", "extra_float_digits")
+		name := d.one("application_name", "client_encoding", "DateStyle", "TimeZone", "IntervalStyle", "extra_float_digits")
 		switch value := map[string]string{
-			"application_name": d.one("'a'", "'b c'", "''"), "DateStyle": d.one("'ISO, DMY'", "'German'", "DEFAULT"), "TimeZone": d.one("'UTC'", "'Asia/Tokyo'", "'nowhere'"),
+			"application_name": d.one("'a'", "'b c'", "''"), "client_encoding": d.one("LATIN1", "UTF8", "SQL_ASCII", "EUC_JP", "NONSENSE"), "DateStyle": d.one("'ISO, DMY'", "'German'", "DEFAULT"), "TimeZone": d.one("'UTC'", "'Asia/Tokyo'", "'nowhere'"),
 			"IntervalStyle": d.one("iso_8601", "postgres"), "extra_float_digits": "1",
 		}[name]; {
 		case name == "extra_float_digits" && d.mode != pool.Session && d.status == 'I': // it is not tracked
@@ -379,7 +456,7 @@ func (d *drawer) step() (what string, said []byte, ends int) {
 		case name == "extra_float_digits" && d.mode != pool.Session:
 			return "set in a transaction", query("SET LOCAL " + name + " = " + value + "; SELECT 0.1::float8 * 3"), 1
 		case d.IntN(3) == 0:
-			return "show", query("SHOW " + name + "; SELECT '2026-11-22 03:04:05+00'::timestamptz, '1 day 2 hours'::interval"), 1
+			return "show", query("SHOW " + name + "; SELECT 'é', chr(233), '2026-11-22 03:04:05+00'::timestamptz, '1 day 2 hours'::interval"), 1
 		default:
 			return "set", query("SET " + name + " = " + value), 1
 		}
@@ -398,9 +475,14 @@ func (d *drawer) step() (what string, said []byte, ends int) {
 		return "portal", slices.Concat(query("BEGIN"), msg('P', "\x00SELECT generate_series(1, 10)\x00", number(0)), bind("door", "", d.IntN(2)), execute("door", 3), synced,
 			execute("door", 2), execute("door", 0), msg('C', "Pdoor\x00"), synced, query("COMMIT")), 4
 	case d.mode == pool.Session:
+		reset := "RESET ALL"
+		if d.encoding != "UTF8" {
+			reset = "RESET DateStyle" // a server of a pool did not begin with this client's encoding: PgBouncer's neither
+		}
 		return "of the session", query(d.one(
+			reset,
 			"LISTEN "+d.table+"; NOTIFY "+d.table+", 'it'", "UNLISTEN *", "CREATE TEMP TABLE IF NOT EXISTS mine (n int); INSERT INTO mine VALUES (1); SELECT count(*) FROM mine",
-			"PREPARE said AS SELECT 1", "EXECUTE said", "DEALLOCATE said", "SET work_mem = '5MB'; SHOW work_mem", "SHOW work_mem", "RESET ALL", "SHOW TimeZone",
+			"PREPARE said AS SELECT 1", "EXECUTE said", "DEALLOCATE said", "SET work_mem = '5MB'; SHOW work_mem", "SHOW work_mem", "SHOW TimeZone",
 			"SELECT pg_advisory_lock(hashtext('"+d.table+"')); SELECT pg_advisory_unlock(hashtext('"+d.table+"'))",
 		)), 1
 	case d.status == 'T':

@@ -5,10 +5,13 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -130,7 +133,8 @@ var hello = startup(3<<16, "user", "demo", "database", "demo")
 // A talker reads messages from a connection.
 type talker struct {
 	net.Conn
-	in []byte
+	in  []byte
+	key [8]byte // by which what it runs is cancelled
 }
 
 func (k *talker) next() (pgwire.Message, error) {
@@ -142,6 +146,9 @@ func (k *talker) next() (pgwire.Message, error) {
 		if n > 0 {
 			m.Body = bytes.Clone(m.Body)
 			k.in = k.in[n:]
+			if m.Type == pgwire.BackendKeyData {
+				copy(k.key[:], m.Body)
+			}
 			return m, nil
 		}
 		b := make([]byte, 8192)
@@ -206,6 +213,20 @@ func (w *world) in() *talker {
 		w.t.Fatal(err)
 	}
 	return k
+}
+
+// cancels asks at the other end of conn for what k runs to be cancelled, and waits until that
+// has been dealt with.
+func (k *talker) cancels(conn net.Conn) error {
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
+	if _, err := conn.Write(slices.Concat([]byte{0, 0, 0, 16}, startup(pgwire.CancelRequest)[4:], k.key[:])); err != nil {
+		return err
+	}
+	if _, err := conn.Read(make([]byte, 1)); err != io.EOF {
+		return fmt.Errorf("a cancel request is answered: %v", err)
+	}
+	return nil
 }
 
 // ask runs a statement that has to succeed, and gives the last row's column.
