@@ -19,14 +19,14 @@ func (a *app) etcd() *cobra.Command {
 			if len(args) > 0 {
 				return unknownWord(cmd, "verb", args[0])
 			}
-			return usage("etcd needs a verb: status, add, remove, replace, recover, snapshot, restore, serve")
+			return usage("etcd needs a verb: status, add, remove, replace, recover, snapshot, restore, defrag, serve")
 		},
 		RunE: func(*cobra.Command, []string) error { return nil },
 	}
 	serve := a.role("serve", "Serve one member of etcd",
 		`Serve runs the etcd member of the node in DIR. "howdah node" starts it.`, a.Roles.Etcd)
 	serve.Example = "  howdah etcd serve --node /var/lib/howdah/demo/demo-1"
-	cmd.AddCommand(a.etcdStatus(), a.etcdAdd(), a.etcdRemove(), a.etcdReplace(), a.etcdRecover(), a.etcdSnapshot(), a.etcdRestore(), serve)
+	cmd.AddCommand(a.etcdStatus(), a.etcdAdd(), a.etcdRemove(), a.etcdReplace(), a.etcdRecover(), a.etcdSnapshot(), a.etcdRestore(), a.etcdDefrag(), serve)
 	return cmd
 }
 
@@ -51,6 +51,36 @@ It ends with 3 when a member is down or complains.`,
 				if !m.Up || len(m.Ill) > 0 {
 					return errUnhealthy
 				}
+			}
+			return nil
+		}),
+	}
+	a.jsonFlag(cmd)
+	return cmd
+}
+
+func (a *app) etcdDefrag() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "defrag [CLUSTER]", Short: "Give back the room that the store's past takes, and end the alarm of a full store",
+		Long: `Defrag drops what was overwritten (compaction) and writes the file of each member
+anew, the leader's last, one at a time: a member answers nobody meanwhile, so all
+have to be up. Where there is room then, the alarm NOSPACE is taken back, with which
+etcd refuses every write. PostgreSQL and who leads go on.`,
+		Example: "  howdah etcd defrag\n  howdah etcd defrag demo --json",
+		Args:    takes(0), ValidArgsFunction: a.completeCluster,
+		RunE: a.on(func(cmd *cobra.Command, c *control.Cluster) error {
+			_, after, err := c.EtcdDefrag(cmd.Context(), func(m control.EtcdMember) {
+				if !a.json {
+					a.printf("%s: %.1f MB\n", m.Name, float64(m.Bytes)/(1<<20))
+				}
+			})
+			if err != nil {
+				return err
+			}
+			if a.json {
+				a.printJSON(a.Out, after)
+			} else {
+				a.printf("%s", etcdTable(after))
 			}
 			return nil
 		}),

@@ -217,13 +217,20 @@ func (s *Store) keep(ctx context.Context, id dcs.LeaseID) (kept, *member, error)
 	return alive, m, nil
 }
 
-// renew keeps the lease alive, then commits in the same term.
+// renew keeps the lease alive, then commits in the same term. A store at its quota takes
+// nothing more, and lets its leases live: there what was to be written is left out, and the
+// conditions alone confirm the renewal, for whoever leads would stop for a lack of room else.
 func (s *Store) renew(ctx context.Context, r dcs.Request) (dcs.Response, error) {
 	alive, m, err := s.keep(ctx, r.Lease)
 	if err != nil {
 		return dcs.Response{}, err
 	}
 	resp, term, err := s.transact(ctx, m, r)
+	if errors.Is(err, rpctypes.ErrNoSpace) && len(r.Ops) > 0 {
+		bare := r
+		bare.Ops = nil
+		resp, term, err = s.transact(ctx, m, bare)
+	}
 	resp.TTL = alive.ttl
 	switch {
 	case err != nil:
