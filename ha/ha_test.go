@@ -747,6 +747,12 @@ func TestRequests(t *testing.T) {
 		{"then carried out", leader, func(v *View) { v.Memory.Restart = 11 }, "leader=self server=primary restart=asked -> stop"},
 		{"and only once", leader, func(v *View) { v.Memory.Restart = 10 }, "leader=self server=primary -> nothing"},
 		{"the end of the agent hands over", leader, func(v *View) { v.Stopping = true }, "stopping leader=self server=primary switchover=b -> checkpoint"},
+		{"and waits a moment for those who live and do not stream yet", leader, func(v *View) { v.Stopping, v.Server.Replicas = true, nil }, "stopping leader=self server=primary candidate=awaited -> nothing"},
+		{"not longer", leader, func(v *View) {
+			v.Stopping, v.Server.Replicas = true, nil
+			v.Memory.Switch = Switch{Key: -1, Since: now - handoverFor - 1}
+		}, "stopping leader=self server=primary candidate=none -> stop"},
+		{"and not where nobody lives", leader, func(v *View) { v.Stopping, v.Server.Replicas, v.State.Members = true, nil, v.State.Members[:1] }, "stopping leader=self server=primary candidate=none -> stop"},
 		{"a standby just stops", standby, func(v *View) { v.Stopping = true }, "stopping -> stop"},
 		{"and resigns", standby, func(v *View) { v.Stopping = true; down(&v.Server) }, "stopping -> resign"},
 	})

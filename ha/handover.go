@@ -149,7 +149,7 @@ func (t *turn) candidate(f cluster.Failover) (pg.Replica, string) {
 		}
 	}
 	if best.Name == "" && why != waits && slices.ContainsFunc(t.State.Members, func(m cluster.Member) bool {
-		anybody := f.Member == "" && !t.Stopping && m.Name != t.Self.Name && m.Running() && !m.Tags.NoFailover() && !t.barred(m.Name)
+		anybody := f.Member == "" && m.Name != t.Self.Name && m.Running() && !m.Tags.NoFailover() && !t.barred(m.Name)
 		return anybody || f.Member != "" && m.Name == f.Member
 	}) {
 		why = waits // it lives, and may stream in a moment

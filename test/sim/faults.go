@@ -94,9 +94,18 @@ var faults = []fault{
 		n.stallFor(d)
 		w.unwell(n, d)
 	}},
+	{"hang-agent", 6, false, func(w *World, n *node) { w.hangAgent(n) }},
 	{"power", 8, true, func(w *World, n *node) {
 		n.powerOff()
 		w.after(w.draw(500*time.Millisecond, 40*time.Second), n.powerOn)
+	}},
+	{"power-cut-off", 2, true, func(w *World, n *node) { // what took the machine took its switch as well
+		n.powerOff()
+		n.cutStore = true
+		w.unwell(n, 0)
+		back := w.draw(500*time.Millisecond, w.Timers.Lease)
+		w.after(back, n.powerOn)
+		w.after(back+w.draw(time.Second, 2*w.Timers.Lease), func() { w.mend(n) })
 	}},
 	{"cut-store", 6, true, func(w *World, n *node) { w.cut(n, true, false) }},
 	{"cut-peers", 4, true, func(w *World, n *node) { w.cut(n, false, true) }},

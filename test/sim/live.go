@@ -81,9 +81,6 @@ func (w *World) planned() {
 		}
 	}
 	f := mild[w.rng.IntN(len(mild))]
-	if w.pulses && w.chance(0.5) {
-		f = pulseFaults[0]
-	}
 	r := w.rates
 	w.rates.lose, w.rates.slow, w.rates.fail = 0, 0, 0
 	n := w.nodes[w.rng.IntN(len(w.nodes))]
@@ -109,9 +106,6 @@ func (w *World) chaos(long, apart time.Duration) {
 	}
 	if w.priority {
 		kinds = slices.Concat(kinds, modeFaults)
-	}
-	if w.pulses {
-		kinds = slices.Concat(kinds, pulseFaults)
 	}
 	for _, f := range kinds {
 		total += f.weight

@@ -224,6 +224,7 @@ func (n *node) reread() {
 func (n *node) stopAgent() {
 	if n.loop != nil {
 		n.w.say("%s: agent asked to stop", n.name)
+		n.w.Stats.Asked++
 		n.wanted = false
 		n.loop.Stop()
 		n.deliver(func() {})

@@ -6,9 +6,6 @@ import "time"
 // that another takes up the lease (ha/pulse.go). One that merely stalls (stallFor) is held by
 // what its guard leaves alone.
 
-// pulseFaults come only to lives of their own (TestAgentsThatHang).
-var pulseFaults = []fault{{"hang-agent", 12, false, func(w *World, n *node) { w.hangAgent(n) }}}
-
 // hangFor lets the agent's loop stand still for d.
 func (n *node) hangFor(d time.Duration) {
 	if n.loop == nil {
@@ -52,7 +49,7 @@ type stillness struct {
 	epoch   int64
 	life    int
 	frozen  int
-	befell  int // what may come to the store at any time in some worlds
+	befell  int // what may come to the store, or be asked for by a person, at any time
 	expects bool
 }
 
@@ -61,7 +58,7 @@ func (w *World) still() (s stillness) {
 	if holder == nil {
 		return s
 	}
-	s = stillness{holder, key.Mod, holder.server.life, w.Stats.Frozen, w.Stats.Strays + w.Stats.Wiped + w.Stats.Away, true}
+	s = stillness{holder, key.Mod, holder.server.life, w.Stats.Frozen, w.Stats.Strays + w.Stats.Wiped + w.Stats.Away + w.Stats.Asked, true}
 	t := w.Timers
 	roomy := t.Lease-t.Margin > t.Renew+glance+t.Still()+glance+2*t.Retry // what begins and confirms anew has time
 	for _, n := range w.nodes {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-var quorumRuns = flag.Int("quorum-runs", 20, "lives of each kind in TestQuorum")
+var quorumRuns = flag.Int("quorum-runs", 40, "lives of each kind in TestQuorum")
 
 // In synchronous mode quorum, strict, nothing that was acknowledged is ever lost,
 // and nobody is promoted without pledges: every fault that costs rows without it

@@ -50,7 +50,6 @@ type World struct {
 	scrawl   scrawl // what somebody wrote over a key
 
 	far      *node // the primary of another cluster, which this one follows; nil: it follows none
-	pulses   bool  // agents hang
 	shadowed bool  // another cluster follows this one
 	follows  bool  // until it is promoted
 
@@ -91,6 +90,7 @@ type Stats struct {
 	Strays, Righted        int // leader keys that no agent wrote; and that were a member's again before they were removed
 	Hung, Resets           int // guards that hung together with their agent; and machines that their watchdog reset
 	Ended                  int // agents that their guard ended because they hung
+	Asked                  int // agents asked to stop, and what a person put
 	ShutOut                int // servers that were ended for letting nobody in
 	Wiped, Decided         int // stores that lost everything; and what was next after them a person had to say
 }
@@ -131,7 +131,6 @@ type Options struct {
 	Quorum  bool                        // commits wait for standbys
 	On      bool                        // … and that by priority, until somebody says otherwise
 	Follow  bool                        // it begins as a standby cluster
-	Pulse   bool                        // agents hang
 	Swap    bool                        // it changes places with one that follows it
 	Heard   func(*ha.Decision)          // told every decision that does something, or says what the last did not
 	Met     func(fault string, s state) // told every fault, and how the cluster is then
@@ -184,7 +183,6 @@ func New(o Options) *World {
 	if o.Watch {
 		w.watchdogs()
 	}
-	w.pulses = o.Pulse
 	if o.Follow {
 		w.follow()
 	}

@@ -19,7 +19,6 @@ var (
 	wiped    = flag.Bool("wipe", false, "a life with stores that lose everything in TestReplay")
 	watched  = flag.Bool("watch", false, "a life with watchdogs in TestReplay")
 	followed = flag.Bool("follow", false, "a life as a standby cluster in TestReplay")
-	pulsed   = flag.Bool("pulse", false, "a life in which agents hang in TestReplay")
 	swapped  = flag.Bool("swap", false, "a life in which the cluster changes places with another in TestReplay")
 	byOrder  = flag.Bool("on", false, "a life in synchronous mode by priority in TestReplay")
 	hung     = flag.Bool("hang", false, "a life with disks that hang in TestReplay")
@@ -40,7 +39,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestReplay(t *testing.T) {
-	w := New(Options{Seed: *seed, Dense: *dense, Quorum: *promised, Restore: *restored, Wipe: *wiped, Stray: *strayed, Away: *away, Watch: *watched, Follow: *followed, Swap: *swapped, Pulse: *pulsed, On: *byOrder, Hang: *hung, Verbose: true})
+	w := New(Options{Seed: *seed, Dense: *dense, Quorum: *promised, Restore: *restored, Wipe: *wiped, Stray: *strayed, Away: *away, Watch: *watched, Follow: *followed, Swap: *swapped, On: *byOrder, Hang: *hung, Verbose: true})
 	w.Live()
 	for _, l := range w.Log {
 		t.Log(l)
@@ -150,7 +149,7 @@ func TestMutants(t *testing.T) {
 		t.Run(m.Name, func(t *testing.T) {
 			t.Parallel()
 			for seed := uint64(1); seed <= within; seed++ {
-				w := New(Options{Seed: seed, Dense: true, Quorum: m.Quorum, Restore: m.Restores, Away: m.Forgets || m.Receipt, Watch: m.Watch, Hang: m.Hang, Pulse: m.Forbears, On: m.On, Mutant: &m})
+				w := New(Options{Seed: seed, Dense: true, Quorum: m.Quorum, Restore: m.Restores, Away: m.Forgets || m.Receipt, Watch: m.Watch, Hang: m.Hang, On: m.On, Mutant: &m})
 				w.Live()
 				if w.Failed != nil {
 					t.Logf("seed %d: %v", seed, w.Failed)

@@ -212,6 +212,7 @@ func (n *node) notify() {
 // put is what a person does to the store.
 func (s *store) put(key, value string) {
 	s.w.say("person: put %s %s", key, value)
+	s.w.Stats.Asked++
 	if !s.outage {
 		_, _ = s.apply(dcs.Request{Kind: dcs.Commit, Ops: []dcs.Op{dcs.Put(key, value, 0)}})
 	}
