@@ -222,7 +222,7 @@ func (w *world) cancels(k *talker, dial func() (net.Conn, error), sign string) f
 	dealt := make(chan error, 1)
 	go func() {
 		dealt <- func() error {
-			for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+			for end := time.Now().Add(20 * time.Second); ; <-time.After(5 * time.Millisecond) {
 				n, err := w.server.Exec(context.Background(), "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query LIKE '%"+sign+" %' AND pid <> pg_backend_pid()")
 				if err != nil {
 					return err
