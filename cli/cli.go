@@ -217,7 +217,7 @@ On one machine, "howdah up" starts a complete cluster of three nodes to try.`,
 	for group, verbs := range map[string][]*cobra.Command{
 		"play":   {a.up(), a.down(), a.init(), a.spec(), a.fault(), a.demoFaults()},
 		"look":   {a.list(), a.status(), a.why(), a.top(), a.alerts(), a.metrics(), a.dashboards(), a.logs(), a.history(), a.showConfig(), a.psql(), a.plan(), a.applied(), a.backups(), a.restore(), a.drill(), a.doctor()},
-		"change": {a.apply(), a.switchover(), a.failover(), a.restart(), a.reload(), a.reinit(), a.pause(), a.resume(), a.degrade(), a.undegrade(), a.editConfig(), a.install(), a.keys(), a.certs(), a.provision(), a.backup(), a.pgbackrest()},
+		"change": {a.apply(), a.switchover(), a.failover(), a.restart(), a.reload(), a.reinit(), a.pause(), a.resume(), a.degrade(), a.undegrade(), a.editConfig(), a.install(), a.upgrade(), a.keys(), a.certs(), a.provision(), a.backup(), a.pgbackrest()},
 		"daemon": {a.node(), a.agent(), a.gateway(), a.etcd(), a.jobs(), a.observe(), a.vip(), a.dns(), a.pgExporter(), a.replica(), a.founding(), a.playground()},
 	} {
 		for _, v := range verbs {

@@ -541,14 +541,17 @@ func (c *counted) Read(p []byte) (int, error) {
 // A seen is what `howdah status` says of a cluster, as far as it is asked for here.
 type seen struct {
 	Picture struct {
-		Leader  string `json:"leader"`
+		Leader  string   `json:"leader"`
+		Epoch   int64    `json:"epoch"`
+		Away    []string `json:"away"`
 		Members []struct {
 			Name    string `json:"name"`
 			State   string `json:"state"`
 			Running bool   `json:"running"`
 		} `json:"members"`
 	} `json:"picture"`
-	Unwell []string `json:"unwell"`
+	Etcd   []EtcdMember `json:"etcd"`
+	Unwell []string     `json:"unwell"`
 }
 
 // on runs our program on a machine, for its clusters.

@@ -315,7 +315,7 @@ setsid `+command+` </dev/null >>`+Log+` 2>&1 &
 		})
 	default:
 		if written[UnitFile] {
-			add("have systemd read its units again", "the unit is another", "systemctl daemon-reload", false)
+			add("have systemd read its units again", "the unit is another", Reread, false)
 		}
 		if !f.Enabled {
 			add("have "+Unit+" started with the machine", "it is not", "systemctl enable --quiet "+Unit, true)

@@ -42,7 +42,7 @@ mount --rbind /sys sys
 mount --rbind /dev dev
 mount -t tmpfs -o mode=755 run run
 mount -t tmpfs -o mode=1777 tmp tmp
-rm -rf var/lib/howdah etc/howdah usr/bin/howdah root/.ssh etc/systemd/system/howdah.service
+rm -rf var/lib/howdah etc/howdah usr/bin/howdah root/.ssh root/.bashrc root/.profile root/.bash_profile etc/systemd/system/howdah.service
 mkdir -p run/sshd run/keys var/tmp .$SSHD
 mount --rbind "$SSHD" ".$SSHD"
 grep -q ^sshd: etc/passwd || echo 'sshd:x:64999:65534::/run/sshd:/usr/sbin/nologin' >>etc/passwd
@@ -142,27 +142,6 @@ all:
         pg_default_services: []
         pg_parameters: { shared_buffers: 64MB, maintenance_work_mem: 32MB, max_connections: 50, min_wal_size: 80MB, max_wal_size: 160MB }
 `
-
-// restarts has systemd restart each supervisor: all of its roles begin anew, and
-// nothing of PostgreSQL does.
-func (w *world) restarts(all []*machine, on func(*machine, string) string) {
-	w.t.Helper()
-	const (
-		servers = "grep -hx '[0-9]*' /var/lib/howdah/*/*/data/postmaster.pid; howdah history pg-bare"
-		roles   = "cat /run/howdah/*/{agent,gateway}.pid"
-	)
-	for _, m := range all[:2] {
-		server, before := on(m, servers), on(m, "bash -c '"+roles+"'")
-		on(m, "systemctl restart howdah.service")
-		w.until("the roles of "+m.host+" do not begin anew", func() bool { return on(m, "ls /run/howdah/*/left.json 2>/dev/null | wc -l") == "0\n" })
-		if now := on(m, "bash -c '"+roles+"'"); now == before {
-			w.t.Errorf("%s: roles are %s, as before", m.host, now)
-		}
-		if now := on(m, servers); now != server {
-			w.t.Errorf("%s: server and history were\n%s\nand are\n%s", m.host, server, now)
-		}
-	}
-}
 
 // settled sees that a machine is what its inventory says of it, and that no other is.
 func (w *world) settled(m *machine, file string, on func(*machine, string) string) {
@@ -270,8 +249,8 @@ func (m *machine) boot(sshd, mine string, systemd bool, major int) {
 }
 
 // Machines with nothing on them but an SSH server become two clusters by one command;
-// given again, it changes nothing. Another authority follows the first while clients
-// come and go, and one of the machines leaves.
+// given again, it changes nothing. Another version of the program, and another authority
+// follow the first while clients come and go, and one of the machines leaves.
 func TestInstall(t *testing.T) {
 	switch {
 	case os.Getenv("NIGHTLY") == "":
@@ -294,7 +273,7 @@ func TestInstall(t *testing.T) {
 	}
 	w := own(t)
 	var cancel context.CancelFunc
-	w.ctx, cancel = context.WithTimeout(t.Context(), 4*forTest) // it installs four machines, where others start a cluster
+	w.ctx, cancel = context.WithTimeout(t.Context(), 6*forTest) // it installs four machines, where others start a cluster, and upgrades them twice
 	t.Cleanup(cancel)
 	br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "bare"}}
 	w.check(netlink.LinkAdd(br))
@@ -421,7 +400,7 @@ func TestInstall(t *testing.T) {
 
 	if _, err := exec.LookPath("ssh"); err == nil {
 		w.settled(all[3], file, on)
-		w.restarts(all, on)
+		w.upgrades(all, file, on)
 	}
 	w.rotates(all, func(want int, args ...string) outside.Answer {
 		t.Helper()
