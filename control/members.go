@@ -203,14 +203,14 @@ func (c *Cluster) planAdd(ch *StoreChange, n spec.Node, m spec.EtcdMember) {
 			n.Etcd.Member, n.Etcd.Data = n.Member, c.etcdDir(n)
 		}
 		n.Etcd.Members = members
-		if err := c.describe(n); err != nil {
-			return err
-		}
 		account, err := node.Account(n.User)
 		if err != nil {
 			return err
 		}
 		if err := embed.Rejoin(n.Etcd.Data, account.UID, account.GID); err != nil {
+			return err
+		}
+		if err := c.describe(n); err != nil {
 			return err
 		}
 		if c.local {

@@ -102,6 +102,8 @@ type arrangement struct {
 	machine   bool // a real one: other nodes are on others
 	want, was []spec.Node
 	gone      []spec.Node // of was: the inventory has no such host; on a real machine
+
+	store []spec.EtcdMember // of a playground: who is to carry it; the nodes of want carry what they do
 }
 
 // old is what a node was; nil: it was not there, or is another one on another host.
@@ -165,6 +167,7 @@ func (h House) arrange(inv Inventory, o Choice) (arrangement, error) {
 			return a, storeFixed(n.Member, a.was[i].Host, n.Host)
 		}
 	}
+	a.store = playground.Hold(a.was, a.want)
 	return a, o.known(a)
 }
 
@@ -241,6 +244,10 @@ func (h House) Review(ctx context.Context, inv Inventory, o Choice) (Review, err
 		return Review{}, err
 	}
 	var all Review
+	var store Reviewed
+	if o.whole(storeGroup) {
+		store = a.reviewStore(o)
+	}
 	for _, name := range a.clusters() {
 		if !o.touches(name) {
 			continue
@@ -251,6 +258,7 @@ func (h House) Review(ctx context.Context, inv Inventory, o Choice) (Review, err
 		}
 		all.Clusters = append(all.Clusters, r)
 	}
+	all.add(store)
 	return all, nil
 }
 
@@ -436,6 +444,12 @@ func (h House) Apply(ctx context.Context, inv Inventory, o Applying) ([]Outcome,
 		return nil, err
 	}
 	var all []Outcome
+	switch out, err := h.carry(ctx, &o, &a); {
+	case err != nil:
+		return append(all, out), err
+	case len(out.Done) > 0:
+		all = append(all, out)
+	}
 	for _, name := range a.clusters() {
 		if !o.touches(name) || !slices.ContainsFunc(slices.Concat(a.of(name), a.gone), func(n spec.Node) bool { return n.Cluster == name && !n.Alone() }) {
 			continue

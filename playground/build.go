@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"howdah/dcs/embed"
 	"howdah/node"
 	"howdah/nodefile"
 	"howdah/pki"
@@ -131,6 +132,8 @@ type Built struct {
 	Nodes   []spec.Node
 	Grown   bool            // there are nodes, or doors to them, that the playground had not
 	Changed map[string]bool // members that were there and are now described otherwise
+
+	joins map[string]bool // new ones whose members of the store join those that are there
 }
 
 // Build makes or completes the playground's files: directories, secrets,
@@ -152,7 +155,7 @@ func Build(o Options) (Built, error) {
 	if err := s.choose(o.Ground); err != nil {
 		return Built{}, err
 	}
-	b := Built{Changed: map[string]bool{}}
+	b := Built{Changed: map[string]bool{}, joins: map[string]bool{}}
 	old, err := Load(o.Dir)
 	switch there := err == nil; {
 	case there && !o.given: // whatever was made here before
@@ -168,6 +171,9 @@ func Build(o Options) (Built, error) {
 		o.observe(b.Nodes, old)
 		was, _ := old.Nodes() // what can not be read is refused before
 		b.Grown = old.Dir != "" && (len(old.Members) < len(s.Members) || opens(was, b.Nodes))
+		for _, n := range b.Nodes {
+			b.joins[n.Member] = len(was) > 0 && n.Etcd.Member != "" && !slices.Contains(old.Members, n.Paths.Dir)
+		}
 		err = named(b.Nodes)
 	}
 	if err == nil {
@@ -279,6 +285,9 @@ func (s *State) plan(o Options, user string) ([]spec.Node, error) {
 		return nil, err
 	}
 	nodes := settled(o.World, was, place.Nodes(o.World, at))
+	if o.Keep {
+		Hold(was, nodes)
+	}
 	if len(o.Only) > 0 || o.Keep {
 		nodes = o.only(was, nodes)
 	}
@@ -358,6 +367,28 @@ func settled(w spec.World, was, nodes []spec.Node) []spec.Node {
 		}
 	}
 	return nodes
+}
+
+// Hold leaves the store of a playground to those who carry it, and returns who is to: that
+// is brought about by one change after another (control). A node that is not there yet
+// joins the others when it starts for the first time.
+func Hold(was, nodes []spec.Node) (wanted []spec.EtcdMember) {
+	if len(was) == 0 || len(nodes) == 0 {
+		return nil
+	}
+	wanted = nodes[0].Etcd.Members
+	for i := range nodes {
+		e := &nodes[i].Etcd
+		if j := slices.IndexFunc(was, func(w spec.Node) bool { return w.Paths.Dir == nodes[i].Paths.Dir }); j >= 0 {
+			e.Member, e.Data, e.Members = was[j].Etcd.Member, was[j].Etcd.Data, was[j].Etcd.Members
+			continue
+		}
+		own, carries := e.Self()
+		if e.Members = was[0].Etcd.Members; carries && !slices.Contains(e.Members, own) {
+			e.Members = append(slices.Clone(e.Members), own)
+		}
+	}
+	return wanted
 }
 
 // opens says that the host wants ports of nodes that it had not so far. A door
@@ -466,6 +497,11 @@ func (s *State) write(o Options, b Built, owner node.User) error {
 		n := &nodes[i]
 		for _, dir := range []string{n.Paths.Dir, n.Paths.Log} {
 			if err := ownDir(dir, owner); err != nil {
+				return err
+			}
+		}
+		if b.joins[n.Member] {
+			if err := embed.Rejoin(n.Etcd.Data, owner.UID, owner.GID); err != nil {
 				return err
 			}
 		}
