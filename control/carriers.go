@@ -49,7 +49,18 @@ func (a arrangement) carriers(prune bool) (all []carrying, final []spec.EtcdMemb
 		stays := slices.ContainsFunc(a.want, func(n spec.Node) bool { return n.Paths.Dir == w.Paths.Dir })
 		all = append(all, carrying{member: m, node: &w, ends: w.Alone() && !stays})
 	}
+	if len(final) > len(a.store) { // nobody has to hear of another order
+		slices.SortStableFunc(final, func(x, y spec.EtcdMember) int { return a.seat(x) - a.seat(y) })
+	}
 	return all, final
+}
+
+// seat is the place of a member among those that there are; new ones come last.
+func (a arrangement) seat(m spec.EtcdMember) int {
+	if i := slices.Index(a.was[0].Etcd.Members, m); i >= 0 {
+		return i
+	}
+	return len(a.was[0].Etcd.Members)
 }
 
 // knows says that every node has heard of a member: that comes last when it joins.

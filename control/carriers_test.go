@@ -51,6 +51,7 @@ func TestCarriers(t *testing.T) {
 		{name: "a new node joins", was: nodes("1. + 1"), want: nodes("1. + 1,3", "3 + 1,3"), steps: "let m3 join the store", risk: "safe"},
 		{name: "it was to join, and nobody was told", was: nodes("1. + 1", "3 + 1,3"), want: nodes("1. + 1,3", "3 + 1,3"), steps: "let m3 join the store", risk: "safe"},
 		{name: "one is too many", was: nodes("1. + 1,2,3", "2. + 1,2,3", "3. + 1,2,3"), want: nodes("1. + 1,2", "2. + 1,2", "3. - 1,2"), risk: "safe"},
+		{name: "one between others", was: nodes("1. + 1,2,3", "2. + 1,2,3", "3. + 1,2,3"), want: nodes("1. + 1,3", "2. - 1,3", "3. + 1,3"), risk: "safe"},
 		{name: "and leaves", was: nodes("1. + 1,2,3", "2. + 1,2,3", "3. + 1,2,3"), want: nodes("1. + 1,2", "2. + 1,2", "3. - 1,2"), prune: true, steps: "remove m3 from the store", risk: "restart"},
 		{name: "another in its place", was: nodes("1. + 1,2,3", "2. + 1,2,3", "3 + 1,2,3"), want: nodes("1. + 1,2,4", "2. + 1,2,4", "4 + 1,2,4"), prune: true, steps: "let m4 join the store; remove m3 from the store", risk: "restart"},
 		{name: "not all were told", was: nodes("1. + 1,2,3", "2. + 1,2", "3. - 1,2"), want: nodes("1. + 1,2", "2. + 1,2", "3. - 1,2"), prune: true, steps: "describe its members to the nodes", risk: "safe"},
