@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"howdah/spec"
 	"howdah/test/chaos"
 	"howdah/test/volume"
 )
@@ -51,7 +52,7 @@ func TestChaos(t *testing.T) {
 	w.undo()
 	w.whole()
 	if *chaosDisk {
-		unmount = w.disks()
+		unmount = w.disks(allOf)
 	}
 	if *chaosMode == "on" {
 		w.howdah("edit-config", "--yes", "--set", "synchronous_mode=on")
@@ -69,14 +70,18 @@ func TestChaos(t *testing.T) {
 	}
 }
 
-// disks moves each node onto a file system of its own, which the caller unmounts.
-func (w *world) disks() (unmount func()) {
+// allOf is all of a node, for disks.
+func allOf(n spec.Node) string { return n.Paths.Dir }
+
+// disks moves what each node has in a directory onto a file system of its own, which the
+// caller unmounts.
+func (w *world) disks(of func(spec.Node) string) (unmount func()) {
 	w.t.Helper()
 	root(w.t)
 	w.howdah("down", "--yes")
 	var undo []func() error
 	for _, n := range w.Nodes {
-		dir := n.Paths.Dir
+		dir := of(n)
 		w.check(os.Rename(dir, dir+".aside"))
 		w.check(os.Mkdir(dir, 0o755))
 		u, err := volume.Mount(dir, 2<<30)
@@ -90,8 +95,9 @@ func (w *world) disks() (unmount func()) {
 	return func() {
 		for i, u := range undo {
 			_ = u()
-			_ = os.RemoveAll(w.Nodes[i].Paths.Dir)
+			_ = os.RemoveAll(of(w.Nodes[i]))
 		}
+		_ = os.RemoveAll(w.Dir)
 	}
 }
 

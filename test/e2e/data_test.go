@@ -204,7 +204,7 @@ func TestDisksNearlyFull(t *testing.T) {
 	w := own(t)
 	w.up()
 	w.whole()
-	unmount = w.disks()
+	unmount = w.disks(allOf)
 	leader := w.Node(w.whole())
 	w.voters(2)
 	w.sql("create table rows (n int)")

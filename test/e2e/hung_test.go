@@ -21,7 +21,7 @@ func TestHungDisk(t *testing.T) {
 	w := own(t)
 	w.up()
 	w.whole()
-	unmount = w.disks()
+	unmount = w.disks(allOf)
 	w.voters(2)
 	writer := w.write()
 	for range 2 {

@@ -19,6 +19,7 @@ import (
 	"howdah/node/process"
 	"howdah/spec"
 	"howdah/test/outside"
+	"howdah/test/volume"
 )
 
 var busy = flag.Duration("busy", 10*time.Minute, "how long TestNothingOfABusyMachine loads a cluster")
@@ -68,20 +69,28 @@ func TestNothingHappens(t *testing.T) {
 		name string
 		do   func(w *world, leader string) (undo func())
 		long time.Duration
+		mode string // "off": commits wait for nobody
 	}{
-		{"jobs of the primary hang", func(w *world, leader string) func() { return w.hangRole(leader, "jobs") }, hung},
-		{"the agent of the primary hangs", func(w *world, leader string) func() { return w.hangAgent(leader) }, hung},
-		{"the agent of a replica hangs", func(w *world, _ string) func() { return w.hangAgent(w.replica().Member) }, hung},
+		{"jobs of the primary hang", func(w *world, leader string) func() { return w.hangRole(leader, "jobs") }, hung, ""},
+		{"the agent of the primary hangs", func(w *world, leader string) func() { return w.hangAgent(leader) }, hung, ""},
+		{"the agent of a replica hangs", func(w *world, _ string) func() { return w.hangAgent(w.replica().Member) }, hung, ""},
 		{"the leader of etcd hangs", func(w *world, _ string) func() {
 			return w.hangRole(w.storeLeader(), "etcd")
-		}, hung},
+		}, hung, ""},
 		{"30 % of the primary's packets are lost", func(w *world, leader string) func() {
 			w.howdah("fault", "slow", leader, "--loss", "30%")
 			return func() { w.howdah("fault", "heal") }
-		}, 30 * time.Second},
+		}, 30 * time.Second, ""},
+		{"the machine of the primary stands still in lease mode", func(w *world, leader string) func() {
+			w.howdah("fault", "freeze", leader)
+			return func() { w.howdah("fault", "thaw") }
+		}, 3 * time.Second, "off"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := isolated(t)
+			if tt.mode == "off" {
+				w.leased()
+			}
 			w.unmoved(func(leader string) {
 				undo := tt.do(w, leader)
 				w.pause(tt.long)
@@ -102,6 +111,55 @@ func TestNothingOfObserve(t *testing.T) {
 		w.pause(10 * time.Second)
 		undo()
 	})
+}
+
+// The disks of two members of etcd stand still for 3 s, that of its leader among them.
+func TestNothingOfTheStoresDisks(t *testing.T) {
+	byNight(t)
+	var unmount func()
+	t.Cleanup(func() { // once the cluster is no more
+		if unmount != nil {
+			unmount()
+		}
+	})
+	w := own(t)
+	w.up()
+	w.whole()
+	unmount = w.disks(func(n spec.Node) string { return n.Etcd.Data })
+	for _, mode := range []string{"quorum", "lease"} {
+		t.Run(mode, func(t *testing.T) {
+			w := *w
+			w.t = t
+			w.begin()
+			if mode == "quorum" {
+				w.voters(2)
+			} else {
+				w.leased()
+			}
+			for i := range 2 { // with each of those that do not lead the store
+				w.unmoved(func(string) { w.stall(i) })
+			}
+		})
+	}
+}
+
+// stall lets the disks of the leader of etcd and of one of its followers stand still for 3 s.
+func (w *world) stall(follower int) {
+	w.t.Helper()
+	first := w.storeLeader()
+	others := slices.DeleteFunc(slices.Clone(w.Nodes), func(n spec.Node) bool { return n.Member == first })
+	for _, dir := range []string{w.Node(first).Etcd.Data, others[follower].Etcd.Data} {
+		w.check(volume.Hang(dir))
+		w.t.Cleanup(func() { _ = volume.Resume(dir) })
+		defer func() { w.check(volume.Resume(dir)) }()
+	}
+	over := time.Now().Add(3 * time.Second)
+	ctx, cancel := context.WithDeadline(w.ctx, over)
+	defer cancel()
+	if a, err := w.Run(ctx, "edit-config", "--set", fmt.Sprintf("howdah.drain=%ds", 3+follower), "--yes"); err == nil && a.Code == 0 {
+		w.t.Error("the store took a write on one disk of three")
+	}
+	w.pause(time.Until(over))
 }
 
 // 64 clients at full speed, beside one base backup after another.

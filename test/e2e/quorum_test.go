@@ -54,12 +54,20 @@ func TestSynchronous(t *testing.T) {
 		fault  []string
 		back   []string
 		within time.Duration
+		night  bool
 	}{
 		{fault: []string{"fault", "kill-node"}, back: []string{"fault", "start-node", "demo"}, within: hostLost},
 		{fault: []string{"fault", "partition"}, back: []string{"fault", "heal", "demo"}, within: hostLost},
+		{fault: []string{"fault", "freeze"}, back: []string{"fault", "thaw", "demo"}, within: hostLost, night: true},
 	} {
 		t.Run(tt.fault[len(tt.fault)-1], func(t *testing.T) {
+			if tt.night {
+				byNight(t)
+			}
 			w := demo(t)
+			if tt.fault[1] == "freeze" {
+				w.undo()
+			}
 			writer := w.write()
 			leader := w.whole()
 			began := time.Now()
