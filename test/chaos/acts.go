@@ -54,19 +54,7 @@ var kinds = []struct {
 	{"freeze-agent", nothing, fault("freeze", "thaw", "--role", "agent")},
 	{"freeze-postgres", nothing, fault("freeze", "thaw", "--role", "postgres")},
 	{"freeze-etcd", nothing, fault("freeze", "thaw", "--role", "etcd")},
-	{"freeze-store", nothing, func(r *run, _ string) (step, []step) {
-		all := func(verb string) step {
-			return func(ctx context.Context, c *outside.Cluster) error {
-				var failed error
-				for _, n := range c.Nodes {
-					_, err := c.Howdah(ctx, "fault", verb, n.Member, "--role", "etcd")
-					failed = errors.Join(failed, err)
-				}
-				return failed
-			}
-		}
-		return all("freeze"), []step{all("thaw")}
-	}},
+	{"freeze-store", nothing, func(*run, string) (step, []step) { return store("freeze"), []step{store("thaw")} }},
 	{"freeze-gateway", nothing, fault("freeze", "thaw", "--role", "gateway")},
 	{"kill-jobs", nothing, signal("jobs", unix.SIGKILL)},
 	{"freeze-jobs", nothing, func(r *run, m string) (step, []step) {
@@ -95,6 +83,18 @@ var kinds = []struct {
 	{"reinit", nothing, func(_ *run, m string) (step, []step) { return howdah("reinit", m, "--yes"), nil }},
 }
 
+// store freezes or thaws all of etcd.
+func store(verb string) step {
+	return func(ctx context.Context, c *outside.Cluster) error {
+		var failed error
+		for _, n := range c.Nodes {
+			_, err := c.Howdah(ctx, "fault", verb, n.Member, "--role", "etcd")
+			failed = errors.Join(failed, err)
+		}
+		return failed
+	}
+}
+
 // pick draws an act, half of them on the leader.
 func (r *run) pick(leader string) act {
 	for {
@@ -105,6 +105,9 @@ func (r *run) pick(leader string) act {
 		}
 		if k.needs == network && !r.cut || k.needs == disks && !r.Disks || k.name == "reinit" && member == leader {
 			continue // it would be refused
+		}
+		if r.away && (strings.HasSuffix(k.name, "-etcd") || strings.HasSuffix(k.name, "-store")) {
+			continue // it would bring it back
 		}
 		whom := member
 		if member == leader {

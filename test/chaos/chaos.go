@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"howdah/playground"
+	"howdah/spec"
 	"howdah/test/outside"
 )
 
@@ -29,6 +30,7 @@ type Options struct {
 	For    time.Duration
 	Keeps  bool // nothing acknowledged may be lost: quorum commit
 	Disks  bool // every node's directory is a file system of its own, which may be filled, hang and be slow
+	Away   bool // every other fault is the whole store that is away for a while, with others meanwhile
 	Within time.Duration
 	Log    func(format string, args ...any)
 }
@@ -38,6 +40,7 @@ const (
 	isWhole  = 3 * time.Minute  // until all members stream again, once nothing is laid
 	together = 4                // one in so many faults is joined by another
 	pause    = 8 * time.Second  // a fault lasts at most so long
+	awayFor  = time.Minute      // the store is away at most so long
 	calm     = 10 * time.Second // at the end, before the last look
 )
 
@@ -48,6 +51,7 @@ type run struct {
 	begin   time.Time
 	draw    *rand.Rand
 	cut     bool // the network can be cut here
+	away    bool // the store is
 	writers []*outside.Writer
 	lists   *lists
 	report  Report
@@ -79,7 +83,11 @@ func Run(ctx context.Context, c *outside.Cluster, o Options) (Report, error) {
 	}
 	defer r.lists.stop()
 	for time.Since(r.begin) < o.For {
-		if err := r.strike(ctx); err != nil {
+		lay := r.strike
+		if r.Away && r.draw.IntN(2) == 0 {
+			lay = r.apart
+		}
+		if err := lay(ctx); err != nil {
 			return r.report, err
 		}
 	}
@@ -116,6 +124,56 @@ func (r *run) strike(ctx context.Context) error {
 			r.do(ctx, "end of "+a.name, undo)
 		}
 	}
+	return r.back(ctx, began, names)
+}
+
+// apart takes the store away. Up to three other faults come and go meanwhile; who is started
+// then finds no store either.
+func (r *run) apart(ctx context.Context) error {
+	leader := r.leader(ctx)
+	began := time.Now()
+	over := r.between(10*time.Second, awayFor)
+	names := []string{"store-away"}
+	r.do(ctx, names[0], store("freeze"))
+	r.away = true
+	for range r.draw.IntN(4) {
+		if err := outside.Pause(ctx, r.between(0, awayFor/4)); err != nil {
+			return err
+		}
+		if time.Since(began) > over-pause {
+			break
+		}
+		a := r.pick(leader)
+		r.do(ctx, a.name, a.do)
+		names = append(names, a.name)
+		for _, undo := range a.undo {
+			if err := outside.Pause(ctx, r.between(300*time.Millisecond, pause)); err != nil {
+				return err
+			}
+			r.do(ctx, "end of "+a.name, undo)
+			r.keepAway(ctx)
+		}
+	}
+	if err := outside.Pause(ctx, over-time.Since(began)); err != nil {
+		return err
+	}
+	r.do(ctx, "end of "+names[0], store("thaw"))
+	r.away = false
+	return r.back(ctx, began, names)
+}
+
+// keepAway freezes what a machine that goes on, or is started, brought back of the store.
+func (r *run) keepAway(ctx context.Context) {
+	started, cancel := context.WithTimeout(ctx, pause)
+	defer cancel()
+	_ = outside.Until(started, func() bool {
+		return !slices.ContainsFunc(r.Nodes, func(n spec.Node) bool { _, ok := outside.Process(n, "etcd"); return !ok })
+	})
+	r.do(ctx, "store-away", store("freeze"))
+}
+
+// back waits until writes flow once nothing is laid any more.
+func (r *run) back(ctx context.Context, began time.Time, names []string) error {
 	healed := time.Now()
 	f := Fault{At: began.Sub(r.begin), Names: names}
 	back, cancel := context.WithTimeoutCause(ctx, r.Within, fmt.Errorf("no writes for %s after %s ended", r.Within, strings.Join(names, " and ")))

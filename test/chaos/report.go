@@ -38,7 +38,10 @@ func (f Fault) kind() string {
 		}
 		kinds = append(kinds, kind)
 	}
-	if len(kinds) > 1 {
+	switch {
+	case len(kinds) > 1 && kinds[0] == "store-away":
+		return "store-away and others"
+	case len(kinds) > 1:
 		return "two at once"
 	}
 	return kinds[0]

@@ -21,6 +21,7 @@ var (
 	chaosSeed = flag.Uint64("seed", 1, "of what TestChaos draws")
 	chaosMode = flag.String("mode", "quorum", "synchronous_mode of the cluster that TestChaos breaks: off, on, quorum")
 	chaosDisk = flag.Bool("disks", false, "TestChaos gives every node a file system of its own, in memory (2 GB each), and fills, hangs and slows it; needs root")
+	chaosAway = flag.Bool("away", false, "TestChaos takes all of etcd away, up to a minute at a time, with other faults meanwhile")
 	proof     = flag.String("proof", "", "directory that TestChaos writes its report into, as MODE-SEED.md")
 )
 
@@ -60,7 +61,7 @@ func TestChaos(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), long+3*forTest)
 	defer cancel()
-	report, err := chaos.Run(ctx, w.Cluster, chaos.Options{Seed: *chaosSeed, For: long, Keeps: keeps, Disks: *chaosDisk, Within: service, Log: t.Logf})
+	report, err := chaos.Run(ctx, w.Cluster, chaos.Options{Seed: *chaosSeed, For: long, Keeps: keeps, Disks: *chaosDisk, Away: *chaosAway, Within: service, Log: t.Logf})
 	t.Logf("\n%s", report)
 	if err != nil {
 		t.Error(err)
@@ -108,15 +109,18 @@ func (w *world) proven(report chaos.Report, long time.Duration, failed error) {
 	if failed != nil {
 		verdict = "**Failed**: " + failed.Error()
 	}
-	disks := ""
+	more := ""
 	if *chaosDisk {
-		disks = " -disks"
+		more = " -disks"
+	}
+	if *chaosAway {
+		more += " -away"
 	}
 	version, err := w.Run(context.Background(), "version")
 	w.check(err)
 	load, _ := os.ReadFile("/proc/loadavg")
 	text := fmt.Sprintf("# synchronous_mode %s, seed %d\n\n`make chaos ARGS=\"-chaos %s -mode %s -seed %d%s\"` on %s, %d processors, load %s at its end; %s\n\n%s\n\n%s\n",
-		*chaosMode, report.Seed, long, *chaosMode, report.Seed, disks, time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(),
+		*chaosMode, report.Seed, long, *chaosMode, report.Seed, more, time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(),
 		strings.Join(strings.Fields(string(load))[:3], " "), strings.TrimSpace(version.Out), report, verdict)
 	w.check(os.WriteFile(filepath.Join(*proof, fmt.Sprintf("%s-%d.md", *chaosMode, report.Seed)), []byte(text+report.Timeline()), 0o644))
 }
