@@ -411,6 +411,16 @@ func (c Cluster) member(n spec.Node, front spec.Front, template string) fields {
 	if n.Postgres.Delay != "" {
 		f.add("pg_delay", n.Postgres.Delay)
 	}
+	tags := fields{}
+	for _, name := range slices.Sorted(maps.Keys(n.Agent.Tags)) {
+		if name == cluster.TagReplicateFrom || name == cluster.TagNoFailover && n.Postgres.Delay != "" {
+			continue // it follows from another word
+		}
+		tags.add(name, n.Agent.Tags[name])
+	}
+	if len(tags) > 0 {
+		f.add("patroni_tags", tags)
+	}
 	if from, ok := n.Agent.Tags[cluster.TagReplicateFrom].(string); ok {
 		for _, o := range c.Nodes {
 			if o.Member == from {

@@ -42,8 +42,8 @@ all:
     pg-test:
       hosts:
         10.0.0.2: { pg_seq: 1, pg_role: primary, pg_offline_query: true }
-        10.0.0.3: { pg_seq: 2, pg_role: replica, pg_weight: 50, zone: 'no' }
-        10.0.0.4: { pg_seq: 7, pg_role: delayed, pg_delay: 1h, pg_parameters: { work_mem: 9MB } }
+        10.0.0.3: { pg_seq: 2, pg_role: replica, pg_weight: 50, zone: 'no', patroni_tags: { sync_priority: 2, failover_priority: 3 } }
+        10.0.0.4: { pg_seq: 7, pg_role: delayed, pg_delay: 1h, patroni_tags: { nosync: true }, pg_parameters: { work_mem: 9MB } }
         10.0.0.5: { pg_seq: 8, pg_role: offline, pg_upstream: 10.0.0.3, pg_exporter_enabled: false }
       vars:
         pg_cluster: pg-test

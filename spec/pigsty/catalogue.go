@@ -34,6 +34,7 @@ address   pg_upstream admin_ip
 strings   pg_crontab
 bool      pg_vip_enabled pgbackrest_enabled pgbackrest_init_backup pgbackrest_stream pgbackrest_standby pg_exporter_enabled pgbouncer_exporter_enabled pgbackrest_exporter_enabled node_exporter_enabled pg_offline_query pg_checksum pg_provision pgbouncer_enabled patroni_ssl_enabled haproxy_auth_enabled
 weight    pg_weight
+tags      patroni_tags
 mode      pg_mode
 instances pg_instances pg_exporters
 users     pg_users pg_default_roles

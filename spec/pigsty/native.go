@@ -31,7 +31,7 @@ var (
 		"watchdog": "watch", "watchdog_device": "path", "watchdog_safety_margin": "margin", "vip": "cidr", "vip_interface": "link", "dns": "bool", "dns_port": "port", "dns_suffix": "suffix", "hosts_file": "path", "logs_to": "strings",
 	}
 	shortHost = map[string]shape{
-		"address": "address!", "seq": "seq", "role": "role", "offline": "bool", "weight": "weight", "delay": "interval", "port": "port",
+		"address": "address!", "seq": "seq", "role": "role", "offline": "bool", "weight": "weight", "delay": "interval", "port": "port", "tags": "tags",
 		"watchdog_device": "path",
 	}
 	// parameters are what the keys are called in an inventory.
@@ -39,7 +39,7 @@ var (
 		"version": "pg_version", "port": "pg_port", "template": "pg_conf", "parameters": "pg_parameters", "users": "pg_users",
 		"databases": "pg_databases", "services": "pg_services", "hba": "pg_hba_rules", "max_loss": "pg_rpo", "speed": "pg_rto",
 		"libs": "pg_libs", "max_connections": "pg_max_conn", "role": "pg_role", "offline": "pg_offline_query",
-		"weight": "pg_weight", "delay": "pg_delay", "seq": "pg_seq", "checksums": "pg_checksum",
+		"weight": "pg_weight", "tags": "patroni_tags", "delay": "pg_delay", "seq": "pg_seq", "checksums": "pg_checksum",
 		"backup": "pgbackrest_enabled", "backup_times": "pg_crontab", "backup_method": "pgbackrest_method", "backup_repositories": "pgbackrest_repo", "stream": "pgbackrest_stream", "stream_interval": "pgbackrest_stream_interval", "stream_size": "pgbackrest_stream_size", "drill": "pgbackrest_drill", "create_replica_methods": "pg_create_replica_methods", "backup_rate": "pgbackrest_rate", "backup_standby": "pgbackrest_standby", "queue_max": "pgbackrest_queue_max", "restore_from": "pg_restore_from", "backup_lag_max": "pgbackrest_lag_max", "watchdog": "patroni_watchdog_mode", "watchdog_device": "patroni_watchdog_device", "watchdog_safety_margin": "patroni_watchdog_safety_margin", "vip": "pg_vip_address", "vip_interface": "pg_vip_interface",
 		"dns": "dns_enabled", "dns_port": "dns_port", "dns_suffix": "pg_dns_suffix", "hosts_file": "dns_hosts_file", "logs_to": "vector_log_endpoint",
 	}

@@ -536,7 +536,7 @@ var identifier = regexp.MustCompile(`[A-Za-z_][A-Za-z0-9_]*`)
 func (r *reader) member(inv *inventory, s *server, members []*server, c spec.Cluster) spec.Member {
 	m := spec.Member{
 		Name: s.name(), Host: s.host.name, Port: s.int("pg_port"), REST: s.rest, Stats: s.int("haproxy_exporter_port"),
-		Role: s.role, Tags: map[string]any{}, User: s.text("pg_dbsu"), Parameters: map[string]string{},
+		Role: s.role, User: s.text("pg_dbsu"), Parameters: map[string]string{},
 	}
 	if c.Watchdog.On() {
 		m.Watchdog = s.text("patroni_watchdog_device")
@@ -583,6 +583,7 @@ func (r *reader) member(inv *inventory, s *server, members []*server, c spec.Clu
 	if d := s.text("pg_delay"); d != "0" && d != "" && s.role != "primary" {
 		m.Delay = d
 	}
+	m.Tags = s.tags()
 	if s.role == "delayed" || m.Delay != "" {
 		m.Tags[cluster.TagNoFailover] = true // it is behind on purpose
 	}
@@ -601,6 +602,22 @@ func (r *reader) member(inv *inventory, s *server, members []*server, c spec.Clu
 	m.Vars = s.selectable(c.Services)
 	m.Settings = s.settings()
 	return m
+}
+
+// tags are Patroni's, as JSON has them.
+func (s *server) tags() map[string]any {
+	tags := map[string]any{}
+	if v := s.get("patroni_tags"); v != nil {
+		for _, f := range v.fields {
+			is := objects["tags"][f.name]
+			if yes, ok := truth(f.value); ok && is == "bool" {
+				tags[f.name] = yes
+			} else if n, ok := whole(f.value); ok && is == "seq" {
+				tags[f.name] = float64(n)
+			}
+		}
+	}
+	return tags
 }
 
 // selectable are the variables that the services' selectors name, and those

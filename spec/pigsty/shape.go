@@ -12,6 +12,7 @@ import (
 
 	"github.com/jmespath-community/go-jmespath"
 
+	"howdah/cluster"
 	"howdah/spec"
 )
 
@@ -90,6 +91,10 @@ var objects = map[shape]map[string]shape{
 	"service": {
 		"name": "name!", "port": "port!", "ip": "text", "dest": "destination", "check": "check", "selector": "selector!", "backup": "selector",
 		"maxconn": "int", "balance": "balance", "options": "text",
+	},
+	"tags": {
+		cluster.TagNoFailover: "bool", cluster.TagFailoverPriority: "seq", cluster.TagNoSync: "bool", cluster.TagSyncPriority: "seq",
+		cluster.TagNoLoadBalance: "bool",
 	},
 	"repository": repositoryKeys,
 	"origin":     {"config": "path!", "stanza": "text!", "to": "text", "set": "text"},
