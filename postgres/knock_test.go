@@ -59,12 +59,22 @@ func TestKnock(t *testing.T) {
 	}
 	t.Run("a lock on the roles", func(t *testing.T) {
 		lock := dial(t, a)
+		// So that the look asks for what waits for standbys, too.
+		for _, sql := range []string{"ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (nobody)'", "SELECT pg_reload_conf()"} {
+			if _, err := lock.Exec(t.Context(), sql).ReadAll(); err != nil {
+				t.Fatal(err)
+			}
+		}
 		if _, err := lock.Exec(t.Context(), "BEGIN; LOCK TABLE pg_authid IN ACCESS EXCLUSIVE MODE").ReadAll(); err != nil {
 			t.Fatal(err)
 		}
+		wait(t, "it waits for nobody", func() bool { return a.Look(t.Context()).SyncNames != "" })
 		silent(t)
-		if _, err := lock.Exec(t.Context(), "COMMIT").ReadAll(); err != nil {
-			t.Fatal(err)
+		// A commit would wait.
+		for _, sql := range []string{"ROLLBACK", "ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()"} {
+			if _, err := lock.Exec(t.Context(), sql).ReadAll(); err != nil {
+				t.Fatal(err)
+			}
 		}
 		answered(t)
 	})

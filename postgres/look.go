@@ -150,13 +150,13 @@ SELECT slot_name, restart_lsn IS NULL AND NOT active AND wal_status IS DISTINCT 
 FROM pg_replication_slots s, to_jsonb(s) j WHERE NOT temporary ORDER BY 1` // through j: columns that only later versions have
 
 // commits are those that wait for standbys, of clients, and the settings of roles and
-// databases by which some do not.
+// databases by which some do not. It waits for no lock on the roles either.
 const commits = `
 SELECT count(*), coalesce((extract(epoch FROM max(clock_timestamp() - state_change)) * 1000)::bigint, 0)
-FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name <> 'howdah agent';
-SELECT coalesce(d.datname, ''), coalesce(r.rolname, ''), split_part(c, '=', 2),
-  EXISTS (SELECT FROM pg_stat_activity a WHERE a.backend_type = 'client backend' AND (setdatabase = 0 OR a.datid = setdatabase) AND (setrole = 0 OR a.usesysid = setrole))
-FROM pg_db_role_setting CROSS JOIN unnest(setconfig) c LEFT JOIN pg_database d ON d.oid = setdatabase LEFT JOIN pg_roles r ON r.oid = setrole
+FROM pg_stat_get_activity(NULL) WHERE wait_event = 'SyncRep' AND application_name <> 'howdah agent';
+SELECT coalesce(d.datname, ''), CASE setrole WHEN 0 THEN '' ELSE pg_get_userbyid(setrole) END, split_part(c, '=', 2),
+  EXISTS (SELECT FROM pg_stat_get_activity(NULL) a WHERE a.backend_type = 'client backend' AND (setdatabase = 0 OR a.datid = setdatabase) AND (setrole = 0 OR a.usesysid = setrole))
+FROM pg_db_role_setting CROSS JOIN unnest(setconfig) c LEFT JOIN pg_database d ON d.oid = setdatabase
 WHERE c LIKE 'synchronous_commit=%' ORDER BY 1, 2`
 
 // laxServer is the whole server's setting, as its files have it: our own sessions
