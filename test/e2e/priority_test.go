@@ -76,6 +76,9 @@ backup: false
 		w.whole()
 		w.flowing(writer)
 		w.kept(writer)
+		page, err := w.Page(w.ctx)
+		w.check(err)
+		t.Logf("why tells of %s: %v", page.Kind, page.Phases)
 	}
 
 	// Nobody is preferred so much that he is waited for and must not be.
