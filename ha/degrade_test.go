@@ -77,3 +77,38 @@ func TestUnprotected(t *testing.T) {
 		}
 	}
 }
+
+// A leader whose commits wait for a member that is none of ours says that no pledges
+// can be had, for as long as it counts.
+func TestMixedVoters(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		with func(*View)
+		told string // whom it names
+	}{
+		{"every voter is ours", func(*View) {}, ""},
+		{"one is none of ours", func(v *View) { v.State.Recorded = v.State.Recorded[:2] }, "c"},
+		{"nor is the other", func(v *View) { v.State.Recorded = v.State.Recorded[:1] }, "b, c"},
+		{"who is no voter does not matter", func(v *View) { v.State.Recorded, v.State.Sync.Standby = v.State.Recorded[:2], []string{"b"} }, ""},
+		{"nobody waits for anybody", func(v *View) { v.State.Recorded, v.State.Sync = nil, cluster.Sync{} }, ""},
+		{"what is not readable is told elsewhere", func(v *View) {
+			v.State.Recorded, v.State.Problems = nil, []cluster.Problem{{Key: cluster.KeySync}}
+		}, ""},
+	} {
+		v := leader()
+		quorumOn(&v)
+		tt.with(&v)
+		tn := &turn{View: v, m: v.Memory}
+		tn.patient()
+		told := ""
+		for _, p := range tn.problems {
+			if p.Code == "pledges-unable" {
+				told = p.What
+			}
+		}
+		if want := tt.told; want == "" && told != "" || want != "" && told != "nobody is promoted by pledges while "+want+" counts for commits" {
+			t.Errorf("%s: told %q, want of %q", tt.name, told, want)
+		}
+	}
+}

@@ -21,6 +21,7 @@ func (t *turn) patient() {
 	}
 	t.accepted()
 	t.unprotected()
+	t.mixed()
 	c := t.Server.Commits
 	if c.Waiting > 0 && c.Longest >= waitsLong {
 		t.problems = append(t.problems, problem.Error{

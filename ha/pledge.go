@@ -9,23 +9,44 @@ import (
 	"howdah/cluster"
 	"howdah/ha/quorum"
 	"howdah/pg"
+	"howdah/problem"
 )
 
 // promised says that commits wait for standbys, and that whoever is promoted must
 // therefore have the pledges of enough of them. Where a voter is not one of ours,
 // which no pledge can be had from, positions decide as without it.
 func (t *turn) promised() bool {
-	s := t.State.Sync
 	if t.State.Unknown(cluster.KeySync) {
 		return true
 	}
-	for _, name := range s.Standby {
+	if names := t.unpledging(); len(names) > 0 {
+		t.note("pledges=unable(%s)", names[0])
+		return false
+	}
+	return t.State.Sync.Active()
+}
+
+// unpledging are the voters that are none of ours: one of ours has recorded itself.
+func (t *turn) unpledging() (names []string) {
+	for _, name := range t.State.Sync.Standby {
 		if !slices.ContainsFunc(t.State.Recorded, func(r cluster.Recorded) bool { return strings.EqualFold(r.Name, name) }) {
-			t.note("pledges=unable(%s)", name)
-			return false
+			names = append(names, name)
 		}
 	}
-	return s.Active()
+	return names
+}
+
+// mixed tells everybody, for as long as such a voter counts, whose promises hold.
+func (t *turn) mixed() {
+	names := t.unpledging()
+	if len(names) == 0 || t.State.Unknown(cluster.KeySync) {
+		return
+	}
+	t.problems = append(t.problems, problem.Error{
+		Code: "pledges-unable", What: "nobody is promoted by pledges while " + strings.Join(names, ", ") + " counts for commits",
+		Why: "a voter that is not run by Howdah can not pledge. That at most one member writes (law 1), and that what was acknowledged is in every later primary (law 2), is promised by Patroni's rules alone: the lease and the positions",
+		Do:  "replace Patroni by Howdah on its host too (docs/moving.md), or set the tag nosync there, so that commits do not wait for it",
+	})
 }
 
 // ballot is the turn of a member of a synchronous cluster whose leader is lost.
