@@ -5,6 +5,7 @@ package postgrestest
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -48,6 +49,7 @@ func Test(t *testing.T, open func(t *testing.T) World) {
 		{"a clone that failed is begun again", partial},
 		{"frozen is not dead", frozen},
 		{"a standby follows whom it is told", follow},
+		{"a promotion goes to the timeline that was reserved", reserved},
 		{"a server says who it is", identified},
 		{"a standby's data is not started as a primary", refuse},
 		{"slots are those wanted", slots},
@@ -380,6 +382,88 @@ func follow(t *testing.T, b *bench) {
 	b.write("c", 5)
 	b.rows("d", 15)
 	b.Wait("d is on the new timeline", func() bool { return d.Look(ctx).Timeline == 2 })
+}
+
+// reserved: the timelines between were promised to others, who never came to them.
+func reserved(t *testing.T, b *bench) {
+	ctx := t.Context()
+	on := func(s Server, name string, tl pg.Timeline) {
+		t.Helper()
+		b.Wait(fmt.Sprintf("%s is on timeline %d", name, tl), func() bool { return s.Look(ctx).Timeline == tl })
+	}
+	a := b.primary("a")
+	c := b.standby("c", "a")
+	d := b.standby("d", "a")
+	b.write("a", 10)
+	b.rows("c", 10)
+	b.rows("d", 10)
+	b.must("stop d", d.Stop(ctx, postgres.Fast))
+	b.write("a", 3)
+	b.rows("c", 13)
+	b.must("stop a", a.Stop(ctx, postgres.Fast))
+	b.must("promote to 4", c.Promote(ctx, 4))
+	on(c, "c", 4)
+	b.write("c", 5)
+	up := b.Upstream("c")
+	b.must("start d", d.Start(ctx, &up)) // it has yet to get there from timeline 1
+	b.streams("d", d)
+	b.rows("d", 18)
+	on(d, "d", 4)
+	b.must("start a as a standby", a.Start(ctx, &up))
+	b.streams("a", a)
+	on(a, "a", 4)
+	b.must("stop a", a.Stop(ctx, postgres.Fast))
+	b.must("stop d", d.Stop(ctx, postgres.Fast))
+
+	// Who holds placeholders starts again: as a primary, after a crash, and as a standby.
+	b.must("stop c", c.Stop(ctx, postgres.Fast))
+	b.must("start c", c.Start(ctx, nil))
+	on(c, "c", 4)
+	b.write("c", 2)
+	b.must("kill c", c.Kill(ctx))
+	b.must("start c after a crash", c.Start(ctx, nil))
+	on(c, "c", 4)
+	b.must("start d", d.Start(ctx, &up))
+	b.streams("d", d)
+	b.rows("d", 20)
+	e := b.standby("e", "c") // its history begins with timeline 4
+	b.rows("e", 20)
+
+	// The next one, on, while c has rows that nobody else has.
+	b.must("stop d", d.Stop(ctx, postgres.Fast))
+	b.must("stop e", e.Stop(ctx, postgres.Fast))
+	b.write("c", 7)
+	b.must("kill c", c.Kill(ctx))
+	b.must("start e for itself", e.Start(ctx, &pg.Upstream{}))
+	b.must("promote to 6", e.Promote(ctx, 6))
+	on(e, "e", 6)
+	b.write("e", 1)
+	up = b.Upstream("e")
+	b.must("start d", d.Start(ctx, &up))
+	b.must("recover c", c.Recover(ctx))
+	if b.Has("pg_rewind") {
+		b.must("rewind c", c.Rewind(ctx, up))
+	} else {
+		_, err := c.MoveAside(ctx)
+		b.must("move c aside", err)
+		b.must("clone c", c.Clone(ctx, up, nil))
+	}
+	b.must("start c as a standby", c.Start(ctx, &up))
+	for _, s := range []struct {
+		Server
+		name string
+	}{{c, "c"}, {d, "d"}} {
+		b.streams(s.name, s)
+		b.rows(s.name, 21)
+		on(s, s.name, 6)
+	}
+	var left []pg.Timeline
+	for _, h := range e.Look(ctx).History {
+		left = append(left, h.Timeline)
+	}
+	if !slices.Equal(left, []pg.Timeline{1, 4}) {
+		t.Errorf("e comes from the timelines %v, want 1 and 4: nobody was on those between", left)
+	}
 }
 
 func refuse(t *testing.T, b *bench) {
