@@ -2,12 +2,14 @@ package cli
 
 import (
 	"fmt"
+	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"howdah/cluster"
 	"howdah/control"
+	"howdah/ha"
 )
 
 func (a *app) switchover() *cobra.Command {
@@ -17,10 +19,12 @@ func (a *app) switchover() *cobra.Command {
 		Use: "switchover [CLUSTER]", Short: "Hand leadership to another member",
 		Long: `Switchover shuts the primary down in order, hands everything that it wrote to
 the candidate, and lets that one lead: nothing is lost. Without --to the most
-advanced replica is chosen.`,
+advanced replica is chosen; --dry-run says which that is now, and what keeps the
+others.`,
 		Example: `  howdah switchover
   howdah switchover demo --to demo-2
   howdah switchover --to demo-2 --at 2026-12-01T03:00+01:00
+  howdah switchover --dry-run
   howdah switchover --cancel`,
 		SuggestFor: []string{"promote", "demote"},
 		Args:       takes(0), ValidArgsFunction: a.completeCluster,
@@ -43,6 +47,11 @@ advanced replica is chosen.`,
 			change, err := c.PlanSwitchover(cmd.Context(), to, when)
 			if err != nil {
 				return err
+			}
+			if a.dry {
+				first, all := change.Candidates()
+				a.wouldLead(change.String(), to != "", first, all)
+				return nil
 			}
 			return a.change(cmd, change, harmless)
 		},
@@ -85,6 +94,41 @@ itself; commits that the member does not have are lost. Where there is a leader,
 	_ = cmd.RegisterFlagCompletionFunc("to", a.completeTo)
 	a.changeFlags(cmd)
 	return cmd
+}
+
+// wouldLead is the answer to switchover --dry-run: to whom, and why not to another.
+func (a *app) wouldLead(what string, named bool, first string, all []ha.Candidate) {
+	if a.json {
+		a.printJSON(a.Out, map[string]any{"dry_run": true, "would": what, "would_lead": first, "candidates": all})
+		return
+	}
+	a.printf("would %s\n", what)
+	switch {
+	case first == "":
+		a.printf("nobody can take over as things are\n")
+	case named:
+		a.printf("%s would lead\n", first)
+	default:
+		a.printf("%s would lead, as things are: of those who may, nobody has more of the log\n", first)
+	}
+	w := tabwriter.NewWriter(a.Out, 0, 8, 2, ' ', 0)
+	for _, c := range all {
+		has, verdict := "-", "may lead"
+		if c.At != 0 {
+			has = "all of the log"
+			if c.Behind > 0 {
+				has = bytes(c.Behind) + " behind"
+			}
+		}
+		switch {
+		case c.No != "":
+			verdict = "no: " + c.No
+		case c.Member == first:
+			verdict = "would lead"
+		}
+		fmt.Fprintf(w, "  %s\t%s\t%s\n", c.Member, has, verdict)
+	}
+	_ = w.Flush()
 }
 
 func (a *app) change(cmd *cobra.Command, change *control.Change, r risk) error {

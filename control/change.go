@@ -10,6 +10,7 @@ import (
 
 	"howdah/cluster"
 	"howdah/dcs"
+	"howdah/ha"
 	"howdah/pg"
 	"howdah/problem"
 )
@@ -158,6 +159,12 @@ func (ch *Change) String() string {
 		b.WriteString(", instead of the switchover scheduled at " + r.ScheduledAt.Format(time.RFC3339))
 	}
 	return b.String()
+}
+
+// Candidates are the members besides the leader as it judges them, and who of them would lead
+// if the change began now; "": nobody, as things are.
+func (ch *Change) Candidates() (first string, all []ha.Candidate) {
+	return ha.Candidates(ch.seen, ch.To)
 }
 
 // Do asks for the change and, unless it is scheduled, waits for its outcome.

@@ -165,6 +165,23 @@ func failTo(to string) func(*Cluster) (*Change, error) {
 	return func(c *Cluster) (*Change, error) { return c.PlanFailover(context.Background(), to) }
 }
 
+// A plan says who would lead as things are, by the leader's own rule.
+func TestSwitchoverSaysWhoWouldLead(t *testing.T) {
+	w := newWorld(t)
+	w.member("demo-3", cluster.Member{
+		State: cluster.StateRunning, Role: cluster.RoleReplica, ReplicationState: cluster.ReplicationStreaming,
+		XlogLocation: 950, Timeline: 1,
+	})
+	ch, err := w.c.PlanSwitchover(t.Context(), "", time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, all := ch.Candidates()
+	if first != "demo-3" || len(all) != 2 || all[0].Member != "demo-2" || all[0].Behind != 100 || all[1].Behind != 50 {
+		t.Errorf("%q of %+v", first, all)
+	}
+}
+
 func TestSwitchover(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
