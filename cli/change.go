@@ -109,7 +109,7 @@ func (a *app) wouldLead(what string, named bool, first string, all []ha.Candidat
 	case named:
 		a.printf("%s would lead\n", first)
 	default:
-		a.printf("%s would lead, as things are: of those who may, nobody has more of the log\n", first)
+		a.printf("%s would lead, as things are: of those who may, nobody has told of more log\n", first)
 	}
 	w := tabwriter.NewWriter(a.Out, 0, 8, 2, ' ', 0)
 	for _, c := range all {
@@ -129,6 +129,7 @@ func (a *app) wouldLead(what string, named bool, first string, all []ha.Candidat
 		fmt.Fprintf(w, "  %s\t%s\t%s\n", c.Member, has, verdict)
 	}
 	_ = w.Flush()
+	a.printf("what each has is what was told last, up to a few seconds ago; the leader decides by what it sees then\n")
 }
 
 func (a *app) change(cmd *cobra.Command, change *control.Change, r risk) error {

@@ -21,22 +21,25 @@ func TestWouldLead(t *testing.T) {
 		want  string
 	}{
 		{false, "demo-2", `would switch over
-demo-2 would lead, as things are: of those who may, nobody has more of the log
+demo-2 would lead, as things are: of those who may, nobody has told of more log
   demo-2  all of the log    would lead
   demo-3  100 bytes behind  may lead
   demo-4  -                 no: its tag nofailover
+what each has is what was told last, up to a few seconds ago; the leader decides by what it sees then
 `},
 		{true, "demo-3", `would switch over
 demo-3 would lead
   demo-2  all of the log    may lead
   demo-3  100 bytes behind  would lead
   demo-4  -                 no: its tag nofailover
+what each has is what was told last, up to a few seconds ago; the leader decides by what it sees then
 `},
 		{false, "", `would switch over
 nobody can take over as things are
   demo-2  all of the log    may lead
   demo-3  100 bytes behind  may lead
   demo-4  -                 no: its tag nofailover
+what each has is what was told last, up to a few seconds ago; the leader decides by what it sees then
 `},
 	} {
 		var out strings.Builder
