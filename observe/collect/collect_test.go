@@ -177,6 +177,79 @@ func TestCollectorsRun(t *testing.T) {
 	}
 }
 
+// What is asked of tables and indexes is what the server's own views say of them;
+// these would look at every relation there is, for the largest alone.
+func TestTablesAsTheViewsSay(t *testing.T) {
+	for _, major := range testpg.Majors(t) {
+		t.Run(fmt.Sprint(major), func(t *testing.T) {
+			s := testpg.Start(t, testpg.Primary(), testpg.Major(major))
+			for _, sql := range []string{
+				"CREATE TABLE plain (id int)", "CREATE TABLE keyed (id int PRIMARY KEY, v text)", "CREATE INDEX ON keyed (v)",
+				"CREATE TABLE parts (id int PRIMARY KEY) PARTITION BY RANGE (id)", "CREATE TABLE part PARTITION OF parts FOR VALUES FROM (0) TO (1000)",
+				"CREATE MATERIALIZED VIEW seen AS SELECT 1 AS one",
+				"INSERT INTO plain SELECT generate_series(1, 100)", "INSERT INTO keyed SELECT g, g::text FROM generate_series(1, 500) g", "INSERT INTO parts SELECT generate_series(1, 50)",
+				"DELETE FROM plain WHERE id < 10", "UPDATE keyed SET v = 'x' WHERE id < 20", "ANALYZE plain", "VACUUM keyed", "SET enable_seqscan = off; SELECT v FROM keyed WHERE id = 7",
+			} {
+				s.Query(sql)
+			}
+			e, web := exporter(t, s, "", nil)
+			get(t, web.URL+"/metrics")
+			ask := func(sql string) map[string]map[string]string {
+				t.Helper()
+				fields, rows, err := e.main.ask(t.Context(), sql, 10*time.Second)
+				if err != nil {
+					t.Fatal(err)
+				}
+				all := map[string]map[string]string{}
+				for _, row := range rows {
+					one := map[string]string{}
+					for i, f := range fields {
+						one[f.Name] = string(row[i])
+					}
+					all[one["relid"]] = one
+				}
+				return all
+			}
+			views := map[string]string{
+				"pg_table": `SELECT *, s.total_vacuum_time AS vacuum_time, s.total_analyze_time AS analyze_time FROM pg_stat_user_tables s JOIN pg_statio_user_tables io USING (relid)`,
+				"pg_index": "SELECT * FROM pg_stat_user_indexes s JOIN pg_statio_user_indexes io USING (indexrelid)",
+			}
+			if major < 18 {
+				views["pg_table"] = `SELECT * FROM pg_stat_user_tables s JOIN pg_statio_user_tables io USING (relid)`
+			}
+			views["pg_index"] = "SELECT v.*, v.indexrelid AS relid FROM (" + strings.Replace(views["pg_index"], "*", "s.indexrelid, s.idx_scan, s.idx_tup_read, s.idx_tup_fetch, io.idx_blks_read, io.idx_blks_hit", 1) + ") v"
+			e.quietly(t, func() {
+				for _, c := range e.main.planned {
+					view := views[c.Name]
+					if view == "" || c.Why != "" {
+						continue
+					}
+					why := "never asked"
+					defer func() { t.Log(c.Branch, why) }()
+					until(t, c.Branch+" is not what the views say", func() bool {
+						ours, theirs := ask(c.Query), ask(view)
+						compared, counted := 0, 0
+						for relid, want := range theirs {
+							for name, v := range want {
+								if got, ok := ours[relid][name]; ok && name != "relname" && name != "relid" {
+									if compared++; got != v {
+										why = fmt.Sprintf("%s of %s: %q, the view says %q", name, relid, got, v)
+										return false
+									} else if v != "" && v != "0" {
+										counted++
+									}
+								}
+							}
+						}
+						why = fmt.Sprintf("%d of %d relations, %d values, %d of them no 0", len(ours), len(theirs), compared, counted)
+						return len(ours) >= len(theirs) && compared >= 15 && counted > 3
+					})
+				}
+			})
+		})
+	}
+}
+
 // quietly runs f while nobody scrapes.
 func (e *Exporter) quietly(t *testing.T, f func()) {
 	t.Helper()
