@@ -17,7 +17,7 @@ func (a *app) dashboards() *cobra.Command {
 		Use: "dashboards [NAME]", Short: "Dashboards for a Grafana that you have, as JSON",
 		Long: `Dashboards prints a dashboard as Grafana imports it; with --out all of them, each
 into a file of that directory, as Grafana's provisioning reads them. Without a name
-it lists them. They ask a data source of Prometheus's kind: the store of
+it lists them, with --json as JSON. They ask a data source of Prometheus's kind: the store of
 "howdah up --observe", or any that gathers from our exporters.`,
 		Example: `  howdah dashboards
   howdah dashboards howdah-cluster > cluster.json
@@ -41,9 +41,26 @@ it lists them. They ask a data source of Prometheus's kind: the store of
 						}
 					}
 				}
+				if a.json {
+					a.printJSON(a.Out, map[string]any{"directory": out, "dashboards": len(all)})
+					return nil
+				}
 				a.printf("wrote %d dashboards into %s\n", len(all), out)
 				return nil
 			case len(args) == 0:
+				if a.json {
+					type entry struct {
+						Name  string `json:"name"`
+						Title string `json:"title"`
+						About string `json:"about"`
+					}
+					var list []entry
+					for _, d := range all {
+						list = append(list, entry{d.UID, d.Title, d.About})
+					}
+					a.printJSON(a.Out, list)
+					return nil
+				}
 				t := table{columns: []string{"Name", "Title", "About"}}
 				for _, d := range all {
 					t.rows = append(t.rows, []string{d.UID, d.Title, d.About})
@@ -62,6 +79,7 @@ it lists them. They ask a data source of Prometheus's kind: the store of
 			return usage("there is no dashboard %s; there are %s", args[0], strings.Join(names, ", "))
 		},
 	}
+	a.jsonFlag(cmd)
 	cmd.Flags().StringVar(&out, "out", "", "directory to write all of them into")
 	_ = cmd.MarkFlagDirname("out")
 	return cmd

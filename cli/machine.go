@@ -104,10 +104,28 @@ func (a *app) provision() *cobra.Command {
 		Long: `Provision makes the users, databases and extensions that the inventory gave the
 cluster, and brings those that are there to what it says. It is run on the
 machine of the leader, as root or as PostgreSQL's user, and may be given again
-at any time. "howdah up" does the same by itself.`,
-		Example: `  howdah provision pg-test`,
-		Args:    takes(0),
+at any time. "howdah up" does the same by itself. With --dry-run it prints each step
+with its SQL, and changes nothing.`,
+		Example: `  howdah provision pg-test
+  howdah provision pg-test --dry-run`,
+		Args: takes(0),
 		RunE: a.on(func(cmd *cobra.Command, c *control.Cluster) error {
+			if a.dry {
+				p, err := c.PlanProvision(cmd.Context())
+				if err != nil {
+					return err
+				}
+				r := control.Review{Clusters: []control.Reviewed{{Cluster: c.Name, Plan: p}}}
+				if a.json {
+					a.printJSON(a.Out, r.Clusters[0])
+					return nil
+				}
+				planText(a.Out, r)
+				return nil
+			}
+			if ok, err := a.sure("make the roles and databases that cluster "+c.Name+" is to have", harmless); !ok {
+				return err
+			}
 			report, err := c.Provision(cmd.Context(), control.Provisioning{What: "provision"})
 			switch {
 			case a.json && err == nil:
@@ -128,6 +146,6 @@ at any time. "howdah up" does the same by itself.`,
 			return err
 		}),
 	}
-	a.jsonFlag(cmd)
+	a.changeFlags(cmd)
 	return cmd
 }

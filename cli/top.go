@@ -1,7 +1,10 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,9 +20,11 @@ func (a *app) top() *cobra.Command {
 		Long: `Top draws the members with what they do, from the store of metrics ("howdah up
 --observe"): transactions, sessions, WAL, processors, disk; beside that who leads,
 who lags, and what fires. It goes on until it is interrupted; where there is no
-terminal it prints once.`,
+terminal it prints once. With --json it prints one picture: the status, as "howdah
+status --json" has it, and what every member does.`,
 		Example: `  howdah top
-  howdah top --every 10s`,
+  howdah top --every 10s
+  howdah top --json`,
 		SuggestFor: []string{"activity", "load"},
 		Args:       takes(0), ValidArgsFunction: a.completeCluster,
 		RunE: a.on(func(cmd *cobra.Command, c *control.Cluster) error {
@@ -31,11 +36,18 @@ terminal it prints once.`,
 			defer tick.Stop()
 			for {
 				loads, err := c.Loads(ctx)
-				if err != nil && ctx.Err() == nil && !a.Terminal {
+				if err != nil && ctx.Err() == nil && (!a.Terminal || a.json) {
 					return err
 				}
 				st, stErr := c.Status(ctx)
 				if ctx.Err() != nil {
+					return nil
+				}
+				if a.json {
+					if err := errors.Join(stErr, err); err != nil {
+						return err
+					}
+					a.printJSON(a.Out, topJSON{st, slices.SortedFunc(maps.Values(loads), func(a, b control.Load) int { return strings.Compare(a.Member, b.Member) })})
 					return nil
 				}
 				if a.Terminal {
@@ -60,8 +72,15 @@ terminal it prints once.`,
 			}
 		}),
 	}
+	a.jsonFlag(cmd)
 	cmd.Flags().DurationVar(&every, "every", 2*time.Second, "how often it is drawn anew")
 	return cmd
+}
+
+// topJSON is one picture for a program.
+type topJSON struct {
+	Status control.Status `json:"status"`
+	Loads  []control.Load `json:"loads"` // by member
 }
 
 // topText is one picture.

@@ -204,6 +204,22 @@ func (c *Cluster) Provision(ctx context.Context, p Provisioning) (apply.Report, 
 	return report, errors.Join(err, j.end(ctx))
 }
 
+// PlanProvision says what Provision would do now, on the same machine.
+func (c *Cluster) PlanProvision(ctx context.Context) (plan.Plan, error) {
+	if s, err := c.State(ctx); err == nil && s.Standby() {
+		return plan.Plan{}, nil // what it has is a copy of another's
+	}
+	n, err := c.leaderHere(ctx)
+	if err != nil {
+		return plan.Plan{}, err
+	}
+	o, err := order(n, nil)
+	if err != nil {
+		return plan.Plan{}, err
+	}
+	return apply.Plan(ctx, o)
+}
+
 func (c *Cluster) provision(ctx context.Context, p Provisioning, j *journal) (apply.Report, error) {
 	if s, err := c.State(ctx); err == nil && s.Standby() {
 		return apply.Report{}, nil // what it has is a copy of another's

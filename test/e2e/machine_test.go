@@ -250,10 +250,14 @@ func TestMachines(t *testing.T) {
 	// The objects come where the leader is, and only there.
 	leads := 0
 	for _, m := range all {
+		would, _ := m.run("provision", "--dry-run")
 		out, code := m.run("provision")
 		switch {
 		case code == 0 && strings.Contains(out, "app"):
 			leads++
+			if !strings.Contains(would, "create") || !strings.Contains(would, "CREATE DATABASE") {
+				t.Errorf("what it would do:\n%s", would)
+			}
 		case !strings.Contains(out, "[leader-elsewhere]"):
 			t.Errorf("provision on %s: exit %d\n%s", m.member, code, out)
 		}
