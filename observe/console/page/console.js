@@ -200,6 +200,9 @@ function draw() {
   const into = $('topology');
   const width = into.clientWidth || 600;
   const t = topology(view, width);
+  const still = into.dataset.width !== `${width}`; // of another width: nothing moves to its place, it stands there
+  into.dataset.width = `${width}`;
+  if (still) into.setAttribute('class', 'still');
   into.setAttribute('viewBox', `0 0 ${width} ${Math.max(1, t.height)}`);
   into.setAttribute('height', t.height);
   into.setAttribute('aria-label', t.says);
@@ -236,6 +239,10 @@ function draw() {
     );
   }
   for (const gone of was.values()) gone.remove();
+  if (still) {
+    into.getBoundingClientRect(); // now it does
+    into.removeAttribute('class');
+  }
 }
 
 let told = ''; // which changes of leader are shown: opened ones stay open

@@ -23,6 +23,7 @@ class Element {
   showModal() { this.open = true; }
   close() { this.open = false; this.listeners.close?.(); }
   focus() {}
+  getBoundingClientRect() { assert.equal(this.attributes.class, 'still', 'what is measured stands'); return {}; }
   get all() { return this.children.filter((c) => c instanceof Element).flatMap((c) => [c, ...c.all]); }
   get tagName() { return this.name.toUpperCase(); }
   querySelectorAll(what) { const last = what.split(' ').pop(); return this.all.filter((e) => e.name === last); }
