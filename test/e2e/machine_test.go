@@ -255,7 +255,7 @@ func TestMachines(t *testing.T) {
 		switch {
 		case code == 0 && strings.Contains(out, "app"):
 			leads++
-			if !strings.Contains(would, "create") || !strings.Contains(would, "CREATE DATABASE") {
+			if !strings.Contains(would, `CREATE ROLE "app"`) || !strings.Contains(would, `CREATE DATABASE "app"`) {
 				t.Errorf("what it would do:\n%s", would)
 			}
 		case !strings.Contains(out, "[leader-elsewhere]"):
