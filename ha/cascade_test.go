@@ -116,12 +116,20 @@ func TestAhead(t *testing.T) {
 		{"also while he writes, and does not say what", standby, leads(3), so + "ahead=1 -> nothing"},
 		{"it measures its log if he never does", standby, func(v *View) {
 			leads(3)(v)
-			v.Memory.Rejoin = Rejoin{Leader: "c", Epoch: 50, Stuck: now - stuckAfter}
+			v.Memory.Rejoin = Rejoin{Leader: "c", Epoch: 50, Stuck: now - stuckAfter, Asked: now - 1}
 		}, so + "ahead=1 stuck=10s -> stop"},
+		{"not before it asked whether he lets it in", standby, func(v *View) {
+			leads(3)(v)
+			v.Memory.Rejoin = Rejoin{Leader: "c", Epoch: 50, Stuck: now - stuckAfter}
+		}, so + "ahead=1 stuck=10s -> identify(c)"},
+		{"nor where he does not: it stays as it is", standby, func(v *View) {
+			leads(3)(v)
+			v.Memory.Rejoin = Rejoin{Leader: "c", Epoch: 50, Stuck: now - stuckAfter, Tries: 1, Asked: now - 1, Refused: "role \"replicator\" is not permitted to log in"}
+		}, so + "ahead=1 source=refuses -> nothing"},
 		{"as where what it is on is none of his ancestors", standby, func(v *View) {
 			leads(8, cluster.HistoryRow{Timeline: 5, LSN: 999})(v)
 			v.Server.Timeline, v.State.Term.Reserved = 6, 8
-			v.Memory.Rejoin = Rejoin{Leader: "c", Epoch: 50, Stuck: now - stuckAfter}
+			v.Memory.Rejoin = Rejoin{Leader: "c", Epoch: 50, Stuck: now - stuckAfter, Asked: now - 1}
 		}, so + "ahead=1 stuck=10s -> stop"},
 		{"who has not said that he writes is waited for", standby, func(v *View) {
 			taken(999)(v)

@@ -8,6 +8,7 @@ import (
 
 	"howdah/cluster"
 	"howdah/pg"
+	"howdah/problem"
 )
 
 // stuckAfter is how long a standby may fail to stream from a leader that runs
@@ -232,7 +233,7 @@ func (t *turn) stream() {
 			return
 		}
 	case s.Streaming:
-		r.Stuck, r.Tries = 0, 0
+		r.Stuck, r.Tries, r.Asked, r.Refused = 0, 0, 0, ""
 		t.m.Streamed = Streamed{t.State.Leader.Mod, s.PID}
 		t.m.Story = Story{}
 		if !t.cascade() && !t.whole() {
@@ -274,6 +275,9 @@ func (t *turn) stream() {
 		r.Stuck, r.Direct = 0, true
 		return
 	}
+	if !t.lets(up) {
+		return
+	}
 	// Nothing forked, and still nothing arrives: look at the whole log; a second
 	// time round only a fresh copy can help (the leader no longer has what we need).
 	t.note("stuck=%s", (t.Now - r.Stuck).Round(time.Second))
@@ -281,6 +285,31 @@ func (t *turn) stream() {
 	r.Stuck, r.Measured, r.Forked = 0, false, true
 	r.Aside = r.Tries > 1
 	t.work(Stop{})
+}
+
+// lets says that the leader lets this member in to stream from it, which is asked before a server that is well
+// is stopped for it, let alone put aside: whoever is refused can copy nothing either.
+func (t *turn) lets(up pg.Upstream) bool {
+	r := &t.m.Rejoin
+	if r.Refused != "" {
+		t.note("source=refuses")
+		t.problems = append(t.problems, problem.Error{
+			Code: "source-refuses", What: t.Self.Name + " does not stream: " + up.Name + " does not let it in", Why: r.Refused,
+			Do: "see that the replicator may log in there (NOLOGIN, its password, pg_hba.conf; `SET synchronous_commit = local` first, for a commit waits for who is refused); " +
+				"its data stay, and it goes on by itself then",
+		})
+	}
+	switch due := r.Asked + stuckAfter; {
+	case r.Asked == 0 || t.Now > due:
+		t.note("stuck=%s", (t.Now - r.Stuck).Round(time.Second))
+		t.work(Identify{Up: up, Timeline: t.Server.Timeline})
+		return false
+	case r.Refused != "":
+		t.wakeBy(due + time.Nanosecond)
+		return false
+	}
+	r.Asked = 0 // the next time it is asked anew
+	return true
 }
 
 // ahead says that this server has more than its new leader, or may have: more than he

@@ -52,8 +52,9 @@ func (t *turn) meet(up pg.Upstream, every time.Duration) {
 	t.work(Identify{Up: up, Timeline: max(t.Server.Timeline, t.Server.Control.Timeline)})
 }
 
-// met folds what the other cluster said.
+// met folds what the other cluster said, or the leader of this one.
 func (m *Memory) met(e Ended) {
+	m.Rejoin.Asked, m.Rejoin.Refused = e.At, e.Err
 	m.Lower.Other, m.Lower.Err, m.Lower.Asked = e.Other, e.Err, e.At
 }
 

@@ -187,6 +187,8 @@ type Rejoin struct {
 	Aside     bool          // decided: a fresh copy
 	Stuck     time.Duration // since when a standby does not stream from a leader that runs
 	Tries     int           // restarts spent on that
+	Asked     time.Duration // when the leader was last asked whether it lets this member in; 0: it is to be asked
+	Refused   string        // what it said; "": it does
 	Direct    bool          // nothing came from the member that it is to stream from: from the leader, then
 }
 

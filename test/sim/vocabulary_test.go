@@ -21,6 +21,7 @@ import (
 var unreached = map[string]string{
 	"patroni=%s":             "every member is ours",
 	"source=%s(silent)":      "nobody replicates from another replica",
+	"copy=base":              "a copy out of a repository must have worked, and be put aside before it streams",
 	"sync=unreadable":        "nobody scribbles over /sync",
 	"pledges=unable(%s)":     "every voter is ours",
 	"fetch=%s":               "the most advanced voter must die between its pledge and its turn",
