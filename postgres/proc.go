@@ -292,11 +292,11 @@ func (p Proc) waitExit(ctx context.Context) error {
 	if err != nil {
 		return p.pollExit(ctx)
 	}
-	asked := false
-	err = conn.Read(func(uintptr) bool {
-		again := asked
-		asked = true
-		return again // the first call only arms the poller; readable means dead
+	// Looked at after the poller was armed, which forgets what it heard before: who has
+	// died by then would be waited for without end.
+	err = conn.Read(func(fd uintptr) bool {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		return err == nil && n > 0
 	})
 	if err != nil && ctx.Err() != nil {
 		return ctx.Err()
