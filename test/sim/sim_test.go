@@ -144,7 +144,7 @@ func TestSameSeedSameLife(t *testing.T) {
 
 // Every way of being wrong is found by a law, within a few runs.
 func TestMutants(t *testing.T) {
-	const within = 120
+	const within = 600
 	for _, m := range Mutants {
 		t.Run(m.Name, func(t *testing.T) {
 			t.Parallel()
