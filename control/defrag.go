@@ -94,11 +94,22 @@ func (c *Cluster) EtcdDefrag(ctx context.Context, each func(EtcdMember)) (before
 			}
 		}
 	}
-	type disarm struct {
-		Action string `json:"action"`
+	type alarm struct {
+		Action string `json:"action,omitempty"`
+		Member string `json:"memberID,omitempty"`
 		Alarm  string `json:"alarm"`
 	}
-	if err := ask(asked, "/v3/maintenance/alarm", disarm{"DEACTIVATE", "NOSPACE"}, &ignored); err != nil {
+	var raised struct {
+		Alarms []alarm `json:"alarms"`
+	}
+	err = ask(asked, "/v3/maintenance/alarm", alarm{Action: "GET", Alarm: "NOSPACE"}, &raised)
+	for _, one := range raised.Alarms { // each is a member's, and taken back by its name
+		one.Action = "DEACTIVATE"
+		if err == nil && one.Alarm == "NOSPACE" {
+			err = ask(asked, "/v3/maintenance/alarm", one, &ignored)
+		}
+	}
+	if err != nil {
 		return before, after, failed("told that there is room", asked, err)
 	}
 	return before, c.Etcd(ctx), nil
